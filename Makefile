@@ -1,0 +1,49 @@
+# `make train` and `make test` set up .venv by themselves; everything else builds on it.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$python && break; done)
+BIN := .venv/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: train test lint format table benchmark clean
+
+train: .venv/train
+	$(BIN)/python train_main.py
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The README's results table: the default with five seeds, of the split too.
+table: .venv/train
+	for seed in 0 1 2 3 4; do $(BIN)/python train_main.py --workdir=workdirs/digits_seeds/$$seed --config.seed=$$seed \
+		--config.data.split_seed=$$seed --config.export.enabled=False --config.verbose=0 || exit 1; done
+	$(BIN)/python train_main.py --mode=report --workdir=workdirs/digits_seeds
+
+benchmark: .venv/train
+	$(BIN)/python -m benchmarks.step_time
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Expected Python 3.11, 3.12 or 3.13 on the PATH, or make PYTHON=...; found none."; exit 1; }
+	@echo "Creating .venv with $$($(PYTHON) --version) ..."
+	$(PYTHON) -m venv .venv
+
+.venv/train: requirements.txt | .venv/bin/python
+	@echo "Installing requirements.txt into .venv (about a minute) ..."
+	$(INSTALL) -r requirements.txt
+	@touch $@
+
+.venv/test: requirements.txt requirements-dev.txt | .venv/bin/python
+	@echo "Installing requirements-dev.txt into .venv (about a minute) ..."
+	$(INSTALL) -r requirements-dev.txt
+	@touch $@ .venv/train
+
+clean:
+	rm -rf .venv

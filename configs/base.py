@@ -1,0 +1,59 @@
+"""Every key of a config, with its default and its unit. An experiment imports this file and changes a few lines."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The CS-KD paper's CIFAR recipe, without data."""
+    config = ConfigDict()
+    config.seed = 0  # of initialisation, order, partners and augmentation
+    config.epochs = 200
+    config.batch_size = 128  # images a step over all replicas; partners come on top
+    config.precision = "float32"  # or mixed_bfloat16, mixed_float16
+    config.strategy = "single"  # one device; "mirrored": all GPUs of this machine; "tpu"
+    config.deterministic = True  # the same bytes from the same seed; some GPU kernels are slower then
+    config.baseline = False  # train the same run without methods too, in WORKDIR/cross_entropy
+    config.verbose = 1  # Keras' progress bar: 0 silent, 1 bar, 2 one line an epoch
+
+    # One entry a method: its class in cskd_tf.methods, and its arguments. Empty: plain cross-entropy.
+    config.methods = ()
+
+    config.data = ConfigDict()
+    config.data.name = ""  # digits, image_folder
+    config.data.path = ""  # folder of the data set, where it has one
+    config.data.channels = 3  # 3 colour, 1 grey
+    config.data.split_seed = 0  # of the splits that the data set does not bring itself
+    config.data.test_fraction = 0.2  # of each class, where there is no test split
+    config.data.validation_fraction = 0.1  # of each class of the training images, where there is no validation split
+    config.data.train_per_class = 0  # keep this many training images a class; 0: all
+    config.data.image_size = 32  # pixels, of the square that the network sees
+    config.data.crop = "pad_crop"  # in training: pad_crop, random_resized_crop, none
+    config.data.padding = 4  # pixels of zeros on each side before pad_crop
+    config.data.flip = True  # mirror half of the training images
+    config.data.short_side = 0  # pixels; at evaluation resize to this, then crop the centre; 0: image_size
+    config.data.mean = (0.4914, 0.4822, 0.4465)  # a channel, of pixels in [0, 1]
+    config.data.std = (0.2023, 0.1994, 0.2010)
+
+    config.network = ConfigDict()
+    config.network.name = "preact_resnet18"
+    config.network.width = 64  # channels of the first stage
+    config.network.synchronized = False  # batch norm over all replicas
+
+    config.optimizer = ConfigDict()  # SGD as PyTorch means it
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 1e-4  # added to the gradient, on every parameter
+    config.optimizer.nesterov = False
+
+    config.schedule = ConfigDict()
+    config.schedule.learning_rate = 0.1
+    config.schedule.milestones = (0.5, 0.75)  # fractions of the epochs, at which the rate is multiplied
+    config.schedule.factor = 0.1
+
+    config.evaluation = ConfigDict()
+    config.evaluation.batch_size = 256  # images
+    config.evaluation.ece_bins = 20  # as in the CS-KD paper; PS-KD has 10, most libraries 15
+
+    config.export = ConfigDict()
+    config.export.enabled = True
+    config.export.directory = "saved_models"
+    return config

@@ -1,0 +1,17 @@
+"""CS-KD on your own images, `FOLDER/train/<class>/*.jpg|png`, with `FOLDER/val` and `FOLDER/test` if there are any.
+
+python train_main.py --config=configs/image_folder.py --config.data.path=FOLDER --config.data.image_size=64
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.methods = ({"name": "CSKD", "temperature": 4.0, "weight": 1.0},)
+    config.data.name = "image_folder"
+    config.data.image_size = 32
+    config.data.crop = "random_resized_crop"
+    config.data.mean = (0.485, 0.456, 0.406)  # ImageNet's
+    config.data.std = (0.229, 0.224, 0.225)
+    return config

@@ -1,0 +1,7 @@
+"""Class-wise self-knowledge distillation for image classifiers, in Keras 3 on TensorFlow."""
+
+from cskd_tf import callbacks, data, losses, methods, metrics, networks, optimizers
+from cskd_tf.distiller import SelfDistiller
+
+__version__ = "0.1.0"
+__all__ = ["SelfDistiller", "callbacks", "data", "losses", "methods", "metrics", "networks", "optimizers"]

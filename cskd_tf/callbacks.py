@@ -1,0 +1,212 @@
+"""Evaluation every epoch, the run log, checkpoints, and TensorBoard.
+
+Keras' callbacks share one `logs` dictionary, so `Evaluation`, which adds to it, stands before whatever reads it.
+"""
+
+import math
+import pathlib
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from cskd_tf import figures
+from cskd_tf.metrics import DEFAULT_ECE_BINS
+from cskd_tf.predictions import Collector, Predictions
+from cskd_tf.workdir import Workdir
+
+
+class Evaluation(keras.callbacks.Callback):
+    """One pass over validation data at the end of each epoch; all six metrics go to `logs`, named `val_...`.
+
+    They are `val_top1_error`, `val_top5_error`, `val_nll`, `val_ece`, `val_recall_at_1` and `val_aurc`, as fractions
+    (NLL in nats). Put it before callbacks that read the logs, such as `ModelCheckpoint(monitor="val_ece")`.
+
+    Example: `model.fit(data, callbacks=[Evaluation((images, labels)), keras.callbacks.CSVLogger("log.csv")])`.
+
+    Args:
+        data: a `tf.data.Dataset` of `(images, labels)` batches, or the two arrays as a tuple.
+        ece_bins: confidence bins of the ECE.
+        batch_size: for arrays.
+        collector: of the model, where one is there already; it keeps the traced function.
+
+    Attributes:
+        predictions: of the last pass.
+    """
+
+    def __init__(
+        self, data, *, ece_bins: int = DEFAULT_ECE_BINS, batch_size: int = 256, collector: Collector | None = None
+    ):
+        super().__init__()
+        if not isinstance(data, tf.data.Dataset):
+            images, labels = data
+            if len(images) != len(labels):
+                raise ValueError(
+                    f"Expected as many labels as images. Received: {len(images)} images and {len(labels)} labels"
+                )
+            data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
+        self.data = data
+        self.ece_bins = ece_bins
+        self.predictions: Predictions | None = None
+        self._collector = collector
+
+    def on_train_begin(self, logs=None):
+        self._collector = self._collector or Collector.of(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.predictions = self._collector.collect(self.data)
+        if not np.isfinite(self.predictions.logits).all():
+            raise FloatingPointError(_advice(f"The validation logits are not finite after epoch {epoch + 1}"))
+        for name, value in self.predictions.metrics(ece_bins=self.ece_bins).items():
+            logs[f"val_{name}"] = value
+
+
+def _advice(problem: str) -> str:
+    return (
+        f"{problem}. Lower optimizer.learning_rate or the weight of the methods (a weight of 3 at a learning rate of "
+        "0.1 is known to diverge on small data); the checkpoint of the last good epoch is kept."
+    )
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Raises `FloatingPointError` at the first step whose loss is not finite, before anything of it is saved."""
+
+    def __init__(self):
+        super().__init__()
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise FloatingPointError(_advice(f"The loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}"))
+
+
+class RunLog(keras.callbacks.Callback):
+    """Writes all logs of an epoch as one line of `log.jsonl`, with the learning rate and the time."""
+
+    def __init__(self, workdir: Workdir):
+        super().__init__()
+        self.workdir = workdir
+        self._start = 0.0
+        self._learning_rate = math.nan
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+        # Now, because at the epoch's end the optimiser already has the rate of the next.
+        self._learning_rate = float(self.model.optimizer.learning_rate)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["learning_rate"] = self._learning_rate
+        seconds = time.perf_counter() - self._start
+        self.workdir.append_log(
+            {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}, "seconds": round(seconds, 3)}
+        )
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Every scalar of the logs under its own name, and the reliability diagram of the validation split, each epoch.
+
+    Keras' TensorBoard callback would rename `val_ece` to `validation/epoch_ece`; here names are the same everywhere.
+
+    Args:
+        folder: for the event files.
+        evaluation: whose predictions the diagram shows; it has to come first.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, evaluation: Evaluation):
+        super().__init__()
+        self.folder = folder
+        self.evaluation = evaluation
+
+    def on_train_begin(self, logs=None):
+        self._writer = tf.summary.create_file_writer(str(self.folder))
+
+    def on_epoch_end(self, epoch, logs=None):
+        bins = self.evaluation.ece_bins
+        diagram = figures.reliability_diagram(self.evaluation.predictions, bins=bins, title=f"epoch {epoch + 1}")
+        with self._writer.as_default(step=epoch + 1):
+            for name, value in logs.items():
+                tf.summary.scalar(name, float(value))
+            tf.summary.image("val_reliability", figures.as_image(diagram))
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        self._writer.close()
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves everything that training needs after each epoch, and the weights of the best one apart.
+
+    Resuming from it is bit-exact: weights, running statistics, momentum, step and the states of random generators are
+    all restored, and the data follow from the epoch. The last two checkpoints are kept, so that a damaged one costs an
+    epoch and not the run.
+
+    Args:
+        workdir: of the run.
+        model: built and compiled.
+        monitor: log of which the lowest value is the best.
+    """
+
+    def __init__(self, workdir: Workdir, model: keras.Model, *, monitor: str):
+        super().__init__()
+        self.workdir = workdir
+        self.monitor = monitor
+        self._training_state = {"model": model.variables, "optimizer": model.optimizer.variables}
+        self._weights = {"model": model.variables}
+        self._epoch = tf.Variable(0, dtype=tf.int64)
+        self._last = self._manager("last", self._training_state, keep=2)
+        self._best = self._manager("best", self._weights, keep=1)
+
+    def _manager(self, name: str, variables: dict, *, keep: int) -> tf.train.CheckpointManager:
+        values = {key: [variable.value for variable in group] for key, group in variables.items()}
+        checkpoint = tf.train.Checkpoint(epoch=self._epoch, **values)
+        return tf.train.CheckpointManager(checkpoint, str(self.workdir.checkpoints / name), max_to_keep=keep)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epoch.assign(epoch + 1)
+        # A best epoch is one that no earlier epoch equals, so an interrupted run finds the same one.
+        earlier = [entry[self.monitor] for entry in self.workdir.log() if entry["epoch"] <= epoch]
+        if not earlier or logs[self.monitor] < min(earlier):
+            self._best.save(checkpoint_number=epoch + 1)
+        self._last.save(checkpoint_number=epoch + 1)
+
+    def restore_last(self) -> int:
+        """Restores the newest whole checkpoint; returns how many epochs it had finished, 0 if there is none.
+
+        Raises:
+            ValueError: there are checkpoints, and none is whole.
+        """
+        return self._restore(self._last)
+
+    def restore_best(self) -> int:
+        """Restores the weights of the best validation epoch; returns which one it was, counted from 1."""
+        return self._restore(self._best)
+
+    def _restore(self, manager: tf.train.CheckpointManager) -> int:
+        for path in reversed(manager.checkpoints):
+            if problem := _damage(path):
+                logging.warning("Checkpoint %s is damaged (%s); falling back to the one before it.", path, problem)
+                continue
+            manager.checkpoint.restore(path).assert_consumed()
+            return int(self._epoch.numpy())
+        if manager.checkpoints:
+            raise ValueError(
+                f"Expected a whole checkpoint to resume from. Received: {manager.checkpoints}, all damaged"
+            )
+        return 0
+
+
+def _damage(path: str) -> str | None:
+    """What is wrong with a checkpoint, or None. Everything is read, and the format's checksums are compared."""
+    try:
+        reader = tf.train.load_checkpoint(path)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    return None

@@ -1,0 +1,239 @@
+"""`SelfDistiller`, the Keras model that trains any classifier with cross-entropy and a list of methods."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from cskd_tf import losses
+from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views, overrides
+from cskd_tf.networks.features import NetworkOutputs
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class SelfDistiller(keras.Model):
+    """A classifier and the way it is trained.
+
+    Each training step runs the network on every image view that the methods ask for, in order (`x`, then its partner),
+    and minimises `hard_weight * cross_entropy + sum of the methods' terms`. Every part is one value an example, summed
+    and divided by the size of the global batch, so that any number of replicas and an uneven last batch give the same
+    gradients. At inference it is the network: images in, logits out.
+
+    Example::
+
+        model = SelfDistiller(network, [CSKD(temperature=4.0, weight=1.0)])
+        model.compile(optimizer=cskd_tf.optimizers.SGD(0.1), metrics=["accuracy"])
+        model.fit(cskd_tf.data.paired_dataset(images, labels, batch_size=128, seed=0, epochs=200), epochs=200)
+
+    Args:
+        network: any Keras model that maps images `[B, H, W, C]` to logits `[B, classes]`.
+        methods: of `cskd_tf.methods`; empty for plain cross-entropy.
+        num_examples: size of the training set, for methods that keep something for each image.
+        embedding_layer: name of the layer whose input is the embedding; found by itself where that is the last dense
+            layer.
+
+    Raises:
+        ValueError: methods that cannot work together, or a network that returns probabilities.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        methods: Sequence[Method] = (),
+        *,
+        num_examples: int | None = None,
+        embedding_layer: str | None = None,
+        **kwargs,
+    ):
+        check_composition(methods)
+        # The network casts its inputs by its own policy; raw pixels must not be rounded to bfloat16 before that.
+        super().__init__(autocast=False, dtype=kwargs.pop("dtype", network.dtype_policy), **kwargs)
+        self.network = network
+        self.methods = list(methods)
+        self.num_examples = num_examples
+        self.embedding_layer = embedding_layer
+        self.views = merge_views(self.methods)
+        self._network_outputs = NetworkOutputs(network, embedding_layer=embedding_layer)
+        heads = [method for method in self.methods if overrides(method, "scores")]
+        self._head = heads[0] if heads else Method(name="plain_head")
+        self._hard_weight = 1.0
+        for method in self.methods:
+            self._hard_weight *= method.hard_weight
+        names = ["loss", "cross_entropy", *(name for method in self.methods for name in method.term_names)]
+        self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
+        if network.built and network.input_shape is not None:
+            self.build(network.input_shape)
+
+    def build(self, input_shape) -> None:
+        shape = input_shape["image"] if isinstance(input_shape, dict) else input_shape
+        if not self.network.built:
+            self.network.build(shape)
+        for method in self.methods:
+            method.attach(self.network, num_examples=self.num_examples)
+        self.built = True
+
+    def compile(self, optimizer="rmsprop", **kwargs) -> None:
+        """As `keras.Model.compile`; the loss is cross-entropy and the methods' terms, so none is taken."""
+        if kwargs.get("loss") is not None:
+            raise ValueError(
+                "Expected no loss: SelfDistiller minimises cross-entropy and the terms of its methods. "
+                f"Received: loss={kwargs['loss']!r}"
+            )
+        super().compile(optimizer=optimizer, **kwargs)
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """What the methods need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`."""
+        return data_options(self.methods)
+
+    def outputs(self, images, *, training: bool = False) -> dict[str, Any]:
+        """`{"logits", "embedding", "stages"}` of one run of the network, with the logits as inference sees them."""
+        return self._with_scores(self._network_outputs(images, training=training))
+
+    def call(self, inputs, training: bool = False):
+        images = inputs["image"] if isinstance(inputs, dict) else inputs
+        return self.outputs(images, training=training)["logits"]
+
+    def fit(self, x=None, *args, epochs=1, callbacks=None, steps_per_epoch=None, **kwargs):
+        """As `keras.Model.fit`. A data set of `cskd_tf.data` knows its steps an epoch and is read once, through all."""
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
+        if steps_per_epoch is None:
+            steps_per_epoch = getattr(x, "steps_per_epoch", None)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [_MethodsEpoch(epochs), *(callbacks or [])]
+        return super().fit(x, *args, epochs=epochs, callbacks=callbacks, steps_per_epoch=steps_per_epoch, **kwargs)
+
+    def train_step(self, data) -> dict[str, Any]:
+        batch, labels = self._unpack(data)
+        with tf.GradientTape() as tape:
+            outputs = {}
+            for view in self.views:
+                outputs[view.name] = self._run_view(view, batch, tape)
+                if view.name == "image":
+                    # Read now: the next run of the network clears what its layers added.
+                    regularization = tf.add_n(self.losses) if self.losses else tf.constant(0.0)
+            targets = self._targets(batch, outputs["image"])
+            for method in self.methods:
+                targets = method.targets(batch, targets)
+            scores = self._head.scores(outputs["image"], labels=labels)
+            outputs = {name: self._with_scores(output) for name, output in outputs.items()}
+            terms = {"cross_entropy": self._hard_weight * losses.cross_entropy(scores, targets=targets)}
+            for method in self.methods:
+                terms.update(self._terms(method, batch, outputs, targets))
+            per_example = tf.add_n(list(terms.values()))
+            loss = self._global_mean(per_example, labels) + regularization / self._replicas()
+            scaled_loss = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, variables), variables, strict=True))
+        for method in self.methods:
+            method.after_step(batch, outputs)
+        for name, values in {**terms, "loss": per_example + regularization}.items():
+            self._trackers[name].update_state(values)
+        return self.compute_metrics(batch, labels, outputs["image"]["logits"])
+
+    def test_step(self, data) -> dict[str, Any]:
+        """Cross-entropy alone, as `loss`, and the compiled metrics."""
+        batch, labels = self._unpack(data)
+        logits = self(batch, training=False)
+        values = losses.cross_entropy(logits, targets=self._targets(batch, {"logits": logits}))
+        for name in ("loss", "cross_entropy"):
+            self._trackers[name].update_state(values)
+        results = self.compute_metrics(batch, labels, logits)
+        return {name: value for name, value in results.items() if name not in self._term_names()}
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "network": serialize(self.network),
+            "methods": [serialize(method) for method in self.methods],
+            "num_examples": self.num_examples,
+            "embedding_layer": self.embedding_layer,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects=None) -> "SelfDistiller":
+        config = dict(config)
+        for key in ("network", "methods"):
+            config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
+        return cls(**config)
+
+    def _term_names(self) -> list[str]:
+        return [name for method in self.methods for name in method.term_names]
+
+    def _unpack(self, data):
+        """The batch as a dictionary with the labels in it, and the labels, int `[B]`."""
+        inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if labels is None or sample_weight is not None:
+            raise ValueError("Expected batches (images, labels) without sample or class weights.")
+        batch = dict(inputs) if isinstance(inputs, dict) else {"image": inputs}
+        return {**batch, "label": labels}, labels
+
+    def _targets(self, batch: dict, outputs: dict):
+        """float32 `[B, C]`: what the pipeline has mixed, or the labels as one-hot rows."""
+        if "targets" in batch:
+            return batch["targets"]
+        return losses.one_hot(batch["label"], num_classes=outputs["logits"].shape[-1])
+
+    def _run_view(self, view: View, batch: dict, tape: tf.GradientTape) -> dict[str, Any]:
+        if view.name not in batch:
+            raise ValueError(
+                f"The methods need the view {view.name!r}: build the data with "
+                f"cskd_tf.data.paired_dataset(..., **model.data_options). Received: a batch with {sorted(batch)}"
+            )
+        images = batch[view.name]
+        if view.gradient:
+            return self._run_network(images, view.batch_norm)
+        with tape.stop_recording():
+            return self._run_network(images, view.batch_norm)
+
+    def _run_network(self, images, batch_norm: str) -> dict[str, Any]:
+        if batch_norm != "train_no_update":
+            return self._network_outputs(images, training=batch_norm == "train")
+        # Assignments inside a stateless scope reach the scope and not the variables. Random generators do move on, or
+        # the next run would drop the same units.
+        random_states = {
+            id(variable) for variable in self.network.non_trainable_variables if variable.dtype == "uint32"
+        }
+        with keras.StatelessScope() as scope:
+            outputs = self._network_outputs(images, training=True)
+        for variable in random_states:
+            if (value := scope.get_current_value(variable)) is not None:
+                variable.assign(value)
+        return outputs
+
+    def _with_scores(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        return {**outputs, "logits": tf.cast(self._head.scores(outputs), tf.float32)}
+
+    def _terms(self, method: Method, batch: dict, outputs: dict, targets) -> dict[str, Any]:
+        terms = method.terms(batch, outputs, targets)
+        if set(terms) != set(method.term_names):
+            raise ValueError(
+                f"Expected {type(method).__name__}.terms to return its term_names {sorted(method.term_names)}. "
+                f"Received: {sorted(terms)}"
+            )
+        return terms
+
+    def _global_mean(self, values, labels):
+        """Sum of this replica's values over the size of the whole batch; the replicas' gradients are then summed."""
+        batch_size = tf.cast(tf.shape(labels)[0], tf.float32)
+        if self._replicas() > 1:
+            batch_size = tf.distribute.get_replica_context().all_reduce("SUM", batch_size)
+        return tf.reduce_sum(values) / batch_size
+
+    def _replicas(self) -> int:
+        return self.distribute_strategy.num_replicas_in_sync
+
+
+class _MethodsEpoch(keras.callbacks.Callback):
+    """Tells the methods which epoch begins."""
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for method in self.model.methods:
+            method.on_epoch_begin(epoch, epochs=self.epochs)

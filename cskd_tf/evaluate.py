@@ -1,0 +1,43 @@
+"""Computes predictions, metrics and figures of the splits of a run."""
+
+from typing import Any
+
+from cskd_tf import figures
+from cskd_tf.callbacks import Checkpoint
+from cskd_tf.experiment import Experiment, prepare
+from cskd_tf.workdir import Workdir
+
+SPLITS = ("val", "test")
+
+
+def load_run(workdir: Workdir) -> Experiment:
+    """The experiment of a workdir, with the weights of its last epoch.
+
+    Raises:
+        ValueError: no run, or a run without a checkpoint.
+    """
+    experiment = prepare(workdir.config())
+    if not Checkpoint(workdir, experiment.model, monitor="val_top1_error").restore_last():
+        raise ValueError(f"Expected a run with a checkpoint. Received: workdir {workdir.path}, without one")
+    return experiment
+
+
+def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
+    """Writes predictions and a reliability diagram of each split; returns `{"val": {...}, "test": {...}}`."""
+    workdir.figures.mkdir(exist_ok=True)
+    bins = experiment.config["evaluation"]["ece_bins"]
+    results = {}
+    for split in SPLITS:
+        predictions = experiment.predict(split)
+        predictions.save(workdir.predictions(split))
+        path = workdir.figures / f"reliability_{split}.png"
+        figures.save_reliability_diagram(predictions, path, bins=bins, title=f"{workdir.path.name}: {split}")
+        results[split] = experiment.metrics(predictions)
+    return results
+
+
+def evaluate(workdir: Workdir) -> dict[str, Any]:
+    """Evaluates the last epoch of a run again, from its checkpoint, and writes what `evaluate_splits` writes."""
+    results = {**workdir.metrics(), **evaluate_splits(load_run(workdir), workdir)}
+    workdir.write_metrics(results)
+    return results

@@ -1,0 +1,168 @@
+"""From a config to everything a run consists of: data, transforms, network, methods, model.
+
+All input is checked here, before any work starts.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from cskd_tf import data, methods, networks, optimizers
+from cskd_tf.data.augment import Transform
+from cskd_tf.data.pipeline import check_batch_size, count_steps
+from cskd_tf.distiller import SelfDistiller
+from cskd_tf.predictions import Collector, Predictions
+from cskd_tf.workdir import flatten
+
+POSITIVE_KEYS = ("epochs", "batch_size", "evaluation.batch_size", "evaluation.ece_bins")
+
+
+def _mirrored() -> tf.distribute.Strategy:
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def _tpu() -> tf.distribute.Strategy:
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+    tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    return tf.distribute.TPUStrategy(resolver)
+
+
+STRATEGIES = {"single": tf.distribute.get_strategy, "mirrored": _mirrored, "tpu": _tpu}
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def as_plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as JSON holds it: plain dictionaries, lists, numbers and strings."""
+    return json.loads(config.to_json() if hasattr(config, "to_json") else json.dumps(config))
+
+
+def check_config(config: Mapping[str, Any], *, reference: Mapping[str, Any]) -> None:
+    """Refuses keys that `reference` (configs/base.py) lacks, keys it has beyond, and values of another type.
+
+    Raises:
+        ValueError: with the keys, what was expected and what came.
+    """
+    given, known = (
+        flatten({key: value for key, value in as_plain(each).items() if key != "methods"})
+        for each in (config, reference)
+    )
+    if unknown := sorted(given.keys() - known.keys()):
+        raise ValueError(f"Unknown config keys; expected those of configs/base.py. Received: {unknown}")
+    if missing := sorted(known.keys() - given.keys()):
+        raise ValueError(f"Expected every config key of configs/base.py. Received: a config without {missing}")
+    for key, value in given.items():
+        numeric = isinstance(known[key], float) and isinstance(value, int) and not isinstance(value, bool)
+        if type(value) is not type(known[key]) and not numeric:
+            raise ValueError(f"Expected {key} to be {type(known[key]).__name__}. Received: {key}={value!r}")
+    for key in POSITIVE_KEYS:
+        if given[key] < 1:
+            raise ValueError(f"Expected {key} to be at least 1. Received: {key}={given[key]}")
+    if config["precision"] not in PRECISIONS:
+        raise ValueError(f"Unknown precision; expected one of {PRECISIONS}. Received: {config['precision']!r}")
+    if config["strategy"] not in STRATEGIES:
+        raise ValueError(f"Unknown strategy; expected one of {sorted(STRATEGIES)}. Received: {config['strategy']!r}")
+
+
+@dataclasses.dataclass
+class Experiment:
+    """What a config describes, built and compiled.
+
+    Attributes:
+        config: plain, as in `config.json`.
+        splits: the sources `train`, `val` and `test`.
+        training_transform: from raw images to the network's input, at random.
+        evaluation_transform: the same without randomness.
+        model: compiled, on its strategy.
+        collector: of the model's predictions.
+        steps_per_epoch: batches.
+    """
+
+    config: dict[str, Any]
+    splits: dict[str, data.Source]
+    training_transform: Transform
+    evaluation_transform: Transform
+    model: SelfDistiller
+    collector: Collector
+    steps_per_epoch: int
+
+    def training_data(self, *, first_epoch: int = 0) -> tf.data.Dataset:
+        """All epochs from `first_epoch` (counted from 0) on."""
+        return data.paired_dataset(
+            self.splits["train"],
+            batch_size=self.config["batch_size"],
+            seed=self.config["seed"],
+            epochs=self.config["epochs"],
+            first_step=first_epoch * self.steps_per_epoch,
+            augment=self.training_transform,
+            clean=self.evaluation_transform,
+            drop_remainder=self.config["strategy"] == "tpu",
+            num_replicas=self.model.distribute_strategy.num_replicas_in_sync,
+            **self.model.data_options,
+        )
+
+    def predict(self, split: str) -> Predictions:
+        """Predictions of a split under the weights that the model has now."""
+        return self.collector.collect(self.evaluation_data(split))
+
+    def metrics(self, predictions: Predictions) -> dict[str, Any]:
+        """All metrics, and beside the ECE the number of its bins."""
+        bins = self.config["evaluation"]["ece_bins"]
+        return {**predictions.metrics(ece_bins=bins), "ece_bins": bins}
+
+    def evaluation_data(self, split: str) -> tf.data.Dataset:
+        """Every image of a split once."""
+        batch_size = self.config["evaluation"]["batch_size"]
+        return data.evaluation_dataset(self.splits[split], batch_size=batch_size, transform=self.evaluation_transform)
+
+
+def prepare(config: Mapping[str, Any]) -> Experiment:
+    """Loads the data, builds the model and checks everything.
+
+    Raises:
+        ValueError: whatever cannot be trained: unknown names (the known ones are listed), values out of range, data
+            that cannot be used.
+    """
+    config = as_plain(config)
+    if config["deterministic"]:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(config["seed"])
+    keras.config.set_dtype_policy(config["precision"])
+    settings, network_settings = config["data"], dict(config["network"])
+    if len(settings["mean"]) != settings["channels"]:
+        raise ValueError(
+            f"Expected a mean for each of {settings['channels']} channels. Received: data.mean={settings['mean']}"
+        )
+    transforms = {key: settings[key] for key in ("crop", "image_size", "short_side", "padding", "flip", "mean", "std")}
+    training_transform, evaluation_transform = data.build_transforms(**transforms)
+    splits = data.load_splits(**{key: value for key, value in settings.items() if key not in transforms})
+    check_batch_size(config["batch_size"], size=len(splits["train"].labels))
+    static_shapes = config["strategy"] == "tpu"
+    steps = count_steps(len(splits["train"].labels), batch_size=config["batch_size"], drop_remainder=static_shapes)
+    schedule = optimizers.step_schedule(**config["schedule"], epochs=config["epochs"], steps_per_epoch=steps)
+    with STRATEGIES[config["strategy"]]().scope():
+        network = networks.build(
+            network_settings.pop("name"),
+            num_classes=len(splits["train"].class_names),
+            input_shape=(settings["image_size"], settings["image_size"], settings["channels"]),
+            **network_settings,
+        )
+        chosen = methods.build(config["methods"])
+        model = SelfDistiller(network, chosen, num_examples=len(splits["train"].labels))
+        optimizer = optimizers.SGD(schedule, **config["optimizer"])
+        model.compile(optimizer=optimizer, steps_per_execution=1)
+        model.optimizer.build(model.trainable_variables)
+    return Experiment(
+        config=config,
+        splits=splits,
+        training_transform=training_transform,
+        evaluation_transform=evaluation_transform,
+        model=model,
+        collector=Collector.of(model),
+        steps_per_epoch=steps,
+    )

@@ -1,0 +1,168 @@
+"""What a method is: the hooks that `SelfDistiller` and the input pipeline call, all optional."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+
+BATCH_NORM_MODES = ("train", "train_no_update", "inference")
+VIEW_NAMES = ("image", "partner", "second_view", "clean")
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """One run of the network on one version of each image.
+
+    Args:
+        name: `"image"` (the image, augmented), `"partner"` (another image of its class, augmented), `"second_view"`
+            (the image, augmented once more) or `"clean"` (the image as at evaluation).
+        gradient: whether gradients flow through this run.
+        batch_norm: `"train"` normalises by the batch and updates the running statistics, `"train_no_update"`
+            normalises by the batch and leaves them, `"inference"` uses them.
+    """
+
+    name: str
+    gradient: bool = False
+    batch_norm: Literal["train", "train_no_update", "inference"] = "train"
+
+    def __post_init__(self):
+        if self.name not in VIEW_NAMES:
+            raise ValueError(f"Unknown view; expected one of {VIEW_NAMES}. Received: name={self.name!r}")
+        if self.batch_norm not in BATCH_NORM_MODES:
+            raise ValueError(
+                f"Expected batch_norm to be one of {BATCH_NORM_MODES}. Received: batch_norm={self.batch_norm!r}"
+            )
+
+
+class Method(keras.layers.Layer):
+    """One paper's addition to cross-entropy. A subclass overrides the hooks it needs and nothing else.
+
+    It is a Keras layer only so that Keras tracks and saves what it creates; it is never called. In the hooks, `batch`
+    is the dictionary from the pipeline (each view's images `[B, H, W, C]`, the extras, and `"label"` int `[B]`), and
+    `outputs[view]` holds `logits` `[B, C]`, `embedding` `[B, D]` and, where the network has them, `stages`.
+
+    Attributes:
+        views: the `View`s that `terms` and `after_step` read, beside `"image"`, which is always there.
+        extras: other batch keys it needs: `"index"`, int64 `[B]`, which training image this is.
+        pairs_adjacent: the batch is made of pairs of one class: image, its partner, image, its partner.
+        term_names: the keys that `terms` returns, as they appear in the logs.
+        hard_weight: the share of the plain cross-entropy that it leaves; multiplied over the list.
+    """
+
+    views: Sequence[View] = ()
+    extras: Sequence[str] = ()
+    pairs_adjacent: bool = False
+    term_names: Sequence[str] = ()
+    hard_weight: float = 1.0
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.built = True  # nothing waits for an input shape; what needs the network is made in attach()
+
+    def attach(self, network: keras.Model, *, num_examples: int | None = None) -> None:
+        """Called once by `SelfDistiller`: create the variables that need the network or the number of images."""
+
+    def on_epoch_begin(self, epoch: int, *, epochs: int) -> None:
+        """Called before each epoch, `epoch` from 0. What changes here must be a `keras.Variable`."""
+
+    def mix(self, batch: dict, targets, *, seed) -> tuple[dict, Any]:
+        """In the pipeline, on the global batch: images and soft targets `[B, C]` in, the mixed ones out.
+
+        `seed` is an int32 `[2]`, a function of (seed, epoch, step). A method that other methods may have to tell
+        mixed images from clean ones adds a key of its own to `batch`.
+        """
+        return batch, targets
+
+    def targets(self, batch: dict, targets):
+        """Soft targets `[B, C]` in, soft targets `[B, C]` out, before the cross-entropy."""
+        return targets
+
+    def scores(self, outputs: dict, *, labels=None):
+        """The logits of one view; a method that replaces the classifier head returns its own.
+
+        With `labels` (int `[B]`, in training, for the image itself) state may move and classes may be added; without,
+        this is what inference and the other views see.
+        """
+        return outputs["logits"]
+
+    def terms(self, batch: dict, outputs: dict, targets) -> dict[str, Any]:
+        """Named float32 vectors `[B]`, weighted as they enter the loss. `SelfDistiller` alone averages."""
+        return {}
+
+    def after_step(self, batch: dict, outputs: dict) -> None:
+        """Called after the optimiser's update."""
+
+
+def overrides(method: Method, hook: str) -> bool:
+    """Whether `method` has its own version of the hook. Example: `overrides(CSKD(), "mix")` is False."""
+    return getattr(type(method), hook) is not getattr(Method, hook)
+
+
+def merge_views(methods: Sequence[Method]) -> tuple[View, ...]:
+    """All views that the methods ask for, each once, `"image"` first, then in the order of the list.
+
+    A view asked for twice is run once, with gradients if either wants them.
+
+    Raises:
+        ValueError: two methods want one view in different batch-norm modes.
+    """
+    merged = {"image": (View("image", gradient=True), "SelfDistiller")}
+    for method in methods:
+        owner = type(method).__name__
+        for view in method.views:
+            earlier, first_owner = merged.setdefault(view.name, (view, owner))
+            if earlier.batch_norm != view.batch_norm:
+                raise ValueError(
+                    f"{first_owner} and {owner} want the view {view.name!r} in different batch-norm modes. "
+                    f"Received: {earlier.batch_norm!r} and {view.batch_norm!r}"
+                )
+            gradient = earlier.gradient or view.gradient
+            merged[view.name] = (dataclasses.replace(earlier, gradient=gradient), first_owner)
+    return tuple(view for view, _ in merged.values())
+
+
+def check_composition(methods: Sequence[Method]) -> None:
+    """Refuses lists that cannot work together, before anything is trained.
+
+    Raises:
+        ValueError: not a list of methods, one method twice, two heads, or two terms of one name.
+    """
+    for method in methods:
+        if not isinstance(method, Method):
+            raise ValueError(f"Expected methods to be a list of cskd_tf.methods. Received: {method!r}")
+    names = [type(method).__name__ for method in methods]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"Expected each method at most once. Received: {names}")
+    heads = [type(method).__name__ for method in methods if overrides(method, "scores")]
+    if len(heads) > 1:
+        raise ValueError(f"Expected at most one method that replaces the classifier head. Received: {heads}")
+    terms = ["loss", "cross_entropy", *(name for method in methods for name in method.term_names)]
+    for name in terms:
+        if terms.count(name) > 1:
+            raise ValueError(f"Expected distinct names of loss terms. Received: {terms}")
+
+
+def data_options(methods: Sequence[Method]) -> dict[str, Any]:
+    """What the methods need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`.
+
+    Example: `data_options([CSKD()])` is
+    `{"views": ("partner",), "extras": (), "pairs_adjacent": False, "mix": ()}`.
+    """
+    return {
+        "views": tuple(view.name for view in merge_views(methods) if view.name != "image"),
+        "extras": tuple(dict.fromkeys(extra for method in methods for extra in method.extras)),
+        "pairs_adjacent": any(method.pairs_adjacent for method in methods),
+        "mix": tuple(method.mix for method in methods if overrides(method, "mix")),
+    }
+
+
+def check_number(name: str, value: float, *, positive: bool) -> float:
+    """`value` as a float if it is finite and above (`positive`) or not below zero, else a ValueError naming both."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < 0 or (positive and value == 0):
+        bound = "above 0" if positive else "of at least 0"
+        raise ValueError(f"Expected {name} to be a finite number {bound}. Received: {name}={value!r}")
+    return float(value)

@@ -1,0 +1,99 @@
+"""Tables of finished runs."""
+
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import rich.box
+import rich.console
+import rich.table
+
+from cskd_tf.workdir import METRICS, Workdir, flatten
+
+# Heading, key in metrics.json, factor. Papers print per cent, and AURC times 1000.
+COLUMNS = (
+    ("top-1 error %", "top1_error", 100),
+    ("top-5 error %", "top5_error", 100),
+    ("NLL", "nll", 1),
+    ("ECE %", "ece", 100),
+    ("R@1 %", "recall_at_1", 100),
+    ("AURC x1000", "aurc", 1000),
+)
+SEED_KEYS = ("seed", "data.split_seed")
+
+
+def find_runs(root: pathlib.Path) -> list[Workdir]:
+    """All finished runs at and below a folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    runs = [Workdir(path.parent) for path in sorted(root.rglob(METRICS))] if root.is_dir() else []
+    if not runs:
+        raise ValueError(f"Expected finished runs ({METRICS}) in or below the workdir. Received: none in {root}")
+    return runs
+
+
+def describe(config: dict[str, Any]) -> str:
+    """The methods of a run. Example: `CSKD(temperature=4.0, weight=1.0)`, or `cross-entropy`."""
+    calls = []
+    for method in config["methods"]:
+        arguments = ", ".join(f"{key}={value}" for key, value in method.items() if key != "name")
+        calls.append(f"{method['name']}({arguments})")
+    return " + ".join(calls) or "cross-entropy"
+
+
+def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
+    """Runs whose configs differ in seeds alone, together."""
+    groups: dict[str, list[Workdir]] = {}
+    for run in runs:
+        ignored = (*SEED_KEYS, "baseline", "verbose")
+        same = {key: value for key, value in flatten(run.config()).items() if key not in ignored}
+        groups.setdefault(json.dumps(same, sort_keys=True), []).append(run)
+    return sorted(groups.values(), key=lambda group: (len(group[0].config()["methods"]), str(group[0].path)))
+
+
+def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
+    """One row a config, mean and standard deviation over its seeds."""
+    bins = sorted({run.metrics()[split]["ece_bins"] for run in runs})
+    result = rich.table.Table(
+        title=f"{split} split, last epoch (ECE with {' or '.join(map(str, bins))} bins)", box=rich.box.SIMPLE_HEAD
+    )
+    result.add_column("data set")
+    result.add_column("network")
+    result.add_column("methods")
+    result.add_column("runs", justify="right")
+    for heading, _, _ in COLUMNS:
+        result.add_column(heading, justify="right")
+    for group in group_by_seed(runs):
+        config = group[0].config()
+        cells = []
+        for _, key, factor in COLUMNS:
+            values = [factor * run.metrics()[split][key] for run in group]
+            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            digits = 4 if factor == 1 else 2
+            cells.append(f"{statistics.mean(values):.{digits}f}{spread}")
+        result.add_row(config["data"]["name"], config["network"]["name"], describe(config), str(len(group)), *cells)
+    return result
+
+
+def report(root: pathlib.Path) -> None:
+    """Prints the table of all runs at and below `root`, where their SavedModels lie, and the TensorBoard command."""
+    runs = find_runs(root)
+    # As wide as the table needs where nobody watches: a log must not lose columns.
+    console = rich.console.Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table(runs))
+    for run in runs:
+        if saved := run.metrics().get("saved_model"):
+            console.print(f"SavedModel of {run.path}: {saved}", soft_wrap=True, highlight=False)
+    console.print(
+        f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {root}", soft_wrap=True, highlight=False
+    )
+
+
+def _relative(path: str) -> str:
+    here = pathlib.Path.cwd()
+    return str(pathlib.Path(path).relative_to(here)) if pathlib.Path(path).is_relative_to(here) else path

@@ -1,0 +1,90 @@
+"""Trains the run of a config in its workdir, from the start or from where it stopped."""
+
+from typing import Any
+
+import keras
+from absl import logging
+
+from cskd_tf import callbacks, evaluate, export
+from cskd_tf.experiment import Experiment, as_plain, prepare
+from cskd_tf.workdir import Workdir
+
+BASELINE = "cross_entropy"
+
+
+def baseline_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The same run without methods."""
+    return {**as_plain(config), "methods": [], "baseline": False}
+
+
+def train(config: dict[str, Any], workdir: Workdir) -> None:
+    """Trains, evaluates and exports; with `config.baseline`, plain cross-entropy first, in `WORKDIR/cross_entropy`.
+
+    The same call with the same workdir continues an interrupted run and leaves a finished one as it is. A run that was
+    interrupted ends with the same bytes as one that was not.
+
+    Raises:
+        ValueError: anything that cannot be trained, before training starts and before anything is written.
+        FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
+    """
+    config = as_plain(config)
+    runs = [(config, workdir)]
+    if config["baseline"]:
+        runs.insert(0, (baseline_of(config), Workdir(workdir.path / BASELINE)))
+    for _, run_workdir in reversed(runs):
+        run_workdir.check_owner(config if run_workdir is workdir else baseline_of(config))
+    if any(not run_workdir.metrics() for _, run_workdir in runs):
+        prepare(config)  # the whole config must be sound before the baseline's training starts
+    for run_config, run_workdir in reversed(runs):
+        run_workdir.claim(run_config)
+    for run_config, run_workdir in runs:
+        _train_run(run_config, run_workdir)
+
+
+def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
+    if workdir.metrics():
+        logging.info("%s is finished; remove it, or choose another --workdir, to train anew", workdir.path)
+        return
+    keras.utils.clear_session()
+    experiment = prepare(config)
+    names = [method["name"] for method in config["methods"]] or ["cross-entropy"]
+    logging.info("%s: training %s with %s", workdir.path, config["network"]["name"], ", ".join(names))
+    checkpoint = fit(experiment, workdir)
+    metrics: dict[str, Any] = evaluate.evaluate_splits(experiment, workdir)
+    if best_epoch := checkpoint.restore_best():
+        best = {split: experiment.metrics(experiment.predict(split)) for split in evaluate.SPLITS}
+        metrics["best_epoch"] = {"epoch": best_epoch, **best}
+        checkpoint.restore_last()
+    if config["export"]["enabled"]:
+        metrics["saved_model"] = str(export.export(experiment, workdir))
+    workdir.write_metrics(metrics)
+
+
+def fit(experiment: Experiment, workdir: Workdir) -> callbacks.Checkpoint:
+    """Trains the epochs that are left, logging and saving each."""
+    config, model = experiment.config, experiment.model
+    checkpoint = callbacks.Checkpoint(workdir, model, monitor="val_top1_error")
+    done = checkpoint.restore_last()
+    workdir.trim_log(epochs=done)
+    if done:
+        logging.info("%s: continuing after epoch %d", workdir.path, done)
+    if done < config["epochs"]:
+        evaluation = callbacks.Evaluation(
+            experiment.evaluation_data("val"),
+            ece_bins=config["evaluation"]["ece_bins"],
+            collector=experiment.collector,
+        )
+        model.fit(
+            experiment.training_data(first_epoch=done),
+            epochs=config["epochs"],
+            initial_epoch=done,
+            verbose=config["verbose"],
+            callbacks=[
+                callbacks.StopOnNaN(),
+                evaluation,
+                callbacks.RunLog(workdir),
+                callbacks.TensorBoard(workdir.tensorboard, evaluation=evaluation),
+                checkpoint,
+            ],
+        )
+    return checkpoint
