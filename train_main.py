@@ -19,12 +19,17 @@ def clear_errors():
     """One line instead of a traceback for the errors that our checks, or ml_collections', raise on purpose."""
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; the same command continues from the last finished epoch.")
     except Exception as error:
-        origin = traceback.extract_tb(error.__traceback__)[-1].filename
-        ours = any(part in pathlib.Path(origin).parts for part in ("cskd_tf", "ml_collections"))
-        if not ours or os.environ.get("CSKD_TF_TRACEBACK"):
+        origin = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts
+        if not {"cskd_tf", "ml_collections"} & set(origin) or os.environ.get("CSKD_TF_TRACEBACK"):
             raise
-        sys.exit(f"error: {error}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
+        unknown = "Expected a key of configs/base.py. Received: " if isinstance(error, AttributeError) else ""
+        while error.args and isinstance(error.args[0], Exception):
+            error = error.args[0]  # ml_collections wraps a KeyError, which would print quoted twice
+        text = error.args[0] if error.args else error
+        sys.exit(f"error: {unknown}{text}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
 
 
 @contextlib.contextmanager

@@ -82,6 +82,11 @@ class SelfDistiller(keras.Model):
             )
         super().compile(optimizer=optimizer, **kwargs)
 
+    def compile_from_config(self, config) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
     @property
     def data_options(self) -> dict[str, Any]:
         """What the methods need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`."""
@@ -194,9 +199,8 @@ class SelfDistiller(keras.Model):
             return self._network_outputs(images, training=batch_norm == "train")
         # Assignments inside a stateless scope reach the scope and not the variables. Random generators do move on, or
         # the next run would drop the same units.
-        random_states = {
-            id(variable) for variable in self.network.non_trainable_variables if variable.dtype == "uint32"
-        }
+        state = self.network.non_trainable_variables
+        random_states = [variable for variable in state if keras.backend.is_int_dtype(variable.dtype)]
         with keras.StatelessScope() as scope:
             outputs = self._network_outputs(images, training=True)
         for variable in random_states:

@@ -222,6 +222,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
             raise ValueError(f"Expected at least one bin. Received: bins={bins}")
         self.bins = bins
         self.from_logits = from_logits
+        self._direction = "down"  # where Keras' callbacks look for whether lower is better
         self._edges = np.linspace(0, 1, bins + 1)[1:].astype("float32")
         self._count = self.add_variable((bins,), "zeros", name="count")
         self._gap = self.add_variable((bins,), "zeros", name="gap")

@@ -7,6 +7,7 @@ from absl import logging
 
 from cskd_tf import callbacks, evaluate, export
 from cskd_tf.experiment import Experiment, as_plain, prepare
+from cskd_tf.report import describe
 from cskd_tf.workdir import Workdir
 
 BASELINE = "cross_entropy"
@@ -47,8 +48,10 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
         return
     keras.utils.clear_session()
     experiment = prepare(config)
-    names = [method["name"] for method in config["methods"]] or ["cross-entropy"]
-    logging.info("%s: training %s with %s", workdir.path, config["network"]["name"], ", ".join(names))
+    logging.info("%s: training %s with %s", workdir.path, config["network"]["name"], describe(config))
+    sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
+    classes = len(experiment.splits["train"].class_names)
+    logging.info("%s, %d classes, images: %s", config["data"]["name"], classes, sizes)
     checkpoint = fit(experiment, workdir)
     metrics: dict[str, Any] = evaluate.evaluate_splits(experiment, workdir)
     if best_epoch := checkpoint.restore_best():

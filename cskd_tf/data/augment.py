@@ -15,12 +15,11 @@ from cskd_tf.data.pairing import uniform
 Transform = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def resample(images: tf.Tensor, boxes: tf.Tensor, *, size: tuple[int, int]) -> tf.Tensor:
-    """Crops each image to its box and resizes the crop, bilinear with antialiasing, as PIL does.
+def resample(images: tf.Tensor, boxes: tf.Tensor, *, size: tuple[int, int], confine: bool = True) -> tf.Tensor:
+    """Cuts a box out of each image and resizes it, bilinear with antialiasing, as PIL does.
 
-    Resampling is separable: two small matrix products an image do crop and resize of a whole batch. Pixels outside
-    the box weigh nothing, as if the image had been cropped first. PIL rounds to whole numbers in between, so on uint8
-    images the two differ by at most 1 of 255.
+    Resampling is separable: two small matrix products an image do crop and resize of a whole batch. PIL rounds to
+    whole numbers in between, so on uint8 images the two differ by at most 1 of 255.
 
     Example: the row of pixels `[0, 4]` resized to width 4 is `[0, 1, 3, 4]`.
 
@@ -28,26 +27,28 @@ def resample(images: tf.Tensor, boxes: tf.Tensor, *, size: tuple[int, int]) -> t
         images: float32 `[n, H, W, C]`.
         boxes: float32 `[n, 4]`: top, left, height, width in pixels, within the image.
         size: height and width of the result.
+        confine: whether pixels outside the box weigh nothing, as if the image had been cropped before it was resized;
+            else they take part at the edges, as if it was resized first.
 
     Returns:
         float32 `[n, *size, C]`.
     """
     shape = tf.shape(images)
-    rows = _triangle_weights(boxes[:, 0], boxes[:, 2], source=shape[1], target=size[0])
-    columns = _triangle_weights(boxes[:, 1], boxes[:, 3], source=shape[2], target=size[1])
+    rows = _triangle_weights(boxes[:, 0], boxes[:, 2], source=shape[1], target=size[0], confine=confine)
+    columns = _triangle_weights(boxes[:, 1], boxes[:, 3], source=shape[2], target=size[1], confine=confine)
     return tf.einsum("nah,nhwc,nbw->nabc", rows, images, columns, optimize="optimal")
 
 
-def _triangle_weights(start: tf.Tensor, length: tf.Tensor, *, source: tf.Tensor, target: int) -> tf.Tensor:
+def _triangle_weights(start: tf.Tensor, length: tf.Tensor, *, source, target: int, confine: bool) -> tf.Tensor:
     """`[n, target, source]` weights of a triangle filter, as wide as the scale but at least one pixel."""
     start, length = start[:, None, None], length[:, None, None]
     scale = length / target
     support = tf.maximum(scale, 1.0)
     centres = start + (tf.range(target, dtype=tf.float32)[None, :, None] + 0.5) * scale
-    pixels = tf.range(source)[None, None, :]
-    pixels = tf.cast(pixels, tf.float32) + 0.5
+    pixels = tf.cast(tf.range(source), tf.float32)[None, None, :] + 0.5
     weights = tf.maximum(0.0, 1.0 - tf.abs(pixels - centres) / support)
-    weights = tf.where((pixels > start) & (pixels < start + length), weights, 0.0)
+    if confine:
+        weights = tf.where((pixels > start) & (pixels < start + length), weights, 0.0)
     return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
 
 
@@ -73,7 +74,7 @@ class Compose:
 
 @dataclasses.dataclass(frozen=True)
 class CentreCrop:
-    """Resizes the short side to `short_side` and cuts out the centre; with `short_side == size` the largest square.
+    """Resizes the short side to `short_side`, then cuts out the centre, with torchvision's rounding.
 
     Example: a 500 x 400 image with `size=224, short_side=256` becomes 320 x 256, then its central 224 x 224.
     """
@@ -84,11 +85,14 @@ class CentreCrop:
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
         if images.shape[1:3] == (self.size, self.size) and self.short_side == self.size:
             return images
-        extent = tf.cast(tf.shape(images)[1:3], tf.float32)
-        side = self.size / self.short_side * tf.reduce_min(extent)
-        corner = (extent - side) / 2
-        boxes = tf.tile(tf.stack([corner[0], corner[1], side, side])[None], [tf.shape(images)[0], 1])
-        return resample(images, boxes, size=(self.size, self.size))
+        extent = tf.shape(images)[1:3]
+        resized = self.short_side * extent // tf.reduce_min(extent)
+        # To the nearest pixel of the resized image, halves to the even one.
+        corner = tf.round(tf.cast(resized - self.size, tf.float32) / 2)
+        scale = tf.cast(extent, tf.float32) / tf.cast(resized, tf.float32)
+        box = tf.concat([corner * scale, self.size * scale], axis=0)
+        boxes = tf.tile(box[None], [tf.shape(images)[0], 1])
+        return resample(images, boxes, size=(self.size, self.size), confine=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 import sklearn.datasets
 import tensorflow as tf
-from absl import logging
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -254,8 +253,6 @@ def load_splits(
         splits["train"] = Subset(
             splits["train"], _first_of_each_class(splits["train"].labels, count=train_per_class, seed=split_seed)
         )
-    for split, source in splits.items():
-        logging.info("%s: %d images of %d classes", split, len(source.labels), len(source.class_names))
     return splits
 
 

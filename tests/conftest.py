@@ -1,0 +1,84 @@
+"""Two logical CPUs, a fixed seed for every test, and small things that many tests need."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def two_replicas():
+    # The default reduction fails in the second strategy of one process on CPU.
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+
+
+@pytest.fixture
+def images_and_labels():
+    """22 images of 4 x 4 pixels in 3 classes of 6, 7 and 9: the last of 3 batches of 8 has 6."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [6, 7, 9])
+    images = generator.normal(size=(22, 4, 4, 1)).astype("float32") + labels[:, None, None, None]
+    return images, labels
+
+
+@pytest.fixture
+def linear_network():
+    """Makes a classifier without hidden layers whose weights can be set by hand."""
+
+    def make(classes=3, shape=(4, 4, 1), **kwargs):
+        return keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(classes, **kwargs)])
+
+    return make
+
+
+@pytest.fixture
+def batch_norm_network():
+    """Makes a classifier whose outputs depend on the batch norm's mode."""
+
+    def make(classes=3, shape=(4, 4, 1), dropout=0.0):
+        return keras.Sequential(
+            [
+                keras.Input(shape),
+                keras.layers.Conv2D(2, 3),
+                keras.layers.BatchNormalization(momentum=0.9),
+                keras.layers.ReLU(),
+                keras.layers.Flatten(),
+                keras.layers.Dropout(dropout),
+                keras.layers.Dense(classes),
+            ]
+        )
+
+    return make
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """Writes `train` and `test` folders of two classes, JPEG and PNG, of various sizes; returns the path."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 3)):
+        for label, name in enumerate(("cat", "dog")):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                size = (20 + number, 24 - number, 3)
+                pixels = generator.integers(0, 128, size, np.uint8) + np.uint8(120 * label)
+                encode = tf.io.encode_jpeg if number % 2 else tf.io.encode_png
+                suffix = "jpg" if number % 2 else "png"
+                (folder / f"{number}.{suffix}").write_bytes(encode(pixels).numpy())
+    return tmp_path / "photos"

@@ -1,0 +1,161 @@
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from cskd_tf.data.augment import (
+    CentreCrop,
+    Compose,
+    Flip,
+    Normalize,
+    PadCrop,
+    RandomResizedCrop,
+    build_transforms,
+    resample,
+)
+
+
+def seeds(count, start=0):
+    generator = np.random.default_rng(start)
+    return tf.constant(generator.integers(-(2**31), 2**31, (count, 2)), tf.int32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "box", "size"),
+    [
+        ((64, 64), (0, 0, 64, 64), (32, 32)),
+        ((64, 64), (5, 9, 31, 40), (32, 32)),
+        ((50, 71), (3, 0, 47, 71), (20, 33)),
+        ((8, 8), (0, 0, 8, 8), (16, 16)),
+        ((33, 20), (10, 4, 7, 9), (32, 32)),
+    ],
+)
+def test_resample_equals_pil(shape, box, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    top, left, height, width = box
+    crop = PIL.Image.fromarray(pixels).crop((left, top, left + width, top + height))
+    expected = np.asarray(crop.resize(size[::-1], PIL.Image.Resampling.BILINEAR), np.float32)
+    measured = resample(tf.constant(pixels[None], tf.float32), tf.constant([box], tf.float32), size=size)[0]
+    assert np.abs(measured - expected).max() <= 1.0  # PIL rounds in between
+
+
+def test_resample_by_hand():
+    measured = resample(tf.constant([[[[0.0], [4.0]]]]), tf.constant([[0.0, 0.0, 1.0, 2.0]]), size=(1, 4))
+    np.testing.assert_allclose(measured[0, 0, :, 0], [0.0, 1.0, 3.0, 4.0], atol=1e-6)
+
+
+def test_centre_crop_by_hand():
+    columns = np.tile(np.arange(40, dtype="float32"), (20, 1))[None, :, :, None]
+    measured = CentreCrop(size=4, short_side=10)(tf.constant(columns))[0, :, :, 0]
+    # At half size: 10 x 20, of which columns 8 to 11; column 8 is centred between pixels 16 and 17.
+    np.testing.assert_allclose(measured[2], [16.5, 18.5, 20.5, 22.5], atol=1e-4)
+    image = tf.random.stateless_uniform((2, 7, 7, 1), [0, 0])
+    np.testing.assert_array_equal(CentreCrop(size=7, short_side=7)(image), image)
+
+
+@pytest.mark.parametrize("shape", [(70, 51), (51, 70), (64, 64)])
+def test_centre_crop_equals_pils_resize_and_crop(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    height, width = (32 * extent // min(shape) for extent in shape)
+    resized = PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.BILINEAR)
+    top, left = round((height - 28) / 2), round((width - 28) / 2)
+    expected = np.asarray(resized, np.float32)[top : top + 28, left : left + 28]
+    measured = CentreCrop(size=28, short_side=32)(tf.constant(pixels[None], tf.float32))[0]
+    assert np.abs(measured - expected).max() <= 1.0
+
+
+def test_pad_crop_shifts_by_at_most_the_padding_and_reaches_every_place():
+    image = np.arange(1, 26, dtype="float32").reshape(1, 5, 5, 1)
+    crops = PadCrop(2)(tf.constant(np.repeat(image, 500, axis=0)), seeds(500)).numpy()[..., 0]
+    padded = np.pad(image[0, :, :, 0], 2)
+    windows = {(top, left): padded[top : top + 5, left : left + 5] for top in range(5) for left in range(5)}
+    places = []
+    for crop in crops:
+        (place,) = [place for place, window in windows.items() if np.array_equal(window, crop)]
+        places.append(place)
+    counts = [places.count(place) for place in windows]
+    assert min(counts) >= 5  # 20 expected
+    assert max(counts) <= 42
+
+
+def test_random_resized_crop_stays_within_its_ranges():
+    boxes = RandomResizedCrop(8).boxes(tf.constant([48, 64]), seeds(2000)).numpy()
+    tops, lefts, heights, widths = boxes.T
+    assert (tops >= 0).all()
+    assert (lefts >= 0).all()
+    assert (tops + heights <= 48).all()
+    assert (lefts + widths <= 64).all()
+    areas, ratios = heights * widths / (48 * 64), widths / heights
+    assert areas.min() > 0.06  # whole pixels
+    assert areas.max() > 0.9
+    assert ratios.min() > 0.7
+    assert ratios.max() < 1.43
+    # Over all tries that fit, the area is close to uniform below one half.
+    small = areas[areas < 0.5]
+    assert np.histogram(small, bins=4, range=(0.08, 0.5))[0].min() > 0.2 * len(small)
+    np.testing.assert_array_equal(boxes, np.round(boxes))
+
+
+def test_random_resized_crop_falls_back_to_the_centre():
+    boxes = RandomResizedCrop(8).boxes(tf.constant([4, 400]), seeds(50)).numpy()
+    fallback = boxes[boxes[:, 2] == 4]
+    assert len(fallback) > 0
+    np.testing.assert_array_equal(fallback[0], [0, 197, 4, 5])
+
+
+def test_flip_mirrors_or_keeps():
+    images = tf.random.stateless_uniform((200, 3, 4, 2), [1, 2])
+    flipped = Flip()(images, seeds(200)).numpy()
+    mirrored = np.array([np.array_equal(one, two[:, ::-1]) for one, two in zip(flipped, images.numpy(), strict=True)])
+    kept = np.array([np.array_equal(one, two) for one, two in zip(flipped, images.numpy(), strict=True)])
+    assert (mirrored ^ kept).all()
+    assert 70 < mirrored.sum() < 130
+
+
+def test_normalize_by_hand():
+    np.testing.assert_allclose(
+        Normalize((0.5,), (0.25,))(tf.constant([[[[255.0]]], [[[0.0]]]]))[:, 0, 0, 0], [2.0, -2.0]
+    )
+
+
+def test_the_same_seeds_give_the_same_images_whatever_the_batch():
+    images = tf.random.stateless_uniform((6, 9, 9, 3), [0, 1], maxval=255.0)
+    transform = Compose((RandomResizedCrop(9), PadCrop(2), Flip(), Normalize((0.5,) * 3, (0.2,) * 3)))
+    whole = transform(images, seeds(6))
+    np.testing.assert_allclose(transform(images[2:4], seeds(6)[2:4]), whole[2:4], atol=1e-5)
+    assert np.abs(transform(images, seeds(6, start=1)) - whole).max() > 0.1
+
+
+SETTINGS = {
+    "crop": "pad_crop",
+    "image_size": 8,
+    "short_side": 0,
+    "padding": 1,
+    "flip": True,
+    "mean": (0.5,),
+    "std": (0.5,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("crop", ["none", "pad_crop", "random_resized_crop"])
+def test_config_transforms_give_the_size_and_evaluation_is_fixed(crop):
+    training, evaluation = build_transforms(**{**SETTINGS, "crop": crop})
+    images = tf.random.stateless_uniform((3, 12, 10, 1), [0, 1], maxval=255.0)
+    assert training(images, seeds(3)).shape == evaluation(images, seeds(3)).shape == (3, 8, 8, 1)
+    np.testing.assert_array_equal(evaluation(images, seeds(3)), evaluation(images, seeds(3, start=1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"crop": "centre"}, r"Unknown crop; expected one of \['none', 'pad_crop', 'random_resized_crop'\]"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"padding": -1}, "padding=-1"),
+        ({"short_side": 4}, "short_side=4"),
+        ({"std": (0.0,)}, "stds above 0"),
+        ({"mean": (0.5, 0.5)}, "as many means as stds"),
+    ],
+)
+def test_bad_settings_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build_transforms(**{**SETTINGS, **arguments})

@@ -1,0 +1,209 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf import metrics
+from cskd_tf.callbacks import Checkpoint, Evaluation, RunLog, StopOnNaN, TensorBoard
+from cskd_tf.data import paired_dataset
+from cskd_tf.distiller import SelfDistiller
+from cskd_tf.methods import CSKD
+from cskd_tf.optimizers import SGD
+from cskd_tf.predictions import Collector, Predictions
+from cskd_tf.workdir import Workdir
+
+NAMES = ["val_top1_error", "val_top5_error", "val_nll", "val_ece", "val_recall_at_1", "val_aurc"]
+
+
+def make_model(network, **settings):
+    model = SelfDistiller(network, [CSKD()])
+    model.compile(SGD(**{"learning_rate": 0.05, **settings}))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.fixture
+def data(images_and_labels):
+    return lambda epochs, **start: paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=epochs, **start)
+
+
+def test_evaluation_logs_all_metrics_for_later_callbacks(linear_network, images_and_labels, data, tmp_path):
+    images, labels = images_and_labels
+    model = make_model(linear_network())
+    evaluation = Evaluation((images, labels), ece_bins=7, batch_size=5)
+    path = str(tmp_path / "best.keras")
+    best = keras.callbacks.ModelCheckpoint(path, monitor="val_ece", mode="min", save_best_only=True)
+    log = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
+    history = model.fit(data(3), epochs=3, verbose=0, callbacks=[evaluation, best, log]).history
+    logits, embeddings = model.predict(images, verbose=0), images.reshape(22, -1)
+    expected = metrics.summarize(logits, labels, embeddings, ece_bins=7)
+    for name in NAMES:
+        assert history[name][-1] == pytest.approx(expected[name.removeprefix("val_")], abs=1e-6)
+    assert set(NAMES) <= set((tmp_path / "log.csv").read_text().splitlines()[0].split(","))
+    saved = keras.models.load_model(tmp_path / "best.keras")
+    ece = metrics.expected_calibration_error(saved.predict(images, verbose=0), labels, bins=7)
+    assert ece == pytest.approx(min(history["val_ece"]), abs=1e-6)
+
+
+def test_evaluation_of_a_plain_keras_model(linear_network, images_and_labels):
+    images, labels = images_and_labels
+    network = linear_network()
+    network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    validation = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+    history = network.fit(images, labels, verbose=0, callbacks=[Evaluation(validation)]).history
+    logits = network.predict(images, verbose=0)
+    assert history["val_nll"][0] == pytest.approx(metrics.negative_log_likelihood(logits, labels), abs=1e-6)
+
+
+def test_predictions_are_the_same_on_two_replicas(linear_network, images_and_labels, two_replicas):
+    images, labels = images_and_labels
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(7)  # the last batch has one image
+    with two_replicas.scope():
+        model = make_model(linear_network())
+    predictions = Collector.of(model).collect(batches)
+    np.testing.assert_array_equal(predictions.labels, labels)
+    np.testing.assert_allclose(predictions.logits, model.network(images), atol=1e-6)
+    np.testing.assert_allclose(predictions.embeddings, images.reshape(22, -1), atol=1e-6)
+
+
+def test_evaluation_needs_an_embedding(images_and_labels):
+    images, labels = images_and_labels
+    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(3, 4), keras.layers.Flatten()])
+    with pytest.raises(ValueError, match=r"embedding_layer=.*has no dense layer"):
+        Collector.of(network).collect(tf.data.Dataset.from_tensors((images, labels)))
+
+
+def test_evaluation_refuses_other_lengths(images_and_labels):
+    images, labels = images_and_labels
+    with pytest.raises(ValueError, match="22 images and 21 labels"):
+        Evaluation((images, labels[1:]))
+
+
+def test_predictions_come_back_from_disk(tmp_path):
+    predictions = Predictions(np.ones((2, 3), "float32"), np.array([0, 1]), np.zeros((2, 4), "float32"))
+    predictions.save(tmp_path / "predictions_val.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions_val.npz"]
+    back = Predictions.load(tmp_path / "predictions_val.npz")
+    np.testing.assert_array_equal(back.logits, predictions.logits)
+    np.testing.assert_array_equal(back.labels, predictions.labels)
+    assert back.embeddings.shape == (2, 4)
+
+
+def test_a_loss_that_becomes_nan_stops_at_its_step(linear_network, images_and_labels):
+    images, labels = (np.concatenate([part] * 2) for part in images_and_labels)
+    images[20] = np.inf  # the third batch of 8
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+    model = SelfDistiller(linear_network())
+    model.compile(SGD(0.1))
+    with pytest.raises(FloatingPointError, match=r"loss became nan in epoch 1, step 3. Lower optimizer.learning_rate"):
+        model.fit(batches, epochs=2, verbose=0, callbacks=[StopOnNaN()])
+
+
+def train(workdir, network, images_and_labels, data, *, epochs, done=0, extra=()):
+    model = make_model(network, momentum=0.9)
+    checkpoint = Checkpoint(workdir, model, monitor="val_top1_error")
+    restored = checkpoint.restore_last()
+    assert restored == done
+    evaluation = Evaluation(images_and_labels)
+    model.fit(
+        data(epochs, first_step=3 * done),
+        epochs=epochs,
+        initial_epoch=done,
+        verbose=0,
+        callbacks=[StopOnNaN(), evaluation, RunLog(workdir), *extra, checkpoint],
+    )
+    return model, checkpoint
+
+
+def test_resuming_is_bit_exact_with_dropout_and_momentum(batch_norm_network, images_and_labels, data, tmp_path):
+    weights = []
+    for name, parts in (("whole", [(4, 0)]), ("parts", [(1, 0), (3, 1), (4, 3)])):
+        workdir = Workdir(tmp_path / name)
+        workdir.path.mkdir()
+        for epochs, done in parts:
+            keras.utils.set_random_seed(0)
+            model, _ = train(
+                workdir, batch_norm_network(dropout=0.3), images_and_labels, data, epochs=epochs, done=done
+            )
+        weights.append(model.get_weights())
+        assert [entry["epoch"] for entry in workdir.log()] == [1, 2, 3, 4]
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(
+    linear_network, images_and_labels, data, tmp_path, caplog, part
+):
+    workdir = Workdir(tmp_path)
+    train(workdir, linear_network(), images_and_labels, data, epochs=3)
+    truncate(workdir.checkpoints / "last" / f"ckpt-3.{part}")
+    model = make_model(linear_network(), momentum=0.9)
+    checkpoint = Checkpoint(workdir, model, monitor="val_top1_error")
+    with caplog.at_level("WARNING"):
+        assert checkpoint.restore_last() == 2
+    assert "last/ckpt-3 is damaged" in caplog.text
+    assert "falling back" in caplog.text
+    truncate(workdir.checkpoints / "last" / f"ckpt-2.{part}")
+    with pytest.raises(ValueError, match="all damaged"):
+        checkpoint.restore_last()
+
+
+def test_the_best_epoch_is_the_first_of_the_lowest_error(linear_network, images_and_labels, data, tmp_path):
+    workdir = Workdir(tmp_path)
+    weights = []
+
+    class Grab(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_top1_error"] = [0.5, 0.2, 0.2, 0.4][epoch]
+            weights.append(self.model.network.get_weights())
+
+    model = make_model(linear_network(), momentum=0.9)
+    checkpoint = Checkpoint(workdir, model, monitor="val_top1_error")
+    model.fit(data(4), epochs=4, verbose=0, callbacks=[Grab(), RunLog(workdir), checkpoint])
+    assert checkpoint.restore_best() == 2
+    for one, two in zip(model.network.get_weights(), weights[1], strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert checkpoint.restore_last() == 4
+
+
+def test_the_run_log_has_a_line_an_epoch(linear_network, images_and_labels, data, tmp_path):
+    workdir = Workdir(tmp_path)
+    train(workdir, linear_network(), images_and_labels, data, epochs=2)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    expected = {"epoch", "loss", "cross_entropy", "class_wise", "learning_rate", "seconds", *NAMES}
+    assert [set(line) for line in lines] == [expected] * 2
+    assert lines[0]["learning_rate"] == pytest.approx(0.05)
+    assert lines[0]["loss"] == pytest.approx(lines[0]["cross_entropy"] + lines[0]["class_wise"], rel=1e-5)
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"epoch": 3, "lo')
+    assert [entry["epoch"] for entry in workdir.log()] == [1, 2]
+    workdir.trim_log(epochs=1)
+    assert (tmp_path / "log.jsonl").read_text().count("\n") == 1
+
+
+def test_tensorboard_has_every_scalar_and_the_diagram(linear_network, images_and_labels, data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    model = make_model(linear_network())
+    evaluation = Evaluation(images_and_labels)
+    workdir = Workdir(tmp_path)
+    board = TensorBoard(tmp_path / "tensorboard", evaluation=evaluation)
+    history = model.fit(data(2), epochs=2, verbose=0, callbacks=[evaluation, RunLog(workdir), board]).history
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    assert tags == {"loss", "cross_entropy", "class_wise", "learning_rate", "val_reliability", *NAMES}
+    steps = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors("val_ece")]
+    assert steps == [(1, pytest.approx(history["val_ece"][0])), (2, pytest.approx(history["val_ece"][1]))]
+    png = tf.make_ndarray(events.Tensors("val_reliability")[1].tensor_proto)[2]
+    pixels = tf.io.decode_png(png).numpy()
+    assert pixels.shape == (520, 440, 3)
+    blue = np.all(np.abs(pixels.astype(int) - [0x2A, 0x6F, 0x97]) < 8, axis=-1)
+    assert blue.sum() > 500  # the bars are there

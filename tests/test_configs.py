@@ -1,0 +1,64 @@
+"""Every config builds, and takes a step at toy size."""
+
+import importlib
+import pathlib
+
+import numpy as np
+import pytest
+
+from configs import base
+from cskd_tf import experiment
+
+CONFIGS = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py") if path.stem != "base")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_has_the_known_keys_and_takes_a_step(name, image_folder):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    experiment.check_config(config, reference=base.get_config())
+    config.deterministic = False  # it could not be switched off again for the tests that follow
+    config.network.width = 4
+    config.batch_size = 4
+    config.data.image_size = 8
+    if config.data.name == "image_folder":
+        config.data.path = str(image_folder)
+    else:
+        config.data.train_per_class = 1
+    built = experiment.prepare(config)
+    before = built.model.get_weights()
+    ((batch, labels),) = built.training_data().take(1)
+    logs = built.model.train_step((batch, labels))
+    assert np.isfinite(float(logs["loss"]))
+    assert set(logs) >= {"loss", "cross_entropy", "class_wise"}
+    assert any(not np.array_equal(one, two) for one, two in zip(before, built.model.get_weights(), strict=True))
+
+
+def changed(**changes):
+    config = experiment.as_plain(base.get_config())
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        part = config
+        for name in path:
+            part = part[name]
+        part[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (changed(epoch=3), r"Unknown config keys.*Received: \['epoch'\]"),
+        (changed(data__siez=3), r"Received: \['data.siez'\]"),
+        (changed(epochs="3"), "epochs to be int. Received: epochs='3'"),
+        (changed(baseline=1), "baseline to be bool. Received: baseline=1"),
+        (changed(evaluation__ece_bins=0), "evaluation.ece_bins to be at least 1"),
+        ({key: value for key, value in changed().items() if key != "seed"}, r"a config without \['seed'\]"),
+    ],
+)
+def test_a_wrong_config_is_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.check_config(config, reference=base.get_config())
+
+
+def test_a_whole_number_will_do_for_a_fraction():
+    experiment.check_config(changed(schedule__learning_rate=1), reference=base.get_config())

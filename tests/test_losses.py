@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf import losses
+
+
+def test_cross_entropy_of_hard_and_soft_targets():
+    logits = tf.constant([[np.log(3.0), 0.0], [np.log(3.0), 0.0]])
+    values = losses.cross_entropy(logits, targets=[[1.0, 0.0], [0.5, 0.5]])
+    np.testing.assert_allclose(values, [0.28768207, 0.83698822], atol=1e-6)
+
+
+def test_kl_divergence_by_hand():
+    values = losses.kl_divergence(tf.constant([[np.log(3.0), 0.0]]), tf.constant([[0.0, 0.0]]))
+    np.testing.assert_allclose(values, [0.75 * np.log(1.5) + 0.25 * np.log(0.5)], atol=1e-6)
+
+
+def test_kl_divergence_divides_both_logits_by_the_temperature():
+    target, approximation = tf.constant([[4.0, 0.0, -2.0]]), tf.constant([[1.0, 3.0, 0.0]])
+    softened = losses.kl_divergence(target, approximation, temperature=4.0)
+    np.testing.assert_allclose(softened, losses.kl_divergence(target / 4, approximation / 4), atol=1e-7)
+    assert abs(float(softened[0]) - float(losses.kl_divergence(target, approximation)[0])) > 0.1
+
+
+def test_kl_divergence_is_zero_between_equal_distributions_and_not_symmetric():
+    first, second = tf.constant([[2.0, 0.0, 1.0]]), tf.constant([[0.0, 0.5, 3.0]])
+    np.testing.assert_allclose(losses.kl_divergence(first, first + 5.0), [0.0], atol=1e-6)
+    forward, backward = losses.kl_divergence(first, second), losses.kl_divergence(second, first)
+    assert abs(float(forward[0] - backward[0])) > 0.01
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_losses_are_computed_in_float32(dtype):
+    logits = tf.cast([[9.0, 0.0, -4.0]], dtype)
+    exact = losses.cross_entropy(tf.cast(logits, "float32"), targets=[[0.0, 1.0, 0.0]])
+    half = losses.cross_entropy(logits, targets=[[0.0, 1.0, 0.0]])
+    assert half.dtype == tf.float32
+    np.testing.assert_array_equal(half, exact)
+    assert losses.kl_divergence(logits, -logits, temperature=4.0).dtype == tf.float32
+
+
+def test_extreme_logits_stay_finite():
+    values = losses.kl_divergence(tf.constant([[1e4, -1e4]]), tf.constant([[-1e4, 1e4]]), temperature=4.0)
+    np.testing.assert_allclose(values, [5000.0], rtol=1e-6)

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf import methods
+from cskd_tf.methods import CSKD, Method, View
+
+
+class OtherHead(Method):
+    def scores(self, outputs, *, labels=None):
+        return outputs["logits"]
+
+
+class InferencePartner(Method):
+    views = (View("partner", gradient=True, batch_norm="inference"),)
+
+
+class GradientPartner(Method):
+    views = (View("second_view"), View("partner", gradient=True))
+    extras = ("index",)
+
+
+def softmax(logits):
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def test_cskd_by_hand():
+    outputs = {"image": {"logits": tf.constant([[0.0, 0.0]])}, "partner": {"logits": tf.constant([[4 * np.log(3), 0]])}}
+    terms = CSKD(temperature=4.0, weight=1.0).terms({}, outputs, None)
+    np.testing.assert_allclose(terms["class_wise"], [2.092993], atol=1e-6)
+
+
+@pytest.mark.parametrize(("temperature", "weight"), [(1.0, 1.0), (4.0, 3.0)])
+def test_cskd_value_and_gradient_against_numpy(temperature, weight):
+    generator = np.random.default_rng(1)
+    own, partner = generator.normal(size=(2, 5, 7)) * 3
+    own_variable, partner_variable = (tf.Variable(value, dtype=tf.float32) for value in (own, partner))
+    with tf.GradientTape() as tape:
+        outputs = {"image": {"logits": own_variable.value()}, "partner": {"logits": partner_variable.value()}}
+        term = CSKD(temperature=temperature, weight=weight).terms({}, outputs, None)["class_wise"]
+    own_gradient, partner_gradient = tape.gradient(term, [own_variable, partner_variable])
+    p, q = softmax(partner / temperature), softmax(own / temperature)
+    np.testing.assert_allclose(term, weight * temperature**2 * (p * np.log(p / q)).sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(own_gradient, weight * temperature * (q - p), atol=1e-5)
+    assert partner_gradient is None
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), "4", True])
+def test_cskd_refuses_a_temperature(temperature):
+    with pytest.raises(ValueError, match=r"temperature to be a finite number above 0. Received: temperature="):
+        CSKD(temperature=temperature)
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), None])
+def test_cskd_refuses_a_weight(weight):
+    with pytest.raises(ValueError, match=r"weight to be a finite number of at least 0. Received: weight="):
+        CSKD(weight=weight)
+
+
+def test_build_makes_the_methods_of_a_config():
+    (method,) = methods.build([{"name": "CSKD", "temperature": 1, "weight": 3.0}])
+    assert isinstance(method, CSKD)
+    assert (method.temperature, method.weight) == (1.0, 3.0)
+    assert methods.build([]) == []
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"name": "CSDK"}, r"Unknown method; expected one of \['CSKD'\].*Received: name='CSDK'"),
+        ({"temperature": 4.0}, "Received: name=None"),
+        ({"name": "CSKD", "wieght": 1.0}, r"expected some of \['temperature', 'weight'\]. Received: \['wieght'\]"),
+    ],
+)
+def test_build_refuses_what_it_does_not_know(description, message):
+    with pytest.raises(ValueError, match=message):
+        methods.build([description])
+
+
+def test_views_are_merged_and_gradients_win():
+    views = methods.merge_views([CSKD(), GradientPartner()])
+    assert [view.name for view in views] == ["image", "partner", "second_view"]
+    assert [view.gradient for view in views] == [True, True, False]
+    assert methods.data_options([CSKD(), GradientPartner()]) == {
+        "views": ("partner", "second_view"),
+        "extras": ("index",),
+        "pairs_adjacent": False,
+        "mix": (),
+    }
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ([CSKD, CSKD], r"each method at most once. Received: \['CSKD', 'CSKD'\]"),
+        ([OtherHead, type("AnotherHead", (OtherHead,), {})], "at most one method that replaces the classifier head"),
+        ([CSKD, type("SameTerm", (Method,), {"term_names": ("class_wise",)})], "distinct names of loss terms"),
+    ],
+)
+def test_lists_that_cannot_work_are_refused(chosen, message):
+    with pytest.raises(ValueError, match=message):
+        methods.check_composition([kind() for kind in chosen])
+
+
+def test_two_batch_norm_modes_of_one_view_are_refused():
+    with pytest.raises(ValueError, match="CSKD and InferencePartner.*'train' and 'inference'"):
+        methods.merge_views([CSKD(), InferencePartner()])
+
+
+def test_something_else_than_a_method_is_refused():
+    with pytest.raises(ValueError, match="list of cskd_tf.methods. Received: 'CSKD'"):
+        methods.check_composition(["CSKD"])
+
+
+@pytest.mark.parametrize("arguments", [{"name": "neighbour"}, {"name": "partner", "batch_norm": "frozen"}])
+def test_unknown_views_are_refused(arguments):
+    with pytest.raises(ValueError, match="one of"):
+        View(**arguments)

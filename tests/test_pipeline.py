@@ -1,0 +1,200 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf.data import ArraySource, ImageFolder, evaluation_dataset, paired_dataset
+from cskd_tf.data.augment import Flip
+
+SIZE, CLASSES = 22, 3
+LABELS = np.repeat([0, 1, 2], [6, 7, 9])
+# Every pixel of an image is its number, so that batches can be read.
+IMAGES = np.broadcast_to(np.arange(SIZE, dtype=np.uint8)[:, None, None, None], (SIZE, 2, 2, 1))
+
+
+def numbers(images):
+    return images.numpy()[:, 0, 0, 0].astype(int)
+
+
+def batches(**arguments):
+    return list(paired_dataset(IMAGES, LABELS, **{"batch_size": 8, "seed": 0, **arguments}))
+
+
+def test_each_epoch_shows_each_image_once_beside_its_class():
+    dataset = paired_dataset(IMAGES, LABELS, batch_size=8, seed=0, epochs=3)
+    assert dataset.cardinality() == 9
+    assert dataset.steps_per_epoch == 3
+    seen = list(dataset)
+    assert [len(labels) for _, labels in seen] == [8, 8, 6] * 3
+    orders, partners = [], []
+    for epoch in range(3):
+        part = seen[3 * epoch : 3 * epoch + 3]
+        orders.append(np.concatenate([numbers(batch["image"]) for batch, _ in part]))
+        partners.append(np.concatenate([numbers(batch["partner"]) for batch, _ in part]))
+        labels = np.concatenate([labels for _, labels in part])
+        assert sorted(orders[-1]) == list(range(SIZE))
+        np.testing.assert_array_equal(LABELS[orders[-1]], labels)
+        np.testing.assert_array_equal(LABELS[partners[-1]], labels)
+    by_image = [partner[np.argsort(order)] for order, partner in zip(orders, partners, strict=True)]
+    assert not np.array_equal(orders[0], orders[1])
+    assert not np.array_equal(by_image[0], by_image[1])
+
+
+def test_pixels_pass_unchanged_as_float32():
+    ((batch, labels),) = batches(batch_size=SIZE)
+    assert set(batch) == {"image", "partner"}
+    assert batch["image"].dtype == batch["partner"].dtype == tf.float32
+    assert labels.dtype == tf.int32
+    np.testing.assert_array_equal(batch["image"], IMAGES[numbers(batch["image"])])
+
+
+def test_the_seed_decides_and_the_start_does_not():
+    whole = batches(epochs=3)
+    for first_step in (1, 4, 8):
+        rest = batches(epochs=3, first_step=first_step)
+        assert len(rest) == 9 - first_step
+        for (batch, labels), (expected, expected_labels) in zip(rest, whole[first_step:], strict=True):
+            np.testing.assert_array_equal(batch["image"], expected["image"])
+            np.testing.assert_array_equal(batch["partner"], expected["partner"])
+            np.testing.assert_array_equal(labels, expected_labels)
+    assert not np.array_equal(batches(seed=1)[0][1], whole[0][1])
+
+
+def test_the_batch_size_does_not_change_an_images_partner_and_augmentation():
+    def shown(batch_size):
+        seen = {}
+        for batch, _ in batches(batch_size=batch_size, augment=jitter):
+            for index, partner, image in zip(
+                numbers(batch["image"]), numbers(batch["partner"]), batch["image"].numpy(), strict=True
+            ):
+                seen[index] = (partner, image[1, 1, 0])
+        return seen
+
+    def jitter(images, seeds):
+        noise = tf.cast(seeds[:, :1] % 1000, tf.float32) / 1000
+        corner = tf.tensor_scatter_nd_update(tf.zeros([2, 2]), [[1, 1]], [1.0])
+        return images + corner[None, :, :, None] * noise[:, :, None, None]
+
+    assert shown(8) == shown(5)
+
+
+def test_views_of_one_image_are_augmented_apart():
+    views = ("partner", "second_view", "clean")
+    data = batches(batch_size=SIZE, views=views, augment=lambda x, s: x + tf.cast(s[:, :1, None, None], tf.float32),
+                   clean=lambda x, s: -x)  # fmt: skip
+    ((batch, labels),) = data
+    clean = -numbers(batch["clean"])
+    np.testing.assert_array_equal(LABELS[clean], labels)
+    assert (batch["image"].numpy() != batch["second_view"].numpy()).all()
+
+
+def test_indices_are_given_on_request():
+    for batch, _ in batches(extras=("index",)):
+        np.testing.assert_array_equal(batch["index"], numbers(batch["image"]))
+
+
+def test_adjacent_pairs():
+    seen = batches(pairs_adjacent=True, views=(), epochs=4, extras=("index",))
+    assert len(seen) == 12
+    anchors = []
+    for batch, labels in seen:
+        assert labels.shape == (8,)
+        np.testing.assert_array_equal(labels[::2], labels[1::2])
+        np.testing.assert_array_equal(LABELS[batch["index"]], labels)
+        anchors.append(batch["index"][::2].numpy())
+    anchors = np.concatenate(anchors)  # 48 anchors: two whole passes over 22 images, and 4 more
+    assert sorted(anchors[:SIZE]) == sorted(anchors[SIZE : 2 * SIZE]) == list(range(SIZE))
+    later = batches(pairs_adjacent=True, views=(), epochs=4, first_step=7, extras=("index",))
+    np.testing.assert_array_equal(later[0][0]["index"], seen[7][0]["index"])
+
+
+def test_mixing_sees_the_whole_batch_and_a_seed_of_the_step():
+    def mix(batch, targets, *, seed):
+        return {**batch, "seed": seed}, (targets + targets[::-1]) / 2
+
+    seen = batches(mix=(mix,), epochs=2)
+    for batch, labels in seen:
+        onehot = np.eye(CLASSES)[labels]
+        np.testing.assert_allclose(batch["targets"], (onehot + onehot[::-1]) / 2)
+    assert len({tuple(batch["seed"].numpy()) for batch, _ in seen}) == 6
+
+
+def test_the_remainder_is_dropped_only_on_request(caplog):
+    dataset = paired_dataset(IMAGES, LABELS, batch_size=8, seed=0, epochs=2, drop_remainder=True)
+    assert dataset.cardinality() == 4
+    assert dataset.element_spec[0]["image"].shape == (8, 2, 2, 1)
+    assert paired_dataset(IMAGES, LABELS, batch_size=8, seed=0).element_spec[0]["image"].shape == (None, 2, 2, 1)
+
+
+def test_two_replicas_get_the_halves_of_each_batch(two_replicas):
+    data = two_replicas.experimental_distribute_dataset(paired_dataset(IMAGES, LABELS, batch_size=8, seed=0))
+    for (batch, _), (whole, _) in zip(data, batches(), strict=True):
+        halves = two_replicas.experimental_local_results(batch["image"])
+        assert len(halves[0]) == len(halves[1])
+        np.testing.assert_array_equal(np.concatenate(halves), whole["image"])
+
+
+def test_image_folders_of_mixed_sizes(image_folder):
+    source = ImageFolder(image_folder / "train")
+    resize = lambda images, seeds: tf.image.resize(images, (8, 8))  # noqa: E731
+    for batch, labels in paired_dataset(source, batch_size=5, seed=0, augment=resize):
+        means = batch["partner"].numpy().mean(axis=(1, 2, 3))
+        np.testing.assert_array_equal(means > 128, labels == 1)  # dogs are the bright ones
+        assert batch["image"].shape[1:] == (8, 8, 3)
+
+
+def test_a_flip_moves_half_of_the_images():
+    images = np.zeros((400, 1, 2, 1), np.uint8)
+    images[:, :, 1] = 1
+    ((batch, _),) = paired_dataset(
+        images, np.zeros(400, int) + np.arange(400) % 2, batch_size=400, seed=0, augment=Flip()
+    )
+    flipped = [batch[view].numpy()[:, 0, 0, 0] for view in ("image", "partner")]
+    assert [160 < each.sum() < 240 for each in flipped] == [True, True]
+    assert 0.4 < (flipped[0] == flipped[1]).mean() < 0.6
+
+
+def test_evaluation_keeps_order_and_every_image():
+    source = ArraySource(IMAGES, LABELS)
+    seen = list(evaluation_dataset(source, batch_size=8))
+    assert [len(labels) for _, labels in seen] == [8, 8, 6]
+    np.testing.assert_array_equal(np.concatenate([numbers(images) for images, _ in seen]), np.arange(SIZE))
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in seen]), LABELS)
+    assert len(list(evaluation_dataset(source, batch_size=100))) == 1
+
+
+def test_a_single_image_pairs_with_itself_and_is_reported_once(caplog):
+    labels = np.array([0, 0, 1])
+    with caplog.at_level("WARNING"):
+        data = paired_dataset(IMAGES[:3], labels, batch_size=3, seed=0, epochs=5)
+    for batch, seen in data:
+        np.testing.assert_array_equal(numbers(batch["partner"])[seen == 1], [2])
+    assert [record.message for record in caplog.records] == [
+        "1 classes have a single image, which is paired with itself: ['1']"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size from 1 to 22, the number of images. Received: batch_size=0"),
+        ({"batch_size": 23}, "Received: batch_size=23"),
+        ({"batch_size": 8.0}, "Received: batch_size=8.0"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"first_step": -1}, "first_step=-1"),
+        ({"views": ("neighbour",)}, "Unknown views.*'neighbour'"),
+        ({"extras": ("name",)}, "Unknown extras.*'name'"),
+        ({"views": ("clean",)}, "transform for the view 'clean'"),
+        ({"batch_size": 6, "pairs_adjacent": True, "num_replicas": 2}, "2 replicas can split into whole pairs"),
+        ({"batch_size": 7, "num_replicas": 2}, "which leaves 1 of 22 images"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        paired_dataset(IMAGES, LABELS, **{"batch_size": 8, "seed": 0, **arguments})
+
+
+def test_labels_belong_to_arrays():
+    with pytest.raises(ValueError, match="labels=None"):
+        paired_dataset(IMAGES, batch_size=8, seed=0)
+    with pytest.raises(ValueError, match="no labels beside a source"):
+        paired_dataset(ArraySource(IMAGES, LABELS), LABELS, batch_size=8, seed=0)

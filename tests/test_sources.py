@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf.data import ArraySource, ImageFolder, Subset, load_splits, split_by_class
+
+IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 1, 0])
+DIGITS = {
+    "path": "",
+    "channels": 1,
+    "test_fraction": 0.65,
+    "validation_fraction": 0.5,
+    "train_per_class": 30,
+    "split_seed": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (IMAGES, [0.0, 1.0, 1.0, 0.0], r"labels to be integers \[N\]. Received: float64"),
+        (IMAGES, [0, 1, 1], "4 images and 3 labels"),
+        (IMAGES, [0, 1, -1, 0], r"labels from 0 to 1. Received: \[-1\]"),
+        (IMAGES, [0, 2, 2, 0], r"each of the 3 classes. Received: none of \[1\]"),
+        (IMAGES, [[0], [1], [1], [0]], r"shape \(4, 1\)"),
+        (IMAGES[..., 0], LABELS, r"Received: uint8 of shape \(4, 2, 2\)"),
+        (IMAGES.astype(str), LABELS, "images to be numbers"),
+        (np.where(np.arange(4)[:, None, None, None] == 2, np.nan, IMAGES), LABELS, r"NaN or infinity in images \[2\]"),
+        (IMAGES[:0], np.zeros(0, int), "at least one image"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_refused(images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        ArraySource(images, labels)
+
+
+def test_class_names_fix_the_number_of_classes():
+    assert ArraySource(IMAGES, LABELS).class_names == ["0", "1"]
+    with pytest.raises(ValueError, match=r"labels from 0 to 0. Received: \[1\]"):
+        ArraySource(IMAGES, LABELS, class_names=["only"])
+    with pytest.raises(ValueError, match=r"none of \[2\]"):
+        ArraySource(IMAGES, LABELS, class_names=["a", "b", "c"])
+
+
+def test_a_folder_gives_sorted_classes_and_decoded_images(image_folder):
+    source = ImageFolder(image_folder / "train")
+    assert source.class_names == ["cat", "dog"]
+    assert source.labels.tolist() == [0] * 6 + [1] * 6
+    image = source.load(tf.constant([8], tf.int64))
+    assert image.shape == (1, 22, 22, 3)
+    assert image.dtype == tf.uint8
+    assert ImageFolder(image_folder / "train", channels=1).load(tf.constant([0], tf.int64)).shape == (1, 20, 24, 1)
+
+
+def test_broken_folders_are_refused_by_name(image_folder):
+    train = image_folder / "train"
+    with pytest.raises(ValueError, match="no folder .*nowhere"):
+        ImageFolder(image_folder / "nowhere")
+    with pytest.raises(ValueError, match="cat, without folders"):
+        ImageFolder(train / "cat")
+    with pytest.raises(ValueError, match=r"\['bird'\] differ"):
+        ImageFolder(train, class_names=["bird", "cat", "dog"])
+    (train / "dog" / "notes.jpg").write_text("no image")
+    with pytest.raises(ValueError, match=r"1 that are not images: \['.*dog/notes.jpg'\]"):
+        ImageFolder(train)
+    (train / "empty").mkdir()
+    with pytest.raises(ValueError, match="Received: none in .*train/empty"):
+        ImageFolder(train)
+
+
+def test_a_subset_renumbers():
+    source = ArraySource(np.arange(4, dtype=np.uint8)[:, None, None, None], LABELS)
+    subset = Subset(Subset(source, np.array([1, 2, 3])), np.array([2, 0]))
+    assert subset.labels.tolist() == [0, 1]
+    assert subset.load(tf.constant([0, 1], tf.int64)).numpy().ravel().tolist() == [3, 1]
+
+
+def test_split_takes_its_share_of_every_class():
+    labels = np.repeat([0, 1, 2], [10, 20, 2])
+    kept, gone = split_by_class(labels, fraction=0.2, seed=0, name="test")
+    assert np.bincount(labels[gone]).tolist() == [2, 4, 1]
+    assert sorted([*kept, *gone]) == list(range(32))
+    again, other = (split_by_class(labels, fraction=0.2, seed=seed, name="test")[1] for seed in (0, 1))
+    np.testing.assert_array_equal(again, gone)
+    assert not np.array_equal(other, gone)
+
+
+@pytest.mark.parametrize(
+    ("labels", "fraction", "message"),
+    [([0, 0, 1], 0.5, "1 of class 1"), ([0, 0], 0.0, "test_fraction=0.0"), ([0, 0], 1.0, "test_fraction=1.0")],
+)
+def test_impossible_splits_are_refused(labels, fraction, message):
+    with pytest.raises(ValueError, match=message):
+        split_by_class(np.array(labels), fraction=fraction, seed=0, name="test")
+
+
+def test_digits_are_split_by_class_without_overlap():
+    splits = load_splits("digits", **DIGITS)
+    assert np.bincount(splits["train"].labels).tolist() == [30] * 10
+    assert {len(source.class_names) for source in splits.values()} == {10}
+    everything = [
+        source.load(tf.range(len(source.labels), dtype=tf.int64)).numpy().reshape(-1, 64) for source in splits.values()
+    ]
+    images = np.concatenate(everything)
+    assert images.max() == 255
+    assert len(np.unique(images, axis=0)) == len(images)  # no digit stands in two splits
+
+
+def test_a_folder_brings_its_test_split(image_folder):
+    settings = {**DIGITS, "path": str(image_folder), "channels": 3, "train_per_class": 0}
+    splits = load_splits("image_folder", **settings)
+    assert {name: len(source.labels) for name, source in splits.items()} == {"train": 6, "test": 6, "val": 6}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("cifar", {}, r"Unknown data set; expected one of \['digits', 'image_folder'\]. Received: name='cifar'"),
+        ("digits", {"channels": 3}, "images of 3 channels. Received: digits with 1"),
+        ("image_folder", {}, "data.path=''"),
+        ("image_folder", {"path": "/nowhere"}, "no folder /nowhere/train"),
+        ("digits", {"validation_fraction": 1.5}, "validation_fraction=1.5"),
+    ],
+)
+def test_unknown_and_missing_data_are_named(name, changes, message):
+    with pytest.raises(ValueError, match=message):
+        load_splits(name, **{**DIGITS, **changes})
