@@ -56,19 +56,20 @@ class SelfDistiller(keras.Model):
         self.views = merge_views(self.methods)
         self._network_outputs = NetworkOutputs(network, embedding_layer=embedding_layer)
         heads = [method for method in self.methods if overrides(method, "scores")]
-        self._head = heads[0] if heads else Method(name="plain_head")
+        self._head = heads[0] if heads else None
         self._hard_weight = 1.0
         for method in self.methods:
             self._hard_weight *= method.hard_weight
         names = ["loss", "cross_entropy", *(name for method in self.methods for name in method.term_names)]
         self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
-        if network.built and network.input_shape is not None:
-            self.build(network.input_shape)
+        if network.built:
+            self.build(getattr(network, "input_shape", None))
 
     def build(self, input_shape) -> None:
         shape = input_shape["image"] if isinstance(input_shape, dict) else input_shape
         if not self.network.built:
-            self.network.build(shape)
+            # A symbolic call; build() would not reach the layers of a subclassed network.
+            self.network(keras.KerasTensor(tuple(shape), dtype="float32"))
         for method in self.methods:
             method.attach(self.network, num_examples=self.num_examples)
         self.built = True
@@ -122,7 +123,7 @@ class SelfDistiller(keras.Model):
             targets = self._targets(batch, outputs["image"])
             for method in self.methods:
                 targets = method.targets(batch, targets)
-            scores = self._head.scores(outputs["image"], labels=labels)
+            scores = self._scores(outputs["image"], labels=labels)
             outputs = {name: self._with_scores(output) for name, output in outputs.items()}
             terms = {"cross_entropy": self._hard_weight * losses.cross_entropy(scores, targets=targets)}
             for method in self.methods:
@@ -174,6 +175,8 @@ class SelfDistiller(keras.Model):
         if labels is None or sample_weight is not None:
             raise ValueError("Expected batches (images, labels) without sample or class weights.")
         batch = dict(inputs) if isinstance(inputs, dict) else {"image": inputs}
+        if not self.built:
+            self.build(batch["image"].shape)
         return {**batch, "label": labels}, labels
 
     def _targets(self, batch: dict, outputs: dict):
@@ -208,8 +211,11 @@ class SelfDistiller(keras.Model):
                 variable.assign(value)
         return outputs
 
+    def _scores(self, outputs: dict[str, Any], *, labels=None):
+        return outputs["logits"] if self._head is None else self._head.scores(outputs, labels=labels)
+
     def _with_scores(self, outputs: dict[str, Any]) -> dict[str, Any]:
-        return {**outputs, "logits": tf.cast(self._head.scores(outputs), tf.float32)}
+        return {**outputs, "logits": tf.cast(self._scores(outputs), tf.float32)}
 
     def _terms(self, method: Method, batch: dict, outputs: dict, targets) -> dict[str, Any]:
         terms = method.terms(batch, outputs, targets)

@@ -73,6 +73,7 @@ def step_schedule(
     if factor <= 0:
         raise ValueError(f"Expected factor to be above 0. Received: factor={factor!r}")
     # Keras uses the old value up to and including the boundary; the first step of the new epoch must have the new one.
-    boundaries = [round(milestone * epochs) * steps_per_epoch - 1 for milestone in milestones]
+    # A run of few epochs has at least one at the full rate.
+    boundaries = [max(round(milestone * epochs), 1) * steps_per_epoch - 1 for milestone in milestones]
     values = [learning_rate * factor**drops for drops in range(len(milestones) + 1)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)

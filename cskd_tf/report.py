@@ -15,12 +15,12 @@ from cskd_tf.workdir import METRICS, Workdir, flatten
 
 # Heading, key in metrics.json, factor. Papers print per cent, and AURC times 1000.
 COLUMNS = (
-    ("top-1 error %", "top1_error", 100),
-    ("top-5 error %", "top5_error", 100),
-    ("NLL", "nll", 1),
-    ("ECE %", "ece", 100),
-    ("R@1 %", "recall_at_1", 100),
-    ("AURC x1000", "aurc", 1000),
+    ("top-1\nerror %", "top1_error", 100),
+    ("top-5\nerror %", "top5_error", 100),
+    ("\nNLL", "nll", 1),
+    ("\nECE %", "ece", 100),
+    ("\nR@1 %", "recall_at_1", 100),
+    ("AURC\nx 1000", "aurc", 1000),
 )
 SEED_KEYS = ("seed", "data.split_seed")
 
@@ -38,16 +38,17 @@ def find_runs(root: pathlib.Path) -> list[Workdir]:
 
 
 def describe(config: dict[str, Any]) -> str:
-    """The methods of a run. Example: `CSKD(temperature=4.0, weight=1.0)`, or `cross-entropy`."""
+    """The methods of a run. Example: `CSKD(temperature=4, weight=1)`, or `cross-entropy`."""
     calls = []
     for method in config["methods"]:
-        arguments = ", ".join(f"{key}={value}" for key, value in method.items() if key != "name")
+        values = {key: f"{value:g}" if isinstance(value, float) else value for key, value in method.items()}
+        arguments = ", ".join(f"{key}={value}" for key, value in values.items() if key != "name")
         calls.append(f"{method['name']}({arguments})")
     return " + ".join(calls) or "cross-entropy"
 
 
 def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
-    """Runs whose configs differ in seeds alone, together."""
+    """Runs whose configs differ in seeds alone, together; those with fewer methods first."""
     groups: dict[str, list[Workdir]] = {}
     for run in runs:
         ignored = (*SEED_KEYS, "baseline", "verbose")
@@ -57,41 +58,41 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
 
 
 def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
-    """One row a config, mean and standard deviation over its seeds."""
-    bins = sorted({run.metrics()[split]["ece_bins"] for run in runs})
-    result = rich.table.Table(
-        title=f"{split} split, last epoch (ECE with {' or '.join(map(str, bins))} bins)", box=rich.box.SIMPLE_HEAD
-    )
-    result.add_column("data set")
-    result.add_column("network")
-    result.add_column("methods")
-    result.add_column("runs", justify="right")
+    """One row a config, mean and standard deviation over its seeds; runs of one data set and network."""
+    config = runs[0].config()
+    bins = " or ".join(str(count) for count in sorted({run.metrics()[split]["ece_bins"] for run in runs}))
+    title = f"{config['data']['name']}, {config['network']['name']}: {split} split, last epoch, ECE with {bins} bins"
+    result = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, min_width=len(title))
+    result.add_column("\nmethods")
+    result.add_column("\nruns", justify="right")
     for heading, _, _ in COLUMNS:
         result.add_column(heading, justify="right")
     for group in group_by_seed(runs):
-        config = group[0].config()
         cells = []
         for _, key, factor in COLUMNS:
             values = [factor * run.metrics()[split][key] for run in group]
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            digits = 4 if factor == 1 else 2
+            digits = 3 if factor == 1 else 2
+            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.{digits}f}{spread}")
-        result.add_row(config["data"]["name"], config["network"]["name"], describe(config), str(len(group)), *cells)
+        result.add_row(describe(group[0].config()), str(len(group)), *cells)
     return result
 
 
 def report(root: pathlib.Path) -> None:
-    """Prints the table of all runs at and below `root`, where their SavedModels lie, and the TensorBoard command."""
+    """Prints the tables of all runs at and below `root`, where their SavedModels lie, and the TensorBoard command."""
     runs = find_runs(root)
-    # As wide as the table needs where nobody watches: a log must not lose columns.
-    console = rich.console.Console(width=None if sys.stdout.isatty() else 160)
-    console.print(table(runs))
+    # As wide as a table needs where nobody watches: a log must not lose columns.
+    console = rich.console.Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=True)
+    subjects: dict[tuple[str, str], list[Workdir]] = {}
+    for run in runs:
+        config = run.config()
+        subjects.setdefault((config["data"]["name"], config["network"]["name"]), []).append(run)
+    for members in subjects.values():
+        console.print(table(members))
     for run in runs:
         if saved := run.metrics().get("saved_model"):
-            console.print(f"SavedModel of {run.path}: {saved}", soft_wrap=True, highlight=False)
-    console.print(
-        f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {root}", soft_wrap=True, highlight=False
-    )
+            console.print(f"SavedModel of {run.path}: {saved}")
+    console.print(f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {root}")
 
 
 def _relative(path: str) -> str:

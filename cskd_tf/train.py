@@ -31,14 +31,14 @@ def train(config: dict[str, Any], workdir: Workdir) -> None:
     config = as_plain(config)
     runs = [(config, workdir)]
     if config["baseline"]:
-        runs.insert(0, (baseline_of(config), Workdir(workdir.path / BASELINE)))
-    for _, run_workdir in reversed(runs):
-        run_workdir.check_owner(config if run_workdir is workdir else baseline_of(config))
-    if any(not run_workdir.metrics() for _, run_workdir in runs):
-        prepare(config)  # the whole config must be sound before the baseline's training starts
-    for run_config, run_workdir in reversed(runs):
-        run_workdir.claim(run_config)
+        runs.append((baseline_of(config), Workdir(workdir.path / BASELINE)))
     for run_config, run_workdir in runs:
+        run_workdir.check_owner(run_config)
+    if not all(run_workdir.metrics() for _, run_workdir in runs):
+        prepare(config)  # the whole config must be sound before the baseline's training starts
+    for run_config, run_workdir in runs:
+        run_workdir.claim(run_config)
+    for run_config, run_workdir in reversed(runs):
         _train_run(run_config, run_workdir)
 
 

@@ -125,14 +125,15 @@ def test_one_replica_and_two_give_the_same_weights(linear_network, images_and_la
     for strategy in (tf.distribute.get_strategy(), two_replicas):
         keras.utils.set_random_seed(3)
         with strategy.scope():
-            model = compiled(linear_network(), [CSKD(temperature=4.0, weight=2.0)], momentum=0.9, weight_decay=1e-3)
+            model = SelfDistiller(linear_network(), [CSKD(temperature=4.0, weight=2.0)])
+            model.compile(SGD(0.1, momentum=0.9, weight_decay=1e-3), metrics=["accuracy"])
         data = paired_dataset(images, labels, batch_size=8, seed=5, epochs=3)
         history = model.fit(data, epochs=3, verbose=0).history
         results.append((model.network.get_weights(), history))
     (single, single_log), (double, double_log) = results
     for one, two in zip(single, double, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-6)
-    for name in ("loss", "cross_entropy", "class_wise"):
+    for name in ("loss", "cross_entropy", "class_wise", "accuracy"):
         np.testing.assert_allclose(double_log[name], single_log[name], atol=1e-5)
 
 
@@ -228,6 +229,24 @@ def test_every_hook_is_called(linear_network, images_and_labels):
     np.testing.assert_allclose(
         model.predict(images, verbose=0), 2 * (images.reshape(20, -1) @ before[0] + before[1]), rtol=1e-4, atol=1e-5
     )
+
+
+def test_attach_is_called_for_a_network_that_is_built_by_its_first_batch(images_and_labels):
+    images, labels = images_and_labels
+
+    class Attached(Method):
+        term_names = ("constant",)
+
+        def attach(self, network, *, num_examples=None):
+            assert network.built
+            self.value = self.add_weight(name="value", shape=(), initializer="ones", trainable=False)
+
+        def terms(self, batch, outputs, targets):
+            return {"constant": self.value * tf.ones(tf.shape(batch["label"]))}
+
+    for network in (keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)]), Subclassed()):
+        model = compiled(network, [Attached()])
+        assert model.fit(images, labels, verbose=0).history["constant"] == [1.0]
 
 
 def test_mixed_in_pairs_reach_the_step(linear_network, images_and_labels):

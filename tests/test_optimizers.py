@@ -52,6 +52,11 @@ def test_schedule_drops_before_the_first_step_after_a_milestone():
     np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-6)
 
 
+def test_a_single_epoch_has_the_full_rate():
+    schedule = step_schedule(0.1, milestones=(0.25, 0.5), factor=0.1, epochs=1, steps_per_epoch=5)
+    np.testing.assert_allclose([float(schedule(step)) for step in range(5)], 0.1, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [{"milestones": (0.75, 0.5)}, {"milestones": (0.5, 1.0)}, {"milestones": (100,)}, {"factor": 0.0}],

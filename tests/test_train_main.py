@@ -81,7 +81,7 @@ def test_a_run_leaves_every_file_of_the_workdir(command, tmp_path):
     assert json.loads((run / "config.json").read_text())["methods"] == [
         {"name": "CSKD", "temperature": 4.0, "weight": 1.0}
     ]
-    assert "CSKD(temperature=4.0, weight=1.0)" in printed
+    assert "CSKD(temperature=4, weight=1)" in printed
     assert "--logdir run" in printed
 
     before = files(run)
@@ -119,7 +119,7 @@ def test_seeds_of_one_config_share_a_row(command):
         command(f"--workdir=runs/{seed}", "--config.epochs=1", f"--config.seed={seed}", *QUICK)
     code, printed = command("--workdir=runs", "--mode=report")
     assert code == 0
-    (row,) = [line for line in printed.splitlines() if "preact_resnet10" in line]
+    (row,) = [line for line in printed.splitlines() if " ± " in line]
     errors = [
         json.loads(pathlib.Path(f"runs/{seed}/metrics.json").read_text())["test"]["top1_error"] for seed in (0, 1)
     ]

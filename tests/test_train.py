@@ -1,0 +1,71 @@
+import json
+
+import numpy as np
+import pytest
+
+from configs import digits
+from cskd_tf import experiment, train
+from cskd_tf.predictions import Predictions
+from cskd_tf.workdir import Workdir, flatten
+
+
+@pytest.fixture
+def config(tmp_path):
+    config = digits.get_config()
+    config.deterministic = False
+    config.baseline = False
+    config.epochs = 2
+    config.batch_size = 16
+    config.verbose = 0
+    config.network.width = 4
+    config.data.train_per_class = 4
+    config.export.directory = str(tmp_path / "saved_models")
+    return config
+
+
+def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, monkeypatch, tmp_path):
+    monkeypatch.setitem(experiment.STRATEGIES, "mirrored", lambda: two_replicas)
+    config.strategy = "mirrored"
+    config.network.synchronized = True
+    workdir = Workdir(tmp_path / "run")
+    train.train(config, workdir)
+    assert [entry["epoch"] for entry in workdir.log()] == [1, 2]
+    assert workdir.metrics()["saved_model"].endswith("saved_models/run/1")
+    before = Predictions.load(workdir.predictions("test"))
+    assert len(before.labels) == 1168
+
+    # One replica takes the same steps, because batch norm averages over all.
+    single = experiment.as_plain(config) | {"strategy": "single", "export": {"enabled": False, "directory": ""}}
+    train.train(single, Workdir(tmp_path / "single"))
+    for name in ("loss", "class_wise"):
+        one, two = ([entry[name] for entry in Workdir(tmp_path / part).log()] for part in ("single", "run"))
+        np.testing.assert_allclose(two, one, rtol=1e-4)
+
+    # As if it had been stopped in the second epoch.
+    for path in workdir.checkpoints.glob("last/ckpt-2.*"):
+        path.write_bytes(b"")
+    (workdir.path / "metrics.json").unlink()
+    train.train(config, workdir)
+    np.testing.assert_array_equal(Predictions.load(workdir.predictions("test")).logits, before.logits)
+
+
+def test_the_baseline_is_checked_with_the_run_before_anything_is_written(config, tmp_path):
+    config.baseline = True
+    config.methods[0]["weight"] = -1.0
+    with pytest.raises(ValueError, match="weight"):
+        train.train(config, Workdir(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_flatten_names_every_value():
+    nested = {"a": {"b": (1, 2), "c": []}, "methods": [{"name": "CSKD"}, {"name": "Mixup"}]}
+    assert flatten(nested) == {
+        "a.b": [1, 2], "a.c": [], "methods[0].name": "CSKD", "methods[1].name": "Mixup",
+    }  # fmt: skip
+
+
+def test_json_is_written_whole(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.write_metrics({"val": {"ece": 0.5}})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"val": {"ece": 0.5}}
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
