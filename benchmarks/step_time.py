@@ -39,9 +39,9 @@ def make_step(methods):
 def main(argv):
     del argv
     keras.config.set_dtype_policy(PRECISION.value)
-    images = tf.random.stateless_normal((BATCH.value, SIZE.value, SIZE.value, 3), [0, 0])
+    images, partners = tf.unstack(tf.random.stateless_normal((2, BATCH.value, SIZE.value, SIZE.value, 3), [0, 0]))
     labels = tf.range(BATCH.value) % 100
-    batches = {"cross_entropy": ({"image": images}, labels), "cskd": ({"image": images, "partner": images}, labels)}
+    batches = {"cross_entropy": ({"image": images}, labels), "cskd": ({"image": images, "partner": partners}, labels)}
     steps = {"cross_entropy": make_step([]), "cskd": make_step([cskd_tf.methods.CSKD()])}
     seconds = {name: [] for name in steps}
     for number in range(ROUNDS.value + 1):

@@ -9,33 +9,33 @@ import numpy as np
 from cskd_tf.metrics import confidence_bins, expected_calibration_error
 from cskd_tf.predictions import Predictions
 
-ACCURACY_COLOUR, GAP_COLOUR, GUIDE_COLOUR = "#2a6f97", "#e07a5f", "#6c757d"
+ACCURACY_COLOUR, OVER_COLOUR, UNDER_COLOUR, GUIDE_COLOUR = "#2a6f97", "#e07a5f", "#81b29a", "#6c757d"
 
 
 def reliability_diagram(predictions: Predictions, *, bins: int, title: str) -> matplotlib.figure.Figure:
-    """Accuracy against confidence by bin, with the gap that ECE sums, over a histogram of the confidences."""
+    """Accuracy against confidence by bin, with the gaps that ECE sums, over a histogram of the confidences.
+
+    A bar reaches the larger of accuracy and confidence; its upper part is the gap between the two, in one colour where
+    the network is over-confident and in another where it is under-confident.
+    """
     parts = confidence_bins(predictions.logits, predictions.labels, bins=bins)
     ece = expected_calibration_error(predictions.logits, predictions.labels, bins=bins)
-    centres = (np.arange(bins) + 0.5) / bins
     filled = parts["count"] > 0
+    centres = ((np.arange(bins) + 0.5) / bins)[filled]
+    accuracy, confidence = parts["accuracy"][filled], parts["confidence"][filled]
+    lower = np.minimum(accuracy, confidence)
     width = 0.92 / bins
-    figure = matplotlib.figure.Figure(figsize=(4.4, 5.2), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(4.4, 5.4), layout="constrained")
+    figure.suptitle(f"{title}\nECE {100 * ece:.2f} % ({bins} bins)", fontsize=11)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.bar(centres[filled], parts["accuracy"][filled], width, color=ACCURACY_COLOUR, label="accuracy")
-    above.bar(
-        centres[filled],
-        (parts["confidence"] - parts["accuracy"])[filled],
-        width,
-        bottom=parts["accuracy"][filled],
-        color=GAP_COLOUR,
-        alpha=0.45,
-        label="gap to confidence",
-    )
-    above.plot([0, 1], [0, 1], color=GUIDE_COLOUR, linestyle="--", linewidth=1, label="perfectly calibrated")
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=title)
-    above.text(0.97, 0.05, f"ECE {100 * ece:.2f} %\n({bins} bins)", ha="right", va="bottom")
-    above.legend(loc="upper left", frameon=False)
-    below.bar(centres, parts["count"] / parts["count"].sum(), width, color=GUIDE_COLOUR)
+    above.bar(centres, lower, width, color=ACCURACY_COLOUR)
+    over, under = np.maximum(confidence - accuracy, 0), np.maximum(accuracy - confidence, 0)
+    above.bar(centres, over, width, bottom=lower, color=OVER_COLOUR, label="over-confident by")
+    above.bar(centres, under, width, bottom=lower, color=UNDER_COLOUR, label="under-confident by")
+    above.plot([0, 1], [0, 1], color=GUIDE_COLOUR, linestyle="--", linewidth=1)
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    below.bar(centres, parts["count"][filled] / parts["count"].sum(), width, color=GUIDE_COLOUR)
     below.set(xlabel="confidence", ylabel="share of images", ylim=(0, 1))
     return figure
 
