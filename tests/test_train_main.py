@@ -33,6 +33,7 @@ QUICK = [
 def command(monkeypatch, capfd, caplog, tmp_path):
     """Runs `train_main.py` with arguments; returns its exit code and everything it printed."""
     monkeypatch.chdir(tmp_path)
+    caplog.set_level("INFO", logger="absl")  # absl sets it in a process's first run only
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["train_main.py", *map(str, arguments)])
