@@ -49,6 +49,17 @@ def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, 
     np.testing.assert_array_equal(Predictions.load(workdir.predictions("test")).logits, before.logits)
 
 
+def test_a_finished_run_is_left_as_it_is_and_says_so(config, tmp_path, caplog):
+    workdir = Workdir(tmp_path / "run")
+    workdir.claim(experiment.as_plain(config))
+    workdir.write_metrics({"test": {}})
+    with caplog.at_level("INFO", logger="absl"):
+        train.train(config, workdir)
+    assert "run is finished; remove it, or choose another --workdir" in caplog.text
+    assert workdir.metrics() == {"test": {}}
+    assert not workdir.checkpoints.exists()
+
+
 def test_the_baseline_is_checked_with_the_run_before_anything_is_written(config, tmp_path):
     config.baseline = True
     config.methods[0]["weight"] = -1.0
