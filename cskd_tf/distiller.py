@@ -101,15 +101,21 @@ class SelfDistiller(keras.Model):
         images = inputs["image"] if isinstance(inputs, dict) else inputs
         return self.outputs(images, training=training)["logits"]
 
-    def fit(self, x=None, *args, epochs=1, callbacks=None, steps_per_epoch=None, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
         """As `keras.Model.fit`. A data set of `cskd_tf.data` knows its steps an epoch and is read once, through all."""
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
-        if steps_per_epoch is None:
-            steps_per_epoch = getattr(x, "steps_per_epoch", None)
+        if kwargs.get("steps_per_epoch") is None and hasattr(x, "steps_per_epoch"):
+            kwargs["steps_per_epoch"] = x.steps_per_epoch
+            held, wanted = int(x.cardinality()), (epochs - kwargs.get("initial_epoch", 0)) * x.steps_per_epoch
+            if held < wanted:
+                raise ValueError(
+                    f"Expected a data set of all the epochs that fit() is to train, "
+                    f"paired_dataset(..., epochs={epochs}): {wanted} batches. Received: {held} batches"
+                )
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [_MethodsEpoch(epochs), *(callbacks or [])]
-        return super().fit(x, *args, epochs=epochs, callbacks=callbacks, steps_per_epoch=steps_per_epoch, **kwargs)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def train_step(self, data) -> dict[str, Any]:
         batch, labels = self._unpack(data)

@@ -3,17 +3,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import cskd_tf
 from cskd_tf.data import paired_dataset
 from cskd_tf.distiller import SelfDistiller
 from cskd_tf.methods import CSKD, Method, View
 from cskd_tf.optimizers import SGD
-
-
-def compiled(network, methods=(), *, learning_rate=0.1, momentum=0.0, weight_decay=0.0, **kwargs):
-    model = SelfDistiller(network, methods, **kwargs)
-    model.compile(SGD(learning_rate, momentum=momentum, weight_decay=weight_decay))
-    return model
+from tests.helpers import compiled
 
 
 def softmax(logits):
@@ -231,24 +225,6 @@ def test_every_hook_is_called(linear_network, images_and_labels):
     )
 
 
-def test_attach_is_called_for_a_network_that_is_built_by_its_first_batch(images_and_labels):
-    images, labels = images_and_labels
-
-    class Attached(Method):
-        term_names = ("constant",)
-
-        def attach(self, network, *, num_examples=None):
-            assert network.built
-            self.value = self.add_weight(name="value", shape=(), initializer="ones", trainable=False)
-
-        def terms(self, batch, outputs, targets):
-            return {"constant": self.value * tf.ones(tf.shape(batch["label"]))}
-
-    for network in (keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)]), Subclassed()):
-        model = compiled(network, [Attached()])
-        assert model.fit(images, labels, verbose=0).history["constant"] == [1.0]
-
-
 def test_mixed_in_pairs_reach_the_step(linear_network, images_and_labels):
     images, labels = images_and_labels
 
@@ -282,133 +258,3 @@ def test_a_missing_view_is_named(linear_network, images_and_labels):
     images, labels = images_and_labels
     with pytest.raises(ValueError, match=r"need the view 'partner'.*Received: a batch with \['image', 'label'\]"):
         compiled(linear_network(), [CSKD()]).fit(images, labels, verbose=0)
-
-
-def test_a_loss_is_refused(linear_network):
-    with pytest.raises(ValueError, match="Expected no loss"):
-        SelfDistiller(linear_network()).compile("sgd", loss="mse")
-
-
-def test_weights_of_examples_are_refused(linear_network, images_and_labels):
-    images, labels = images_and_labels
-    with pytest.raises(ValueError, match="without sample or class weights"):
-        compiled(linear_network()).fit(images, labels, sample_weight=np.ones(22), verbose=0)
-
-
-@pytest.mark.parametrize("last", [{"activation": "softmax"}, {}])
-def test_a_network_that_returns_probabilities_is_refused(linear_network, last):
-    network = linear_network(**last)
-    if not last:
-        network.add(keras.layers.Softmax())
-    with pytest.raises(ValueError, match="returns logits.*softmax"):
-        SelfDistiller(network)
-
-
-class Subclassed(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.head = keras.layers.Dense(3)
-        self.flatten = keras.layers.Flatten()
-        self.hidden = keras.layers.Dense(5, activation="relu")
-
-    def call(self, images, training=False):
-        return self.head(self.hidden(self.flatten(images)))
-
-
-def make_network(kind):
-    if kind == "sequential without shape":
-        return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(5), keras.layers.Dense(3)])
-    if kind == "subclassed":
-        return Subclassed()
-    inputs = keras.Input((4, 4, 1))
-    outputs = keras.layers.Dense(3)(keras.layers.Dense(5)(keras.layers.Flatten()(inputs)))
-    functional = keras.Model(inputs, outputs)
-    return functional if kind == "functional" else keras.Sequential([keras.layers.Rescaling(0.5), functional])
-
-
-@pytest.mark.parametrize("kind", ["functional", "sequential without shape", "subclassed", "nested"])
-def test_any_keras_model_can_be_wrapped(kind, images_and_labels):
-    images, labels = images_and_labels
-    network = make_network(kind)
-    model = SelfDistiller(network, [CSKD()])
-    model.compile(SGD(0.01), metrics=["accuracy"])
-    data = paired_dataset(images, labels, batch_size=8, seed=0, epochs=4)
-    history = model.fit(data, epochs=4, verbose=0, validation_data=(images, labels)).history
-    assert history["loss"][-1] < history["loss"][0]
-    assert history["val_accuracy"][-1] == pytest.approx(
-        (model.predict(images, verbose=0).argmax(axis=1) == labels).mean()
-    )
-    assert model.outputs(images[:2])["embedding"].shape == (2, 5)
-    np.testing.assert_allclose(model.predict(images, verbose=0), network.predict(images, verbose=0), atol=1e-6)
-
-
-def test_evaluate_returns_cross_entropy_and_the_compiled_metrics(linear_network, images_and_labels):
-    images, labels = images_and_labels
-    model = SelfDistiller(linear_network(), [CSKD()])
-    model.compile("sgd", metrics=["accuracy", cskd_tf.metrics.ExpectedCalibrationError(from_logits=True)])
-    results = model.evaluate(images, labels, verbose=0, return_dict=True)
-    logits = model.predict(images, verbose=0)
-    assert set(results) == {"loss", "cross_entropy", "accuracy", "ece"}
-    assert results["loss"] == pytest.approx(cskd_tf.metrics.negative_log_likelihood(logits, labels), abs=1e-5)
-    assert results["ece"] == pytest.approx(cskd_tf.metrics.expected_calibration_error(logits, labels), abs=1e-5)
-
-
-def test_save_and_load_bring_everything_back(batch_norm_network, images_and_labels, tmp_path):
-    images, labels = images_and_labels
-    model = compiled(batch_norm_network(), [CSKD(temperature=2.0, weight=3.0)], momentum=0.9)
-    data = paired_dataset(images, labels, batch_size=8, seed=0, epochs=2)
-    model.fit(data, epochs=1, verbose=0)
-    model.save(tmp_path / "model.keras")
-    copy = keras.models.load_model(tmp_path / "model.keras")
-    assert (copy.methods[0].temperature, copy.methods[0].weight) == (2.0, 3.0)
-    np.testing.assert_array_equal(copy.predict(images, verbose=0), model.predict(images, verbose=0))
-    later = paired_dataset(images, labels, batch_size=8, seed=0, epochs=2, first_step=3)
-    for each in (model, copy):
-        each.fit(later, initial_epoch=1, epochs=2, verbose=0)
-    for one, two in zip(model.get_weights(), copy.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
-def test_weights_can_be_saved_before_training(linear_network, images_and_labels, tmp_path):
-    images, _ = images_and_labels
-    model, other = (SelfDistiller(linear_network(), [CSKD()]) for _ in range(2))
-    assert not np.allclose(model.predict(images, verbose=0), other.predict(images, verbose=0))
-    model.save_weights(tmp_path / "w.weights.h5")
-    other.load_weights(tmp_path / "w.weights.h5")
-    np.testing.assert_array_equal(other.predict(images, verbose=0), model.predict(images, verbose=0))
-
-
-def test_summary_shows_the_network(linear_network):
-    lines = []
-    SelfDistiller(linear_network(), [CSKD()]).summary(print_fn=lambda line, **_: lines.append(line))
-    text = "\n".join(lines)
-    assert "51" in text  # 16 * 3 + 3 parameters
-    assert "Trainable params" in text
-
-
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision(policy, images_and_labels):
-    images, labels = images_and_labels
-    keras.config.set_dtype_policy(policy)
-    network = cskd_tf.networks.build("preact_resnet10", num_classes=3, input_shape=(8, 8, 1), width=4)
-    model = compiled(network, [CSKD()], learning_rate=0.05)
-    data = paired_dataset(images.repeat(2, axis=1).repeat(2, axis=2), labels, batch_size=8, seed=0, epochs=4)
-    history = model.fit(data, epochs=4, verbose=0).history
-    assert history["loss"][-1] < 0.9 * history["loss"][0]
-    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
-    assert network.get_layer("stem_conv").compute_dtype == policy.removeprefix("mixed_")
-    assert model.outputs(np.zeros((1, 8, 8, 1), "float32"))["logits"].dtype == tf.float32
-    assert all(variable.dtype == "float32" for variable in model.trainable_variables)
-
-
-def test_steps_per_execution_gives_the_same_weights(linear_network, images_and_labels):
-    images, labels = images_and_labels
-    weights = []
-    for steps in (1, 3):
-        keras.utils.set_random_seed(1)
-        model = SelfDistiller(linear_network(), [CSKD()])
-        model.compile(SGD(0.1), steps_per_execution=steps)
-        model.fit(paired_dataset(images, labels, batch_size=8, seed=0, epochs=2), epochs=2, verbose=0)
-        weights.append(model.network.get_weights())
-    for one, two in zip(*weights, strict=True):
-        np.testing.assert_allclose(one, two, atol=1e-7)
