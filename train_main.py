@@ -11,6 +11,7 @@ from ml_collections import config_flags
 
 from configs import base
 
+CHECKED = {pathlib.Path(base.__file__).parents[1] / "cskd_tf", pathlib.Path(config_flags.__file__).parents[1]}
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default workdirs/<name of the config file>.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "export", "report"], "What to do.")
 
@@ -23,8 +24,9 @@ def clear_errors():
     except KeyboardInterrupt:
         sys.exit("Interrupted; the same command continues from the last finished epoch.")
     except Exception as error:
-        origin = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts
-        if not {"cskd_tf", "ml_collections"} & set(origin) or os.environ.get("CSKD_TF_TRACEBACK"):
+        origin = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename).parents
+        ours = CHECKED & set(origin) or isinstance(error, OSError)
+        if not ours or os.environ.get("CSKD_TF_TRACEBACK"):
             raise
         if isinstance(error, AttributeError):  # of ml_collections, around a KeyError
             error = f"Expected a key of configs/base.py. Received: {error.args[0].args[0]}"

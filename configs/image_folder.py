@@ -11,6 +11,7 @@ def get_config():
     config.methods = ({"name": "CSKD", "temperature": 4.0, "weight": 1.0},)
     config.data.name = "image_folder"
     config.data.image_size = 32
+    # For 224 pixels as in the papers, also config.data.short_side = 256.
     config.data.crop = "random_resized_crop"
     config.data.mean = (0.485, 0.456, 0.406)  # ImageNet's
     config.data.std = (0.229, 0.224, 0.225)

@@ -66,8 +66,8 @@ class Evaluation(keras.callbacks.Callback):
 
 def _advice(problem: str) -> str:
     return (
-        f"{problem}. Lower optimizer.learning_rate or the weight of the methods (a weight of 3 at a learning rate of "
-        "0.1 is known to diverge on small data); the checkpoint of the last good epoch is kept."
+        f"{problem}. Lower schedule.learning_rate or the methods' weight (a weight of 3 at a learning rate of 0.1 is "
+        "known to diverge on small data) and train in a new workdir; the checkpoints of finished epochs are kept."
     )
 
 
@@ -157,24 +157,19 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.workdir = workdir
         self.monitor = monitor
-        self._training_state = {"model": model.variables, "optimizer": model.optimizer.variables}
-        self._weights = {"model": model.variables}
         self._epoch = tf.Variable(0, dtype=tf.int64)
-        self._last = self._manager("last", self._training_state, keep=2)
-        self._best = self._manager("best", self._weights, keep=1)
-
-    def _manager(self, name: str, variables: dict, *, keep: int) -> tf.train.CheckpointManager:
-        values = {key: [variable.value for variable in group] for key, group in variables.items()}
-        checkpoint = tf.train.Checkpoint(epoch=self._epoch, **values)
-        return tf.train.CheckpointManager(checkpoint, str(self.workdir.checkpoints / name), max_to_keep=keep)
+        weights = {"model": [variable.value for variable in model.variables]}
+        state = {"optimizer": [variable.value for variable in model.optimizer.variables]}
+        self._last = tf.train.Checkpoint(epoch=self._epoch, **weights, **state)
+        self._best = tf.train.Checkpoint(epoch=self._epoch, **weights)
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch.assign(epoch + 1)
         # A best epoch is one that no earlier epoch equals, so an interrupted run finds the same one.
         earlier = [entry[self.monitor] for entry in self.workdir.log() if entry["epoch"] <= epoch]
         if not earlier or logs[self.monitor] < min(earlier):
-            self._best.save(checkpoint_number=epoch + 1)
-        self._last.save(checkpoint_number=epoch + 1)
+            self._write(self._best, "best", keep=1)
+        self._write(self._last, "last", keep=2)
 
     def restore_last(self) -> int:
         """Restores the newest whole checkpoint; returns how many epochs it had finished, 0 if there is none.
@@ -182,23 +177,34 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             ValueError: there are checkpoints, and none is whole.
         """
-        return self._restore(self._last)
+        epoch = self._restore(self._last, "last")
+        if not epoch and (paths := self._paths("last")):
+            raise ValueError(f"Expected a whole checkpoint to resume from. Received: {paths}, all damaged")
+        return epoch
 
     def restore_best(self) -> int:
-        """Restores the weights of the best validation epoch; returns which one it was, counted from 1."""
-        return self._restore(self._best)
+        """Restores the weights of the best validation epoch; returns which one it was, 0 where it is lost."""
+        return self._restore(self._best, "best")
 
-    def _restore(self, manager: tf.train.CheckpointManager) -> int:
-        for path in reversed(manager.checkpoints):
+    def _paths(self, name: str) -> list[str]:
+        """What lies in the folder, oldest first; an index beside the checkpoints could be damaged itself."""
+        found = (path.with_suffix("") for path in (self.workdir.checkpoints / name).glob("ckpt-*.index"))
+        return [str(path) for path in sorted(found, key=lambda path: int(path.name.removeprefix("ckpt-")))]
+
+    def _write(self, checkpoint: tf.train.Checkpoint, name: str, *, keep: int) -> None:
+        folder = self.workdir.checkpoints / name
+        checkpoint.write(str(folder / f"ckpt-{int(self._epoch.numpy())}"))
+        for old in self._paths(name)[:-keep]:
+            for file in folder.glob(f"{pathlib.Path(old).name}.*"):
+                file.unlink()
+
+    def _restore(self, checkpoint: tf.train.Checkpoint, name: str) -> int:
+        for path in reversed(self._paths(name)):
             if problem := _damage(path):
                 logging.warning("Checkpoint %s is damaged (%s); falling back to the one before it.", path, problem)
                 continue
-            manager.checkpoint.restore(path).assert_consumed()
+            checkpoint.read(path).assert_consumed()
             return int(self._epoch.numpy())
-        if manager.checkpoints:
-            raise ValueError(
-                f"Expected a whole checkpoint to resume from. Received: {manager.checkpoints}, all damaged"
-            )
         return 0
 
 

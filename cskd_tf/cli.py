@@ -1,6 +1,7 @@
 """What the modes of `train_main.py` do."""
 
 import logging as standard_logging
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from cskd_tf import evaluate, export, report, train
 from cskd_tf.experiment import as_plain, check_config
 from cskd_tf.workdir import Workdir
 
+PACKAGE = pathlib.Path(__file__).parent
 tf.config.list_logical_devices()  # starts the devices now, where the caller has muted what that prints
 
 
@@ -48,5 +50,5 @@ def _keep_log_readable() -> None:
     handler = logging.get_absl_handler()
     handler.setFormatter(standard_logging.Formatter("%(levelname)s: %(message)s"))
     handler.addFilter(
-        lambda record: record.levelno >= standard_logging.WARNING or "cskd_tf" in record.pathname.split("/")
+        lambda record: record.levelno >= standard_logging.WARNING or PACKAGE in pathlib.Path(record.pathname).parents
     )

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from cskd_tf import losses
 from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views, overrides
+from cskd_tf.metrics import DIRECTIONS
 from cskd_tf.networks.features import NetworkOutputs
 
 
@@ -113,8 +114,12 @@ class SelfDistiller(keras.Model):
                     f"Expected a data set of all the epochs that fit() is to train, "
                     f"paired_dataset(..., epochs={epochs}): {wanted} batches. Received: {held} batches"
                 )
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [_MethodsEpoch(epochs), *(callbacks or [])]
+        elif kwargs.get("steps_per_epoch") is None and epochs > 1 and _has_views(x):
+            raise ValueError(
+                "Expected steps_per_epoch, or a data set as paired_dataset returned it: it spans all epochs, and after "
+                "another tf.data call it cannot say where one ends. Received: steps_per_epoch=None"
+            )
+        callbacks = self._with_own_callbacks(callbacks, epochs=epochs)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def train_step(self, data) -> dict[str, Any]:
@@ -172,6 +177,19 @@ class SelfDistiller(keras.Model):
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
         return cls(**config)
 
+    def _with_own_callbacks(self, callbacks, *, epochs: int):
+        own = _MethodsEpoch(epochs)
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            own.set_model(self)
+            callbacks.callbacks.insert(0, own)
+            return callbacks
+        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
+        for callback in callbacks:
+            # Keras knows the direction of its own metrics only, and refuses to guess that of others.
+            if getattr(callback, "mode", None) == "auto" and callback.monitor.removeprefix("val_") in DIRECTIONS:
+                callback.mode = DIRECTIONS[callback.monitor.removeprefix("val_")]
+        return [own, *callbacks]
+
     def _term_names(self) -> list[str]:
         return [name for method in self.methods for name in method.term_names]
 
@@ -181,6 +199,10 @@ class SelfDistiller(keras.Model):
         if labels is None or sample_weight is not None:
             raise ValueError("Expected batches (images, labels) without sample or class weights.")
         batch = dict(inputs) if isinstance(inputs, dict) else {"image": inputs}
+        column = labels.shape.rank in (None, 1) or labels.shape[1:] == [1]
+        if not (labels.dtype.is_integer and column):
+            raise ValueError(f"Expected integer labels [B]. Received: {labels.dtype.name} of shape {labels.shape}")
+        labels = tf.reshape(labels, [-1])
         if not self.built:
             self.build(batch["image"].shape)
         return {**batch, "label": labels}, labels
@@ -189,7 +211,16 @@ class SelfDistiller(keras.Model):
         """float32 `[B, C]`: what the pipeline has mixed, or the labels as one-hot rows."""
         if "targets" in batch:
             return batch["targets"]
-        return losses.one_hot(batch["label"], num_classes=outputs["logits"].shape[-1])
+        labels, classes = batch["label"], outputs["logits"].shape[-1]
+        # Such a label would become a row of zeros, and its image be trained on nothing.
+        message = f"Expected labels from 0 to {classes - 1}, one of the classes of the network."
+        bound = tf.cast(classes, labels.dtype)
+        checks = [
+            tf.debugging.assert_non_negative(labels, message=message),
+            tf.debugging.assert_less(labels, bound, message=message),
+        ]
+        with tf.control_dependencies([check for check in checks if check is not None]):
+            return losses.one_hot(tf.identity(labels), num_classes=classes)
 
     def _run_view(self, view: View, batch: dict, tape: tf.GradientTape) -> dict[str, Any]:
         if view.name not in batch:
@@ -241,6 +272,14 @@ class SelfDistiller(keras.Model):
 
     def _replicas(self) -> int:
         return self.distribute_strategy.num_replicas_in_sync
+
+
+def _has_views(data) -> bool:
+    return (
+        isinstance(data, tf.data.Dataset)
+        and isinstance(data.element_spec, tuple)
+        and isinstance(data.element_spec[0], dict)
+    )
 
 
 class _MethodsEpoch(keras.callbacks.Callback):

@@ -14,9 +14,15 @@ def load_run(workdir: Workdir) -> Experiment:
     """The experiment of a workdir, with the weights of its last epoch.
 
     Raises:
-        ValueError: no run, or a run without a checkpoint.
+        ValueError: no run, or one that has not finished.
     """
-    experiment = prepare(workdir.config())
+    config = workdir.config()
+    if not workdir.metrics():
+        raise ValueError(
+            "Expected a finished run; the command that started it continues it. "
+            f"Received: workdir {workdir.path}, unfinished after {len(workdir.log())} of {config['epochs']} epochs"
+        )
+    experiment = prepare(config)
     if not Checkpoint(workdir, experiment.model, monitor="val_top1_error").restore_last():
         raise ValueError(f"Expected a run with a checkpoint. Received: workdir {workdir.path}, without one")
     return experiment

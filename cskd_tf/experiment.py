@@ -19,6 +19,7 @@ from cskd_tf.predictions import Collector, Predictions
 from cskd_tf.workdir import flatten
 
 POSITIVE_KEYS = ("epochs", "batch_size", "evaluation.batch_size", "evaluation.ece_bins")
+NON_NEGATIVE_KEYS = ("seed", "data.split_seed", "data.train_per_class", "data.padding", "data.short_side")
 
 
 def _mirrored() -> tf.distribute.Strategy:
@@ -60,9 +61,12 @@ def check_config(config: Mapping[str, Any], *, reference: Mapping[str, Any]) -> 
         numeric = isinstance(known[key], float) and isinstance(value, int) and not isinstance(value, bool)
         if type(value) is not type(known[key]) and not numeric:
             raise ValueError(f"Expected {key} to be {type(known[key]).__name__}. Received: {key}={value!r}")
-    for key in POSITIVE_KEYS:
-        if given[key] < 1:
-            raise ValueError(f"Expected {key} to be at least 1. Received: {key}={given[key]}")
+        if isinstance(value, list) and not all(type(item) in (int, float) for item in value):
+            raise ValueError(f"Expected {key} to hold numbers. Received: {key}={value!r}")
+    for keys, least in ((POSITIVE_KEYS, 1), (NON_NEGATIVE_KEYS, 0)):
+        for key in keys:
+            if given[key] < least:
+                raise ValueError(f"Expected {key} to be at least {least}. Received: {key}={given[key]}")
     if config["precision"] not in PRECISIONS:
         raise ValueError(f"Unknown precision; expected one of {PRECISIONS}. Received: {config['precision']!r}")
     if config["strategy"] not in STRATEGIES:
@@ -155,7 +159,7 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
         chosen = methods.build(config["methods"])
         model = SelfDistiller(network, chosen, num_examples=len(splits["train"].labels))
         optimizer = optimizers.SGD(schedule, **config["optimizer"])
-        model.compile(optimizer=optimizer, steps_per_execution=1)
+        model.compile(optimizer=optimizer)
         model.optimizer.build(model.trainable_variables)
     return Experiment(
         config=config,

@@ -72,9 +72,10 @@ def export_run(workdir: Workdir) -> pathlib.Path:
 
 
 def _name(workdir: Workdir) -> str:
-    """The workdir's name; a run inside another's folder, such as a baseline, carries both names."""
-    path = workdir.path.resolve()
-    return f"{path.parent.name}-{path.name}" if (path.parent / "config.json").exists() else path.name
+    """The workdir's path from here, with dashes. Example: `workdirs/digits/cross_entropy` is `digits-cross_entropy`."""
+    path, here = workdir.path.resolve(), pathlib.Path.cwd().resolve()
+    parts = path.relative_to(here).parts if path.is_relative_to(here) else path.parts[1:]
+    return "-".join(parts[1:] if parts[0] == "workdirs" and len(parts) > 1 else parts)
 
 
 def _serving_function(experiment: Experiment):
@@ -90,7 +91,8 @@ def _difference_in_fresh_process(folder: pathlib.Path, experiment: Experiment) -
     source = experiment.splits["test"]
     fixed_size = source.image_shape[0] is not None
     images = tf.cast(source.load(tf.range(min(32 if fixed_size else 1, len(source.labels)), dtype=tf.int64)), tf.uint8)
-    expected = _serving_function(experiment)(images)["probabilities"].numpy()
+    # As a graph, as it is served: run op by op, half precision rounds in other places.
+    expected = tf.function(_serving_function(experiment))(images)["probabilities"].numpy()
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = pathlib.Path(scratch) / "images.npy", pathlib.Path(scratch) / "probabilities.npy"
         np.save(inputs, images.numpy())

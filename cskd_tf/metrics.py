@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 DEFAULT_ECE_BINS = 20
+# The names of `summarize`, and whether less or more of each is better.
+DIRECTIONS = {"top1_error": "min", "top5_error": "min", "nll": "min", "ece": "min", "recall_at_1": "max", "aurc": "min"}
 
 
 def _check_scores(scores, labels) -> tuple[np.ndarray, np.ndarray]:

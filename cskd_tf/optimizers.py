@@ -1,5 +1,7 @@
 """SGD as the papers' code means it, and their step schedule."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -26,13 +28,11 @@ class SGD(keras.optimizers.SGD):
     """
 
     def __init__(self, learning_rate=0.1, *, momentum=0.9, weight_decay=1e-4, nesterov=False, **kwargs):
-        if not isinstance(learning_rate, (float, int)):
-            pass  # a schedule
-        elif learning_rate <= 0:
-            raise ValueError(f"Expected learning_rate to be above 0. Received: learning_rate={learning_rate!r}")
+        if isinstance(learning_rate, (float, int)):
+            _check_learning_rate(learning_rate)
         if not 0 <= momentum <= 1:
             raise ValueError(f"Expected momentum to be from 0 to 1. Received: momentum={momentum!r}")
-        if weight_decay < 0:
+        if not 0 <= weight_decay < math.inf:
             raise ValueError(f"Expected weight_decay to be at least 0. Received: weight_decay={weight_decay!r}")
         super().__init__(learning_rate, momentum=float(momentum), nesterov=nesterov, weight_decay=None, **kwargs)
         self.coupled_weight_decay = weight_decay
@@ -48,6 +48,11 @@ class SGD(keras.optimizers.SGD):
 
     def get_config(self):
         return {**super().get_config(), "weight_decay": self.coupled_weight_decay}
+
+
+def _check_learning_rate(learning_rate: float) -> None:
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"Expected learning_rate to be above 0. Received: learning_rate={learning_rate!r}")
 
 
 def step_schedule(
@@ -66,11 +71,12 @@ def step_schedule(
         steps_per_epoch: batches an epoch.
 
     Raises:
-        ValueError: milestones or factor out of range.
+        ValueError: learning rate, milestones or factor out of range.
     """
+    _check_learning_rate(learning_rate)
     if list(milestones) != sorted(set(milestones)) or not all(0 < milestone < 1 for milestone in milestones):
         raise ValueError(f"Expected rising milestones between 0 and 1. Received: milestones={tuple(milestones)}")
-    if factor <= 0:
+    if not 0 < factor < math.inf:
         raise ValueError(f"Expected factor to be above 0. Received: factor={factor!r}")
     # Keras uses the old value up to and including the boundary; the first step of the new epoch must have the new one.
     # A run of few epochs has at least one at the full rate.

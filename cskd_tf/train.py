@@ -34,10 +34,10 @@ def train(config: dict[str, Any], workdir: Workdir) -> None:
         runs.append((baseline_of(config), Workdir(workdir.path / BASELINE)))
     for run_config, run_workdir in runs:
         run_workdir.check_owner(run_config)
-    if not all(run_workdir.metrics() for _, run_workdir in runs):
+    if config["baseline"] and not workdir.metrics():
         prepare(config)  # the whole config must be sound before the baseline's training starts
-    for run_config, run_workdir in runs:
-        run_workdir.claim(run_config)
+    if config["baseline"]:
+        workdir.claim(config)  # before the baseline is put inside
     for run_config, run_workdir in reversed(runs):
         _train_run(run_config, run_workdir)
 
@@ -48,6 +48,7 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
         return
     keras.utils.clear_session()
     experiment = prepare(config)
+    workdir.claim(config)
     logging.info("%s: training %s with %s", workdir.path, config["network"]["name"], describe(config))
     sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
     classes = len(experiment.splits["train"].class_names)

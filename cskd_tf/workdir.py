@@ -16,7 +16,7 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as dotted keys. Example: `{"a": {"b": [1]}}` is `{"a.b[0]": 1}`."""
+    """Nested mappings and lists as dotted keys. Example: `{"a": {"b": 1}}` is `{"a.b": 1}`."""
     if isinstance(value, dict) and value:
         items = [(f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items()]
     elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):

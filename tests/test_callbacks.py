@@ -34,13 +34,15 @@ def test_evaluation_logs_all_metrics_for_later_callbacks(linear_network, images_
     model = make_model(linear_network())
     evaluation = Evaluation((images, labels), ece_bins=7, batch_size=5)
     path = str(tmp_path / "best.keras")
-    best = keras.callbacks.ModelCheckpoint(path, monitor="val_ece", mode="min", save_best_only=True)
+    best = keras.callbacks.ModelCheckpoint(path, monitor="val_ece", save_best_only=True)
+    recall = keras.callbacks.EarlyStopping(monitor="val_recall_at_1", patience=9)
     log = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
-    history = model.fit(data(3), epochs=3, verbose=0, callbacks=[evaluation, best, log]).history
+    history = model.fit(data(3), epochs=3, verbose=0, callbacks=[evaluation, best, log, recall]).history
     logits, embeddings = model.predict(images, verbose=0), images.reshape(22, -1)
     expected = metrics.summarize(logits, labels, embeddings, ece_bins=7)
     for name in NAMES:
         assert history[name][-1] == pytest.approx(expected[name.removeprefix("val_")], abs=1e-6)
+    assert (best.mode, recall.mode) == ("min", "max")
     assert set(NAMES) <= set((tmp_path / "log.csv").read_text().splitlines()[0].split(","))
     saved = keras.models.load_model(tmp_path / "best.keras")
     ece = metrics.expected_calibration_error(saved.predict(images, verbose=0), labels, bins=7)
@@ -97,7 +99,7 @@ def test_a_loss_that_becomes_nan_stops_at_its_step(linear_network, images_and_la
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
     model = SelfDistiller(linear_network())
     model.compile(SGD(0.1))
-    with pytest.raises(FloatingPointError, match=r"loss became nan in epoch 1, step 3. Lower optimizer.learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"loss became nan in epoch 1, step 3. Lower schedule.learning_rate"):
         model.fit(batches, epochs=2, verbose=0, callbacks=[StopOnNaN()])
 
 
@@ -150,9 +152,56 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(
         assert checkpoint.restore_last() == 2
     assert "last/ckpt-3 is damaged" in caplog.text
     assert "falling back" in caplog.text
+    assert checkpoint.restore_best() in (0, 1, 2, 3)
     truncate(workdir.checkpoints / "last" / f"ckpt-2.{part}")
     with pytest.raises(ValueError, match="all damaged"):
         checkpoint.restore_last()
+
+
+def test_a_lost_best_checkpoint_is_not_the_end_of_the_run(linear_network, images_and_labels, data, tmp_path, caplog):
+    workdir = Workdir(tmp_path)
+    model, checkpoint = train(workdir, linear_network(), images_and_labels, data, epochs=2)
+    before = model.get_weights()
+    (index,) = (workdir.checkpoints / "best").glob("*.index")
+    truncate(index)
+    with caplog.at_level("WARNING"):
+        assert checkpoint.restore_best() == 0
+    assert "is damaged" in caplog.text
+    for one, two in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_divergence_keeps_the_checkpoint_of_the_last_good_epoch(linear_network, images_and_labels, data, tmp_path):
+    workdir = Workdir(tmp_path)
+    good, _ = train(workdir, linear_network(), images_and_labels, data, epochs=2)
+    kept = {path: path.read_bytes() for path in workdir.checkpoints.rglob("*") if path.is_file()}
+    with pytest.raises(FloatingPointError, match=r"in epoch 3, step \d"):
+        train(workdir, linear_network(), images_and_labels, data, epochs=4, done=2, extra=[Poison()])
+    assert {path: path.read_bytes() for path in workdir.checkpoints.rglob("*") if path.is_file()} == kept
+    model = make_model(linear_network(), momentum=0.9)
+    assert Checkpoint(workdir, model, monitor="val_top1_error").restore_last() == 2
+    np.testing.assert_array_equal(model.network.get_weights()[0], good.network.get_weights()[0])
+
+
+class Poison(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        weights = self.model.network.get_weights()
+        self.model.network.set_weights([np.full_like(weight, np.nan) for weight in weights])
+
+
+def test_weights_that_the_last_step_ruined_are_not_saved(linear_network, images_and_labels, data, tmp_path):
+    class PoisonAtTheEnd(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                Poison.on_epoch_begin(self, 0)
+
+    # Before Evaluation in the list, so that it sees what the last step left.
+    model = make_model(linear_network())
+    checkpoint = Checkpoint(Workdir(tmp_path), model, monitor="val_top1_error")
+    stops = [StopOnNaN(), PoisonAtTheEnd(), Evaluation(images_and_labels), checkpoint]
+    with pytest.raises(FloatingPointError, match="validation logits are not finite after epoch 1"):
+        model.fit(data(2), epochs=2, verbose=0, callbacks=stops)
+    assert not list(tmp_path.rglob("ckpt-*"))
 
 
 def test_the_best_epoch_is_the_first_of_the_lowest_error(linear_network, images_and_labels, data, tmp_path):

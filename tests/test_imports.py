@@ -10,7 +10,7 @@ CORE = {"losses", "metrics", "data", "networks", "optimizers", "workdir"}
 ALLOWED = {
     **{name: {name} for name in CORE},
     "methods": {"methods", "losses"},
-    "distiller": {"methods.base", "networks", "losses"},
+    "distiller": {"methods.base", "networks", "losses", "metrics"},
     "predictions": {"distiller", "metrics", "networks"},
     "figures": {"metrics", "predictions"},
     "callbacks": {"figures", "metrics", "predictions", "workdir"},

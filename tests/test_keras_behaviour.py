@@ -24,13 +24,65 @@ def test_weights_of_examples_are_refused(linear_network, images_and_labels):
         compiled(linear_network()).fit(images, labels, sample_weight=np.ones(22), verbose=0)
 
 
-@pytest.mark.parametrize("last", [{"activation": "softmax"}, {}])
-def test_a_network_that_returns_probabilities_is_refused(linear_network, last):
-    network = linear_network(**last)
-    if not last:
-        network.add(keras.layers.Softmax())
-    with pytest.raises(ValueError, match="returns logits.*softmax"):
-        SelfDistiller(network)
+class SoftmaxFirst(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.head = keras.layers.Dense(3, activation="softmax")
+        self.hidden = keras.layers.Dense(5)
+
+    def call(self, images, training=False):
+        return self.head(self.hidden(keras.ops.reshape(images, (-1, 16))))
+
+
+@pytest.mark.parametrize(
+    "last", [keras.layers.Softmax, lambda: keras.layers.Activation("softmax"), lambda: keras.layers.Dense(3, "softmax")]
+)
+def test_a_network_that_returns_probabilities_is_refused(linear_network, images_and_labels, last):
+    network = linear_network()
+    network.add(last())
+    for each in (network, SoftmaxFirst()):
+        with pytest.raises(ValueError, match=r"returns logits.*softmax"):
+            compiled(each).fit(*images_and_labels, verbose=0)
+
+
+def test_a_softmax_inside_a_network_is_no_reason_to_refuse_it(images_and_labels):
+    inputs = keras.Input((4, 4, 1))
+    flat = keras.layers.Flatten()(inputs)
+    gate = keras.layers.Dense(16, activation="softmax")(flat)
+    network = keras.Model(inputs, keras.layers.Dense(3)(flat * gate))
+    compiled(network).fit(*images_and_labels, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda labels: labels + 1, tf.errors.InvalidArgumentError, "Expected labels from 0 to 2"),
+        (lambda labels: labels - 1, tf.errors.InvalidArgumentError, "Expected labels from 0 to 2"),
+        (lambda labels: labels + 0.5, ValueError, "Expected integer labels .*Received: float"),
+        (lambda labels: np.eye(3, dtype=int)[labels], ValueError, r"Received: int64 of shape \(None, 3\)"),
+    ],
+)
+def test_labels_that_do_not_fit_the_network_are_refused(linear_network, images_and_labels, change, error, message):
+    images, labels = images_and_labels
+    with pytest.raises(error, match=message):
+        compiled(linear_network()).fit(images, change(labels), verbose=0)
+
+
+def test_labels_may_be_a_column(linear_network, images_and_labels):
+    images, labels = images_and_labels
+    model = compiled(linear_network())
+    assert model.evaluate(images, labels, verbose=0) == model.evaluate(images, labels[:, None], verbose=0)
+
+
+def test_a_data_set_that_lost_its_epochs_is_refused(linear_network, images_and_labels):
+    data = paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=2).prefetch(1)
+    with pytest.raises(ValueError, match="Expected steps_per_epoch, or a data set as paired_dataset returned it"):
+        compiled(linear_network(), [CSKD()]).fit(data, epochs=2, verbose=0)
+    compiled(linear_network(), [CSKD()]).fit(data, epochs=2, steps_per_epoch=3, verbose=0)
+
+
+def test_a_single_callback_will_do(linear_network, images_and_labels):
+    compiled(linear_network()).fit(*images_and_labels, verbose=0, callbacks=keras.callbacks.TerminateOnNaN())
 
 
 class Subclassed(keras.Model):

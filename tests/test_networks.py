@@ -155,6 +155,16 @@ def test_embedding_and_stages_come_from_one_pass():
     np.testing.assert_allclose(outputs["logits"], outputs["embedding"] @ kernel.value + bias.value, atol=1e-5)
 
 
+def test_two_readers_of_one_network_do_not_disturb_each_other():
+    inputs = keras.Input((7,))
+    network = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(5, name="hidden")(inputs)))
+    images = np.ones((2, 7), "float32")
+    first = NetworkOutputs(network)
+    second = NetworkOutputs(network, embedding_layer="hidden")
+    shapes = [reader(images)["embedding"].shape for reader in (first, second, first)]
+    assert shapes == [(2, 5), (2, 7), (2, 5)]
+
+
 def test_the_embedding_layer_can_be_named():
     inputs = keras.Input((4, 4, 1))
     hidden = keras.layers.Conv2D(3, 4, name="as_convolution")(keras.layers.ReLU()(inputs))

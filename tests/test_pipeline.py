@@ -119,7 +119,9 @@ def test_mixing_sees_the_whole_batch_and_a_seed_of_the_step():
 
 
 def test_the_remainder_is_dropped_only_on_request(caplog):
-    dataset = paired_dataset(IMAGES, LABELS, batch_size=8, seed=0, epochs=2, drop_remainder=True)
+    with caplog.at_level("INFO", logger="absl"):
+        dataset = paired_dataset(IMAGES, LABELS, batch_size=8, seed=0, epochs=2, drop_remainder=True)
+    assert "last 6 images of each epoch are left out" in caplog.text
     assert dataset.cardinality() == 4
     assert dataset.element_spec[0]["image"].shape == (8, 2, 2, 1)
     assert paired_dataset(IMAGES, LABELS, batch_size=8, seed=0).element_spec[0]["image"].shape == (None, 2, 2, 1)
@@ -181,6 +183,8 @@ def test_a_single_image_pairs_with_itself_and_is_reported_once(caplog):
         ({"batch_size": 8.0}, "Received: batch_size=8.0"),
         ({"epochs": 0}, "epochs=0"),
         ({"first_step": -1}, "first_step=-1"),
+        ({"first_step": 4}, "first_step from 0 to 3. Received: epochs=1, first_step=4"),
+        ({"seed": 0.7}, "seed to be an integer. Received: seed=0.7"),
         ({"views": ("neighbour",)}, "Unknown views.*'neighbour'"),
         ({"extras": ("name",)}, "Unknown extras.*'name'"),
         ({"views": ("clean",)}, "transform for the view 'clean'"),

@@ -61,7 +61,12 @@ def test_broken_folders_are_refused_by_name(image_folder):
     with pytest.raises(ValueError, match=r"\['bird'\] differ"):
         ImageFolder(train, class_names=["bird", "cat", "dog"])
     (train / "dog" / "notes.jpg").write_text("no image")
-    with pytest.raises(ValueError, match=r"1 that are not images: \['.*dog/notes.jpg'\]"):
+    with pytest.raises(ValueError, match=r"1 that are not whole images: \['.*dog/notes.jpg'\]"):
+        ImageFolder(train)
+    for number, suffix in ((1, "jpg"), (2, "png")):
+        whole = train / "cat" / f"{number}.{suffix}"
+        (train / "dog" / f"cut.{suffix}").write_bytes(whole.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"3 that are not whole images: \['.*dog/cut.jpg', '.*dog/cut.png', "):
         ImageFolder(train)
     (train / "empty").mkdir()
     with pytest.raises(ValueError, match="Received: none in .*train/empty"):
@@ -85,9 +90,17 @@ def test_split_takes_its_share_of_every_class():
     assert not np.array_equal(other, gone)
 
 
+def test_a_class_of_one_image_keeps_it(caplog):
+    with caplog.at_level("WARNING"):
+        kept, gone = split_by_class(np.array([0, 0, 1]), fraction=0.5, seed=0, name="validation")
+    assert 2 in kept
+    assert len(gone) == 1
+    assert "1 classes have a single image, and none in the validation split: [1]" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("labels", "fraction", "message"),
-    [([0, 0, 1], 0.5, "1 of class 1"), ([0, 0], 0.0, "test_fraction=0.0"), ([0, 0], 1.0, "test_fraction=1.0")],
+    [([0, 1], 0.5, "single images alone"), ([0, 0], 0.0, "test_fraction=0.0"), ([0, 0], 1.0, "test_fraction=1.0")],
 )
 def test_impossible_splits_are_refused(labels, fraction, message):
     with pytest.raises(ValueError, match=message):

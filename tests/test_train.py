@@ -30,7 +30,7 @@ def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, 
     workdir = Workdir(tmp_path / "run")
     train.train(config, workdir)
     assert [entry["epoch"] for entry in workdir.log()] == [1, 2]
-    assert workdir.metrics()["saved_model"].endswith("saved_models/run/1")
+    assert workdir.metrics()["saved_model"].endswith("run/1")
     before = Predictions.load(workdir.predictions("test"))
     assert len(before.labels) == 1168
 

@@ -69,9 +69,12 @@ def paired_dataset(
     source = _source(images, labels)
     size = len(source.labels)
     check_batch_size(batch_size, size=size)
-    if epochs < 1 or first_step < 0:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise ValueError(f"Expected seed to be an integer. Received: {seed=}")
+    steps = epochs * count_steps(size, batch_size=batch_size, drop_remainder=drop_remainder)
+    if epochs < 1 or not 0 <= first_step <= steps:
         raise ValueError(
-            f"Expected epochs of at least 1 and first_step of at least 0. Received: {epochs=}, {first_step=}"
+            f"Expected epochs of at least 1 and first_step from 0 to {steps}. Received: {epochs=}, {first_step=}"
         )
     _check_names("views", views, known=[view for view in _VIEW_STREAMS if view != "image"])
     _check_names("extras", extras, known=EXTRAS)
@@ -82,7 +85,8 @@ def paired_dataset(
             f"Expected a batch size that {num_replicas} replicas can split into whole pairs. Received: {batch_size=}"
         )
     num_classes = len(source.class_names)
-    _report_single_images(source)
+    if pairs_adjacent or "partner" in views:
+        _report_single_images(source)
 
     # With adjacent pairs a step has half as many anchors, and the order runs on over two epochs.
     anchors = batch_size // 2 if pairs_adjacent else batch_size

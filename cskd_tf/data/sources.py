@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import sklearn.datasets
 import tensorflow as tf
+from absl import logging
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -134,15 +135,31 @@ class ImageFolder:
 
 
 def _check_image_files(paths: Sequence[str]) -> None:
-    """Refuses files that do not start as a JPEG or PNG does; decoding all of them would cost an epoch."""
-    broken = []
-    for path in paths:
-        with open(path, "rb") as file:
-            start = file.read(8)
-        if not start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
-            broken.append(path)
+    """Refuses files that are no images, or cut off; a file that starts and ends as it should is not decoded here."""
+    broken = [path for path in paths if not _is_image(path)]
     if broken:
-        raise ValueError(f"Expected JPEG or PNG files. Received: {len(broken)} that are not images: {broken[:10]}")
+        raise ValueError(
+            f"Expected JPEG or PNG files. Received: {len(broken)} that are not whole images: {broken[:10]}"
+        )
+
+
+def _is_image(path: str) -> bool:
+    with open(path, "rb") as file:
+        start = file.read(8)
+        file.seek(max(file.seek(0, 2) - 64, 0))
+        end = file.read()
+    for magic, last in ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND")):
+        if start.startswith(magic):
+            return last in end or _decodes(path)
+    return False
+
+
+def _decodes(path: str) -> bool:
+    try:
+        tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
+    except tf.errors.InvalidArgumentError:
+        return False
+    return True
 
 
 class Subset:
@@ -167,6 +184,8 @@ class Subset:
 def split_by_class(labels: np.ndarray, *, fraction: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Takes `fraction` of each class away, at random, at least one image and leaving at least one.
 
+    A class of a single image keeps it, which is logged.
+
     Example: 10 images of each of 3 classes and fraction 0.2 give 24 that stay and 6 that go, 2 of each class.
 
     Args:
@@ -179,20 +198,22 @@ def split_by_class(labels: np.ndarray, *, fraction: float, seed: int, name: str)
         Sorted indices of the images that stay and of those that go.
 
     Raises:
-        ValueError: a fraction out of range, or a class of one image.
+        ValueError: a fraction out of range, or no class of two images.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"Expected {name}_fraction between 0 and 1. Received: {name}_fraction={fraction}")
     generator = np.random.default_rng(seed)
-    gone = []
+    gone, single = [], []
     for label in range(int(labels.max()) + 1):
         members = generator.permutation(np.flatnonzero(labels == label))
-        if len(members) < 2:
-            raise ValueError(
-                f"Expected at least two images a class to take the {name} split from. "
-                f"Received: {len(members)} of class {label}"
-            )
-        gone.append(members[: min(max(round(fraction * len(members)), 1), len(members) - 1)])
+        if len(members) > 1:
+            gone.append(members[: min(max(round(fraction * len(members)), 1), len(members) - 1)])
+        else:
+            single.append(label)
+    if not gone:
+        raise ValueError(f"Expected a class of two images to take the {name} split from. Received: single images alone")
+    if single:
+        logging.warning("%d classes have a single image, and none in the %s split: %s", len(single), name, single[:10])
     gone = np.sort(np.concatenate(gone))
     return np.setdiff1d(np.arange(len(labels)), gone), gone
 

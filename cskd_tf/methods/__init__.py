@@ -20,11 +20,13 @@ def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Method]:
         ValueError: an unknown method or argument (the known ones are listed), a value out of range, or a list that
             cannot work together.
     """
+    if isinstance(descriptions, str) or not all(isinstance(each, Mapping) for each in descriptions):
+        raise ValueError(f"Expected one mapping a method, with its name. Received: methods={descriptions!r}")
     methods = []
     for description in descriptions:
         arguments = dict(description)
         name = arguments.pop("name", None)
-        if name not in METHODS:
+        if not isinstance(name, str) or name not in METHODS:
             raise ValueError(f"Unknown method; expected one of {sorted(METHODS)}. Received: name={name!r}")
         known = [key for key in inspect.signature(METHODS[name]).parameters if key != "kwargs"]
         if unknown := sorted(set(arguments) - set(known)):

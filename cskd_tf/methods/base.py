@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -161,7 +162,7 @@ def data_options(methods: Sequence[Method]) -> dict[str, Any]:
 
 def check_number(name: str, value: float, *, positive: bool) -> float:
     """`value` as a float if it is finite and above (`positive`) or not below zero, else a ValueError naming both."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value < 0 or (positive and value == 0):
         bound = "above 0" if positive else "of at least 0"
         raise ValueError(f"Expected {name} to be a finite number {bound}. Received: {name}={value!r}")

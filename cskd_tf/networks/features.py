@@ -10,9 +10,9 @@ import keras
 _recording = threading.local()  # replicas of one process run in threads that take turns
 
 
-def _observe(layer: keras.layers.Layer, label: str) -> None:
-    """Makes `layer` note its input and output under `label` while a recording is on; it computes as before."""
-    if hasattr(layer.call, "observed_as"):
+def _observe(layer: keras.layers.Layer) -> None:
+    """Makes `layer` note its input and output while a recording is on; it computes as before."""
+    if hasattr(layer.call, "is_observed"):
         return
     call = layer.call
 
@@ -21,11 +21,15 @@ def _observe(layer: keras.layers.Layer, label: str) -> None:
         outputs = call(inputs, *args, **kwargs)
         notes = getattr(_recording, "notes", None)
         if notes is not None:
-            notes[label] = (inputs, outputs)
+            notes.append((layer, inputs, outputs))
         return outputs
 
-    observed_call.observed_as = label
+    observed_call.is_observed = True
     layer.call = observed_call
+
+
+def _is_softmax(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
 
 
 class NetworkOutputs:
@@ -39,58 +43,59 @@ class NetworkOutputs:
         embedding_layer: name of the layer whose input is the embedding, where it is not the last dense layer.
 
     Raises:
-        ValueError: the named layer does not exist, or the network ends in a softmax and so returns no logits.
+        ValueError: the named layer does not exist; when called, if the network ends in a softmax, so returns no logits.
     """
 
     def __init__(self, network: keras.Model, *, embedding_layer: str | None = None):
         self.network = network
         self.embedding_layer = embedding_layer
-        self._observed = False
+        self._prepared = False
         self._prepare()
 
     def _prepare(self) -> None:
         """Observes the layers; a subclassed model may only have them once it is built."""
         layers = list(self.network._flatten_layers(include_self=False))
-        dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
-        last = layers[-1] if layers else None
-        if (dense and dense[-1].activation is keras.activations.softmax) or isinstance(last, keras.layers.Softmax):
+        names = [layer.name for layer in layers]
+        if self.embedding_layer is not None and self.network.built and self.embedding_layer not in names:
             raise ValueError(
-                "Expected a network that returns logits: leave out the softmax (activation=None). "
-                f"Received: network={self.network.name!r}, whose last layer is a softmax"
+                f"Unknown layer; expected one of {names}. Received: embedding_layer={self.embedding_layer!r}"
             )
-        if self.embedding_layer is None:
-            heads = dense
-        else:
-            heads = [layer for layer in layers if layer.name == self.embedding_layer]
-            if self.network.built and not heads:
-                names = [layer.name for layer in layers]
-                raise ValueError(
-                    f"Unknown layer; expected one of {names}. Received: embedding_layer={self.embedding_layer!r}"
-                )
-        for layer in heads:
-            _observe(layer, "head")
         for layer in layers:
-            if re.fullmatch(r"stage\d+", layer.name):
-                _observe(layer, layer.name)
-        self._observed = self.network.built
+            if self._is_head(layer) or _stage_number(layer) or _is_softmax(layer):
+                _observe(layer)
+        self._prepared = self.network.built
+
+    def _is_head(self, layer: keras.layers.Layer) -> bool:
+        if self.embedding_layer is None:
+            return isinstance(layer, keras.layers.Dense)
+        return layer.name == self.embedding_layer
 
     def __call__(self, images, *, training: bool = False) -> dict[str, Any]:
         """`{"logits": [B, C], "embedding": [B, D], "stages": (...)}`, the last two where the network has them."""
-        if not self._observed:
+        if not self._prepared:
             self._prepare()
         outer = getattr(_recording, "notes", None)
-        notes = _recording.notes = {}
+        notes = _recording.notes = []
         try:
             logits = self.network(images, training=training)
         finally:
             _recording.notes = outer
+        if any(_is_softmax(layer) and made is logits for layer, _, made in notes):
+            raise ValueError(
+                "Expected a network that returns logits: leave out the softmax (activation=None). "
+                f"Received: network={self.network.name!r}, whose last layer is a softmax"
+            )
         outputs = {"logits": logits}
-        if "head" in notes:
-            embedding = notes["head"][0]
+        if heads := [read for layer, read, _ in notes if self._is_head(layer)]:
+            embedding = heads[-1]
             if len(embedding.shape) != 2:
                 embedding = keras.ops.reshape(embedding, (keras.ops.shape(embedding)[0], -1))
             outputs["embedding"] = embedding
-        stages = sorted((label for label in notes if label != "head"), key=lambda label: int(label[5:]))
-        if stages:
-            outputs["stages"] = tuple(notes[label][1] for label in stages)
+        if stages := {_stage_number(layer): made for layer, _, made in notes if _stage_number(layer)}:
+            outputs["stages"] = tuple(stages[number] for number in sorted(stages))
         return outputs
+
+
+def _stage_number(layer: keras.layers.Layer) -> int | None:
+    match = re.fullmatch(r"stage(\d+)", layer.name)
+    return int(match[1]) if match else None
