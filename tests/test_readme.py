@@ -43,6 +43,10 @@ def test_the_example_is_short_and_learns():
     assert np.isfinite(names["logits"]).all()
 
 
+def test_no_figure_is_left_to_fill_in():
+    assert not re.findall(r"\b[A-Z]+_(?:TIME|TABLE|SENTENCE)\b", README)
+
+
 def test_every_command_is_tested():
     commands = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
     assert commands == [
