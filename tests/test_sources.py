@@ -119,6 +119,13 @@ def test_digits_are_split_by_class_without_overlap():
     assert len(np.unique(images, axis=0)) == len(images)  # no digit stands in two splits
 
 
+def test_a_split_of_one_image_is_refused(image_folder):
+    for path in sorted((image_folder / "train" / "cat").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(ValueError, match="at least two images in each split.*Received: one in val"):
+        load_splits("image_folder", **{**DIGITS, "path": str(image_folder), "channels": 3, "validation_fraction": 0.1})
+
+
 def test_a_folder_brings_its_test_split(image_folder):
     settings = {**DIGITS, "path": str(image_folder), "channels": 3, "train_per_class": 0}
     splits = load_splits("image_folder", **settings)

@@ -175,6 +175,7 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
         (["train"], r"Expected flags only. Received: \['train'\]"),
         (["--config.epochs=0"], "Expected epochs to be at least 1. Received: epochs=0"),
         (["--config.precision=float64"], "Unknown precision; expected one of .*Received: 'float64'"),
+        (["--config.strategy=tpu"], "Expected a TPU for strategy=tpu. Received: "),
         (["--config.strategy=many"], "Unknown strategy; expected one of .*Received: 'many'"),
         (
             ["--config.methods=({'name': 'CSDK'},)"],

@@ -274,6 +274,11 @@ def load_splits(
         splits["train"] = Subset(
             splits["train"], _first_of_each_class(splits["train"].labels, count=train_per_class, seed=split_seed)
         )
+    for split, source in splits.items():
+        if len(source.labels) < 2:
+            raise ValueError(
+                f"Expected at least two images in each split, for R@1 to find neighbours. Received: one in {split}"
+            )
     return splits
 
 
