@@ -33,7 +33,7 @@ def make_step(methods):
     model = cskd_tf.SelfDistiller(network, methods)
     model.compile(cskd_tf.optimizers.SGD(0.1))
     model.optimizer.build(model.trainable_variables)
-    return tf.function(model.train_step)
+    return tf.function(model.train_step, autograph=False)
 
 
 def main(argv):
