@@ -111,7 +111,7 @@ class SelfDistiller(keras.Model):
             held, wanted = int(x.cardinality()), (epochs - kwargs.get("initial_epoch", 0)) * x.steps_per_epoch
             if held < wanted:
                 raise ValueError(
-                    f"Expected a data set of all the epochs that fit() is to train, "
+                    "Expected a data set of all the epochs that fit() is to train, "
                     f"paired_dataset(..., epochs={epochs}): {wanted} batches. Received: {held} batches"
                 )
         elif kwargs.get("steps_per_epoch") is None and epochs > 1 and _has_views(x):

@@ -281,8 +281,10 @@ def start(workdir, *arguments):
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
     whole, killed = start(tmp_path / "whole"), start(tmp_path / "killed")
     log = tmp_path / "killed" / "log.jsonl"
+    deadline = time.monotonic() + 240
     while not log.exists() or log.read_text().count("\n") < 3:
         assert killed.poll() is None, killed.stdout.read()
+        assert time.monotonic() < deadline, "the run writes no log"
         time.sleep(0.002)
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
