@@ -19,13 +19,23 @@ def get_config() -> ConfigDict:
     config.methods = ()
 
     config.data = ConfigDict()
-    config.data.name = ""  # digits, image_folder
-    config.data.path = ""  # folder of the data set, where it has one
+    # One of cskd_tf.data.datasets.DATASETS, "tfds:NAME" for any of TensorFlow Datasets', or several joined by "+".
+    config.data.name = ""
+    config.data.path = ""  # of an image folder, or of the folder where TFDS keeps data sets ("": ~/tensorflow_datasets)
+    config.data.archive = ""  # for tiny_imagenet and mit67: an archive other than the published one
     config.data.channels = 3  # 3 colour, 1 grey
+    config.data.class_levels = 1  # levels of an image folder's folders that make a class
+    config.data.train_split = ""  # the data set's own name of it, in TFDS' notation or of a folder; "": as usual
+    config.data.val_split = ""
+    config.data.test_split = ""
     config.data.split_seed = 0  # of the splits that the data set does not bring itself
     config.data.test_fraction = 0.2  # of each class, where there is no test split
     config.data.validation_fraction = 0.1  # of each class of the training images, where there is no validation split
     config.data.train_per_class = 0  # keep this many training images a class; 0: all
+    config.data.balanced = False  # show all classes equally often in training, whatever their sizes
+    config.data.exclude_self = False  # never pair an image with itself; the papers do
+    config.data.replica_local = False  # partners from the part of the data that the same replica sees
+    config.data.memory = 4.0  # GiB at most for images held in memory; what does not fit is read as it is needed
     config.data.image_size = 32  # pixels, of the square that the network sees
     config.data.crop = "pad_crop"  # in training: pad_crop, random_resized_crop, none
     config.data.padding = 4  # pixels of zeros on each side before pad_crop

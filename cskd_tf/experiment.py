@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from cskd_tf import data, methods, networks, optimizers
 from cskd_tf.data.augment import Transform
-from cskd_tf.data.pipeline import check_batch_size, count_steps
+from cskd_tf.data.pairing import count_steps
+from cskd_tf.data.pipeline import check_batch_size
 from cskd_tf.distiller import SelfDistiller
 from cskd_tf.predictions import Collector, Predictions
 from cskd_tf.workdir import flatten
@@ -38,6 +39,8 @@ def _tpu() -> tf.distribute.Strategy:
 
 
 STRATEGIES = {"single": tf.distribute.get_strategy, "mirrored": _mirrored, "tpu": _tpu}
+TRANSFORM_KEYS = ("crop", "image_size", "short_side", "padding", "flip", "mean", "std")
+PAIRING_KEYS = ("balanced", "exclude_self", "replica_local")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -87,6 +90,7 @@ class Experiment:
         evaluation_transform: the same without randomness.
         model: compiled, on its strategy.
         collector: of the model's predictions.
+        pairing: what `paired_dataset` has to know beyond the images.
         steps_per_epoch: batches.
     """
 
@@ -96,19 +100,19 @@ class Experiment:
     evaluation_transform: Transform
     model: SelfDistiller
     collector: Collector
+    pairing: dict[str, Any]
     steps_per_epoch: int
 
     def training_data(self, *, first_epoch: int = 0) -> tf.data.Dataset:
         """All epochs from `first_epoch` (counted from 0) on."""
         return data.paired_dataset(
             self.splits["train"],
-            batch_size=self.config["batch_size"],
             seed=self.config["seed"],
             epochs=self.config["epochs"],
             first_step=first_epoch * self.steps_per_epoch,
             augment=self.training_transform,
             clean=self.evaluation_transform,
-            drop_remainder=self.config["strategy"] == "tpu",
+            **self.pairing,
             num_replicas=self.model.distribute_strategy.num_replicas_in_sync,
             **self.model.data_options,
         )
@@ -145,14 +149,20 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
         raise ValueError(
             f"Expected a mean for each of {settings['channels']} channels. Received: data.mean={settings['mean']}"
         )
-    transforms = {key: settings[key] for key in ("crop", "image_size", "short_side", "padding", "flip", "mean", "std")}
-    training_transform, evaluation_transform = data.build_transforms(**transforms)
-    splits = data.load_splits(**{key: value for key, value in settings.items() if key not in transforms})
+    training_transform, evaluation_transform = data.build_transforms(**{key: settings[key] for key in TRANSFORM_KEYS})
+    strategy = STRATEGIES[config["strategy"]]()
+    splits = data.load_splits(
+        **{key: value for key, value in settings.items() if key not in (*TRANSFORM_KEYS, *PAIRING_KEYS)}
+    )
     check_batch_size(config["batch_size"], size=len(splits["train"].labels))
-    static_shapes = config["strategy"] == "tpu"
-    steps = count_steps(len(splits["train"].labels), batch_size=config["batch_size"], drop_remainder=static_shapes)
+    pairing = {
+        "batch_size": config["batch_size"],
+        "drop_remainder": config["strategy"] == "tpu",  # which needs static shapes
+        "shards": strategy.num_replicas_in_sync if settings["replica_local"] else 1,
+    }
+    steps = count_steps(len(splits["train"].labels), **pairing)
     schedule = optimizers.step_schedule(**config["schedule"], epochs=config["epochs"], steps_per_epoch=steps)
-    with STRATEGIES[config["strategy"]]().scope():
+    with strategy.scope():
         network = networks.build(
             network_settings.pop("name"),
             num_classes=len(splits["train"].class_names),
@@ -171,5 +181,6 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
         evaluation_transform=evaluation_transform,
         model=model,
         collector=Collector.of(model),
+        pairing={**pairing, "balanced": settings["balanced"], "exclude_self": settings["exclude_self"]},
         steps_per_epoch=steps,
     )

@@ -48,10 +48,10 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
     with tempfile.TemporaryDirectory(dir=root, prefix=".partial-") as partial:
         folder = pathlib.Path(partial) / "model"
         serve = _serving_function(experiment)
-        height, width, channels = experiment.splits["test"].image_shape
+        channels = experiment.splits["test"].image_shape[2]
         archive = keras.export.ExportArchive()
         archive.track(experiment.model)
-        archive.add_endpoint("serve", serve, [tf.TensorSpec([None, height, width, channels], tf.uint8, name="images")])
+        archive.add_endpoint("serve", serve, [tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")])
         archive.write_out(str(folder), verbose=False)
         extra = folder / "assets.extra"
         extra.mkdir()

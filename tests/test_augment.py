@@ -79,7 +79,7 @@ def test_pad_crop_shifts_by_at_most_the_padding_and_reaches_every_place():
 
 
 def test_random_resized_crop_stays_within_its_ranges():
-    boxes = RandomResizedCrop(8).boxes(tf.constant([48, 64]), seeds(2000)).numpy()
+    boxes = RandomResizedCrop(8).boxes(tf.constant([[48.0, 64.0]] * 2000), seeds(2000)).numpy()
     tops, lefts, heights, widths = boxes.T
     assert (tops >= 0).all()
     assert (lefts >= 0).all()
@@ -97,7 +97,7 @@ def test_random_resized_crop_stays_within_its_ranges():
 
 
 def test_random_resized_crop_falls_back_to_the_centre():
-    boxes = RandomResizedCrop(8).boxes(tf.constant([4, 400]), seeds(50)).numpy()
+    boxes = RandomResizedCrop(8).boxes(tf.constant([[4.0, 400.0]] * 50), seeds(50)).numpy()
     fallback = boxes[boxes[:, 2] == 4]
     assert len(fallback) > 0
     np.testing.assert_array_equal(fallback[0], [0, 197, 4, 5])

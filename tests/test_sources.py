@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import ArraySource, ImageFolder, Subset, load_splits, split_by_class
+from cskd_tf.data import ArraySource, ImageFolder, Subset, load_splits
+from cskd_tf.data.datasets import split_by_class
 
 IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 1, 0])
 DIGITS = {
-    "path": "",
     "channels": 1,
     "test_fraction": 0.65,
     "validation_fraction": 0.5,
@@ -135,10 +135,10 @@ def test_a_folder_brings_its_test_split(image_folder):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("cifar", {}, r"Unknown data set; expected one of \['digits', 'image_folder'\]. Received: name='cifar'"),
+        ("cifar", {}, "Unknown data set; expected one of .*'cifar10'.*tfds:NAME.*Received: data.name='cifar'"),
         ("digits", {"channels": 3}, "images of 3 channels. Received: digits with 1"),
         ("image_folder", {}, "data.path=''"),
-        ("image_folder", {"path": "/nowhere"}, "no folder /nowhere/train"),
+        ("image_folder", {"path": "/nowhere"}, "no folder /nowhere"),
         ("digits", {"validation_fraction": 1.5}, "validation_fraction=1.5"),
     ],
 )

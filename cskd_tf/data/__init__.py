@@ -1,17 +1,21 @@
 """Images, labels, partners, batches."""
 
 from cskd_tf.data.augment import build_transforms
+from cskd_tf.data.datasets import load_splits
+from cskd_tf.data.folders import ImageFolder
 from cskd_tf.data.pipeline import evaluation_dataset, paired_dataset
-from cskd_tf.data.sources import ArraySource, ImageFolder, Source, Subset, load_splits, split_by_class
+from cskd_tf.data.sources import ArraySource, Concatenation, Source, Subset
+from cskd_tf.data.storage import in_memory
 
 __all__ = [
     "ArraySource",
+    "Concatenation",
     "ImageFolder",
     "Source",
     "Subset",
     "build_transforms",
     "evaluation_dataset",
+    "in_memory",
     "load_splits",
     "paired_dataset",
-    "split_by_class",
 ]

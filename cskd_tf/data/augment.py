@@ -6,11 +6,10 @@ give the same result. Anything of that form can be given to `cskd_tf.data.paired
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
-
-from cskd_tf.data.pairing import uniform
 
 Transform = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -52,12 +51,23 @@ def _triangle_weights(start: tf.Tensor, length: tf.Tensor, *, source, target: in
     return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
 
 
-def _draw(seeds: tf.Tensor, number: int) -> tf.Tensor:
-    """Draw `number` of each image, float32 `[n]` from [0, 1)."""
-    streams = tf.fill([tf.shape(seeds)[0]], tf.constant(number, tf.int64))
-    keys = tf.concat([seeds, tf.zeros_like(seeds[:, :1])], axis=1)
-    # Rounding to float32 must not reach 1.
-    return tf.minimum(tf.cast(uniform(streams, draw_key=keys), tf.float32), np.float32(1 - 2**-24))
+def draws(seeds: tf.Tensor, *, first: int, count: int) -> tf.Tensor:
+    """Random numbers `first` to `first + count - 1` of each image, float32 `[n, count]` from [0, 1), 24 bits each.
+
+    A counter hashed with the image's seed (two rounds of MurmurHash3's finalizer, Appleby 2011): 22 numbers an image
+    cost what one call of `pairing.uniform` does.
+    """
+    seeds = tf.bitcast(seeds, tf.uint32)
+    counters = np.arange(first + 1, first + 1 + count, dtype=np.uint64) * np.uint64(0x9E3779B9) % np.uint64(2**32)
+    hashed = _finalize(_finalize(seeds[:, :1] + counters.astype(np.uint32)) + seeds[:, 1:])
+    return tf.cast(tf.bitwise.right_shift(hashed, np.uint32(8)), tf.float32) * np.float32(2**-24)
+
+
+def _finalize(numbers: tf.Tensor) -> tf.Tensor:
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        shifted = tf.bitwise.right_shift(numbers, np.uint32(shift))
+        numbers = tf.bitwise.bitwise_xor(numbers, shifted) * np.uint32(factor)
+    return tf.bitwise.bitwise_xor(numbers, tf.bitwise.right_shift(numbers, np.uint32(16)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +82,28 @@ class Compose:
         return images
 
 
+class Resize:
+    """Cuts a box out of each image and resizes it to a square: the base of the transforms that change the size.
+
+    Subclasses say which box. The pipeline asks for the boxes itself where images are still encoded, so that no pixel
+    outside of them need be decoded.
+    """
+
+    size: int
+    confine: ClassVar[bool]
+
+    def boxes(self, extents: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        """float32 `[n, 4]` boxes (top, left, height, width) in images of `extents` float32 `[n, 2]`."""
+        raise NotImplementedError
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        extents = tf.tile(tf.cast(tf.shape(images)[None, 1:3], tf.float32), [tf.shape(images)[0], 1])
+        boxes = self.boxes(extents, seeds)
+        return resample(images, boxes, size=(self.size, self.size), confine=self.confine)
+
+
 @dataclasses.dataclass(frozen=True)
-class CentreCrop:
+class CentreCrop(Resize):
     """Resizes the short side to `short_side`, then cuts out the centre, with torchvision's rounding.
 
     Example: a 500 x 400 image with `size=224, short_side=256` becomes 320 x 256, then its central 224 x 224.
@@ -81,39 +111,24 @@ class CentreCrop:
 
     size: int
     short_side: int
+    confine = False
+
+    def boxes(self, extents: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
+        shorts = tf.reduce_min(extents, axis=1, keepdims=True)
+        resized = tf.floor(self.short_side * extents / shorts)
+        # To the nearest pixel of the resized image, halves to the even one.
+        corners = tf.round((resized - self.size) / 2)
+        scales = extents / resized
+        return tf.concat([corners * scales, self.size * scales], axis=1)
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
         if images.shape[1:3] == (self.size, self.size) and self.short_side == self.size:
             return images
-        extent = tf.shape(images)[1:3]
-        resized = self.short_side * extent // tf.reduce_min(extent)
-        # To the nearest pixel of the resized image, halves to the even one.
-        corner = tf.round(tf.cast(resized - self.size, tf.float32) / 2)
-        scale = tf.cast(extent, tf.float32) / tf.cast(resized, tf.float32)
-        box = tf.concat([corner * scale, self.size * scale], axis=0)
-        boxes = tf.tile(box[None], [tf.shape(images)[0], 1])
-        return resample(images, boxes, size=(self.size, self.size), confine=False)
+        return super().__call__(images, seeds)
 
 
 @dataclasses.dataclass(frozen=True)
-class PadCrop:
-    """Pads with `padding` zeros on each side and crops the original size at a random place (CIFAR)."""
-
-    padding: int
-
-    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        shape = tf.shape(images)
-        edge = [self.padding, self.padding]
-        padded = tf.pad(images, [[0, 0], edge, edge, [0, 0]])
-        offsets = 2 * self.padding + 1
-        tops, lefts = (tf.cast(_draw(seeds, number) * offsets, tf.int32) for number in (0, 1))
-        rows = tf.gather(padded, tops[:, None] + tf.range(shape[1]), axis=1, batch_dims=1)
-        crops = tf.gather(rows, lefts[:, None] + tf.range(shape[2]), axis=2, batch_dims=1)
-        return tf.ensure_shape(crops, images.shape)
-
-
-@dataclasses.dataclass(frozen=True)
-class RandomResizedCrop:
+class RandomResizedCrop(Resize):
     """A crop of random area and aspect ratio, resized to `size` (Szegedy et al., 2015), as torchvision draws it.
 
     Ten tries at a box of area 0.08 to 1 of the image and ratio 3/4 to 4/3 (uniform in its logarithm); where none fits,
@@ -124,36 +139,45 @@ class RandomResizedCrop:
     area: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     tries: int = 10
+    confine = True
 
-    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        return resample(images, self.boxes(tf.shape(images)[1:3], seeds), size=(self.size, self.size))
-
-    def boxes(self, extent: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """float32 `[n, 4]` boxes (top, left, height, width) in images of `extent` (height, width)."""
-        height, width = tf.unstack(tf.cast(extent, tf.float32))
-        draws = tf.stack([_draw(seeds, 2 + number) for number in range(2 * self.tries)], axis=1)
-        areas = height * width * (self.area[0] + (self.area[1] - self.area[0]) * draws[:, : self.tries])
-        logarithms = np.log(self.ratio[0]) + np.log(self.ratio[1] / self.ratio[0]) * draws[:, self.tries :]
+    def boxes(self, extents: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        height, width = extents[:, :1], extents[:, 1:]
+        numbers = draws(seeds, first=2, count=2 * self.tries)
+        areas = height * width * (self.area[0] + (self.area[1] - self.area[0]) * numbers[:, : self.tries])
+        logarithms = np.log(self.ratio[0]) + np.log(self.ratio[1] / self.ratio[0]) * numbers[:, self.tries :]
         ratios = tf.exp(logarithms)
         heights, widths = tf.round(tf.sqrt(areas / ratios)), tf.round(tf.sqrt(areas * ratios))
         fits = (heights <= height) & (widths <= width) & (heights >= 1) & (widths >= 1)
         # The fallback stands last, so that the first that fits is always found.
         ratio = tf.clip_by_value(width / height, *self.ratio)
-        last_height = tf.minimum(height, tf.round(width / ratio))
-        last_width = tf.minimum(width, tf.round(height * ratio))
-        one = tf.ones_like(heights[:, :1])
-        heights = tf.concat([heights, last_height * one], axis=1)
-        widths = tf.concat([widths, last_width * one], axis=1)
-        fits = tf.concat([fits, one > 0], axis=1)
+        heights = tf.concat([heights, tf.minimum(height, tf.round(width / ratio))], axis=1)
+        widths = tf.concat([widths, tf.minimum(width, tf.round(height * ratio))], axis=1)
+        fits = tf.concat([fits, tf.ones_like(height, tf.bool)], axis=1)
         first = tf.argmax(tf.cast(fits, tf.int32), axis=1)
-        box_height = tf.gather(heights, first, batch_dims=1)
-        box_width = tf.gather(widths, first, batch_dims=1)
-        tops = tf.floor(_draw(seeds, 0) * (height - box_height + 1))
-        lefts = tf.floor(_draw(seeds, 1) * (width - box_width + 1))
-        fallback = first == self.tries
-        tops = tf.where(fallback, tf.floor((height - box_height) / 2), tops)
-        lefts = tf.where(fallback, tf.floor((width - box_width) / 2), lefts)
-        return tf.stack([tops, lefts, box_height, box_width], axis=1)
+        sizes = tf.gather(tf.stack([heights, widths], axis=-1), first, batch_dims=1)
+        room = extents - sizes
+        places = draws(seeds, first=0, count=2)
+        corners = tf.where(first[:, None] == self.tries, tf.floor(room / 2), tf.floor(places * (room + 1)))
+        return tf.concat([corners, sizes], axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PadCrop:
+    """Pads with `padding` zeros on each side and crops the original size at a random place (CIFAR)."""
+
+    padding: int
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        count, height, width, channels = (tf.shape(images)[axis] for axis in range(4))
+        edge = [self.padding, self.padding]
+        padded = tf.pad(images, [[0, 0], edge, edge, [0, 0]])
+        offsets = tf.cast(draws(seeds, first=0, count=2) * (2 * self.padding + 1), tf.int32)
+        # One gather of pixels; the place of each in the padded batch, written as one long row.
+        rows = offsets[:, :1] + tf.range(height) + tf.range(count)[:, None] * (height + sum(edge))
+        columns = offsets[:, 1:] + tf.range(width)
+        pixels = rows[:, :, None] * (width + sum(edge)) + columns[:, None, :]
+        return tf.ensure_shape(tf.gather(tf.reshape(padded, [-1, channels]), pixels), images.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +185,12 @@ class Flip:
     """Mirrors half of the images, left to right."""
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        mirrored = _draw(seeds, 1000) < 0.5
-        return tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        shape = tf.shape(images)
+        # TensorFlow has a fast kernel for the middle axis of three, and one that selects whole rows by a vector.
+        mirrored = tf.reverse(tf.reshape(images, [-1, shape[2], shape[3]]), axis=[1])
+        chosen = draws(seeds, first=1000, count=1)[:, 0] < 0.5
+        flipped = tf.raw_ops.Select(condition=chosen, x=tf.reshape(mirrored, shape), y=images)
+        return tf.ensure_shape(flipped, images.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +202,11 @@ class Normalize:
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
         mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
-        return (images / 255.0 - mean) / std
+        # Broadcasting over three channels is six times slower than over a whole row of pixels.
+        width = images.shape[2] or 1
+        rows = tf.reshape(images, [-1, width * len(mean)])
+        rows = rows * np.tile(1 / (255 * std), width) - np.tile(mean / std, width)
+        return tf.ensure_shape(tf.reshape(rows, tf.shape(images)), images.shape)
 
 
 def build_transforms(

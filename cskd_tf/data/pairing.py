@@ -1,8 +1,13 @@
 """Which image comes when, beside which partner: decided on indices, stateless in (seed, epoch, index)."""
 
+import dataclasses
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
+# Streams of randomness. They are part of what a seed means: renumbering them changes every run.
+ORDER, PARTNER, MIX, BALANCE = range(4)
 # TensorFlow's default of 4 rounds leaves neighbouring indices correlated (0.34 where 16 rounds leave 0.001).
 _ROUNDS = 16
 _LARGEST = 2**31 - 2
@@ -54,26 +59,150 @@ def image_seeds(indices: tf.Tensor, *, draw_key: tf.Tensor) -> tf.Tensor:
 
 
 class ClassBuckets:
-    """The images sorted by class, so that a partner is one look-up whatever the size of the data.
+    """The images sorted by class, so that a partner is one look-up whatever the size of the data: 8 bytes an image.
 
     Example: labels `[1, 0, 1]` are stored as order `[1, 0, 2]`, offsets `[0, 1]`, counts `[1, 2]`; image 2 with the
     draw .7 gets partner `order[1 + floor(.7 * 2)] = 2`, itself, which the paper allows.
 
     Args:
-        labels: int `[N]`, each class of `range(num_classes)` at least once.
+        labels: int `[N]`, from 0 to `num_classes - 1`.
         num_classes: C.
+        shards: image i belongs to shard `i % shards`, and gets partners of its own shard.
     """
 
-    def __init__(self, labels: np.ndarray, *, num_classes: int):
-        counts = np.bincount(labels, minlength=num_classes)
+    def __init__(self, labels: np.ndarray, *, num_classes: int, shards: int = 1):
+        buckets = labels + num_classes * (np.arange(len(labels)) % shards) if shards > 1 else labels
+        counts = np.bincount(buckets, minlength=num_classes * shards)
+        self.num_classes, self.shards = num_classes, shards
         self.counts = tf.constant(counts, tf.int64)
         self.offsets = tf.constant(np.concatenate([[0], np.cumsum(counts)[:-1]]), tf.int64)
-        self.order = tf.constant(np.argsort(labels, kind="stable"), tf.int64)
+        self.order = tf.constant(np.argsort(buckets, kind="stable").astype(np.int32))
         self.labels = tf.constant(labels, tf.int32)
 
-    def partners(self, indices: tf.Tensor, *, draw_key: tf.Tensor) -> tf.Tensor:
-        """For each image a partner, uniform over the images of its class (itself included); int64 `[n]` both."""
-        labels = tf.gather(self.labels, indices)
-        counts = tf.gather(self.counts, labels)
-        ranks = tf.cast(uniform(indices, draw_key=draw_key) * tf.cast(counts, tf.float64), tf.int64)
-        return tf.gather(self.order, tf.gather(self.offsets, labels) + ranks)
+    def members(self, buckets: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """An image of each bucket: int64 `[n]` from buckets int64 `[n]` and uniform numbers float64 `[n]`."""
+        ranks = tf.cast(draws * tf.cast(tf.gather(self.counts, buckets), tf.float64), tf.int64)
+        return tf.cast(tf.gather(self.order, tf.gather(self.offsets, buckets) + ranks), tf.int64)
+
+    def partners(
+        self, indices: tf.Tensor, *, draw_key: tf.Tensor, draws: tf.Tensor | None = None, exclude_self: bool = False
+    ) -> tf.Tensor:
+        """For each image a partner, uniform over the images of its class.
+
+        Args:
+            indices: int64 `[n]`.
+            draw_key: from `key`.
+            draws: int64 `[n]`, what tells the draws of one key apart; the indices by default.
+            exclude_self: leave out the image itself, unless it is the only one.
+
+        Returns:
+            int64 `[n]`.
+        """
+        buckets = tf.cast(tf.gather(self.labels, indices), tf.int64)
+        buckets += self.num_classes * (indices % self.shards)
+        numbers = uniform(indices if draws is None else draws, draw_key=draw_key)
+        if not exclude_self:
+            return self.members(buckets, numbers)
+        # Uniform over all but the last; whoever draws itself gets the last, which nobody else can draw.
+        counts, offsets = tf.gather(self.counts, buckets), tf.gather(self.offsets, buckets)
+        ranks = tf.cast(numbers * tf.cast(tf.maximum(counts - 1, 1), tf.float64), tf.int64)
+        drawn, last = (tf.cast(tf.gather(self.order, offsets + rank), tf.int64) for rank in (ranks, counts - 1))
+        return tf.where(drawn == indices, last, drawn)
+
+
+class Places(NamedTuple):
+    """One batch, as indices.
+
+    Attributes:
+        indices: int64 `[b]`, the images.
+        draws: int64 `[b]`, what tells the random draws of the batch apart: the indices, unless one can stand twice.
+        counter: int64 scalar, what tells them apart from other batches': the epoch or the step.
+    """
+
+    indices: tf.Tensor
+    draws: tf.Tensor
+    counter: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchOrder:
+    """Which images make up which batch: a function of (seed, epoch, step), for any step, without the ones before it.
+
+    Attributes:
+        buckets: of the labels.
+        batch_size: images a batch; a multiple of the shards.
+        seed: of the order.
+        drop_remainder: leave out a smaller last batch.
+        balanced: all classes equally often: the N places of an epoch go to the classes in turn, and each takes an image
+            of its class, drawn with replacement.
+        pairs_adjacent: image, partner, image, partner; the partners count as images.
+        exclude_self: see `ClassBuckets.partners`.
+    """
+
+    buckets: ClassBuckets
+    batch_size: int
+    seed: int
+    drop_remainder: bool = False
+    balanced: bool = False
+    pairs_adjacent: bool = False
+    exclude_self: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.buckets.labels)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return count_steps(
+            self.size,
+            batch_size=self.batch_size,
+            drop_remainder=self.drop_remainder,
+            shards=self.buckets.shards,
+        )
+
+    def at(self, step: tf.Tensor) -> Places:
+        """The batch of a step, int64, counted from 0 through all epochs."""
+        if self.pairs_adjacent:
+            return self._pairs_at(step)
+        epoch, number = step // self.steps_per_epoch, step % self.steps_per_epoch
+        shards = self.buckets.shards
+        share = self.batch_size // shards
+        places = []
+        for shard in range(shards):
+            size = -(-(self.size - shard) // shards)
+            positions = tf.range(tf.minimum(number * share, size), tf.minimum((number + 1) * share, size))
+            order_key = key(self.seed, ORDER, epoch, *([shard] if shards > 1 else []))
+            places.append(shuffled(positions, size=size, order_key=order_key) * shards + shard)
+        places = tf.concat(places, axis=0)
+        if not self.balanced:
+            return Places(places, places, epoch)
+        numbers = uniform(places, draw_key=key(self.seed, BALANCE, epoch))
+        return Places(self.buckets.members(places % self.buckets.num_classes, numbers), places, epoch)
+
+    def _pairs_at(self, step: tf.Tensor) -> Places:
+        # A step has half as many anchors as images, and the order runs on over two epochs.
+        anchors = self.batch_size // 2
+        positions = step * anchors + tf.range(anchors, dtype=tf.int64)
+        passes, positions = positions // self.size, positions % self.size
+        first, second = (
+            shuffled(positions, size=self.size, order_key=key(self.seed, ORDER, passes[end])) for end in (0, -1)
+        )
+        anchor = tf.where(passes == passes[0], first, second)
+        indices = tf.stack([anchor, self.partners(Places(anchor, anchor, step))], axis=1)
+        return Places(tf.reshape(indices, [self.batch_size]), tf.range(self.batch_size, dtype=tf.int64), step)
+
+    def partners(self, places: Places, *, number: int = 0) -> tf.Tensor:
+        """For each place a partner; int64 `[b]`. Partners of different `number` are drawn independently."""
+        draw_key = key(self.seed, PARTNER, places.counter, *([number] if number else []))
+        return self.buckets.partners(
+            places.indices, draws=places.draws, draw_key=draw_key, exclude_self=self.exclude_self
+        )
+
+
+def count_steps(size: int, *, batch_size: int, drop_remainder: bool = False, shards: int = 1) -> int:
+    """Batches an epoch. Example: 10 images in batches of 4 are 3, or 2 without the remainder."""
+    share = batch_size // shards
+    if drop_remainder:
+        return size // shards // share
+    largest = -(-size // shards)
+    return -(-largest // share)

@@ -1,5 +1,6 @@
 """From indices to batches: `({"image": x, "partner": x', ...}, label)` in tf.data."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -7,11 +8,11 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.data.augment import Transform
-from cskd_tf.data.pairing import ClassBuckets, image_seeds, key, shuffled
-from cskd_tf.data.sources import ArraySource, Source
+from cskd_tf.data.decode import decode_batch
+from cskd_tf.data.pairing import MIX, BatchOrder, ClassBuckets, image_seeds, key
+from cskd_tf.data.sources import ArraySource, Source, is_encoded
 
-# Streams of randomness. They are part of what a seed means: renumbering them changes every run.
-_ORDER, _PARTNER, _MIX = 0, 1, 2
+# Streams of the views' augmentation; further partners, `partner_2` and so on, have 20 and up.
 _VIEW_STREAMS = {"image": 10, "partner": 11, "second_view": 12, "clean": 13}
 EXTRAS = ("index",)
 
@@ -29,9 +30,14 @@ def paired_dataset(
     views: Sequence[str] = ("partner",),
     extras: Sequence[str] = (),
     pairs_adjacent: bool = False,
+    exclude_self: bool = False,
+    balanced: bool = False,
+    shards: int = 1,
     mix: Sequence[Callable] = (),
     drop_remainder: bool = False,
     num_replicas: int = 1,
+    worker: int = 0,
+    num_workers: int = 1,
 ) -> tf.data.Dataset:
     """Training batches in which every image comes beside another image of its class.
 
@@ -51,14 +57,23 @@ def paired_dataset(
         augment: transform of every view but `"clean"` (see `cskd_tf.data.augment`); without one, pixels pass unchanged
             as float32.
         clean: transform of the view `"clean"`.
-        views: of `"partner"`, `"second_view"` (the image with another augmentation), `"clean"`.
+        views: of `"partner"`, `"partner_2"` and so on (further partners, drawn independently), `"second_view"` (the
+            image with another augmentation), `"clean"`.
         extras: of `"index"` (int64 `[B]`).
         pairs_adjacent: batches hold image, partner, image, partner; the partners count as images, so that an epoch
             still shows N images, half of them as partners.
+        exclude_self: never pair an image with itself, unless it is alone in its class.
+        balanced: show all classes equally often, whatever their sizes; an epoch still has N places, and the images of
+            a class are drawn with replacement.
+        shards: image i belongs to shard `i % shards`; the batch has the same share of each, one after the other, and
+            partners come from the image's own shard. With as many shards as replicas, no partner leaves its replica.
         mix: functions `(batch, targets, seed=) -> (batch, targets)` on whole batches, targets float32 `[B, C]`, which
             then stand under `"targets"` in the batch.
         drop_remainder: leave out a smaller last batch, where shapes have to be static; logged.
         num_replicas: among which each batch will be split, for the checks.
+        worker: which part of every batch to make, where several workers each make theirs (`InputContext`'s
+            `input_pipeline_id`). Together the parts are the batch that one worker makes alone.
+        num_workers: how many workers there are.
 
     Returns:
         A `tf.data.Dataset` of known cardinality, with the attribute `steps_per_epoch`.
@@ -71,12 +86,17 @@ def paired_dataset(
     check_batch_size(batch_size, size=size)
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise ValueError(f"Expected seed to be an integer. Received: {seed=}")
-    steps = epochs * count_steps(size, batch_size=batch_size, drop_remainder=drop_remainder)
-    if epochs < 1 or not 0 <= first_step <= steps:
+    if shards < 1 or batch_size % shards or (pairs_adjacent and (shards > 1 or balanced)):
         raise ValueError(
-            f"Expected epochs of at least 1 and first_step from 0 to {steps}. Received: {epochs=}, {first_step=}"
+            "Expected shards that divide the batch size, and adjacent pairs neither sharded nor balanced. "
+            f"Received: {shards=}, {batch_size=}, {balanced=}, {pairs_adjacent=}"
         )
-    _check_names("views", views, known=[view for view in _VIEW_STREAMS if view != "image"])
+    if not 0 <= worker < num_workers:
+        raise ValueError(f"Expected worker from 0 to {num_workers - 1}. Received: {worker=}")
+    num_replicas = max(num_replicas, num_workers)
+    partner_views = {view: number for view in views if (number := _partner_number(view))}
+    known = [view for view in _VIEW_STREAMS if view != "image"]
+    _check_names("views", [view for view in views if view not in partner_views], known=known)
     _check_names("extras", extras, known=EXTRAS)
     if "clean" in views and clean is None:
         raise ValueError("Expected a transform for the view 'clean'. Received: clean=None")
@@ -84,65 +104,84 @@ def paired_dataset(
         raise ValueError(
             f"Expected a batch size that {num_replicas} replicas can split into whole pairs. Received: {batch_size=}"
         )
-    num_classes = len(source.class_names)
-    if pairs_adjacent or "partner" in views:
-        _report_single_images(source)
-
-    # With adjacent pairs a step has half as many anchors, and the order runs on over two epochs.
-    anchors = batch_size // 2 if pairs_adjacent else batch_size
-    steps_per_epoch = count_steps(size, batch_size=batch_size, drop_remainder=drop_remainder)
+    order = BatchOrder(
+        ClassBuckets(source.labels, num_classes=len(source.class_names), shards=shards),
+        batch_size=batch_size,
+        seed=seed,
+        drop_remainder=drop_remainder,
+        balanced=balanced,
+        pairs_adjacent=pairs_adjacent,
+        exclude_self=exclude_self,
+    )
+    steps = epochs * order.steps_per_epoch
+    if epochs < 1 or not 0 <= first_step <= steps:
+        raise ValueError(
+            f"Expected epochs of at least 1 and first_step from 0 to {steps}. Received: {epochs=}, {first_step=}"
+        )
     if drop_remainder and size % batch_size:
-        logging.info("The last %d images of each epoch are left out: static shapes", size % batch_size)
-    last = size - (steps_per_epoch - 1) * batch_size
+        left_out = size - order.steps_per_epoch * batch_size
+        logging.info("The last %d images of each epoch are left out: static shapes", left_out)
+    last = size - (order.steps_per_epoch - 1) * batch_size
     if not pairs_adjacent and last < num_replicas:
         raise ValueError(
             f"Expected the last batch of an epoch to have an image for each of {num_replicas} replicas; choose another "
             f"batch size. Received: batch_size={batch_size}, which leaves {last} of {size} images"
         )
-    buckets = ClassBuckets(source.labels, num_classes=num_classes)
+    if pairs_adjacent or partner_views:
+        _report_single_images(source)
     static = drop_remainder or pairs_adjacent or size % batch_size == 0
+    # Mixing needs the whole batch; else a worker loads its own part alone.
+    whole = 1 if mix else num_workers
 
     def batch_at(step):
-        epoch, number = step // steps_per_epoch, step % steps_per_epoch
-        if pairs_adjacent:
-            positions = step * anchors + tf.range(anchors, dtype=tf.int64)
-            passes, positions = positions // size, positions % size
-            first, second = (
-                shuffled(positions, size=size, order_key=key(seed, _ORDER, passes[end])) for end in (0, -1)
-            )
-            anchor = tf.where(passes == passes[0], first, second)
-            partner = buckets.partners(anchor, draw_key=key(seed, _PARTNER, step))
-            indices = tf.reshape(tf.stack([anchor, partner], axis=1), [2 * anchors])
-        else:
-            start = number * batch_size
-            stop = tf.minimum(start + batch_size, size)
-            indices = shuffled(tf.range(start, stop), size=size, order_key=key(seed, _ORDER, epoch))
+        places = order.at(step)
         if static:
-            indices = tf.ensure_shape(indices, [batch_size])
-
+            places = places._replace(indices=tf.ensure_shape(places.indices, [batch_size]))
+        partners = {view: order.partners(places, number=number - 1) for view, number in partner_views.items()}
         batch = {}
         for view in ("image", *views):
-            shown = buckets.partners(indices, draw_key=key(seed, _PARTNER, epoch)) if view == "partner" else indices
-            # In adjacent pairs one image can stand twice in a batch, and must be augmented anew.
-            draws = tf.range(batch_size, dtype=tf.int64) if pairs_adjacent else indices
-            counter = step if pairs_adjacent else epoch
-            seeds = image_seeds(draws, draw_key=key(seed, _VIEW_STREAMS[view], counter))
+            shown = _part(partners.get(view, places.indices), worker, whole)
+            stream = _VIEW_STREAMS.get(view) or 18 + _partner_number(view)
+            seeds = image_seeds(_part(places.draws, worker, whole), draw_key=key(seed, stream, places.counter))
             batch[view] = _load(source, shown, seeds, clean if view == "clean" else augment)
+        indices = _part(places.indices, worker, whole)
         if "index" in extras:
             batch["index"] = indices
-        label = tf.gather(buckets.labels, indices)
+        label = tf.gather(order.buckets.labels, indices)
         if mix:
-            targets = tf.one_hot(label, num_classes)
+            targets = tf.one_hot(label, len(source.class_names))
             for method_number, function in enumerate(mix):
-                mix_seed = tf.bitcast(key(seed, _MIX, step, method_number)[:2], tf.int32)
+                mix_seed = tf.bitcast(key(seed, MIX, step, method_number)[:2], tf.int32)
                 batch, targets = function(batch, targets, seed=mix_seed)
             batch["targets"] = targets
+            batch, label = tf.nest.map_structure(lambda rows: _part(rows, worker, num_workers), (batch, label))
         return batch, label
 
-    steps = tf.data.Dataset.range(first_step, epochs * steps_per_epoch)
-    dataset = steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
-    dataset.steps_per_epoch = steps_per_epoch
+    dataset = _mapped(tf.data.Dataset.range(first_step, steps), batch_at)
+    dataset.steps_per_epoch = order.steps_per_epoch
     return dataset
+
+
+def _partner_number(view: str) -> int:
+    """1 for `partner`, 2 for `partner_2` and so on; 0 for other views."""
+    match = re.fullmatch(r"partner(?:_([2-9]|[1-9][0-9]+))?", view)
+    return int(match[1] or 1) if match else 0
+
+
+def _part(rows: tf.Tensor, part: int, parts: int) -> tf.Tensor:
+    """One of `parts` even parts, the first ones larger by one where they cannot be even, as tf.distribute splits."""
+    if parts == 1:
+        return rows
+    static = rows.shape[0]
+    count = tf.shape(rows)[0] if static is None else static
+    share, rest = count // parts, count % parts
+    start = part * share + (tf.minimum(part, rest) if static is None else min(part, rest))
+    return rows[start : start + share + (tf.cast(part < rest, tf.int32) if static is None else int(part < rest))]
+
+
+def _mapped(steps: tf.data.Dataset, batch_at: Callable) -> tf.data.Dataset:
+    """Batches made in parallel, and handed out in order."""
+    return steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_dataset(source: Source, *, batch_size: int, transform: Transform | None = None) -> tf.data.Dataset:
@@ -156,23 +195,15 @@ def evaluation_dataset(source: Source, *, batch_size: int, transform: Transform 
         seeds = tf.zeros([tf.shape(indices)[0], 2], tf.int32)
         return _load(source, indices, seeds, transform), tf.gather(labels, indices)
 
-    steps = tf.data.Dataset.range(-(-size // batch_size))
-    return steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    return _mapped(tf.data.Dataset.range(-(-size // batch_size)), batch_at)
 
 
 def _load(source: Source, indices: tf.Tensor, seeds: tf.Tensor, transform: Transform | None) -> tf.Tensor:
-    """float32 images of one view: a whole batch at once where all have one size, else image by image."""
-
-    def transformed(indices, seeds):
-        images = tf.cast(source.load(indices), tf.float32)
-        images = tf.ensure_shape(images, [None, *source.image_shape])
-        return images if transform is None else transform(images, seeds)
-
-    if source.image_shape[0] is not None and source.image_shape[1] is not None:
-        return transformed(indices, seeds)
-    return tf.map_fn(
-        lambda pair: transformed(pair[0][None], pair[1][None])[0], (indices, seeds), fn_output_signature=tf.float32
-    )
+    """float32 images of one view."""
+    if is_encoded(source):
+        return decode_batch(source.read(indices), seeds, transform=transform, channels=source.image_shape[2])
+    images = tf.ensure_shape(tf.cast(source.load(indices), tf.float32), [None, *source.image_shape])
+    return images if transform is None else transform(images, seeds)
 
 
 def _source(images, labels) -> Source:
@@ -183,11 +214,6 @@ def _source(images, labels) -> Source:
     if labels is None:
         raise ValueError("Expected labels beside an array of images. Received: labels=None")
     return ArraySource(images, labels)
-
-
-def count_steps(size: int, *, batch_size: int, drop_remainder: bool = False) -> int:
-    """Batches an epoch. Example: 10 images in batches of 4 are 3, or 2 without the remainder."""
-    return size // batch_size if drop_remainder else -(-size // batch_size)
 
 
 def check_batch_size(batch_size: int, *, size: int) -> None:

@@ -1,0 +1,1 @@
+"""Data sets that TFDS lacks, in TFDS' own form: they read the original archives, unchanged."""

@@ -1,0 +1,101 @@
+"""From encoded images (JPEG, PNG) to pixels inside the tf.data graph, bit by bit as PIL decodes them."""
+
+import tensorflow as tf
+
+from cskd_tf.data.augment import Compose, Resize, Transform
+
+
+def decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
+    """uint8 `[H, W, channels]` of one encoded image, as stored: an EXIF orientation is not applied, as in torchvision.
+
+    TensorFlow's default for JPEG trades accuracy for speed; this is libjpeg's accurate transform, which equals PIL.
+    """
+    return tf.io.decode_jpeg(contents, channels=channels, dct_method="INTEGER_ACCURATE")  # it decodes PNG as well
+
+
+def decode_batch(
+    contents: tf.Tensor, seeds: tf.Tensor, *, transform: Transform | None, channels: int, parallel: int = 4
+) -> tf.Tensor:
+    """Encoded images of any sizes as one transformed batch.
+
+    Where the transform begins by resizing (`augment.Resize`), only what it will show is decoded; any other transform
+    gets the decoded images one by one.
+
+    Args:
+        contents: string `[n]`.
+        seeds: int32 `[n, 2]`.
+        transform: makes all images one size.
+        channels: 3 or 1.
+        parallel: images decoded at a time.
+
+    Returns:
+        float32 `[n, H, W, channels]`.
+    """
+    transforms = list(transform.transforms) if isinstance(transform, Compose) else [transform]
+    if not isinstance(transforms[0], Resize):
+
+        def transformed(pair):
+            image = tf.cast(decode(pair[0], channels=channels), tf.float32)[None]
+            return image[0] if transform is None else transform(image, pair[1][None])[0]
+
+        return tf.map_fn(transformed, (contents, seeds), fn_output_signature=tf.float32, parallel_iterations=parallel)
+
+    resize, *rest = transforms
+    extents = tf.map_fn(extent, contents, fn_output_signature=tf.TensorSpec([2], tf.int32))
+    boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
+    images = tf.map_fn(
+        lambda parts: _decode_box(*parts, resize=resize, channels=channels),
+        (contents, extents, boxes),
+        fn_output_signature=tf.TensorSpec([resize.size, resize.size, channels], tf.float32),
+        parallel_iterations=parallel,
+    )
+    return Compose(rest)(images, seeds)
+
+
+# Where a decoded part ends, libjpeg lacks the neighbours that it interpolates colours from. With two pixels more on
+# each side, cut off afterwards, the part equals the whole to the bit.
+_MARGIN = 2
+
+
+def extent(contents: tf.Tensor) -> tf.Tensor:
+    """Height and width of one encoded image, int32 `[2]`, from its header."""
+
+    def of_png():
+        fields = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)
+        return tf.reverse(fields, axis=[0])
+
+    return tf.cond(tf.io.is_jpeg(contents), lambda: tf.io.extract_jpeg_shape(contents)[:2], of_png)
+
+
+def _decode_box(contents: tf.Tensor, extent: tf.Tensor, box: tf.Tensor, *, resize: Resize, channels: int) -> tf.Tensor:
+    """The box of one encoded image at the size that `resize` asks for: `augment.resample` before decoding."""
+    if resize.confine:  # the boxes are whole pixels
+        corner, size = tf.split(tf.cast(box, tf.int32), 2)
+
+        def decode_part():
+            first = tf.maximum(corner - _MARGIN, 0)
+            last = tf.minimum(corner + size + _MARGIN, extent)
+            window = tf.concat([first, last - first], axis=0)
+            part = tf.io.decode_and_crop_jpeg(contents, window, channels=channels, dct_method="INTEGER_ACCURATE")
+            return _cut(part, corner - first, size)
+
+        image = tf.cond(
+            tf.io.is_jpeg(contents), decode_part, lambda: _cut(decode(contents, channels=channels), corner, size)
+        )
+        start = tf.zeros([2])
+    else:
+        image, start = decode(contents, channels=channels), box[:2]
+    scale = resize.size / box[2:]
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=[resize.size, resize.size],
+        scale=scale,
+        translation=-start * scale,
+        kernel_type="triangle",
+        antialias=True,
+    )
+    return tf.ensure_shape(resized[0], [resize.size, resize.size, channels])
+
+
+def _cut(image: tf.Tensor, corner: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    return tf.slice(image, tf.concat([corner, [0]], axis=0), tf.concat([size, [-1]], axis=0))

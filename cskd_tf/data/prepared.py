@@ -1,0 +1,107 @@
+"""TFDS data sets: downloaded or found, prepared once, then opened by split."""
+
+import contextlib
+import importlib
+import pathlib
+
+import numpy as np
+import requests
+import tensorflow_datasets as tfds
+from absl import logging
+
+from cskd_tf.data.builders import archives
+from cskd_tf.data.records import Records
+from cskd_tf.data.sources import Source
+
+DEFAULT_FOLDER = "~/tensorflow_datasets"
+MISSING_FILES = (
+    tfds.core.download.util.DownloadError,
+    tfds.core.download.download_manager.NonMatchingChecksumError,
+    requests.RequestException,
+    AssertionError,  # of ImageNet's builder
+    FileNotFoundError,
+)
+WHEN_THERE = {"val": "validation", "test": "test"}
+
+
+def load(name: str, *, path: str, archive: str, channels: int, split_names: dict[str, str | None]) -> dict[str, Source]:
+    """The splits of a TFDS data set, which is prepared in `path` if it is not there yet.
+
+    Args:
+        name: in TFDS' catalogue, or `module.Class` of `cskd_tf.data.builders`.
+        path: where TFDS keeps data sets; empty: `~/tensorflow_datasets`.
+        archive: for our builders, another archive than the published one.
+        channels: 3 or 1.
+        split_names: TFDS' names; a split with an empty one is left out, one with None too unless it is there.
+
+    Raises:
+        ValueError: an unknown data set, split or archive, or files that have to be fetched by hand (with what and
+            where to).
+    """
+    folder = pathlib.Path(path or DEFAULT_FOLDER).expanduser()
+    manual = folder / "downloads" / "manual"
+    with _errors_only():
+        builder = _builder(name, folder=folder, manual=manual, archive=archive)
+        there = builder.is_prepared()
+    if not there:
+        logging.info("Preparing %s in %s, once", builder.info.full_name, builder.data_dir)
+        with _errors_only():
+            _prepare(builder, manual)
+    names = {
+        split: WHEN_THERE[split] if name is None and WHEN_THERE[split] in builder.info.splits else name
+        for split, name in split_names.items()
+    }
+    splits = {"train": Records(builder, names["train"], channels=channels)}
+    classes: np.ndarray = splits["train"].classes
+    for split in ("val", "test"):
+        if names[split]:
+            splits[split] = Records(builder, names[split], channels=channels, classes=classes)
+    return splits
+
+
+@contextlib.contextmanager
+def _errors_only():
+    """Without TFDS' warnings that a data set is new, or has a config of ours."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _builder(name: str, *, folder: pathlib.Path, manual: pathlib.Path, archive: str) -> tfds.core.DatasetBuilder:
+    module, _, ours = name.rpartition(".")
+    if ours and module:
+        builder_class = getattr(importlib.import_module(f"cskd_tf.data.builders.{module}"), ours)
+        return builder_class(config=archives.config_of(archive, manual=manual), data_dir=folder)
+    if archive:
+        raise ValueError(f"Expected data.archive for tiny_imagenet or mit67 only. Received: {name} with {archive!r}")
+    try:
+        return tfds.builder(name, data_dir=folder)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise ValueError(f"Unknown data set of TFDS. Received: {name!r} ({str(error).splitlines()[0]})") from None
+
+
+def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path) -> None:
+    """Downloads and prepares, whole or not at all: TFDS writes beside the final folder, and renames at the end."""
+    manual.mkdir(parents=True, exist_ok=True)
+    options = tfds.download.DownloadConfig(manual_dir=manual)
+    try:
+        builder.download_and_prepare(download_dir=manual.parent, download_config=options)
+    except MISSING_FILES as error:
+        raise ValueError(
+            f"Expected the files of {builder.info.full_name}; if they cannot be downloaded, put them into {manual}:\n"
+            f"{_files_of(builder)}\nReceived: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _files_of(builder: tfds.core.DatasetBuilder) -> str:
+    """What to download by hand, a line each."""
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        return builder.MANUAL_DOWNLOAD_INSTRUCTIONS.strip()
+    if isinstance(builder, archives.ArchiveBuilder):
+        files = {url: url.rsplit("/", 1)[-1] for url in builder.URLS}
+    else:
+        files = {url: info.filename for url, info in builder.url_infos.items()}
+    return "\n".join(f"  {file} from {url}" for url, file in files.items())

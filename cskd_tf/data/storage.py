@@ -1,0 +1,130 @@
+"""Where pixels live while a run lasts: decoded in memory, encoded in memory, or read as they are needed."""
+
+import concurrent.futures
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import rich.progress
+import tensorflow as tf
+from absl import logging
+
+from cskd_tf.data.decode import decode, extent
+from cskd_tf.data.sources import ArraySource, Encoded, Source, is_encoded
+
+GIB = 2**30
+_BATCH = 64
+
+
+def in_memory(source: Source, *, budget: int, name: str) -> tuple[Source, int]:
+    """The same images, held in memory as far as `budget` allows: decoded, if all have one size, else encoded.
+
+    What was chosen is logged. While it is filled, the memory is needed twice.
+
+    Args:
+        source: any source.
+        budget: bytes.
+        name: of the split, for the log.
+
+    Returns:
+        A source with the same images, and the bytes that it newly holds.
+
+    Raises:
+        ValueError: images that cannot be decoded, by name, where they are decoded at once.
+    """
+    if not is_encoded(source):
+        return source, 0
+    count = len(source.labels)
+    labelled = {"labels": source.labels, "class_names": source.class_names, "class_groups": source.class_groups}
+    shape = common_shape(source, name=name)
+    decoded = count * int(np.prod(shape)) if shape else np.inf
+    encoded = int(source.sizes.sum())
+    channels = source.image_shape[2]
+    if decoded <= budget:
+        images = np.empty([count, *shape], np.uint8)
+        for start, part in _batches(source, lambda contents: _decode_all(contents, shape), f"Decoding {name}"):
+            images[start : start + len(part)] = part
+        logging.info("%s: %s images decoded in memory, %.2f GiB", name, f"{count:,}", decoded / GIB)
+        return ArraySource(images, describe=source.describe, **labelled), decoded
+    if encoded <= budget:
+        contents = [part for _, part in _batches(source, lambda contents: contents, f"Reading {name}")]
+        logging.info("%s: %s images encoded in memory, %.2f GiB", name, f"{count:,}", encoded / GIB)
+        held = tf.constant(np.concatenate(contents))
+        return Encoded(held, describe=source.describe, channels=channels, sizes=source.sizes, **labelled), encoded
+    logging.info(
+        "%s: %s images read as they are needed; they take %.2f GiB, and %.2f of data.memory are left",
+        name, f"{count:,}", encoded / GIB, budget / GIB,
+    )  # fmt: skip
+    return source, 0
+
+
+def common_shape(source: Source, *, name: str, probes: int = 16) -> tuple[int, int, int] | None:
+    """The shape that all encoded images of a source have, from their headers; None where sizes differ."""
+    first = [extent(source.read(tf.constant([index], tf.int64))[0]) for index in range(min(probes, len(source.labels)))]
+    if len({tuple(each.numpy()) for each in first}) > 1:
+        return None
+    found = extents(source, name=name)
+    return (*map(int, found[0]), source.image_shape[2]) if (found == found[0]).all() else None
+
+
+def extents(source: Source, *, name: str) -> np.ndarray:
+    """int32 `[N, 2]`, height and width of each encoded image, from its header.
+
+    Raises:
+        ValueError: files that are no JPEG or PNG, by name.
+    """
+    of_all = lambda contents: tf.map_fn(extent, contents, fn_output_signature=tf.TensorSpec([2], tf.int32))  # noqa: E731
+    return np.concatenate([part for _, part in _batches(source, of_all, f"Measuring {name}")])
+
+
+def unreadable(source: Source, *, name: str) -> dict[int, str]:
+    """The encoded images that cannot be decoded, with the decoder's reason."""
+
+    def attempt(index):
+        try:
+            source.load(tf.constant([index], tf.int64))
+        except (tf.errors.OpError, OSError) as error:
+            return index, str(getattr(error, "message", error)).splitlines()[0]
+
+    indices = range(len(source.labels))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        found = list(track(pool.map(attempt, indices), total=len(indices), description=f"Checking {name}"))
+    return dict(filter(None, found))
+
+
+def refuse_unreadable(source: Source, *, name: str) -> None:
+    """Raises ValueError with the names of the images that cannot be decoded, if there are any."""
+    if broken := unreadable(source, name=name):
+        names = [source.describe(index) for index in list(broken)[:10]]
+        raise ValueError(
+            f"Expected JPEG or PNG images. Received: {len(broken)} of {name} that cannot be decoded: {names}"
+        )
+
+
+def track(iterable, *, total: int, description: str) -> Iterator:
+    """A progress bar on the terminal, gone when the work is done."""
+    silent = not sys.stderr.isatty()
+    console = rich.console.Console(stderr=True)
+    return rich.progress.track(iterable, description, total, transient=True, console=console, disable=silent)
+
+
+def _decode_all(contents: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    one = lambda content: tf.ensure_shape(decode(content, channels=shape[2]), shape)  # noqa: E731
+    return tf.map_fn(one, contents, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+
+
+def _batches(source: Source, function: Callable, description: str) -> Iterator[tuple[int, np.ndarray]]:
+    """`(start, function(contents))` over all encoded images in order, in parallel."""
+    count = len(source.labels)
+    starts = range(0, count, _BATCH)
+
+    def batch_at(start):
+        return function(source.read(tf.range(start, tf.minimum(start + _BATCH, count))))
+
+    dataset = tf.data.Dataset.range(0, count, _BATCH).map(batch_at, num_parallel_calls=tf.data.AUTOTUNE)
+    try:
+        parts = track(dataset.as_numpy_iterator(), total=len(starts), description=description)
+        yield from zip(starts, parts, strict=True)
+    except tf.errors.InvalidArgumentError:
+        refuse_unreadable(source, name=description.split()[-1])
+        raise
