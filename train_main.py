@@ -13,7 +13,7 @@ from configs import base
 
 CHECKED = {pathlib.Path(base.__file__).parents[1] / "cskd_tf", pathlib.Path(config_flags.__file__).parents[1]}
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default workdirs/<name of the config file>.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "export", "report"], "What to do.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "export", "report", "doctor"], "What to do.")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf import evaluate, export, report, train
+from cskd_tf import doctor, evaluate, export, report, train
 from cskd_tf.experiment import as_plain, check_config
 from cskd_tf.workdir import Workdir
 
@@ -22,8 +22,8 @@ def run(
     """Runs one mode, then prints the report.
 
     Args:
-        mode: `train`, `evaluate`, `export` or `report`.
-        config: of the run; modes other than `train` take the workdir's unless one is given.
+        mode: `train`, `evaluate`, `export`, `report` or `doctor`.
+        config: of the run; `evaluate`, `export` and `report` take the workdir's unless one is given.
         reference: a config with every known key (configs/base.py).
         workdir: folder of the run, for `report` of any number of runs.
         config_given: whether the user asked for this config.
@@ -32,6 +32,10 @@ def run(
         ValueError: a config or a workdir that cannot be used.
     """
     _keep_log_readable()
+    if mode == "doctor":
+        check_config(config, reference=reference)
+        doctor.examine(config)
+        return
     folder = Workdir(workdir)
     if mode == "train" or config_given:
         check_config(config, reference=reference)

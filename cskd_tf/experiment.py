@@ -132,6 +132,12 @@ class Experiment:
         return data.evaluation_dataset(self.splits[split], batch_size=batch_size, transform=self.evaluation_transform)
 
 
+def load_splits(config: Mapping[str, Any]) -> dict[str, data.Source]:
+    """The sources `train`, `val` and `test`. Errors as in `data.load_splits`."""
+    others = (*TRANSFORM_KEYS, *PAIRING_KEYS)
+    return data.load_splits(**{key: value for key, value in config["data"].items() if key not in others})
+
+
 def prepare(config: Mapping[str, Any]) -> Experiment:
     """Loads the data, builds the model and checks everything.
 
@@ -151,9 +157,7 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
         )
     training_transform, evaluation_transform = data.build_transforms(**{key: settings[key] for key in TRANSFORM_KEYS})
     strategy = STRATEGIES[config["strategy"]]()
-    splits = data.load_splits(
-        **{key: value for key, value in settings.items() if key not in (*TRANSFORM_KEYS, *PAIRING_KEYS)}
-    )
+    splits = load_splits(config)
     check_batch_size(config["batch_size"], size=len(splits["train"].labels))
     pairing = {
         "batch_size": config["batch_size"],

@@ -31,6 +31,17 @@ def test_cskd_by_hand():
     np.testing.assert_allclose(terms["class_wise"], [2.092993], atol=1e-6)
 
 
+def test_several_partners_enter_as_their_mean():
+    logits = {"image": [0.0, 0.0], "partner": [4 * np.log(3.0), 0.0], "partner_2": [0.0, 0.0]}
+    outputs = {view: {"logits": tf.constant([values])} for view, values in logits.items()}
+    method = CSKD(temperature=4.0, weight=1.0, partners=2)
+    assert [view.name for view in method.views] == ["partner", "partner_2"]
+    np.testing.assert_allclose(method.terms({}, outputs, None)["class_wise"], [2.092993 / 2], atol=1e-6)
+    for partners in (0, 1.0, True):
+        with pytest.raises(ValueError, match="partners to be an integer of at least 1"):
+            CSKD(partners=partners)
+
+
 @pytest.mark.parametrize(("temperature", "weight"), [(1.0, 1.0), (4.0, 3.0)])
 def test_cskd_value_and_gradient_against_numpy(temperature, weight):
     generator = np.random.default_rng(1)
@@ -70,7 +81,10 @@ def test_build_makes_the_methods_of_a_config():
     [
         ({"name": "CSDK"}, r"Unknown method; expected one of \['CSKD'\].*Received: name='CSDK'"),
         ({"temperature": 4.0}, "Received: name=None"),
-        ({"name": "CSKD", "wieght": 1.0}, r"expected some of \['temperature', 'weight'\]. Received: \['wieght'\]"),
+        (
+            {"name": "CSKD", "wieght": 1.0},
+            r"expected some of \['temperature', 'weight', 'partners'\]. Received: \['wieght'\]",
+        ),
     ],
 )
 def test_build_refuses_what_it_does_not_know(description, message):

@@ -6,6 +6,7 @@ from cskd_tf.data.folders import ImageFolder
 from cskd_tf.data.pipeline import evaluation_dataset, paired_dataset
 from cskd_tf.data.sources import ArraySource, Concatenation, Source, Subset
 from cskd_tf.data.storage import in_memory
+from cskd_tf.data.stream import paired_stream
 
 __all__ = [
     "ArraySource",
@@ -18,4 +19,5 @@ __all__ = [
     "in_memory",
     "load_splits",
     "paired_dataset",
+    "paired_stream",
 ]

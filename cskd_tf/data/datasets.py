@@ -155,7 +155,7 @@ def load_splits(
                 f"Expected at least two images in each split, for R@1 to find neighbours. Received: one in {split}"
             )
     left = int(memory * GIB)
-    for split, source in splits.items():
+    for split, source in splits.items() if memory else ():
         splits[split], taken = in_memory(source, budget=left, name=split)
         left -= taken
     return splits

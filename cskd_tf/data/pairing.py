@@ -8,6 +8,8 @@ import tensorflow as tf
 
 # Streams of randomness. They are part of what a seed means: renumbering them changes every run.
 ORDER, PARTNER, MIX, BALANCE = range(4)
+VIEWS = {"image": 10, "partner": 11, "second_view": 12, "clean": 13}  # their augmentation
+FURTHER_PARTNERS = 18  # and the number of the partner, from 2
 # TensorFlow's default of 4 rounds leaves neighbouring indices correlated (0.34 where 16 rounds leave 0.001).
 _ROUNDS = 16
 _LARGEST = 2**31 - 2

@@ -9,11 +9,9 @@ from absl import logging
 
 from cskd_tf.data.augment import Transform
 from cskd_tf.data.decode import decode_batch
-from cskd_tf.data.pairing import MIX, BatchOrder, ClassBuckets, image_seeds, key
+from cskd_tf.data.pairing import FURTHER_PARTNERS, MIX, VIEWS, BatchOrder, ClassBuckets, image_seeds, key
 from cskd_tf.data.sources import ArraySource, Source, is_encoded
 
-# Streams of the views' augmentation; further partners, `partner_2` and so on, have 20 and up.
-_VIEW_STREAMS = {"image": 10, "partner": 11, "second_view": 12, "clean": 13}
 EXTRAS = ("index",)
 
 
@@ -95,7 +93,7 @@ def paired_dataset(
         raise ValueError(f"Expected worker from 0 to {num_workers - 1}. Received: {worker=}")
     num_replicas = max(num_replicas, num_workers)
     partner_views = {view: number for view in views if (number := _partner_number(view))}
-    known = [view for view in _VIEW_STREAMS if view != "image"]
+    known = [view for view in VIEWS if view != "image"]
     _check_names("views", [view for view in views if view not in partner_views], known=known)
     _check_names("extras", extras, known=EXTRAS)
     if "clean" in views and clean is None:
@@ -141,7 +139,7 @@ def paired_dataset(
         batch = {}
         for view in ("image", *views):
             shown = _part(partners.get(view, places.indices), worker, whole)
-            stream = _VIEW_STREAMS.get(view) or 18 + _partner_number(view)
+            stream = VIEWS.get(view) or FURTHER_PARTNERS + partner_views[view]
             seeds = image_seeds(_part(places.draws, worker, whole), draw_key=key(seed, stream, places.counter))
             batch[view] = _load(source, shown, seeds, clean if view == "clean" else augment)
         indices = _part(places.indices, worker, whole)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import numbers
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,8 +18,8 @@ class View:
     """One run of the network on one version of each image.
 
     Args:
-        name: `"image"` (the image, augmented), `"partner"` (another image of its class, augmented), `"second_view"`
-            (the image, augmented once more) or `"clean"` (the image as at evaluation).
+        name: `"image"` (the image, augmented), `"partner"` (another image of its class, augmented), `"partner_2"` and
+            so on (further ones), `"second_view"` (the image, augmented once more) or `"clean"` (as at evaluation).
         gradient: whether gradients flow through this run.
         batch_norm: `"train"` normalises by the batch and updates the running statistics, `"train_no_update"`
             normalises by the batch and leaves them, `"inference"` uses them.
@@ -29,12 +30,17 @@ class View:
     batch_norm: Literal["train", "train_no_update", "inference"] = "train"
 
     def __post_init__(self):
-        if self.name not in VIEW_NAMES:
+        if self.name not in VIEW_NAMES and not re.fullmatch(r"partner_([2-9]|[1-9]\d+)", self.name):
             raise ValueError(f"Unknown view; expected one of {VIEW_NAMES}. Received: name={self.name!r}")
         if self.batch_norm not in BATCH_NORM_MODES:
             raise ValueError(
                 f"Expected batch_norm to be one of {BATCH_NORM_MODES}. Received: batch_norm={self.batch_norm!r}"
             )
+
+
+def partner_views(count: int) -> list[str]:
+    """Names of the views of `count` partners. Example: 3 are `partner`, `partner_2` and `partner_3`."""
+    return ["partner", *(f"partner_{number}" for number in range(2, count + 1))]
 
 
 class Method(keras.layers.Layer):

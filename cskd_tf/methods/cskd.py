@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from cskd_tf.losses import kl_divergence
-from cskd_tf.methods.base import Method, View, check_number
+from cskd_tf.methods.base import Method, View, check_number, partner_views
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -22,20 +22,25 @@ class CSKD(Method):
     Args:
         temperature: T, above 0.
         weight: of the class-wise term, at least 0.
+        partners: how many partners an image has, each drawn independently, the term being their mean. The paper has
+            one; each costs a forward pass.
 
     Raises:
-        ValueError: temperature or weight out of range.
+        ValueError: an argument out of range.
     """
 
-    views = (View("partner", gradient=False, batch_norm="train"),)
     term_names = ("class_wise",)
 
-    def __init__(self, *, temperature: float = 4.0, weight: float = 1.0, **kwargs):
+    def __init__(self, *, temperature: float = 4.0, weight: float = 1.0, partners: int = 1, **kwargs):
         super().__init__(**kwargs)
         self.temperature = check_number("temperature", temperature, positive=True)
         self.weight = check_number("weight", weight, positive=False)
+        if isinstance(partners, bool) or not isinstance(partners, int) or partners < 1:
+            raise ValueError(f"Expected partners to be an integer of at least 1. Received: partners={partners!r}")
+        self.views = tuple(View(name, gradient=False, batch_norm="train") for name in partner_views(partners))
 
     def terms(self, batch: dict, outputs: dict, targets: tf.Tensor) -> dict[str, tf.Tensor]:
-        partner = tf.stop_gradient(outputs["partner"]["logits"])
-        divergence = kl_divergence(partner, outputs["image"]["logits"], temperature=self.temperature)
-        return {"class_wise": self.weight * self.temperature**2 * divergence}
+        logits = outputs["image"]["logits"]
+        partners = [tf.stop_gradient(outputs[view.name]["logits"]) for view in self.views]
+        divergences = [kl_divergence(partner, logits, temperature=self.temperature) for partner in partners]
+        return {"class_wise": self.weight * self.temperature**2 * tf.add_n(divergences) / len(divergences)}

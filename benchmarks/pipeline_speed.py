@@ -1,0 +1,205 @@
+"""Pairs a second of our pipeline against a loader written the usual way: `python -m benchmarks.pipeline_speed`.
+
+`--case=folder64` and `--case=folder500` read JPEG files: of `--folder=PATH` with `train/<class>/`, or else files made
+for the occasion. Both loaders give batches of image, partner and label from the same files, in turns, so that whatever
+else the machine does meets both. The usual one (`benchmarks/usual_loader.py`) is given the kind and number of workers
+that suit it best.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import resource
+import statistics
+import tempfile
+import time
+
+import numpy as np
+import PIL.Image
+from absl import app, flags
+
+from benchmarks import usual_loader
+
+# TensorFlow is imported where it is used: worker processes of the usual loader import this file too.
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is read, and how many times the usual loader's speed is expected.
+
+    Attributes:
+        limit: of the ratio.
+        size: pixels of the batches' images.
+        batch: pairs a batch.
+        seconds: each loader is timed for, in each round.
+        sides: of the images that are made, height and width.
+        images: how many are made, in `classes` classes.
+        classes: see `images`.
+    """
+
+    limit: float
+    size: int
+    batch: int
+    seconds: float
+    sides: tuple[int, int]
+    images: int
+    classes: int
+
+
+CASES = {
+    "arrays32": Case(limit=8.0, size=32, batch=128, seconds=2, sides=(32, 32), images=50_000, classes=100),
+    "folder64": Case(limit=3.0, size=32, batch=128, seconds=3, sides=(64, 64), images=10_000, classes=100),
+    "folder500": Case(limit=1.5, size=224, batch=64, seconds=8, sides=(375, 500), images=1_000, classes=20),
+}
+CASE = flags.DEFINE_enum("case", "arrays32", list(CASES), "What is read.")
+FOLDER = flags.DEFINE_string("folder", None, "Holds train/<class>/ with images; made where left out.")
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each loader.")
+SECONDS = flags.DEFINE_float("seconds", None, "Of each turn; the case's where left out.")
+
+
+def photograph(random: np.random.Generator, sides: tuple[int, int]) -> PIL.Image.Image:
+    """Smooth textures of three scales and fine noise, which take about as many bytes as a photograph."""
+    pixels = random.normal(0, 6, (*sides, 3))
+    for cells, contrast in ((4, 50), (16, 25), (64, 12)):
+        for channel in range(3):
+            noise = random.normal(0, contrast, (cells, cells)).astype(np.float32)
+            texture = PIL.Image.fromarray(noise).resize(sides[::-1], PIL.Image.Resampling.BICUBIC)
+            pixels[..., channel] += np.asarray(texture)
+    return PIL.Image.fromarray(np.clip(pixels + 128, 0, 255).astype(np.uint8))
+
+
+def make_folder(folder: pathlib.Path, case: Case) -> None:
+    """`train/<class>/<number>.jpg`, every other image upright where the sides differ."""
+    random = np.random.default_rng(0)
+    for label in range(case.classes):
+        (folder / "train" / f"{label:03}").mkdir(parents=True)
+    for index in range(case.images):
+        sides = case.sides[:: 1 if index % 2 else -1]
+        path = folder / "train" / f"{index % case.classes:03}" / f"{index}.jpg"
+        photograph(random, sides).save(path, quality=90)
+
+
+def usual_images(case: Case, folder: pathlib.Path):
+    if CASE.value != "arrays32":
+        return usual_loader.FolderImages(pathlib.Path(FOLDER.value or folder) / "train")
+    random = np.random.default_rng(0)
+    path = folder / "images.npy"
+    np.save(path, random.integers(0, 256, (case.images, *case.sides, 3), np.uint8))
+    return usual_loader.ArrayImages(str(path), random.permutation(np.arange(case.images) % case.classes).tolist())
+
+
+def usual_transform(case: Case) -> usual_loader.Compose:
+    array = CASE.value == "arrays32"
+    crop = usual_loader.PadCrop(4) if array else usual_loader.RandomResizedCrop(case.size)
+    last = usual_loader.Normalize(MEAN, STD)
+    return usual_loader.Compose(crop, usual_loader.Flip(), usual_loader.ToArray(), last)
+
+
+def best_usual_loader(case: Case, images) -> tuple[usual_loader.UsualLoader, dict[str, float]]:
+    """The fastest of processes and threads, two and four, and the pairs a second that each showed."""
+    speeds, best = {}, None
+    for kind in ("processes", "threads"):
+        for workers in (2, 4):
+            loader = usual_loader.UsualLoader(
+                images,
+                usual_transform(case),
+                batch_size=case.batch,
+                shape=(3, case.size, case.size),
+                kind=kind,
+                workers=workers,
+            )
+            speeds[loader.name] = pairs_per_second(iter(loader), case)
+            if speeds[loader.name] == max(speeds.values()):
+                loader, best = best, loader
+            if loader:
+                loader.close()
+    return best, speeds
+
+
+def our_iterators(case: Case, images) -> dict:
+    """Batches of ours: from the arrays, or from files and from memory."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import cskd_tf.data
+    from cskd_tf.data.augment import Compose, Flip, Normalize, PadCrop, RandomResizedCrop
+
+    if isinstance(images, usual_loader.ArrayImages):
+        crop = PadCrop(4)
+        sources = {"": cskd_tf.data.ArraySource(np.load(images.path), np.asarray(images.labels))}
+    else:
+        crop = RandomResizedCrop(case.size)
+        files = cskd_tf.data.ImageFolder(pathlib.Path(images.paths[0]).parents[1])
+        # Photographs of many sizes can only be held encoded; so the budget is what that takes.
+        budget = int(files.sizes.sum()) if CASE.value == "folder500" else 2**40
+        held, _ = cskd_tf.data.in_memory(files, budget=budget, name="train")
+        sources = {"": files, "in_memory_": held}
+    return {
+        name: iter(
+            cskd_tf.data.paired_dataset(
+                source,
+                batch_size=case.batch,
+                seed=0,
+                epochs=100_000,
+                augment=Compose([crop, Flip(), Normalize(MEAN, STD)]),
+                drop_remainder=True,
+            )
+        )
+        for name, source in sources.items()
+    }
+
+
+def pairs_per_second(batches, case: Case) -> float:
+    # First what was made ahead before the clock started; afterwards a pause, to make as much again.
+    start = time.perf_counter()
+    warm_up = 0
+    while time.perf_counter() < start + 0.5 or warm_up < 4 * usual_loader.PREFETCH:
+        next(batches)
+        warm_up += 1
+    count, seconds = 0, SECONDS.value or case.seconds
+    start = time.perf_counter()
+    while time.perf_counter() < start + seconds:
+        next(batches)
+        count += 1
+    speed = count * case.batch / (time.perf_counter() - start)
+    time.sleep(1)
+    return speed
+
+
+def main(argv):
+    del argv
+    case = CASES[CASE.value]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        if CASE.value != "arrays32" and not FOLDER.value:
+            make_folder(folder, case)
+        images = usual_images(case, folder)
+        usual, tried = best_usual_loader(case, images)
+        loaders = {"usual_": iter(usual), **our_iterators(case, images)}
+        for batches in loaders.values():
+            pairs_per_second(batches, case)  # TensorFlow traces, and finds out how parallel to be
+        speeds = {name: [] for name in loaders}
+        for _ in range(ROUNDS.value):
+            for name, batches in loaders.items():
+                speeds[name].append(pairs_per_second(batches, case))
+        usual.close()
+    result = {"benchmark": "pipeline_speed", "case": CASE.value, "images": len(images.labels), "batch": case.batch}
+    for name, values in speeds.items():
+        result[f"{name}pairs_per_second"] = round(statistics.median(values))
+        if name != "usual_":
+            ratios = [ours / theirs for ours, theirs in zip(values, speeds["usual_"], strict=True)]
+            result[f"{name}ratio"] = round(statistics.median(ratios), 2)
+    result |= {
+        "limit": case.limit,
+        "usual_workers": usual.name,
+        "usual_workers_tried": {name: round(speed) for name, speed in tried.items()},
+        "rounds": ROUNDS.value,
+        "cores": os.cpu_count(),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,16 @@
+"""CS-KD on CUB-200-2011 at 224 pixels, as in the CS-KD paper: temperature 4, weight 3, batches of 32.
+
+python train_main.py --config=configs/caltech_birds2011.py
+"""
+
+from configs import image_folder
+
+
+def get_config():
+    config = image_folder.get_config()
+    config.methods = ({"name": "CSKD", "temperature": 4.0, "weight": 3.0},)
+    config.batch_size = 32
+    config.data.name = "caltech_birds2011"
+    config.data.image_size = 224
+    config.data.short_side = 256
+    return config

@@ -1,0 +1,12 @@
+"""CS-KD on TinyImageNet at 32 pixels, as in the CS-KD paper: 200 classes, 100,000 training images.
+
+python train_main.py --config=configs/tiny_imagenet.py [--config.data.archive=ANOTHER_ARCHIVE.zip]
+"""
+
+from configs import image_folder
+
+
+def get_config():
+    config = image_folder.get_config()
+    config.data.name = "tiny_imagenet"
+    return config
