@@ -1,6 +1,7 @@
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from cskd_tf.data.augment import (
@@ -11,6 +12,7 @@ from cskd_tf.data.augment import (
     PadCrop,
     RandomResizedCrop,
     build_transforms,
+    draws,
     resample,
 )
 
@@ -18,6 +20,20 @@ from cskd_tf.data.augment import (
 def seeds(count, start=0):
     generator = np.random.default_rng(start)
     return tf.constant(generator.integers(-(2**31), 2**31, (count, 2)), tf.int32)
+
+
+def test_draws_are_uniform_and_independent_over_images_and_numbers():
+    # Seeds as different as the pipeline's, and as alike as consecutive numbers.
+    counted = tf.stack([tf.range(4000), tf.zeros([4000], tf.int32)], axis=1)
+    for each in (seeds(4000), counted):
+        numbers = draws(each, first=0, count=24).numpy()
+        assert numbers.min() >= 0
+        assert numbers.max() < 1
+        assert scipy.stats.kstest(numbers.ravel(), "uniform").pvalue > 1e-3
+        between = np.corrcoef(numbers.T) - np.eye(24)
+        assert np.abs(between).max() < 0.08  # 276 pairs, standard deviation 0.016
+        assert np.abs([np.corrcoef(column[:-1], column[1:])[0, 1] for column in numbers.T]).max() < 0.07
+        np.testing.assert_array_equal(draws(each, first=5, count=2), numbers[:, 5:7])
 
 
 @pytest.mark.parametrize(

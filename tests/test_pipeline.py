@@ -92,6 +92,58 @@ def test_indices_are_given_on_request():
         np.testing.assert_array_equal(batch["index"], numbers(batch["image"]))
 
 
+def test_further_partners_are_drawn_independently():
+    (batch, labels), *_ = batches(views=("partner", "partner_2", "partner_3"), batch_size=SIZE)
+    partners = [numbers(batch[view]) for view in ("partner", "partner_2", "partner_3")]
+    for each in partners:
+        np.testing.assert_array_equal(LABELS[each], labels)
+    assert len({tuple(each) for each in partners}) == 3
+    np.testing.assert_array_equal(partners[0], numbers(batches(batch_size=SIZE)[0][0]["partner"]))
+
+
+def test_an_image_is_not_its_own_partner_on_request():
+    for batch, _ in batches(exclude_self=True, epochs=20):
+        assert (numbers(batch["image"]) != numbers(batch["partner"])).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"shards": 2}, {"balanced": True}, {"pairs_adjacent": True, "views": ()}])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_workers_make_the_parts_of_one_batch(options, mixed):
+    def reverse(batch, targets, *, seed):
+        return {name: (rows + rows[::-1]) / 2 for name, rows in batch.items()}, (targets + targets[::-1]) / 2
+
+    options = {**options, "epochs": 2, "mix": (reverse,) if mixed else ()}
+    whole = batches(**options)
+    parts = [batches(**options, worker=worker, num_workers=2) for worker in range(2)]
+    for (batch, labels), *halves in zip(whole, *parts, strict=True):
+        assert abs(len(halves[0][1]) - len(halves[1][1])) <= 1
+        np.testing.assert_array_equal(np.concatenate([half for _, half in halves]), labels)
+        for view, images in batch.items():
+            np.testing.assert_array_equal(np.concatenate([half[view] for half, _ in halves]), images)
+
+
+def test_sharded_batches_pair_within_the_shard():
+    for batch, labels in batches(shards=2, epochs=3):
+        first = (len(labels) + 1) // 2
+        shard = [0] * first + [1] * (len(labels) - first)
+        np.testing.assert_array_equal(numbers(batch["image"]) % 2, shard)
+        np.testing.assert_array_equal(numbers(batch["partner"]) % 2, shard)
+
+
+def test_a_start_at_a_step_reads_nothing_before_it():
+    read = []
+
+    class Recording(ArraySource):
+        def load(self, indices):
+            return tf.numpy_function(lambda i: (read.extend(i), IMAGES[i])[1], [indices], tf.uint8)
+
+    source = Recording(IMAGES, LABELS)
+    order = np.concatenate([numbers(batch["image"]) for batch, _ in batches()])
+    next(iter(paired_dataset(source, batch_size=8, seed=0, first_step=1, views=())))
+    assert set(read) <= set(order[8:])
+    assert set(order[8:16]) <= set(read)
+
+
 def test_adjacent_pairs():
     seen = batches(pairs_adjacent=True, views=(), epochs=4, extras=("index",))
     assert len(seen) == 12
@@ -190,6 +242,11 @@ def test_a_single_image_pairs_with_itself_and_is_reported_once(caplog):
         ({"views": ("clean",)}, "transform for the view 'clean'"),
         ({"batch_size": 6, "pairs_adjacent": True, "num_replicas": 2}, "2 replicas can split into whole pairs"),
         ({"batch_size": 7, "num_replicas": 2}, "which leaves 1 of 22 images"),
+        ({"batch_size": 7, "num_workers": 2}, "which leaves 1 of 22 images"),
+        ({"worker": 2, "num_workers": 2}, "worker from 0 to 1. Received: worker=2"),
+        ({"shards": 3}, "shards that divide the batch size.*Received: shards=3, batch_size=8"),
+        ({"pairs_adjacent": True, "balanced": True}, "adjacent pairs neither sharded nor balanced"),
+        ({"views": ("partner_1",)}, "Unknown views.*'partner_1'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import ArraySource, ImageFolder, Subset, load_splits
+from cskd_tf.data import ArraySource, Subset, load_splits
 from cskd_tf.data.datasets import split_by_class
 
 IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 1, 0])
@@ -40,37 +40,6 @@ def test_class_names_fix_the_number_of_classes():
         ArraySource(IMAGES, LABELS, class_names=["only"])
     with pytest.raises(ValueError, match=r"none of \[2\]"):
         ArraySource(IMAGES, LABELS, class_names=["a", "b", "c"])
-
-
-def test_a_folder_gives_sorted_classes_and_decoded_images(image_folder):
-    source = ImageFolder(image_folder / "train")
-    assert source.class_names == ["cat", "dog"]
-    assert source.labels.tolist() == [0] * 6 + [1] * 6
-    image = source.load(tf.constant([8], tf.int64))
-    assert image.shape == (1, 22, 22, 3)
-    assert image.dtype == tf.uint8
-    assert ImageFolder(image_folder / "train", channels=1).load(tf.constant([0], tf.int64)).shape == (1, 20, 24, 1)
-
-
-def test_broken_folders_are_refused_by_name(image_folder):
-    train = image_folder / "train"
-    with pytest.raises(ValueError, match="no folder .*nowhere"):
-        ImageFolder(image_folder / "nowhere")
-    with pytest.raises(ValueError, match="cat, without folders"):
-        ImageFolder(train / "cat")
-    with pytest.raises(ValueError, match=r"\['bird'\] differ"):
-        ImageFolder(train, class_names=["bird", "cat", "dog"])
-    (train / "dog" / "notes.jpg").write_text("no image")
-    with pytest.raises(ValueError, match=r"1 that are not whole images: \['.*dog/notes.jpg'\]"):
-        ImageFolder(train)
-    for number, suffix in ((1, "jpg"), (2, "png")):
-        whole = train / "cat" / f"{number}.{suffix}"
-        (train / "dog" / f"cut.{suffix}").write_bytes(whole.read_bytes()[:300])
-    with pytest.raises(ValueError, match=r"3 that are not whole images: \['.*dog/cut.jpg', '.*dog/cut.png', "):
-        ImageFolder(train)
-    (train / "empty").mkdir()
-    with pytest.raises(ValueError, match="Received: none in .*train/empty"):
-        ImageFolder(train)
 
 
 def test_a_subset_renumbers():
@@ -117,19 +86,6 @@ def test_digits_are_split_by_class_without_overlap():
     images = np.concatenate(everything)
     assert images.max() == 255
     assert len(np.unique(images, axis=0)) == len(images)  # no digit stands in two splits
-
-
-def test_a_split_of_one_image_is_refused(image_folder):
-    for path in sorted((image_folder / "train" / "cat").iterdir())[1:]:
-        path.unlink()
-    with pytest.raises(ValueError, match="at least two images in each split.*Received: one in val"):
-        load_splits("image_folder", **{**DIGITS, "path": str(image_folder), "channels": 3, "validation_fraction": 0.1})
-
-
-def test_a_folder_brings_its_test_split(image_folder):
-    settings = {**DIGITS, "path": str(image_folder), "channels": 3, "train_per_class": 0}
-    splits = load_splits("image_folder", **settings)
-    assert {name: len(source.labels) for name, source in splits.items()} == {"train": 6, "test": 6, "val": 6}
 
 
 @pytest.mark.parametrize(

@@ -26,18 +26,19 @@ def key(seed: int, *counters) -> tf.Tensor:
     return tf.random.stateless_uniform([3], mixed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
 
 
-def shuffled(positions: tf.Tensor, *, size: int, order_key: tf.Tensor) -> tf.Tensor:
+def shuffled(positions: tf.Tensor, *, size, order_key: tf.Tensor) -> tf.Tensor:
     """The images at `positions` of a shuffled order of `size` images: a permutation that is never stored.
 
     Args:
         positions: int64 `[n]`, from 0 to `size - 1`.
-        size: number of images.
-        order_key: from `key(seed, epoch)`.
+        size: number of images; or int64 `[n]`, each position's own, for several orders at once.
+        order_key: from `key(seed, epoch)`; or `[n, 3]`.
 
     Returns:
         int64 `[n]`.
     """
-    return tf.raw_ops.RandomIndexShuffle(index=positions, seed=order_key, max_index=np.int64(size - 1), rounds=_ROUNDS)
+    last = tf.cast(size, tf.int64) - 1
+    return tf.raw_ops.RandomIndexShuffle(index=positions, seed=order_key, max_index=last, rounds=_ROUNDS)
 
 
 def uniform(indices: tf.Tensor, *, draw_key: tf.Tensor) -> tf.Tensor:
@@ -167,19 +168,25 @@ class BatchOrder:
         if self.pairs_adjacent:
             return self._pairs_at(step)
         epoch, number = step // self.steps_per_epoch, step % self.steps_per_epoch
-        shards = self.buckets.shards
-        share = self.batch_size // shards
-        places = []
-        for shard in range(shards):
-            size = -(-(self.size - shard) // shards)
-            positions = tf.range(tf.minimum(number * share, size), tf.minimum((number + 1) * share, size))
-            order_key = key(self.seed, ORDER, epoch, *([shard] if shards > 1 else []))
-            places.append(shuffled(positions, size=size, order_key=order_key) * shards + shard)
-        places = tf.concat(places, axis=0)
+        places = self._shuffled(epoch, number)
         if not self.balanced:
             return Places(places, places, epoch)
         numbers = uniform(places, draw_key=key(self.seed, BALANCE, epoch))
         return Places(self.buckets.members(places % self.buckets.num_classes, numbers), places, epoch)
+
+    def _shuffled(self, epoch: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        shards = self.buckets.shards
+        share = self.batch_size // shards
+        sizes = [-(-(self.size - shard) // shards) for shard in range(shards)]
+        positions = [tf.range(tf.minimum(number * share, n), tf.minimum((number + 1) * share, n)) for n in sizes]
+        if shards == 1:
+            return shuffled(positions[0], size=self.size, order_key=key(self.seed, ORDER, epoch))
+        owners = tf.repeat(tf.range(shards, dtype=tf.int64), [tf.shape(each)[0] for each in positions])
+        keys = tf.stack([key(self.seed, ORDER, epoch, shard) for shard in range(shards)])
+        within = shuffled(
+            tf.concat(positions, axis=0), size=tf.gather(sizes, owners), order_key=tf.gather(keys, owners)
+        )
+        return within * shards + owners
 
     def _pairs_at(self, step: tf.Tensor) -> Places:
         # A step has half as many anchors as images, and the order runs on over two epochs.

@@ -38,7 +38,8 @@ class RecentImages:
             ValueError: a label outside the classes.
         """
         if labels.min() < 0 or labels.max() >= len(self._counts):
-            raise ValueError(f"Expected labels from 0 to {len(self._counts) - 1}. Received: {sorted(set(labels))[:10]}")
+            found = sorted(set(labels.tolist()))[:10]
+            raise ValueError(f"Expected labels from 0 to {len(self._counts) - 1}. Received: {found}")
         if self._images is None:
             self._images = np.zeros([len(self._counts), self._size, *images.shape[1:]], images.dtype)
         order = np.argsort(labels, kind="stable")
