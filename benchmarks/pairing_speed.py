@@ -2,7 +2,7 @@
 
 Prints one JSON line a figure: building the class buckets of ImageNet's two sizes, in labels without order, and the
 time until the first batch of a run that starts at step 0 or at step 1,000,000. Each is measured in a process of its
-own, so that the peak memory is its own too; `import_memory_mib` of it were taken before the clock started.
+own, so that the peak memory is its own too; `memory_before_mib` of it were taken before the clock started.
 """
 
 import json
@@ -60,7 +60,7 @@ def build_buckets(images: int, classes: int) -> dict:
     buckets = ClassBuckets(labels, num_classes=classes)
     seconds = time.perf_counter() - start
     held = sum(each.numpy().nbytes for each in vars(buckets).values() if tf.is_tensor(each))
-    return {"seconds": seconds, "bytes_per_image": round(held / images, 2), "import_memory_mib": before}
+    return {"seconds": seconds, "bytes_per_image": round(held / images, 2), "memory_before_mib": before}
 
 
 def first_batch(first_step: int) -> dict:
@@ -70,7 +70,7 @@ def first_batch(first_step: int) -> dict:
     start = time.perf_counter()
     batches = paired_dataset(source, batch_size=256, seed=0, epochs=200, first_step=first_step)
     next(iter(batches))
-    return {"seconds": time.perf_counter() - start, "import_memory_mib": before}
+    return {"seconds": time.perf_counter() - start, "memory_before_mib": before}
 
 
 def _send(function, arguments, results) -> None:

@@ -78,6 +78,16 @@ def _table(name: str, splits: dict[str, Source], found: dict[str, Inspection]) -
     return result
 
 
+def _repeated(found: dict[str, Inspection], each: Inspection) -> list[tuple[str, int, int]]:
+    """Images of a split with the content of one before it: name of the earlier split, index there, index here."""
+    repeated = []
+    for split, earlier in found.items():
+        if earlier is each:
+            break
+        repeated += [(split, one, other) for one, other in duplicates(earlier, each)]
+    return repeated
+
+
 def _extent(extents: np.ndarray, choose) -> str:
     """Height and width of the image of least or most area."""
     return " x ".join(map(str, extents[choose(extents.prod(axis=1))])) if len(extents) else ""
@@ -92,9 +102,11 @@ def _remarks(splits: dict[str, Source], found: dict[str, Inspection]) -> list[st
             names = [source.class_names[label] for label in single[:SHOWN]]
             lines.append(f"{split}: {len(single)} classes have one image, which is paired with itself: {names}")
         lines += [f"{split}: {count:,} images are {remark}" for remark, count in each.remarks.most_common()]
-        if split != "train" and (same := duplicates(found["train"], each)):
-            pairs = [(splits["train"].describe(one), source.describe(other)) for one, other in same[:SHOWN]]
-            lines.append(f"{split}: {len(same)} images are in train as well: {pairs}")
+        if repeated := _repeated(found, each):
+            pairs = [
+                (splits[earlier].describe(one), source.describe(other)) for earlier, one, other in repeated[:SHOWN]
+            ]
+            lines.append(f"{split}: {len(repeated)} images are in an earlier split as well, to the byte: {pairs}")
     return lines
 
 

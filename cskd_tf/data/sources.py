@@ -13,7 +13,7 @@ class Source(Protocol):
     """What the pipeline asks of a source.
 
     Attributes:
-        labels: int32 `[N]`, every class of `class_names` at least once.
+        labels: int32 `[N]`; in training, every class of `class_names` at least once.
         class_names: C names.
         class_groups: for each class the name of its group, such as the data set it comes from; None without groups.
         image_shape: `(H, W, C)`, H and W None where they differ from image to image.
@@ -36,11 +36,11 @@ class Source(Protocol):
         ...
 
 
-def check_labels(labels, *, num_classes: int | None = None) -> np.ndarray:
+def check_labels(labels, *, num_classes: int | None = None, complete: bool = True) -> np.ndarray:
     """Labels as int32 `[N]`.
 
     Raises:
-        ValueError: not a vector of integers, a label outside the classes, or a class without an image.
+        ValueError: not a vector of integers, a label outside the classes, or (`complete`) a class without an image.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -52,7 +52,7 @@ def check_labels(labels, *, num_classes: int | None = None) -> np.ndarray:
     if len(outside):
         raise ValueError(f"Expected labels from 0 to {classes - 1}. Received: {sorted(set(outside.tolist()))[:10]}")
     empty = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
-    if len(empty):
+    if len(empty) and complete:
         raise ValueError(
             f"Expected at least one image of each of the {classes} classes. Received: none of {empty[:10].tolist()}"
         )
@@ -68,6 +68,7 @@ class ArraySource:
         class_names: one a class; the numbers where left out.
         class_groups: for each class the name of its group.
         describe: how to find an image, for messages.
+        complete: whether every class must have an image.
 
     Raises:
         ValueError: wrong rank or length, NaN, or labels that do not fit.
@@ -81,6 +82,7 @@ class ArraySource:
         class_names: Sequence[str] | None = None,
         class_groups: Sequence[str] | None = None,
         describe: Callable[[int], str] | None = None,
+        complete: bool = True,
     ):
         images = np.asarray(images)
         if images.ndim != 4 or images.dtype.kind not in "uif":
@@ -95,7 +97,8 @@ class ArraySource:
         if images.dtype.kind == "f" and not np.isfinite(images).all():
             broken = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
             raise ValueError(f"Expected finite pixels. Received: NaN or infinity in images {broken[:10].tolist()}")
-        self.labels = check_labels(labels, num_classes=len(class_names) if class_names is not None else None)
+        classes = len(class_names) if class_names is not None else None
+        self.labels = check_labels(labels, num_classes=classes, complete=complete)
         self.class_names = list(class_names or map(str, range(int(self.labels.max()) + 1)))
         self.class_groups = list(class_groups) if class_groups is not None else None
         self.image_shape = images.shape[1:]
@@ -121,7 +124,7 @@ class EncodedSource:
     """
 
     def __init__(self, labels, *, class_names, channels: int, sizes, class_groups=None):
-        self.labels = check_labels(labels, num_classes=len(class_names))
+        self.labels = check_labels(labels, num_classes=len(class_names), complete=False)
         self.class_names = list(class_names)
         self.class_groups = list(class_groups) if class_groups is not None else None
         self.image_shape = (None, None, channels)

@@ -45,7 +45,7 @@ def in_memory(source: Source, *, budget: int, name: str) -> tuple[Source, int]:
         for start, part in _batches(source, lambda contents: _decode_all(contents, shape), f"Decoding {name}"):
             images[start : start + len(part)] = part
         logging.info("%s: %s images decoded in memory, %.2f GiB", name, f"{count:,}", decoded / GIB)
-        return ArraySource(images, describe=source.describe, **labelled), decoded
+        return ArraySource(images, describe=source.describe, complete=False, **labelled), decoded
     if encoded <= budget:
         contents = [part for _, part in _batches(source, lambda contents: contents, f"Reading {name}")]
         logging.info("%s: %s images encoded in memory, %.2f GiB", name, f"{count:,}", encoded / GIB)
