@@ -65,9 +65,7 @@ def _table(name: str, splits: dict[str, Source], found: dict[str, Inspection]) -
         "most": lambda source, each: f"{each.counts.max():,}",
         "classes of a single image": lambda source, each: f"{(each.counts == 1).sum():,}",
         "unreadable images": lambda source, each: f"{len(each.unreadable):,}",
-        "also in train, to the byte": lambda source, each: (
-            f"{len(duplicates(found['train'], each)):,}" if each is not found["train"] else ""
-        ),
+        "also in an earlier split": lambda source, each: f"{len(_repeated(found, each)):,}",
         "smallest, pixels": lambda source, each: _extent(each.extents, np.argmin),
         "largest": lambda source, each: _extent(each.extents, np.argmax),
     }
