@@ -6,7 +6,6 @@ the public CS-KD code. Nothing here imports TensorFlow, so that worker processes
 """
 
 import collections
-import itertools
 import math
 import multiprocessing
 import pathlib
@@ -159,6 +158,8 @@ class UsualLoader:
         self.name = f"{workers} {kind}"
         self._images = images
         self._indices = pair_batches(images.labels, batch_size=batch_size)
+        # Batches asked for, handed out, made but not handed out, and the labels of those not handed out.
+        self._asked, self._given, self._finished, self._labels = 0, 0, set(), {}
         self._slots = workers * PREFETCH + 1
         self._shape = (self._slots, 2, batch_size, *shape)
         self._memory = None
@@ -182,23 +183,31 @@ class UsualLoader:
         for worker in self._workers:
             worker.start()
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        finished, labels = set(), {}
+    def __iter__(self):
+        return self
 
-        def ask(number):
-            indices, partners = next(self._indices)
-            labels[number] = np.asarray([self._images.labels[index] for index in indices])
-            self._tasks[number % len(self._tasks)].put((number, number % self._slots, indices, partners))
+    def __next__(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        number = self._given
+        while self._asked < number + self._slots:  # the last of them into the slot of the batch before this one
+            self._ask()
+        while number not in self._finished:
+            self._finished.add(self._done.get())
+        self._finished.remove(number)
+        self._given += 1
+        images, partners = self._batches[number % self._slots]
+        return images, partners, self._labels.pop(number)
 
-        for number in range(self._slots - 1):
-            ask(number)
-        for number in itertools.count():
-            while number not in finished:
-                finished.add(self._done.get())
-            finished.remove(number)
-            ask(number + self._slots - 1)  # into the slot of the batch before this one
-            images, partners = self._batches[number % self._slots]
-            yield images, partners, labels.pop(number)
+    def rest(self):
+        """Waits until all batches are made that have been asked for, so that the workers leave the machine alone."""
+        while len(self._finished) < self._asked - self._given:
+            self._finished.add(self._done.get())
+
+    def _ask(self):
+        indices, partners = next(self._indices)
+        self._labels[self._asked] = np.asarray([self._images.labels[index] for index in indices])
+        worker = self._tasks[self._asked % len(self._tasks)]
+        worker.put((self._asked, self._asked % self._slots, indices, partners))
+        self._asked += 1
 
     def close(self):
         for tasks in self._tasks:

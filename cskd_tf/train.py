@@ -3,9 +3,11 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from absl import logging
 
 from cskd_tf import callbacks, evaluate, export
+from cskd_tf.data.storage import refuse_unreadable
 from cskd_tf.experiment import Experiment, as_plain, prepare
 from cskd_tf.report import describe
 from cskd_tf.workdir import Workdir
@@ -53,7 +55,13 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
     sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
     classes = len(experiment.splits["train"].class_names)
     logging.info("%s, %d classes, images: %s", config["data"]["name"], classes, sizes)
-    checkpoint = fit(experiment, workdir)
+    try:
+        checkpoint = fit(experiment, workdir)
+    except tf.errors.InvalidArgumentError as error:
+        if "IteratorGetNext" in str(error):  # of the data: TensorFlow does not say which image it was
+            for split, source in experiment.splits.items():
+                refuse_unreadable(source, name=split)
+        raise
     metrics: dict[str, Any] = evaluate.evaluate_splits(experiment, workdir)
     if best_epoch := checkpoint.restore_best():
         best = {split: experiment.metrics(experiment.predict(split)) for split in evaluate.SPLITS}

@@ -80,3 +80,15 @@ def test_json_is_written_whole(tmp_path):
     workdir.write_metrics({"val": {"ece": 0.5}})
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"val": {"ece": 0.5}}
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_an_image_that_turns_out_damaged_in_training_is_named(config, image_folder, tmp_path):
+    path = image_folder / "train" / "dog" / "0.png"
+    contents = bytearray(path.read_bytes())
+    contents[60:100] = bytes(40)  # whole at both ends
+    path.write_bytes(contents)
+    config.data.update(name="image_folder", path=str(image_folder), channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
+    config.data.update(memory=0.0, validation_fraction=0.2, train_per_class=0)
+    config.batch_size = 4
+    with pytest.raises(ValueError, match=r"1 of (train|val) that cannot be decoded: \['.*dog/0.png'\]"):
+        train.train(config, Workdir(tmp_path / "run"))

@@ -8,7 +8,9 @@ from cskd_tf.data.augment import Compose, Resize, Transform
 def decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
     """uint8 `[H, W, channels]` of one encoded image, as stored: an EXIF orientation is not applied, as in torchvision.
 
-    TensorFlow's default for JPEG trades accuracy for speed; this is libjpeg's accurate transform, which equals PIL.
+    TensorFlow's default for JPEG trades accuracy for speed; this is libjpeg's accurate transform. Colour and grey JPEG
+    and PNG of 8 bits equal PIL's pixels. Other than PIL, 16-bit PNG gives the high byte instead of clipping at 255;
+    CMYK differs by at most 1, colour converted to grey by at most 3 (JPEG) or 1 (PNG).
     """
     return tf.io.decode_jpeg(contents, channels=channels, dct_method="INTEGER_ACCURATE")  # it decodes PNG as well
 
@@ -61,6 +63,8 @@ def extent(contents: tf.Tensor) -> tf.Tensor:
     """Height and width of one encoded image, int32 `[2]`, from its header."""
 
     def of_png():
+        signature = tf.strings.substr(contents, 1, 3)
+        tf.debugging.Assert(signature == "PNG", ["Expected JPEG or PNG."])
         fields = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)
         return tf.reverse(fields, axis=[0])
 

@@ -65,7 +65,7 @@ class ImageFolder(Files):
             paths += images
             labels += [label] * len(images)
         if left_out:
-            kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in left_out.most_common())
+            kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(left_out.items()))
             logging.warning("%s: files that are neither JPEG nor PNG are left out: %s", folder, kinds)
         super().__init__(
             paths,
@@ -78,7 +78,12 @@ class ImageFolder(Files):
 
 
 def _folders(folder: pathlib.Path) -> list[str]:
-    return [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    for name in names:
+        target = os.path.realpath(folder / name)
+        if os.path.islink(target) or f"{os.path.realpath(folder)}{os.sep}".startswith(f"{target}{os.sep}"):
+            raise ValueError(f"Expected no link to a folder that holds it. Received: {folder / name}, to {target}")
+    return [name for name in names if (folder / name).is_dir()]
 
 
 def _files(folder: pathlib.Path) -> Iterator[str]:

@@ -3,9 +3,13 @@
 import contextlib
 import importlib
 import pathlib
+import shutil
+import tarfile
+import zipfile
 
 import numpy as np
 import requests
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
@@ -17,10 +21,16 @@ DEFAULT_FOLDER = "~/tensorflow_datasets"
 MISSING_FILES = (
     tfds.core.download.util.DownloadError,
     tfds.core.download.download_manager.NonMatchingChecksumError,
+    tfds.core.download.extractor.ExtractError,
     requests.RequestException,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    tf.errors.NotFoundError,
+    tf.errors.OutOfRangeError,  # of a file that is cut off
     AssertionError,  # of ImageNet's builder
     FileNotFoundError,
 )
+STANDARD_SPLITS = ("train", "validation", "test")
 WHEN_THERE = {"val": "validation", "test": "test"}
 
 
@@ -41,12 +51,12 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
     folder = pathlib.Path(path or DEFAULT_FOLDER).expanduser()
     manual = folder / "downloads" / "manual"
     with _errors_only():
-        builder = _builder(name, folder=folder, manual=manual, archive=archive)
+        builder = _builder(name, folder=folder, archive=archive)
         there = builder.is_prepared()
     if not there:
         logging.info("Preparing %s in %s, once", builder.info.full_name, builder.data_dir)
         with _errors_only():
-            _prepare(builder, manual)
+            _prepare(builder, manual, wanted=[name for name in split_names.values() if name in STANDARD_SPLITS])
     names = {
         split: WHEN_THERE[split] if name is None and WHEN_THERE[split] in builder.info.splits else name
         for split, name in split_names.items()
@@ -62,19 +72,20 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
 @contextlib.contextmanager
 def _errors_only():
     """Without TFDS' warnings that a data set is new, or has a config of ours."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    logger = logging.get_absl_logger()
+    before = logger.level
+    logger.setLevel("ERROR")
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        logger.setLevel(before)
 
 
-def _builder(name: str, *, folder: pathlib.Path, manual: pathlib.Path, archive: str) -> tfds.core.DatasetBuilder:
+def _builder(name: str, *, folder: pathlib.Path, archive: str) -> tfds.core.DatasetBuilder:
     module, _, ours = name.rpartition(".")
     if ours and module:
         builder_class = getattr(importlib.import_module(f"cskd_tf.data.builders.{module}"), ours)
-        return builder_class(config=archives.config_of(archive, manual=manual), data_dir=folder)
+        return builder_class(config=archives.config_of(archive, lists=builder_class.LISTS), data_dir=folder)
     if archive:
         raise ValueError(f"Expected data.archive for tiny_imagenet or mit67 only. Received: {name} with {archive!r}")
     try:
@@ -83,12 +94,17 @@ def _builder(name: str, *, folder: pathlib.Path, manual: pathlib.Path, archive: 
         raise ValueError(f"Unknown data set of TFDS. Received: {name!r} ({str(error).splitlines()[0]})") from None
 
 
-def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path) -> None:
+def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path, *, wanted: list[str]) -> None:
     """Downloads and prepares, whole or not at all: TFDS writes beside the final folder, and renames at the end."""
     manual.mkdir(parents=True, exist_ok=True)
     options = tfds.download.DownloadConfig(manual_dir=manual)
     try:
         builder.download_and_prepare(download_dir=manual.parent, download_config=options)
+        missing = [split for split in wanted if split not in builder.info.splits]
+        if missing and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            # ImageNet's builder prepares what it finds, and would leave it at that for good.
+            shutil.rmtree(builder.data_dir)
+            raise FileNotFoundError(f"no images for {missing}")
     except MISSING_FILES as error:
         raise ValueError(
             f"Expected the files of {builder.info.full_name}; if they cannot be downloaded, put them into {manual}:\n"

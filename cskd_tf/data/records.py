@@ -54,7 +54,7 @@ class Records(EncodedSource):
             np.searchsorted(self.classes, index["labels"][kept]),
             class_names=[names[number] for number in self.classes],
             channels=channels,
-            sizes=index["sizes"][kept],
+            sizes=index["sizes"][kept],  # with what else is in the records, such as CUB's masks
         )
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
@@ -103,6 +103,8 @@ def _instructions(builder, split: str) -> list:
         raise ValueError(
             f"Expected {builder.info.full_name} to be prepared as tfrecord. Received: {builder.info.file_format.value}"
         )
+    if not info.num_examples:
+        raise ValueError(f"Expected at least one image. Received: split {split!r} of {builder.info.full_name}, empty")
     return info.file_instructions
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.data.decode import decode, extent
-from cskd_tf.data.sources import ArraySource, Encoded, Source, is_encoded
+from cskd_tf.data.sources import ArraySource, Encoded, Source, Subset, is_encoded
 
 GIB = 2**30
 _BATCH = 64
@@ -60,8 +60,8 @@ def in_memory(source: Source, *, budget: int, name: str) -> tuple[Source, int]:
 
 def common_shape(source: Source, *, name: str, probes: int = 16) -> tuple[int, int, int] | None:
     """The shape that all encoded images of a source have, from their headers; None where sizes differ."""
-    first = [extent(source.read(tf.constant([index], tf.int64))[0]) for index in range(min(probes, len(source.labels)))]
-    if len({tuple(each.numpy()) for each in first}) > 1:
+    first = extents(Subset(source, np.arange(min(probes, len(source.labels)))), name=name)
+    if (first != first[0]).any():
         return None
     found = extents(source, name=name)
     return (*map(int, found[0]), source.image_shape[2]) if (found == found[0]).all() else None
@@ -82,6 +82,7 @@ def unreadable(source: Source, *, name: str) -> dict[int, str]:
 
     def attempt(index):
         try:
+            extent(source.read(tf.constant([index], tf.int64))[0])
             source.load(tf.constant([index], tf.int64))
         except (tf.errors.OpError, OSError) as error:
             return index, str(getattr(error, "message", error)).splitlines()[0]
@@ -94,7 +95,7 @@ def unreadable(source: Source, *, name: str) -> dict[int, str]:
 
 def refuse_unreadable(source: Source, *, name: str) -> None:
     """Raises ValueError with the names of the images that cannot be decoded, if there are any."""
-    if broken := unreadable(source, name=name):
+    if is_encoded(source) and (broken := unreadable(source, name=name)):
         names = [source.describe(index) for index in list(broken)[:10]]
         raise ValueError(
             f"Expected JPEG or PNG images. Received: {len(broken)} of {name} that cannot be decoded: {names}"

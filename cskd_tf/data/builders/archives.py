@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
@@ -16,24 +17,29 @@ class ArchiveConfig(tfds.core.BuilderConfig):
 
     Attributes:
         archive: path of an archive in the layout of the published one, a part of it say; empty: the published one.
-        manual: folder in which the published files are looked for before they are downloaded.
     """
 
     archive: str = ""
-    manual: str = ""
 
 
-def config_of(archive: str, *, manual: str | pathlib.Path) -> ArchiveConfig:
+def config_of(archive: str, *, lists: Sequence[str] = ()) -> ArchiveConfig | str:
     """The published archive, or another, which is named after its content so that the two never mix.
+
+    Args:
+        archive: its path; empty: the published one.
+        lists: names of files beside it that belong to the content.
 
     Raises:
         ValueError: no such file.
     """
     if not archive:
-        return ArchiveConfig(name=PUBLISHED, manual=str(manual))
-    if not pathlib.Path(archive).is_file():
+        return PUBLISHED
+    path = pathlib.Path(archive).expanduser()
+    if not path.is_file():
         raise ValueError(f"Expected data.archive to name a file. Received: data.archive={archive!r}")
-    return ArchiveConfig(name=f"archive_{checksum(archive, 'sha256')[:12]}", archive=str(archive))
+    files = [path, *(path.with_name(name) for name in lists if path.with_name(name).is_file())]
+    content = "".join(checksum(file, "sha256") for file in files)
+    return ArchiveConfig(name=f"archive_{hashlib.sha256(content.encode()).hexdigest()[:12]}", archive=str(path))
 
 
 class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -42,12 +48,14 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     Attributes:
         HOMEPAGE: where the data set is described.
         URLS: the published files.
+        LISTS: names of those of them that belong beside the archive.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar = [ArchiveConfig(name=PUBLISHED)]
     HOMEPAGE: ClassVar[str]
     URLS: ClassVar[tuple[str, ...]]
+    LISTS: ClassVar[tuple[str, ...]] = ()
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
@@ -68,7 +76,7 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         Raises:
             ValueError: another checksum.
         """
-        path = pathlib.Path(self.builder_config.manual) / url.rsplit("/", 1)[-1]
+        path = pathlib.Path(download_manager.download_dir) / "manual" / file_name(url)
         if not path.is_file():
             path = pathlib.Path(download_manager.download(url))
         if expected and (found := checksum(path, algorithm)) != expected:
@@ -77,6 +85,27 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 f"data.archive. Received: {path}, with {found}"
             )
         return path
+
+
+def file_name(url: str) -> str:
+    """Example: `http://host/folder/List.txt` is `List.txt`."""
+    return url.rsplit("/", 1)[-1]
+
+
+def check_labels(*, train: Iterable[str], other: Iterable[str], path: str | pathlib.Path, source: str) -> list[str]:
+    """The classes of the training images, sorted; `source` is what names those of the other split.
+
+    Raises:
+        ValueError: no image in one of the splits, or classes in the other that have no training image.
+    """
+    classes, others = sorted(set(train)), set(other)
+    if not classes or not others:
+        raise ValueError(f"Expected at least one image in each split. Received: {path}, and none by {source}")
+    if unknown := sorted(others - set(classes)):
+        raise ValueError(
+            f"Expected {source} to name images of the training classes. Received: {path}, with {unknown[:10]}"
+        )
+    return classes
 
 
 def checksum(path: str | pathlib.Path, algorithm: str) -> str:

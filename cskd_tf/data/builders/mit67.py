@@ -8,7 +8,7 @@ from cskd_tf.data.builders import archives
 
 URL = "http://groups.csail.mit.edu/vision/LabelMe/NewImages/indoorCVPR_09.tar"
 SHA1 = "0b252516e746ba428b96af408d2e8162d9b08ac5"
-LISTS = {
+LIST_URLS = {
     "train": "http://web.mit.edu/torralba/www/TrainImages.txt",
     "test": "http://web.mit.edu/torralba/www/TestImages.txt",
 }
@@ -21,14 +21,15 @@ class Mit67(archives.ArchiveBuilder):
     """
 
     HOMEPAGE = "http://web.mit.edu/torralba/www/indoor.html"
-    URLS = (URL, *LISTS.values())
+    URLS = (URL, *LIST_URLS.values())
+    LISTS = tuple(map(archives.file_name, LIST_URLS.values()))
 
     def _split_generators(self, dl_manager):
         given = self.builder_config.archive
         path = pathlib.Path(given or self.published(dl_manager, URL, algorithm="sha1", expected=SHA1))
         names = {}
-        for split, url in LISTS.items():
-            file = path.with_name(url.rsplit("/", 1)[-1]) if given else self.published(dl_manager, url)
+        for split, url in LIST_URLS.items():
+            file = path.with_name(archives.file_name(url)) if given else self.published(dl_manager, url)
             if not file.is_file():
                 raise ValueError(f"Expected the list of the {split} images beside {path}. Received: no file {file}")
             names[split] = [f"Images/{line.strip()}" for line in file.read_text().splitlines() if line.strip()]
@@ -38,12 +39,14 @@ class Mit67(archives.ArchiveBuilder):
         except tarfile.TarError as error:
             raise ValueError(f"Expected a tar archive. Received: {path} ({error})") from None
         archives.refuse_outside(present, path)
-        for split, url in LISTS.items():
-            archives.refuse_missing(set(names[split]), set(present), path, url.rsplit("/", 1)[-1])
+        for split, url in LIST_URLS.items():
+            archives.refuse_missing(set(names[split]), set(present), path, archives.file_name(url))
         if twice := sorted(set(names["train"]) & set(names["test"])):
             raise ValueError(f"Expected no image in both lists. Received: {len(twice)} in both: {twice[:10]}")
-        self.info.features["label"].names = sorted({_label(name) for name in names["train"]})
-        return {split: self._generate_examples(path, set(names[split])) for split in LISTS}
+        self.info.features["label"].names = archives.check_labels(
+            train=map(_label, names["train"]), other=map(_label, names["test"]), path=path, source=self.LISTS[1]
+        )
+        return {split: self._generate_examples(path, set(names[split])) for split in LIST_URLS}
 
     def _generate_examples(self, path, names):
         with tarfile.open(path) as archive:

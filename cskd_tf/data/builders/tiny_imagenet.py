@@ -37,11 +37,13 @@ class TinyImagenet(archives.ArchiveBuilder):
             )
         lines = archive.read(ANNOTATIONS).decode().splitlines()
         fields = [line.split("\t") for line in lines if line.strip()]
+        if broken := [line for line in fields if len(line) < 2]:
+            raise ValueError(f"Expected lines FILE<tab>CLASS in {ANNOTATIONS} of {path}. Received: {broken[0]}")
         validation = {f"{ROOT}/val/images/{name}": label for name, label, *_ in fields}
         archives.refuse_missing(set(validation), set(images), path, ANNOTATIONS)
-        classes = sorted(set(training.values()))
-        if unknown := sorted(set(validation.values()) - set(classes)):
-            raise ValueError(f"Expected validation images of the training classes. Received: {path}, with {unknown}")
+        classes = archives.check_labels(
+            train=training.values(), other=validation.values(), path=path, source=ANNOTATIONS
+        )
         self.info.features["label"].names = classes
         return {
             "train": self._generate_examples(archive, training),
@@ -50,4 +52,8 @@ class TinyImagenet(archives.ArchiveBuilder):
 
     def _generate_examples(self, archive, labels):
         for name, label in labels.items():
-            yield name, {"image": io.BytesIO(archive.read(name)), "label": label, "file_name": name}
+            try:
+                image = archive.read(name)
+            except zipfile.BadZipFile as error:
+                raise ValueError(f"Expected a whole zip archive. Received: {archive.filename} ({error})") from None
+            yield name, {"image": io.BytesIO(image), "label": label, "file_name": name}
