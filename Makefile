@@ -29,6 +29,8 @@ table: .venv/train
 
 benchmark: .venv/train
 	$(BIN)/python -m benchmarks.step_time
+	for case in arrays32 folder64 folder500; do $(BIN)/python -m benchmarks.pipeline_speed --case=$$case || exit 1; done
+	$(BIN)/python -m benchmarks.pairing_speed
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Expected Python 3.11, 3.12 or 3.13 on the PATH, or make PYTHON=...; found none."; exit 1; }

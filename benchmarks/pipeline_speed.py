@@ -99,25 +99,20 @@ def usual_transform(case: Case) -> usual_loader.Compose:
 
 
 def best_usual_loader(case: Case, images) -> tuple[usual_loader.UsualLoader, dict[str, float]]:
-    """The fastest of processes and threads, two and four, and the pairs a second that each showed."""
-    speeds, best = {}, None
-    for kind in ("processes", "threads"):
-        for workers in (2, 4):
-            loader = usual_loader.UsualLoader(
-                images,
-                usual_transform(case),
-                batch_size=case.batch,
-                shape=(3, case.size, case.size),
-                kind=kind,
-                workers=workers,
-            )
-            speeds[loader.name] = pairs_per_second(loader, case)
-            if speeds[loader.name] == max(speeds.values()):
-                loader, best = best, loader
-            if loader:
-                loader.close()
-            best.rest()
-    return best, speeds
+    """The fastest of processes and threads, two and four, and the pairs a second that each showed (median of three)."""
+    transform, shape = usual_transform(case), (3, case.size, case.size)
+    loaders = [
+        usual_loader.UsualLoader(images, transform, batch_size=case.batch, shape=shape, kind=kind, workers=workers)
+        for kind in ("processes", "threads")
+        for workers in (2, 4)
+    ]
+    turns = [[_turn(loader, case, loader) for loader in loaders] for _ in range(3)]
+    speeds = dict(zip(loaders, map(statistics.median, zip(*turns, strict=True)), strict=True))
+    best = max(speeds, key=speeds.get)
+    for loader in loaders:
+        if loader is not best:
+            loader.close()
+    return best, {loader.name: speed for loader, speed in speeds.items()}
 
 
 def our_datasets(case: Case, images) -> dict:
@@ -149,6 +144,14 @@ def our_datasets(case: Case, images) -> dict:
     }
 
 
+def _turn(loader, case: Case, usual: usual_loader.UsualLoader) -> float:
+    """Pairs a second, with nothing left running behind the next one's back."""
+    # An iterator of ours ends here with its turn; kept, it would go on filling gigabytes.
+    speed = pairs_per_second(iter(loader), case)
+    usual.rest()
+    return speed
+
+
 def pairs_per_second(batches, case: Case) -> float:
     # What was made ahead before the clock started does not count; TensorFlow also finds out how parallel to be.
     start = time.perf_counter()
@@ -173,14 +176,11 @@ def main(argv):
             make_folder(folder, case)
         images = usual_images(case, folder)
         usual, tried = best_usual_loader(case, images)
-        usual.rest()
         loaders = {"usual_": usual, **our_datasets(case, images)}
         speeds = {name: [] for name in loaders}
         for _ in range(ROUNDS.value):
             for name, loader in loaders.items():
-                # A data set's iterator ends with its turn; kept, it would go on filling gigabytes behind the other's.
-                speeds[name].append(pairs_per_second(iter(loader), case))
-                usual.rest()
+                speeds[name].append(_turn(loader, case, usual))
         usual.close()
     result = {"benchmark": "pipeline_speed", "case": CASE.value, "images": len(images.labels), "batch": case.batch}
     for name, values in speeds.items():

@@ -54,6 +54,7 @@ def test_every_command_is_tested():
         "make test",
         "pip install -r requirements.txt",
         "python train_main.py",
+        "python train_main.py --config=configs/image_folder.py --config.data.path=FOLDER --mode=doctor",
         "python train_main.py --config=configs/image_folder.py --config.data.path=FOLDER --workdir=workdirs/mine",
     ]
 
@@ -89,6 +90,8 @@ def test_own_images_are_trained_by_the_command(copy, image_folder):
         "--config.data.validation_fraction=0.34 --config.export.enabled=False --config.baseline=True"
     )
     config = "--config=configs/image_folder.py"
+    looked = run(f"{BIN}/python train_main.py {config} --config.data.path={image_folder} {small} --mode=doctor", copy)
+    assert "Nothing here keeps the run from training." in looked
     command = f"{BIN}/python train_main.py {config} --config.data.path={image_folder} --workdir=workdirs/mine {small}"
     printed = run(command, copy)
     assert "image_folder, preact_resnet10" in printed

@@ -11,6 +11,7 @@ from cskd_tf.data.augment import Transform
 from cskd_tf.data.decode import decode_batch
 from cskd_tf.data.pairing import FURTHER_PARTNERS, MIX, VIEWS, BatchOrder, ClassBuckets, image_seeds, key
 from cskd_tf.data.sources import ArraySource, Source, is_encoded
+from cskd_tf.data.storage import as_is
 
 EXTRAS = ("index",)
 
@@ -179,7 +180,8 @@ def _part(rows: tf.Tensor, part: int, parts: int) -> tf.Tensor:
 
 def _mapped(steps: tf.data.Dataset, batch_at: Callable) -> tf.data.Dataset:
     """Batches made in parallel, and handed out in order."""
-    return steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    batches = steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return as_is(batches.prefetch(tf.data.AUTOTUNE))
 
 
 def evaluation_dataset(source: Source, *, batch_size: int, transform: Transform | None = None) -> tf.data.Dataset:

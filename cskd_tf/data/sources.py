@@ -84,6 +84,7 @@ class ArraySource:
         describe: Callable[[int], str] | None = None,
         complete: bool = True,
     ):
+        tensor = images if tf.is_tensor(images) else None  # not copied
         images = np.asarray(images)
         if images.ndim != 4 or images.dtype.kind not in "uif":
             raise ValueError(
@@ -102,7 +103,7 @@ class ArraySource:
         self.class_names = list(class_names or map(str, range(int(self.labels.max()) + 1)))
         self.class_groups = list(class_groups) if class_groups is not None else None
         self.image_shape = images.shape[1:]
-        self._images = tf.constant(images)
+        self._images = tf.constant(images) if tensor is None else tensor
         self._describe = describe or "image {}".format
 
     def load(self, indices: tf.Tensor) -> tf.Tensor:

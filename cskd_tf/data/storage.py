@@ -41,15 +41,12 @@ def in_memory(source: Source, *, budget: int, name: str) -> tuple[Source, int]:
     encoded = int(source.sizes.sum())
     channels = source.image_shape[2]
     if decoded <= budget:
-        images = np.empty([count, *shape], np.uint8)
-        for start, part in _batches(source, lambda contents: _decode_all(contents, shape), f"Decoding {name}"):
-            images[start : start + len(part)] = part
+        images = tf.concat(_batches(source, lambda contents: _decode_all(contents, shape), f"Decoding {name}"), axis=0)
         logging.info("%s: %s images decoded in memory, %.2f GiB", name, f"{count:,}", decoded / GIB)
         return ArraySource(images, describe=source.describe, complete=False, **labelled), decoded
     if encoded <= budget:
-        contents = [part for _, part in _batches(source, lambda contents: contents, f"Reading {name}")]
+        held = tf.concat(_batches(source, lambda contents: contents, f"Reading {name}"), axis=0)
         logging.info("%s: %s images encoded in memory, %.2f GiB", name, f"{count:,}", encoded / GIB)
-        held = tf.constant(np.concatenate(contents))
         return Encoded(held, describe=source.describe, channels=channels, sizes=source.sizes, **labelled), encoded
     logging.info(
         "%s: %s images read as they are needed; they take %.2f GiB, and %.2f of data.memory are left",
@@ -74,7 +71,7 @@ def extents(source: Source, *, name: str) -> np.ndarray:
         ValueError: files that are no JPEG or PNG, by name.
     """
     of_all = lambda contents: tf.map_fn(extent, contents, fn_output_signature=tf.TensorSpec([2], tf.int32))  # noqa: E731
-    return np.concatenate([part for _, part in _batches(source, of_all, f"Measuring {name}")])
+    return np.concatenate(_batches(source, of_all, f"Measuring {name}"))
 
 
 def unreadable(source: Source, *, name: str) -> dict[int, str]:
@@ -102,6 +99,13 @@ def refuse_unreadable(source: Source, *, name: str) -> None:
         )
 
 
+def as_is(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Without tf.data's rewriting of the graph, which copies all images that are in memory, and takes seconds for it."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return dataset.with_options(options)
+
+
 def track(iterable, *, total: int, description: str) -> Iterator:
     """A progress bar on the terminal, gone when the work is done."""
     silent = not sys.stderr.isatty()
@@ -114,18 +118,16 @@ def _decode_all(contents: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     return tf.map_fn(one, contents, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
 
 
-def _batches(source: Source, function: Callable, description: str) -> Iterator[tuple[int, np.ndarray]]:
-    """`(start, function(contents))` over all encoded images in order, in parallel."""
+def _batches(source: Source, function: Callable, description: str) -> list[tf.Tensor]:
+    """`function(contents)` of all encoded images in order, a batch at a time, in parallel."""
     count = len(source.labels)
-    starts = range(0, count, _BATCH)
 
     def batch_at(start):
         return function(source.read(tf.range(start, tf.minimum(start + _BATCH, count))))
 
     dataset = tf.data.Dataset.range(0, count, _BATCH).map(batch_at, num_parallel_calls=tf.data.AUTOTUNE)
     try:
-        parts = track(dataset.as_numpy_iterator(), total=len(starts), description=description)
-        yield from zip(starts, parts, strict=True)
+        return list(track(as_is(dataset), total=-(-count // _BATCH), description=description))
     except tf.errors.InvalidArgumentError:
         refuse_unreadable(source, name=description.split()[-1])
         raise
