@@ -92,3 +92,25 @@ def test_an_image_that_turns_out_damaged_in_training_is_named(config, image_fold
     config.batch_size = 4
     with pytest.raises(ValueError, match=r"1 of (train|val) that cannot be decoded: \['.*dog/0.png'\]"):
         train.train(config, Workdir(tmp_path / "run"))
+
+
+def test_the_config_reaches_the_pairing(config, two_replicas, monkeypatch):
+    monkeypatch.setitem(experiment.STRATEGIES, "mirrored", lambda: two_replicas)
+    config.strategy = "mirrored"
+    config.data.update(replica_local=True, exclude_self=True)
+    built = experiment.prepare(config)
+    indices = built.splits["train"].load(np.arange(40)).numpy().reshape(40, -1)
+    numbers = {image.tobytes(): number for number, image in enumerate(indices)}
+    built.training_transform = lambda images, seeds: images
+    for batch, _ in built.training_data().take(2):
+        image, partner = (
+            [numbers[pixels.astype(np.uint8).tobytes()] for pixels in batch[view].numpy().reshape(16, -1)]
+            for view in ("image", "partner")
+        )
+        assert [number % 2 for number in image] == [number % 2 for number in partner] == [0] * 8 + [1] * 8
+    config.data.update(replica_local=False)
+    built = experiment.prepare(config)
+    assert built.pairing == {**built.pairing, "shards": 1, "exclude_self": True, "balanced": False}
+    config.data.update(balanced=True)
+    labels = np.concatenate([labels for _, labels in experiment.prepare(config).training_data().take(3)])
+    assert np.bincount(labels).tolist() == [4] * 10

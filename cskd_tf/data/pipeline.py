@@ -65,7 +65,8 @@ def paired_dataset(
         balanced: show all classes equally often, whatever their sizes; an epoch still has N places, and the images of
             a class are drawn with replacement.
         shards: image i belongs to shard `i % shards`; the batch has the same share of each, one after the other, and
-            partners come from the image's own shard. With as many shards as replicas, no partner leaves its replica.
+            partners come from the image's own shard, where a small class may have one image alone. With as many shards as
+            replicas, no partner leaves its replica.
         mix: functions `(batch, targets, seed=) -> (batch, targets)` on whole batches, targets float32 `[B, C]`, which
             then stand under `"targets"` in the batch.
         drop_remainder: leave out a smaller last batch, where shapes have to be static; logged.
