@@ -3,7 +3,7 @@
 `--case=folder64` and `--case=folder500` read JPEG files: of `--folder=PATH` with `train/<class>/`, or else files made
 for the occasion. Both loaders give batches of image, partner and label from the same files, in turns, so that whatever
 else the machine does meets both. The usual one (`benchmarks/usual_loader.py`) is given the kind and number of workers
-that suit it best.
+that suit it best. `--baseline=torch`, where torch is installed, takes PyTorch's DataLoader in its place.
 """
 
 import dataclasses
@@ -57,6 +57,7 @@ CASES = {
 CASE = flags.DEFINE_enum("case", "arrays32", list(CASES), "What is read.")
 FOLDER = flags.DEFINE_string("folder", None, "Holds train/<class>/ with images; made where left out.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each loader.")
+BASELINE = flags.DEFINE_enum("baseline", "plain", ["plain", "torch"], "Usual loader: plain Python, or PyTorch's.")
 SECONDS = flags.DEFINE_float("seconds", None, "Of each turn; the case's where left out.")
 
 
@@ -94,18 +95,28 @@ def usual_images(case: Case, folder: pathlib.Path):
 def usual_transform(case: Case) -> usual_loader.Compose:
     array = CASE.value == "arrays32"
     crop = usual_loader.PadCrop(4) if array else usual_loader.RandomResizedCrop(case.size)
-    last = usual_loader.Normalize(MEAN, STD)
-    return usual_loader.Compose(crop, usual_loader.Flip(), usual_loader.ToArray(), last)
+    if BASELINE.value == "torch":
+        from benchmarks import torch_loader
+
+        last = (torch_loader.ToTensor(), torch_loader.Normalize(MEAN, STD))
+    else:
+        last = (usual_loader.ToArray(), usual_loader.Normalize(MEAN, STD))
+    return usual_loader.Compose(crop, usual_loader.Flip(), *last)
 
 
 def best_usual_loader(case: Case, images) -> tuple[usual_loader.UsualLoader, dict[str, float]]:
-    """The fastest of processes and threads, two and four, and the pairs a second that each showed (median of three)."""
+    """The fastest of its kinds and numbers of workers, and the pairs a second that each showed (median of three)."""
     transform, shape = usual_transform(case), (3, case.size, case.size)
-    loaders = [
-        usual_loader.UsualLoader(images, transform, batch_size=case.batch, shape=shape, kind=kind, workers=workers)
-        for kind in ("processes", "threads")
-        for workers in (2, 4)
-    ]
+    if BASELINE.value == "torch":
+        from benchmarks.torch_loader import TorchLoader
+
+        loaders = [TorchLoader(images, transform, batch_size=case.batch, workers=workers) for workers in (2, 4)]
+    else:
+        loaders = [
+            usual_loader.UsualLoader(images, transform, batch_size=case.batch, shape=shape, kind=kind, workers=workers)
+            for kind in ("processes", "threads")
+            for workers in (2, 4)
+        ]
     turns = [[_turn(loader, case, loader) for loader in loaders] for _ in range(3)]
     speeds = dict(zip(loaders, map(statistics.median, zip(*turns, strict=True)), strict=True))
     best = max(speeds, key=speeds.get)

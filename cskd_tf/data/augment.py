@@ -1,7 +1,8 @@
 """Image transforms on whole batches. Each is called with images and one seed an image, and keeps no state.
 
 A transform takes `images [n, H, W, C]` float32 and `seeds` int32 `[n, 2]` and returns float32 images; the same seeds
-give the same result. Anything of that form can be given to `cskd_tf.data.paired_dataset(augment=...)`.
+give the same result. Anything of that form can be given to `cskd_tf.data.paired_dataset(augment=...)`. One with the
+attribute `any_dtype` also takes the bytes as they are stored, which are a quarter of the memory to move.
 """
 
 import dataclasses
@@ -14,7 +15,14 @@ import tensorflow as tf
 Transform = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def resample(images: tf.Tensor, boxes: tf.Tensor, *, size: tuple[int, int], confine: bool = True) -> tf.Tensor:
+def resample(
+    images: tf.Tensor,
+    boxes: tf.Tensor,
+    *,
+    size: tuple[int, int],
+    confine: bool = True,
+    extents: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Cuts a box out of each image and resizes it, bilinear with antialiasing, as PIL does.
 
     Resampling is separable: two small matrix products an image do crop and resize of a whole batch. PIL rounds to
@@ -23,22 +31,28 @@ def resample(images: tf.Tensor, boxes: tf.Tensor, *, size: tuple[int, int], conf
     Example: the row of pixels `[0, 4]` resized to width 4 is `[0, 1, 3, 4]`.
 
     Args:
-        images: float32 `[n, H, W, C]`.
+        images: `[n, H, W, C]`.
         boxes: float32 `[n, 4]`: top, left, height, width in pixels, within the image.
         size: height and width of the result.
         confine: whether pixels outside the box weigh nothing, as if the image had been cropped before it was resized;
             else they take part at the edges, as if it was resized first.
+        extents: float32 `[n, 2]`, height and width of each image where they have been padded, below and to the right,
+            to the batch's.
 
     Returns:
         float32 `[n, *size, C]`.
     """
-    shape = tf.shape(images)
-    rows = _triangle_weights(boxes[:, 0], boxes[:, 2], source=shape[1], target=size[0], confine=confine)
-    columns = _triangle_weights(boxes[:, 1], boxes[:, 3], source=shape[2], target=size[1], confine=confine)
-    return tf.einsum("nah,nhwc,nbw->nabc", rows, images, columns, optimize="optimal")
+    weights = []
+    for axis, target in enumerate(size):
+        start, length = boxes[:, axis], boxes[:, axis + 2]
+        # The pixels that take part.
+        first, last = (start, start + length) if confine else (None, None if extents is None else extents[:, axis])
+        weights.append(_triangle_weights(start, length, first, last, source=tf.shape(images)[axis + 1], target=target))
+    images = tf.cast(images, tf.float32)
+    return tf.einsum("nah,nhwc,nbw->nabc", weights[0], images, weights[1], optimize="optimal")
 
 
-def _triangle_weights(start: tf.Tensor, length: tf.Tensor, *, source, target: int, confine: bool) -> tf.Tensor:
+def _triangle_weights(start, length, first, last, *, source, target: int) -> tf.Tensor:
     """`[n, target, source]` weights of a triangle filter, as wide as the scale but at least one pixel."""
     start, length = start[:, None, None], length[:, None, None]
     scale = length / target
@@ -46,8 +60,10 @@ def _triangle_weights(start: tf.Tensor, length: tf.Tensor, *, source, target: in
     centres = start + (tf.range(target, dtype=tf.float32)[None, :, None] + 0.5) * scale
     pixels = tf.cast(tf.range(source), tf.float32)[None, None, :] + 0.5
     weights = tf.maximum(0.0, 1.0 - tf.abs(pixels - centres) / support)
-    if confine:
-        weights = tf.where((pixels > start) & (pixels < start + length), weights, 0.0)
+    if first is not None:
+        weights = tf.where(pixels > first[:, None, None], weights, 0.0)
+    if last is not None:
+        weights = tf.where(pixels < last[:, None, None], weights, 0.0)
     return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
 
 
@@ -75,11 +91,17 @@ class Compose:
     """One transform after the other."""
 
     transforms: Sequence[Transform]
+    any_dtype: ClassVar[bool] = True
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         for transform in self.transforms:
-            images = transform(images, seeds)
+            images = transform(as_accepted(images, transform), seeds)
         return images
+
+
+def as_accepted(images: tf.Tensor, transform: Transform) -> tf.Tensor:
+    """`images` as float32, unless the transform takes any type."""
+    return images if getattr(transform, "any_dtype", False) else tf.cast(images, tf.float32)
 
 
 class Resize:
@@ -91,6 +113,7 @@ class Resize:
 
     size: int
     confine: ClassVar[bool]
+    any_dtype: ClassVar[bool] = True
 
     def boxes(self, extents: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """float32 `[n, 4]` boxes (top, left, height, width) in images of `extents` float32 `[n, 2]`."""
@@ -167,22 +190,34 @@ class PadCrop:
     """Pads with `padding` zeros on each side and crops the original size at a random place (CIFAR)."""
 
     padding: int
+    any_dtype: ClassVar[bool] = True
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         count, height, width, channels = (tf.shape(images)[axis] for axis in range(4))
-        edge = [self.padding, self.padding]
-        padded = tf.pad(images, [[0, 0], edge, edge, [0, 0]])
         offsets = tf.cast(draws(seeds, first=0, count=2) * (2 * self.padding + 1), tf.int32)
-        # One gather of pixels; the place of each in the padded batch, written as one long row.
-        rows = offsets[:, :1] + tf.range(height) + tf.range(count)[:, None] * (height + sum(edge))
-        columns = offsets[:, 1:] + tf.range(width)
-        pixels = rows[:, :, None] * (width + sum(edge)) + columns[:, None, :]
-        return tf.ensure_shape(tf.gather(tf.reshape(padded, [-1, channels]), pixels), images.shape)
+        # Rows of pixels are copied whole. First those of each image, from the padded ones of all, then a part of each:
+        # images that are shifted alike, together.
+        lines = tf.reshape(images, [count, height, width * channels])
+        edges = [self.padding * channels] * 2
+        lines = tf.pad(lines, [[0, 0], [self.padding, self.padding], edges])
+        first = tf.range(count)[:, None] * (height + 2 * self.padding) + offsets[:, :1]
+        lines = tf.gather(tf.reshape(lines, [-1, (width + 2 * self.padding) * channels]), first + tf.range(height))
+        alike = tf.dynamic_partition(tf.range(count), offsets[:, 1], 2 * self.padding + 1)
+        starts = [shift * channels for shift in range(2 * self.padding + 1)]
+        parts = [
+            tf.gather(lines, members)[:, :, start : start + width * channels]
+            for members, start in zip(alike, starts, strict=True)
+        ]
+        back = tf.math.invert_permutation(tf.concat(alike, axis=0))
+        crops = tf.gather(tf.concat(parts, axis=0), back)
+        return tf.ensure_shape(tf.reshape(crops, tf.shape(images)), images.shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class Flip:
     """Mirrors half of the images, left to right."""
+
+    any_dtype: ClassVar[bool] = True
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(images)
@@ -199,12 +234,13 @@ class Normalize:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    any_dtype: ClassVar[bool] = True
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
         mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
         # Broadcasting over three channels is six times slower than over a whole row of pixels.
         width = images.shape[2] or 1
-        rows = tf.reshape(images, [-1, width * len(mean)])
+        rows = tf.reshape(tf.cast(images, tf.float32), [-1, width * len(mean)])
         rows = rows * np.tile(1 / (255 * std), width) - np.tile(mean / std, width)
         return tf.ensure_shape(tf.reshape(rows, tf.shape(images)), images.shape)
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from cskd_tf.data.augment import Compose, Resize, Transform
+from cskd_tf.data.augment import Compose, Resize, Transform, as_accepted, resample
 
 
 def decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
@@ -37,26 +37,47 @@ def decode_batch(
     if not isinstance(transforms[0], Resize):
 
         def transformed(pair):
-            image = tf.cast(decode(pair[0], channels=channels), tf.float32)[None]
-            return image[0] if transform is None else transform(image, pair[1][None])[0]
+            image = decode(pair[0], channels=channels)[None]
+            if transform is not None:
+                image = transform(as_accepted(image, transform), pair[1][None])
+            return tf.cast(image[0], tf.float32)
 
         return tf.map_fn(transformed, (contents, seeds), fn_output_signature=tf.float32, parallel_iterations=parallel)
 
     resize, *rest = transforms
     extents = tf.map_fn(extent, contents, fn_output_signature=tf.TensorSpec([2], tf.int32))
     boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
-    images = tf.map_fn(
-        lambda parts: _decode_box(*parts, resize=resize, channels=channels),
-        (contents, extents, boxes),
-        fn_output_signature=tf.TensorSpec([resize.size, resize.size, channels], tf.float32),
-        parallel_iterations=parallel,
-    )
-    return Compose(rest)(images, seeds)
+
+    def one_by_one():
+        return tf.map_fn(
+            lambda parts: _decode_box(*parts, resize=resize, channels=channels),
+            (contents, extents, boxes),
+            fn_output_signature=tf.TensorSpec([resize.size, resize.size, channels], tf.float32),
+            parallel_iterations=parallel,
+        )
+
+    def together():
+        largest = tf.reduce_max(extents, axis=0)
+
+        def padded(pair):
+            edges = tf.stack([tf.zeros([2], tf.int32), largest - pair[1]], axis=1)
+            return tf.pad(decode(pair[0], channels=channels), tf.concat([edges, [[0, 0]]], axis=0))
+
+        spec = tf.TensorSpec([None, None, channels], tf.uint8)
+        images = tf.map_fn(padded, (contents, extents), fn_output_signature=spec, parallel_iterations=parallel)
+        size = (resize.size, resize.size)
+        heights_and_widths = tf.cast(extents, tf.float32)
+        return resample(images, boxes, size=size, confine=resize.confine, extents=heights_and_widths)
+
+    # Small images cost less in a batch, whole, than what it takes to start one operation each.
+    images = tf.cond(tf.reduce_max(extents) <= _SMALL, together, one_by_one)
+    return Compose(rest)(tf.ensure_shape(images, [None, resize.size, resize.size, channels]), seeds)
 
 
 # Where a decoded part ends, libjpeg lacks the neighbours that it interpolates colours from. With two pixels more on
 # each side, cut off afterwards, the part equals the whole to the bit.
 _MARGIN = 2
+_SMALL = 128  # pixels of the longer side
 
 
 def extent(contents: tf.Tensor) -> tf.Tensor:
@@ -90,15 +111,31 @@ def _decode_box(contents: tf.Tensor, extent: tf.Tensor, box: tf.Tensor, *, resiz
     else:
         image, start = decode(contents, channels=channels), box[:2]
     scale = resize.size / box[2:]
+    if resize.size < _SMALL:
+        resized = _scale(image, scale, -start * scale, size=[resize.size, resize.size])
+    else:
+        # The kernel works along channels; a row at a time is nearly twice as fast, and gives the same bits.
+        rows, columns = ((tf.stack([scale[axis], 1.0]), tf.stack([-start[axis] * scale[axis], 0.0])) for axis in (0, 1))
+        shape = tf.shape(image)
+        image = tf.reshape(image, [shape[0], 1, shape[1] * channels])
+        image = tf.reshape(_scale(image, *rows, size=[resize.size, 1]), [resize.size, shape[1], channels])
+        image = tf.reshape(tf.transpose(image, [1, 0, 2]), [shape[1], 1, resize.size * channels])
+        resized = tf.reshape(_scale(image, *columns, size=[resize.size, 1]), [resize.size, resize.size, channels])
+        resized = tf.transpose(resized, [1, 0, 2])
+    return tf.ensure_shape(resized, [resize.size, resize.size, channels])
+
+
+def _scale(image: tf.Tensor, scale: tf.Tensor, translation: tf.Tensor, *, size: list[int]) -> tf.Tensor:
+    """float32 `[*size, C]`: bilinear with antialiasing."""
     resized = tf.raw_ops.ScaleAndTranslate(
         images=image[None],
-        size=[resize.size, resize.size],
+        size=size,
         scale=scale,
-        translation=-start * scale,
+        translation=translation,
         kernel_type="triangle",
         antialias=True,
     )
-    return tf.ensure_shape(resized[0], [resize.size, resize.size, channels])
+    return resized[0]
 
 
 def _cut(image: tf.Tensor, corner: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf.data.augment import Transform
+from cskd_tf.data.augment import Transform, as_accepted
 from cskd_tf.data.decode import decode_batch
 from cskd_tf.data.pairing import FURTHER_PARTNERS, MIX, VIEWS, BatchOrder, ClassBuckets, image_seeds, key
 from cskd_tf.data.sources import ArraySource, Source, is_encoded
@@ -65,8 +65,8 @@ def paired_dataset(
         balanced: show all classes equally often, whatever their sizes; an epoch still has N places, and the images of
             a class are drawn with replacement.
         shards: image i belongs to shard `i % shards`; the batch has the same share of each, one after the other, and
-            partners come from the image's own shard, where a small class may have one image alone. With as many shards as
-            replicas, no partner leaves its replica.
+            partners come from the image's own shard, where a small class may have one image alone. With as many
+            shards as replicas, no partner leaves its replica.
         mix: functions `(batch, targets, seed=) -> (batch, targets)` on whole batches, targets float32 `[B, C]`, which
             then stand under `"targets"` in the batch.
         drop_remainder: leave out a smaller last batch, where shapes have to be static; logged.
@@ -182,7 +182,7 @@ def _part(rows: tf.Tensor, part: int, parts: int) -> tf.Tensor:
 def _mapped(steps: tf.data.Dataset, batch_at: Callable) -> tf.data.Dataset:
     """Batches made in parallel, and handed out in order."""
     batches = steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return as_is(batches.prefetch(tf.data.AUTOTUNE))
+    return as_is(batches.prefetch(2))  # with AUTOTUNE it goes on to fill gigabytes
 
 
 def evaluation_dataset(source: Source, *, batch_size: int, transform: Transform | None = None) -> tf.data.Dataset:
@@ -203,8 +203,10 @@ def _load(source: Source, indices: tf.Tensor, seeds: tf.Tensor, transform: Trans
     """float32 images of one view."""
     if is_encoded(source):
         return decode_batch(source.read(indices), seeds, transform=transform, channels=source.image_shape[2])
-    images = tf.ensure_shape(tf.cast(source.load(indices), tf.float32), [None, *source.image_shape])
-    return images if transform is None else transform(images, seeds)
+    images = tf.ensure_shape(source.load(indices), [None, *source.image_shape])
+    if transform is not None:
+        images = transform(as_accepted(images, transform), seeds)
+    return tf.cast(images, tf.float32)
 
 
 def _source(images, labels) -> Source:

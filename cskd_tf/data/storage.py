@@ -100,7 +100,7 @@ def refuse_unreadable(source: Source, *, name: str) -> None:
 
 
 def as_is(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Without tf.data's rewriting of the graph, which copies all images that are in memory, and takes seconds for it."""
+    """Without tf.data's rewriting of the graph, which takes seconds and copies all images that are in memory."""
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     return dataset.with_options(options)

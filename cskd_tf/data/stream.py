@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.data.augment import Transform
+from cskd_tf.data.augment import Transform, as_accepted
 from cskd_tf.data.decode import decode_batch
 from cskd_tf.data.pairing import PARTNER, VIEWS, image_seeds, key
 
@@ -104,10 +104,11 @@ def paired_stream(
             if shown.dtype == tf.string:
                 views[view] = decode_batch(shown, seeds, transform=augment, channels=channels)
             else:
-                shown = tf.cast(shown, tf.float32)
-                views[view] = shown if augment is None else augment(shown, seeds)
+                if augment is not None:
+                    shown = augment(as_accepted(shown, augment), seeds)
+                views[view] = tf.cast(shown, tf.float32)
         return views, labels
 
     # One batch after the other goes through the buckets; only then is the work done in parallel.
     paired = examples.batch(batch_size).enumerate().map(pair)
-    return paired.map(transform, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    return paired.map(transform, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
