@@ -35,7 +35,7 @@ class Images(torch.utils.data.Dataset):
 
 
 class TorchLoader:
-    """Iterates over `(images, partners, labels)`; images and partners come as one batch, as in the public CS-KD code."""
+    """Iterates over `(images, partners, labels)`; both views come as one batch, as in the public CS-KD code."""
 
     def __init__(self, images, transform, *, batch_size: int, workers: int):
         self.name = f"torch, {workers} workers"

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.data.decode import decode
+from cskd_tf.data.decode import decode, map_quickly
 
 
 class Source(Protocol):
@@ -173,7 +173,7 @@ class Files(EncodedSource):
         self._paths = tf.constant(paths)
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
-        return tf.map_fn(tf.io.read_file, tf.gather(self._paths, indices))
+        return map_quickly(tf.io.read_file, tf.gather(self._paths, indices), tf.TensorSpec([], tf.string))
 
     def describe(self, index: int) -> str:
         return self._paths[index].numpy().decode()

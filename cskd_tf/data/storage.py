@@ -9,7 +9,7 @@ import rich.progress
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf.data.decode import decode, extent
+from cskd_tf.data.decode import decode, extent, map_quickly
 from cskd_tf.data.sources import ArraySource, Encoded, Source, Subset, is_encoded
 
 GIB = 2**30
@@ -70,7 +70,7 @@ def extents(source: Source, *, name: str) -> np.ndarray:
     Raises:
         ValueError: files that are no JPEG or PNG, by name.
     """
-    of_all = lambda contents: tf.map_fn(extent, contents, fn_output_signature=tf.TensorSpec([2], tf.int32))  # noqa: E731
+    of_all = lambda contents: map_quickly(extent, contents, tf.TensorSpec([2], tf.int32))  # noqa: E731
     return np.concatenate(_batches(source, of_all, f"Measuring {name}"))
 
 
