@@ -16,6 +16,7 @@ from cskd_tf.data.augment import Transform
 from cskd_tf.data.pairing import count_steps
 from cskd_tf.data.pipeline import check_batch_size
 from cskd_tf.distiller import SelfDistiller
+from cskd_tf.metrics import group_error
 from cskd_tf.predictions import Collector, Predictions
 from cskd_tf.workdir import flatten
 
@@ -122,9 +123,12 @@ class Experiment:
         return self.collector.collect(self.evaluation_data(split))
 
     def metrics(self, predictions: Predictions) -> dict[str, Any]:
-        """All metrics, and beside the ECE the number of its bins."""
+        """All metrics, and beside the ECE the number of its bins; `group_error` where the classes have groups."""
         bins = self.config["evaluation"]["ece_bins"]
-        return {**predictions.metrics(ece_bins=bins), "ece_bins": bins}
+        results = {**predictions.metrics(ece_bins=bins), "ece_bins": bins}
+        if groups := self.splits["train"].class_groups:
+            results["group_error"] = group_error(predictions.logits, predictions.labels, groups=groups)
+        return results
 
     def evaluation_data(self, split: str) -> tf.data.Dataset:
         """Every image of a split once."""

@@ -72,6 +72,27 @@ def top_k_error(scores, labels, *, k: int = 1) -> float:
     return float((rank >= k).mean())
 
 
+def group_error(scores, labels, *, groups) -> float:
+    """Share of images whose predicted class lies in another group than their own: a dog taken for a bird, say.
+
+    CS-KD paper, section 3.3, hierarchical image classification. Example: classes in groups `[0, 0, 1]`, scores
+    `[[.1, .7, .2], [.5, .3, .2]]` and labels `[0, 2]`: the first image stays in its group, the second does not: .5.
+
+    Args:
+        scores: logits or probabilities `[N, C]`.
+        labels: int `[N]`.
+        groups: for each class its group, `[C]`, numbers or names.
+
+    Raises:
+        ValueError: shapes or labels that do not fit.
+    """
+    scores, labels = _check_scores(scores, labels)
+    groups = np.asarray(groups)
+    if groups.shape != scores.shape[1:]:
+        raise ValueError(f"Expected a group for each of {scores.shape[1]} classes. Received: shape {groups.shape}")
+    return float(np.mean(groups[scores.argmax(axis=1)] != groups[labels]))
+
+
 def negative_log_likelihood(scores, labels, *, from_logits: bool = True) -> float:
     """Mean cross-entropy in nats. Example: logits `[[ln 3, 0]]` with label 0 give `-ln .75 = 0.287682`.
 

@@ -156,3 +156,12 @@ def test_summary_names_are_those_of_the_log():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_group_error_by_hand():
+    scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.2, 0.1, 0.7]])
+    labels = np.array([0, 2, 2, 1])
+    assert metrics.group_error(scores, labels, groups=[0, 0, 1]) == 0.5
+    assert metrics.group_error(scores, labels, groups=["bird", "bird", "bird"]) == 0
+    with pytest.raises(ValueError, match=r"a group for each of 3 classes. Received: shape \(2,\)"):
+        metrics.group_error(scores, labels, groups=[0, 1])
