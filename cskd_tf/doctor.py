@@ -11,9 +11,11 @@ import numpy as np
 import rich.box
 import rich.console
 import rich.table
+import tensorflow as tf
 
 from cskd_tf.data.inspection import Inspection, duplicates, inspect
-from cskd_tf.data.sources import Source
+from cskd_tf.data.sources import Source, is_encoded
+from cskd_tf.data.storage import GIB
 from cskd_tf.experiment import Experiment, as_plain, load_splits, prepare
 
 SHOWN = 5  # examples of each finding
@@ -26,10 +28,11 @@ def examine(config: dict[str, Any]) -> None:
     Every image is read and decoded once; nothing is written but what preparing a data set writes.
 
     Raises:
-        ValueError: whatever would make training fail, after the table was printed.
+        ValueError: whatever would make training fail; after the table was printed, unless there is nothing to put
+            into it, such as a missing folder or a class without images.
     """
     config = as_plain(config)
-    splits = load_splits({**config, "data": {**config["data"], "memory": 0.0}})
+    splits = load_splits(config, memory=0.0, check_files=False)  # every file is looked at here
     found = {split: inspect(source, name=split) for split, source in splits.items()}
     console = rich.console.Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=True)
     console.print(_table(config["data"]["name"], splits, found))
@@ -44,7 +47,7 @@ def examine(config: dict[str, Any]) -> None:
     if not problems:
         try:
             console.print(_costs(prepare(config)))
-        except ValueError as error:
+        except (ValueError, tf.errors.OpError) as error:
             problems.append(str(error))
     if problems:
         raise ValueError("Expected data and settings that can be trained. Received:\n" + "\n".join(problems))
@@ -66,6 +69,8 @@ def _table(name: str, splits: dict[str, Source], found: dict[str, Inspection]) -
         "classes of a single image": lambda source, each: f"{(each.counts == 1).sum():,}",
         "unreadable images": lambda source, each: f"{len(each.unreadable):,}",
         "also in an earlier split": lambda source, each: f"{len(_repeated(found, each)):,}",
+        "GiB encoded": lambda source, each: f"{source.sizes.sum() / GIB:.2f}" if is_encoded(source) else "",
+        "GiB decoded": lambda source, each: f"{each.extents.prod(axis=1).sum() * source.image_shape[2] / GIB:.2f}",
         "smallest, pixels": lambda source, each: _extent(each.extents, np.argmin),
         "largest": lambda source, each: _extent(each.extents, np.argmax),
     }

@@ -14,14 +14,21 @@ import tensorflow as tf
 from cskd_tf import data, methods, networks, optimizers
 from cskd_tf.data.augment import Transform
 from cskd_tf.data.pairing import count_steps
-from cskd_tf.data.pipeline import check_batch_size
+from cskd_tf.data.pipeline import check_batch_size, check_sharding
 from cskd_tf.distiller import SelfDistiller
 from cskd_tf.metrics import group_error
 from cskd_tf.predictions import Collector, Predictions
 from cskd_tf.workdir import flatten
 
-POSITIVE_KEYS = ("epochs", "batch_size", "evaluation.batch_size", "evaluation.ece_bins")
-NON_NEGATIVE_KEYS = ("seed", "data.split_seed", "data.train_per_class", "data.padding", "data.short_side")
+POSITIVE_KEYS = ("epochs", "batch_size", "data.class_levels", "evaluation.batch_size", "evaluation.ece_bins")
+NON_NEGATIVE_KEYS = (
+    "seed",
+    "data.split_seed",
+    "data.train_per_class",
+    "data.padding",
+    "data.short_side",
+    "data.memory",
+)
 
 
 def _mirrored() -> tf.distribute.Strategy:
@@ -136,10 +143,10 @@ class Experiment:
         return data.evaluation_dataset(self.splits[split], batch_size=batch_size, transform=self.evaluation_transform)
 
 
-def load_splits(config: Mapping[str, Any]) -> dict[str, data.Source]:
-    """The sources `train`, `val` and `test`. Errors as in `data.load_splits`."""
+def load_splits(config: Mapping[str, Any], **changes) -> dict[str, data.Source]:
+    """The sources `train`, `val` and `test`; `changes` and errors as in `data.load_splits`."""
     others = (*TRANSFORM_KEYS, *PAIRING_KEYS)
-    return data.load_splits(**{key: value for key, value in config["data"].items() if key not in others})
+    return data.load_splits(**{key: value for key, value in config["data"].items() if key not in others} | changes)
 
 
 def prepare(config: Mapping[str, Any]) -> Experiment:
@@ -178,6 +185,12 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
             **network_settings,
         )
         chosen = methods.build(config["methods"])
+        check_sharding(
+            pairing["shards"],
+            batch_size=config["batch_size"],
+            balanced=settings["balanced"],
+            pairs_adjacent=methods.data_options(chosen)["pairs_adjacent"],
+        )
         model = SelfDistiller(network, chosen, num_examples=len(splits["train"].labels))
         optimizer = optimizers.SGD(schedule, **config["optimizer"])
         model.compile(optimizer=optimizer)

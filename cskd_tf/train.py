@@ -57,7 +57,7 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
     logging.info("%s, %d classes, images: %s", config["data"]["name"], classes, sizes)
     try:
         checkpoint = fit(experiment, workdir)
-    except tf.errors.InvalidArgumentError as error:
+    except tf.errors.OpError as error:
         if "IteratorGetNext" in str(error):  # of the data: TensorFlow does not say which image it was
             for split, source in experiment.splits.items():
                 refuse_unreadable(source, name=split)

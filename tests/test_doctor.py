@@ -78,6 +78,13 @@ def test_damage_is_named_and_fails(image_folder, capsys):
     assert row(capsys.readouterr().out, "unreadable images") == ["0", "0", "1"]
 
 
+def test_a_file_that_is_no_image_is_in_the_table(image_folder, capsys):
+    (image_folder / "train" / "cat" / "0.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"1 images of (train|val) cannot be decoded: .*cat/0.jpg \(empty file\)"):
+        doctor.examine(config_of(image_folder))
+    assert "1" in row(capsys.readouterr().out, "unreadable images")
+
+
 def test_settings_that_cannot_be_trained_fail(image_folder):
     with pytest.raises(ValueError, match="batch_size from 1 to 8"):
         doctor.examine(config_of(image_folder, batch_size=9))

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import itertools
 import os
+import shutil
 import unicodedata
 from typing import ClassVar
 
@@ -201,6 +202,44 @@ def test_class_folders_that_are_links_in_a_circle_are_refused(target, two_classe
     (two_classes / "loop").symlink_to(target)  # itself, the folder of the classes, and the one above
     with pytest.raises(ValueError, match="two/loop"):
         ImageFolder(two_classes)
+
+
+def test_a_link_within_a_class_to_what_holds_the_classes_is_refused(two_classes):
+    (two_classes / "cat" / "up").symlink_to("..")
+    with pytest.raises(ValueError, match="no link to a folder that holds it. Received: .*two/cat/up"):
+        ImageFolder(two_classes)
+
+
+def test_two_links_to_one_folder_count_once(two_classes, tmp_path):
+    outside = write(tmp_path / "elsewhere" / "1.jpg").parent
+    for name in ("one", "two"):
+        (two_classes / "cat" / name).symlink_to(outside)
+    assert np.bincount(ImageFolder(two_classes).labels).tolist() == [3, 2]
+
+
+def test_names_in_another_encoding_than_unicode_are_read(two_classes):
+    name = os.fsdecode(b"\xe9.png")
+    shutil.copy(write(two_classes / "dog" / "a.png"), os.path.join(two_classes, "cat", name))
+    source = ImageFolder(two_classes)
+    index = len(os.listdir(two_classes / "cat")) - 1
+    assert source.describe(index).endswith("cat/\\xe9.png")
+    assert source.load(tf.constant([index], tf.int64)).shape[3] == 3
+
+
+@pytest.mark.parametrize(
+    ("folders", "received"),
+    [
+        (("train", "validation"), r"\['validation'\]"),
+        (("training", "testing"), r"\['testing', 'training'\]"),
+        (("Train", "Test"), r"\['Test', 'Train'\]"),
+    ],
+)
+def test_splits_under_other_names_are_neither_overlooked_nor_classes(folders, received, tmp_path):
+    for folder in folders:
+        for name in ("cat", "dog"):
+            write(tmp_path / folder / name / "1.jpg")
+    with pytest.raises(ValueError, match=f"to be called .*data.train_split.*Received: {received}"):
+        load_splits("image_folder", path=str(tmp_path))
 
 
 @pytest.mark.parametrize("target", ["loop.jpg", "gone.jpg"])

@@ -245,7 +245,8 @@ def test_a_single_image_pairs_with_itself_and_is_reported_once(caplog):
         ({"batch_size": 7, "num_workers": 2}, "which leaves 1 of 22 images"),
         ({"worker": 2, "num_workers": 2}, "worker from 0 to 1. Received: worker=2"),
         ({"shards": 3}, "shards that divide the batch size.*Received: shards=3, batch_size=8"),
-        ({"pairs_adjacent": True, "balanced": True}, "adjacent pairs neither sharded nor balanced"),
+        ({"pairs_adjacent": True, "balanced": True}, "only one of shards.*balanced=True, pairs_adjacent=True"),
+        ({"shards": 2, "balanced": True}, "only one of shards.*shards=2, batch_size=8, balanced=True"),
         ({"views": ("partner_1",)}, "Unknown views.*'partner_1'"),
     ],
 )

@@ -477,6 +477,8 @@ def test_records_that_are_cut_off_are_refused(tiny, tmp_path):
         ({"name": "tiny_imagenet+mit67", "archive": os.pathsep * 2}, "one entry, or 2 with ':' between.*Received: 3"),
         ({"name": "cifar10"}, "Expected data.archive for tiny_imagenet or mit67 only. Received: cifar10 with"),
         ({"name": "tfds:no_such_set", "archive": ""}, "Unknown data set of TFDS. Received: 'no_such_set'"),
+        ({"name": "tfds:cifar100:9.9.9", "archive": ""}, "Unknown data set of TFDS. Received: 'cifar100:9.9.9'"),
+        ({"name": "tfds:cifar100/foo", "archive": ""}, "Unknown data set of TFDS. Received: 'cifar100/foo'"),
     ],
 )
 def test_wrong_names_are_refused(changes, message, tiny):

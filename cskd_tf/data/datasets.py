@@ -22,6 +22,7 @@ class Request:
         archive: see configs/base.py.
         channels: 3 or 1.
         class_levels: levels of folders that make a class.
+        check_files: whether files that are no images are refused at once.
         split_names: for `train`, `val` and `test` the name that the data set gives them, empty for its default.
     """
 
@@ -30,6 +31,7 @@ class Request:
     channels: int
     class_levels: int
     split_names: dict[str, str]
+    check_files: bool
 
 
 def digits(request: Request) -> dict[str, Source]:
@@ -53,11 +55,24 @@ def image_folder(request: Request) -> dict[str, Source]:
     present = {split: folder for split, folder in folders.items() if folder.is_dir()}
     if not present:
         present = {"train": root}  # a folder of classes, not of splits
-    options = {"channels": request.channels, "levels": request.class_levels}
+    if request.archive:
+        raise ValueError(f"Expected data.archive for tiny_imagenet or mit67 only. Received: {request.archive!r}")
+    _refuse_other_split_names(root, known=[folder.name for folder in folders.values()])
+    options = {"channels": request.channels, "levels": request.class_levels, "check_files": request.check_files}
     splits = {"train": ImageFolder(present.get("train", folders["train"]), **options)}
     for split in present.keys() - {"train"}:
         splits[split] = ImageFolder(present[split], **options, class_names=splits["train"].class_names)
     return splits
+
+
+def _refuse_other_split_names(root: pathlib.Path, *, known: list[str]) -> None:
+    """A folder `validation` beside `train` must be neither overlooked nor taken for a class."""
+    names = {entry.name for entry in root.iterdir() if entry.is_dir()} - set(known)
+    if similar := sorted(name for name in names if name.casefold() in SPLIT_NAMES):
+        raise ValueError(
+            f"Expected the splits in {root} to be called {known}, or as data.train_split, data.val_split and "
+            f"data.test_split say. Received: {similar}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +80,7 @@ class FromTfds:
     """A data set of TFDS, or one of ours in TFDS' form.
 
     Attributes:
-        name: in TFDS' catalogue, or a class in `cskd_tf.data.builders`, as `module.Class`.
+        name: in TFDS' catalogue, or one of `prepared.OURS`.
         train: split, in TFDS' notation.
         val: the same; empty: taken from the training images; None: `validation`, if the data set has it.
         test: the same with `test`.
@@ -92,15 +107,16 @@ DATASETS = {
     "image_folder": image_folder,
     "cifar10": FromTfds("cifar10"),
     "cifar100": FromTfds("cifar100"),
-    "tiny_imagenet": FromTfds("tiny_imagenet.TinyImagenet", test="validation"),
+    "tiny_imagenet": FromTfds("tiny_imagenet", test="validation"),
     "caltech_birds2011": FromTfds("caltech_birds2011"),
     "stanford_dogs": FromTfds("stanford_dogs"),
-    "mit67": FromTfds("mit67.Mit67"),
+    "mit67": FromTfds("mit67"),
     "imagenet2012": FromTfds("imagenet2012", test="validation"),
     "omniglot": FromTfds("omniglot", train="train+test", test=""),
 }
 TFDS_PREFIX = "tfds:"
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
 def load_splits(
@@ -118,8 +134,9 @@ def load_splits(
     train_per_class: int = 0,
     split_seed: int = 0,
     memory: float = 4.0,
+    check_files: bool = True,
 ) -> dict[str, Source]:
-    """`{"train", "val", "test"}` of a data set. Arguments as in configs/base.py.
+    """`{"train", "val", "test"}` of a data set. Arguments as in configs/base.py; `check_files`: see `ImageFolder`.
 
     What the data set does not bring itself is taken from the training images, by class, from the seed.
 
@@ -136,6 +153,7 @@ def load_splits(
             channels=channels,
             class_levels=class_levels,
             split_names=split_names,
+            check_files=check_files,
         )
         unique = part if part not in parts else f"{part}_{number + 1}"
         parts[unique] = _load_part(

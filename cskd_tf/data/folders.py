@@ -26,6 +26,7 @@ class ImageFolder(Files):
         class_names: the expected classes, where another split has set them.
         levels: how many levels of folders make a class; with 2, `alphabet/character`, and the upper level is the group
             of the class.
+        check_files: whether to refuse files that are no images.
 
     Raises:
         ValueError: a missing folder, a class without images, other classes than expected, classes that differ only by
@@ -39,6 +40,7 @@ class ImageFolder(Files):
         channels: int = 3,
         class_names: Sequence[str] | None = None,
         levels: int = 1,
+        check_files: bool = True,
     ):
         folder = pathlib.Path(folder)
         if not folder.is_dir():
@@ -73,25 +75,37 @@ class ImageFolder(Files):
             class_names=found,
             class_groups=[name.split("/")[0] for name in found] if levels > 1 else None,
             channels=channels,
-            sizes=_check_image_files(paths),
+            sizes=_check_image_files(paths) if check_files else list(map(os.path.getsize, paths)),
         )
 
 
 def _folders(folder: pathlib.Path) -> list[str]:
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    for name in names:
-        target = os.path.realpath(folder / name)
-        if os.path.islink(target) or f"{os.path.realpath(folder)}{os.sep}".startswith(f"{target}{os.sep}"):
-            raise ValueError(f"Expected no link to a folder that holds it. Received: {folder / name}, to {target}")
-    return [name for name in names if (folder / name).is_dir()]
+    place = pathlib.Path(os.path.realpath(folder))
+    return [name for name in names if _target(folder / name, below=place / name) and (folder / name).is_dir()]
+
+
+def _target(path: str | pathlib.Path, *, below: str | pathlib.Path) -> str:
+    """Where a path leads. Refuses a link to itself, and one to a folder that holds `below`."""
+    target = os.path.realpath(path)
+    if os.path.islink(target) or pathlib.Path(target) in pathlib.Path(below).parents:
+        raise ValueError(f"Expected no link to a folder that holds it. Received: {path}, to {target}")
+    return target
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _files(folder: pathlib.Path) -> Iterator[str]:
     """All files below `folder`, each folder once."""
-    seen = set()
-    for path, folders, names in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(path))
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(path, name)) not in seen]
+    seen = {os.path.realpath(folder)}
+    for path, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        for name in list(folders):
+            target = _target(os.path.join(path, name), below=os.path.realpath(folder))
+            if target in seen:
+                folders.remove(name)
+            seen.add(target)
         yield from (os.path.join(path, name) for name in names if not name.startswith("."))
 
 

@@ -72,7 +72,8 @@ def paired_dataset(
         drop_remainder: leave out a smaller last batch, where shapes have to be static; logged.
         num_replicas: among which each batch will be split, for the checks.
         worker: which part of every batch to make, where several workers each make theirs (`InputContext`'s
-            `input_pipeline_id`). Together the parts are the batch that one worker makes alone.
+            `input_pipeline_id`). Together the parts are the batch that one worker makes alone (but for the last bits of
+            pixels, where files of different sizes are resampled together).
         num_workers: how many workers there are.
 
     Returns:
@@ -86,11 +87,7 @@ def paired_dataset(
     check_batch_size(batch_size, size=size)
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise ValueError(f"Expected seed to be an integer. Received: {seed=}")
-    if shards < 1 or batch_size % shards or (pairs_adjacent and (shards > 1 or balanced)):
-        raise ValueError(
-            "Expected shards that divide the batch size, and adjacent pairs neither sharded nor balanced. "
-            f"Received: {shards=}, {batch_size=}, {balanced=}, {pairs_adjacent=}"
-        )
+    check_sharding(shards, batch_size=batch_size, balanced=balanced, pairs_adjacent=pairs_adjacent)
     if not 0 <= worker < num_workers:
         raise ValueError(f"Expected worker from 0 to {num_workers - 1}. Received: {worker=}")
     num_replicas = max(num_replicas, num_workers)
@@ -223,6 +220,15 @@ def check_batch_size(batch_size: int, *, size: int) -> None:
     """Raises ValueError unless `batch_size` is an integer from 1 to `size`."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size <= size:
         raise ValueError(f"Expected batch_size from 1 to {size}, the number of images. Received: {batch_size=}")
+
+
+def check_sharding(shards: int, *, batch_size: int, balanced: bool, pairs_adjacent: bool) -> None:
+    """Raises ValueError unless the shards divide the batch, and at most one of the three is asked for."""
+    if shards < 1 or batch_size % shards or [shards > 1, balanced, pairs_adjacent].count(True) > 1:
+        raise ValueError(
+            "Expected shards that divide the batch size, and only one of shards (data.replica_local), balanced classes "
+            f"and adjacent pairs. Received: {shards=}, {batch_size=}, {balanced=}, {pairs_adjacent=}"
+        )
 
 
 def _check_names(what: str, names: Sequence[str], *, known: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
 """TFDS data sets: downloaded or found, prepared once, then opened by split."""
 
 import contextlib
-import importlib
 import pathlib
 import shutil
 import tarfile
@@ -14,6 +13,8 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from cskd_tf.data.builders import archives
+from cskd_tf.data.builders.mit67 import Mit67
+from cskd_tf.data.builders.tiny_imagenet import TinyImagenet
 from cskd_tf.data.records import Records
 from cskd_tf.data.sources import Source
 
@@ -30,7 +31,9 @@ MISSING_FILES = (
     AssertionError,  # of ImageNet's builder
     FileNotFoundError,
 )
-STANDARD_SPLITS = ("train", "validation", "test")
+OURS = {"tiny_imagenet": TinyImagenet, "mit67": Mit67}
+# Splits without which a preparation is no use. ImageNet's builder prepares what it finds, and would leave it at that.
+NEEDED = {"imagenet2012": ("train", "validation")}
 WHEN_THERE = {"val": "validation", "test": "test"}
 
 
@@ -38,7 +41,7 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
     """The splits of a TFDS data set, which is prepared in `path` if it is not there yet.
 
     Args:
-        name: in TFDS' catalogue, or `module.Class` of `cskd_tf.data.builders`.
+        name: in TFDS' catalogue, as `name/config:version`, or one of `OURS`.
         path: where TFDS keeps data sets; empty: `~/tensorflow_datasets`.
         archive: for our builders, another archive than the published one.
         channels: 3 or 1.
@@ -56,7 +59,7 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
     if not there:
         logging.info("Preparing %s in %s, once", builder.info.full_name, builder.data_dir)
         with _errors_only():
-            _prepare(builder, manual, wanted=[name for name in split_names.values() if name in STANDARD_SPLITS])
+            _prepare(builder, manual)
     names = {
         split: WHEN_THERE[split] if name is None and WHEN_THERE[split] in builder.info.splits else name
         for split, name in split_names.items()
@@ -82,27 +85,24 @@ def _errors_only():
 
 
 def _builder(name: str, *, folder: pathlib.Path, archive: str) -> tfds.core.DatasetBuilder:
-    module, _, ours = name.rpartition(".")
-    if ours and module:
-        builder_class = getattr(importlib.import_module(f"cskd_tf.data.builders.{module}"), ours)
+    if builder_class := OURS.get(name):
         return builder_class(config=archives.config_of(archive, lists=builder_class.LISTS), data_dir=folder)
     if archive:
         raise ValueError(f"Expected data.archive for tiny_imagenet or mit67 only. Received: {name} with {archive!r}")
     try:
         return tfds.builder(name, data_dir=folder)
-    except tfds.core.registered.DatasetNotFoundError as error:
+    except (ValueError, AssertionError) as error:  # of an unknown name, config or version
         raise ValueError(f"Unknown data set of TFDS. Received: {name!r} ({str(error).splitlines()[0]})") from None
 
 
-def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path, *, wanted: list[str]) -> None:
+def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path) -> None:
     """Downloads and prepares, whole or not at all: TFDS writes beside the final folder, and renames at the end."""
     manual.mkdir(parents=True, exist_ok=True)
     options = tfds.download.DownloadConfig(manual_dir=manual)
+    tfds.core.download.downloader.MAX_RETRIES = 4  # with its 10 a machine without network waits for minutes
     try:
         builder.download_and_prepare(download_dir=manual.parent, download_config=options)
-        missing = [split for split in wanted if split not in builder.info.splits]
-        if missing and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-            # ImageNet's builder prepares what it finds, and would leave it at that for good.
+        if missing := [split for split in NEEDED.get(builder.name, ()) if split not in builder.info.splits]:
             shutil.rmtree(builder.data_dir)
             raise FileNotFoundError(f"no images for {missing}")
     except MISSING_FILES as error:
@@ -117,7 +117,7 @@ def _files_of(builder: tfds.core.DatasetBuilder) -> str:
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         return builder.MANUAL_DOWNLOAD_INSTRUCTIONS.strip()
     if isinstance(builder, archives.ArchiveBuilder):
-        files = {url: url.rsplit("/", 1)[-1] for url in builder.URLS}
+        files = {url: archives.file_name(url) for url in builder.URLS}
     else:
         files = {url: info.filename for url, info in builder.url_infos.items()}
     return "\n".join(f"  {file} from {url}" for url, file in files.items())

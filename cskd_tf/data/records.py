@@ -129,7 +129,11 @@ def _index(folder: pathlib.Path, files: list[str], label: str) -> dict[str, np.n
     batches = tf.data.TFRecordDataset(files, num_parallel_reads=1).batch(256)
     parsed = batches.map(lambda records: tf.io.parse_example(records, feature)[label], num_parallel_calls=2)
     counted = track(parsed.as_numpy_iterator(), total=-(-len(shards) // 256), description="Reading labels")
-    index = {"shards": shards, "offsets": offsets, "sizes": sizes, "labels": np.concatenate(list(counted))}
+    try:
+        labels = np.concatenate(list(counted))
+    except tf.errors.DataLossError as error:
+        raise ValueError(f"Expected whole TFRecords. Received: damage in {folder}: {error.message}") from error
+    index = {"shards": shards, "offsets": offsets, "sizes": sizes, "labels": labels}
     partial = cache.with_suffix(f".{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
@@ -146,7 +150,8 @@ def _places(path: str) -> tuple[np.ndarray, np.ndarray]:
     offsets, sizes, position, end = [], [], 0, os.path.getsize(path)
     with open(path, "rb", buffering=0) as file:
         while position < end:
-            (size,) = struct.unpack("<Q", os.pread(file.fileno(), 8, position))
+            head = os.pread(file.fileno(), 8, position)
+            size = struct.unpack("<Q", head)[0] if len(head) == 8 else end
             offsets.append(position + _FRAME)
             sizes.append(size)
             position += _FRAME + size + _CHECKSUM

@@ -1,5 +1,6 @@
 """Where images and labels come from: pixels in memory, encoded images in memory, files, and combinations of them."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -170,13 +171,13 @@ class Files(EncodedSource):
 
     def __init__(self, paths: Sequence[str], labels, **arguments):
         super().__init__(labels, **arguments)
-        self._paths = tf.constant(paths)
+        self._paths = tf.constant([os.fsencode(path) for path in paths])  # of whatever encoding
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
         return map_quickly(tf.io.read_file, tf.gather(self._paths, indices), tf.TensorSpec([], tf.string))
 
     def describe(self, index: int) -> str:
-        return self._paths[index].numpy().decode()
+        return self._paths[index].numpy().decode(errors="backslashreplace")
 
 
 class Subset:

@@ -41,11 +41,11 @@ def in_memory(source: Source, *, budget: int, name: str) -> tuple[Source, int]:
     encoded = int(source.sizes.sum())
     channels = source.image_shape[2]
     if decoded <= budget:
-        images = tf.concat(_batches(source, lambda contents: _decode_all(contents, shape), f"Decoding {name}"), axis=0)
+        images = tf.concat(_batches(source, lambda contents: _decode_all(contents, shape), name, "Decoding"), axis=0)
         logging.info("%s: %s images decoded in memory, %.2f GiB", name, f"{count:,}", decoded / GIB)
         return ArraySource(images, describe=source.describe, complete=False, **labelled), decoded
     if encoded <= budget:
-        held = tf.concat(_batches(source, lambda contents: contents, f"Reading {name}"), axis=0)
+        held = tf.concat(_batches(source, lambda contents: contents, name, "Reading"), axis=0)
         logging.info("%s: %s images encoded in memory, %.2f GiB", name, f"{count:,}", encoded / GIB)
         return Encoded(held, describe=source.describe, channels=channels, sizes=source.sizes, **labelled), encoded
     logging.info(
@@ -71,7 +71,7 @@ def extents(source: Source, *, name: str) -> np.ndarray:
         ValueError: files that are no JPEG or PNG, by name.
     """
     of_all = lambda contents: map_quickly(extent, contents, tf.TensorSpec([2], tf.int32))  # noqa: E731
-    return np.concatenate(_batches(source, of_all, f"Measuring {name}"))
+    return np.concatenate(_batches(source, of_all, name, "Measuring"))
 
 
 def unreadable(source: Source, *, name: str) -> dict[int, str]:
@@ -118,7 +118,7 @@ def _decode_all(contents: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     return tf.map_fn(one, contents, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
 
 
-def _batches(source: Source, function: Callable, description: str) -> list[tf.Tensor]:
+def _batches(source: Source, function: Callable, name: str, verb: str) -> list[tf.Tensor]:
     """`function(contents)` of all encoded images in order, a batch at a time, in parallel."""
     count = len(source.labels)
 
@@ -127,7 +127,7 @@ def _batches(source: Source, function: Callable, description: str) -> list[tf.Te
 
     dataset = tf.data.Dataset.range(0, count, _BATCH).map(batch_at, num_parallel_calls=tf.data.AUTOTUNE)
     try:
-        return list(track(as_is(dataset), total=-(-count // _BATCH), description=description))
+        return list(track(as_is(dataset), total=-(-count // _BATCH), description=f"{verb} {name}"))
     except tf.errors.InvalidArgumentError:
-        refuse_unreadable(source, name=description.split()[-1])
+        refuse_unreadable(source, name=name)
         raise

@@ -69,7 +69,8 @@ def paired_stream(
     stream that is shuffled afresh each epoch, every other image of the class (n images) is an equally likely partner,
     and the image itself comes too often: the distance to the uniform distribution (total variation) is `1/K - 1/n`. In
     a stream of fixed order an image meets its neighbours alone, at a distance of `1 - K/n`. So shuffle before. What is
-    in the buckets cannot be saved: a resumed run begins with empty ones, in which an image is its own partner at first.
+    in the buckets cannot be saved: a resumed run begins with empty ones, in which an image is its own partner at first;
+    and they stay filled when the data set is read a second time, so that only the first reading follows from the seed.
 
     Args:
         examples: `(image, label)`, unbatched; images encoded (string scalars) or arrays of one shape.
