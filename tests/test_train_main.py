@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from cskd_tf.data import split_by_class
+from cskd_tf.data.datasets import split_by_class
 from cskd_tf.predictions import Predictions
 from cskd_tf.workdir import Workdir
 
