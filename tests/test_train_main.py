@@ -184,7 +184,7 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
         (["--config.methods[0].temperature=0"], "temperature to be a finite number above 0. Received: "),
         (["--config.methods[0].weight=-1"], "weight to be a finite number of at least 0. Received: weight=-1.0"),
         (["--config.network.name=resnet"], "Unknown network; expected one of .*Received: name='resnet'"),
-        (["--config.data.name=mnist"], "Unknown data set; expected one of .*Received: name='mnist'"),
+        (["--config.data.name=mnist"], "Unknown data set; expected one of .*Received: data.name='mnist'"),
         (["--config.data.name=image_folder"], "Expected data.path to name a folder"),
         (["--config.data.name=image_folder", "--config.data.path=/nowhere"], "Received: no folder /nowhere/train"),
         (["--config.batch_size=0"], "Expected batch_size to be at least 1. Received: batch_size=0"),
