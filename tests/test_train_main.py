@@ -186,7 +186,7 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
         (["--config.network.name=resnet"], "Unknown network; expected one of .*Received: name='resnet'"),
         (["--config.data.name=mnist"], "Unknown data set; expected one of .*Received: data.name='mnist'"),
         (["--config.data.name=image_folder"], "Expected data.path to name a folder"),
-        (["--config.data.name=image_folder", "--config.data.path=/nowhere"], "Received: no folder /nowhere/train"),
+        (["--config.data.name=image_folder", "--config.data.path=/nowhere"], "Received: no folder /nowhere"),
         (["--config.batch_size=0"], "Expected batch_size to be at least 1. Received: batch_size=0"),
         (["--config.batch_size=400"], "batch_size from 1 to 40, the number of images. Received: batch_size=400"),
         (["--config.data.mean=(0.5, 0.5)"], "Expected a mean for each of 1 channels"),
