@@ -26,9 +26,10 @@ def clear_errors():
     except Exception as error:
         origin = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename).parents
         ours = CHECKED & set(origin) or isinstance(error, OSError)
+        key_error = isinstance(error, AttributeError) and isinstance(error.args[0], KeyError)  # of ml_collections
         if not ours or os.environ.get("CSKD_TF_TRACEBACK"):
             raise
-        if isinstance(error, AttributeError):  # of ml_collections, around a KeyError
+        if key_error:
             error = f"Expected a key of configs/base.py. Received: {error.args[0].args[0]}"
         sys.exit(f"error: {error}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
 

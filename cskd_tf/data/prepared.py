@@ -11,6 +11,7 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core.download import download_manager, downloader, extractor, util
 
 from cskd_tf.data.builders import archives
 from cskd_tf.data.builders.mit67 import Mit67
@@ -20,9 +21,9 @@ from cskd_tf.data.sources import Source
 
 DEFAULT_FOLDER = "~/tensorflow_datasets"
 MISSING_FILES = (
-    tfds.core.download.util.DownloadError,
-    tfds.core.download.download_manager.NonMatchingChecksumError,
-    tfds.core.download.extractor.ExtractError,
+    util.DownloadError,
+    download_manager.NonMatchingChecksumError,
+    extractor.ExtractError,
     requests.RequestException,
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -99,7 +100,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path) -> None:
     """Downloads and prepares, whole or not at all: TFDS writes beside the final folder, and renames at the end."""
     manual.mkdir(parents=True, exist_ok=True)
     options = tfds.download.DownloadConfig(manual_dir=manual)
-    tfds.core.download.downloader.MAX_RETRIES = 4  # with its 10 a machine without network waits for minutes
+    downloader.MAX_RETRIES = 4  # with its 10 a machine without network waits for minutes
     try:
         builder.download_and_prepare(download_dir=manual.parent, download_config=options)
         if missing := [split for split in NEEDED.get(builder.name, ()) if split not in builder.info.splits]:
