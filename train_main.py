@@ -13,7 +13,8 @@ from configs import base
 
 CHECKED = {pathlib.Path(base.__file__).parents[1] / "cskd_tf", pathlib.Path(config_flags.__file__).parents[1]}
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default workdirs/<name of the config file>.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "export", "report", "doctor"], "What to do.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "export", "report", "import", "doctor"], "What to do.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")
 
 
 @contextlib.contextmanager
@@ -54,7 +55,8 @@ def main(argv):
     config = flags.FLAGS["config"]
     given = config.present or config_flags.get_override_values(config)
     workdir = WORKDIR.value or f"workdirs/{pathlib.Path(config_flags.get_config_filename(config)).stem}"
-    cli.run(MODE.value, config.value, reference=base.get_config(), workdir=workdir, config_given=bool(given))
+    options = {"workdir": workdir, "config_given": bool(given), "checkpoint": CHECKPOINT.value}
+    cli.run(MODE.value, config.value, reference=base.get_config(), **options)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ def get_config() -> ConfigDict:
     config.data.std = (0.2023, 0.1994, 0.2010)
 
     config.network = ConfigDict()
-    config.network.name = "preact_resnet18"
-    config.network.width = 64  # channels of the first stage
+    config.network.name = "preact_resnet18"  # one of cskd_tf.networks.NETWORKS, or package.module:function of your own
+    config.network.width = 0  # channels of the first stage; 0: as published
     config.network.synchronized = False  # batch norm over all replicas
 
     config.optimizer = ConfigDict()  # SGD as PyTorch means it

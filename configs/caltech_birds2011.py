@@ -1,4 +1,4 @@
-"""CS-KD on CUB-200-2011 at 224 pixels, as in the CS-KD paper: temperature 4, weight 3, batches of 32.
+"""CS-KD on CUB-200-2011 at 224 pixels, ResNet-18, as in the CS-KD paper: temperature 4, weight 3, batches of 32.
 
 python train_main.py --config=configs/caltech_birds2011.py
 """
@@ -13,4 +13,5 @@ def get_config():
     config.data.name = "caltech_birds2011"
     config.data.image_size = 224
     config.data.short_side = 256
+    config.network.name = "resnet18"
     return config

@@ -170,6 +170,11 @@ class Checkpoint(keras.callbacks.Callback):
         earlier = [entry[self.monitor] for entry in self.workdir.log() if entry["epoch"] <= epoch]
         if not earlier or logs[self.monitor] < min(earlier):
             self._write(self._best, "best", keep=1)
+        self.save(epoch + 1)
+
+    def save(self, epochs: int) -> None:
+        """Saves the model as it is after `epochs` epochs."""
+        self._epoch.assign(epochs)
         self._write(self._last, "last", keep=2)
 
     def restore_last(self) -> int:

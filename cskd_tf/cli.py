@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf import doctor, evaluate, export, report, train
+from cskd_tf import doctor, evaluate, export, importing, report, train
 from cskd_tf.experiment import as_plain, check_config
 from cskd_tf.workdir import Workdir
 
@@ -17,31 +17,42 @@ tf.config.list_logical_devices()  # starts the devices now, where the caller has
 
 
 def run(
-    mode: str, config: Mapping[str, Any], *, reference: Mapping[str, Any], workdir: str, config_given: bool
+    mode: str,
+    config: Mapping[str, Any],
+    *,
+    reference: Mapping[str, Any],
+    workdir: str,
+    config_given: bool,
+    checkpoint: str | None = None,
 ) -> None:
     """Runs one mode, then prints the report.
 
     Args:
-        mode: `train`, `evaluate`, `export`, `report` or `doctor`.
+        mode: `train`, `evaluate`, `export`, `report`, `import` or `doctor`.
         config: of the run; `evaluate`, `export` and `report` take the workdir's unless one is given.
         reference: a config with every known key (configs/base.py).
         workdir: folder of the run, for `report` of any number of runs.
         config_given: whether the user asked for this config.
+        checkpoint: PyTorch's file, for `import`.
 
     Raises:
-        ValueError: a config or a workdir that cannot be used.
+        ValueError: a config, a workdir or a checkpoint that cannot be used.
     """
     _keep_log_readable()
+    if (mode == "import") != (checkpoint is not None):
+        raise ValueError(f"Expected --mode=import and --checkpoint=FILE together. Received: {mode=}, {checkpoint=}")
     if mode == "doctor":
         check_config(config, reference=reference)
         doctor.examine(config)
         return
     folder = Workdir(workdir)
-    if mode == "train" or config_given:
+    if mode in ("train", "import") or config_given:
         check_config(config, reference=reference)
         folder.check_owner(as_plain(config))
     if mode == "train":
         train.train(config, folder)
+    elif mode == "import":
+        importing.import_run(config, folder, checkpoint=checkpoint)
     elif mode == "evaluate":
         evaluate.evaluate(folder)
     elif mode == "export":

@@ -28,6 +28,7 @@ NON_NEGATIVE_KEYS = (
     "data.padding",
     "data.short_side",
     "data.memory",
+    "network.width",
 )
 
 
@@ -161,7 +162,7 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config["seed"])
     keras.config.set_dtype_policy(config["precision"])
-    settings, network_settings = config["data"], dict(config["network"])
+    settings, network_settings = config["data"], config["network"]
     if len(settings["mean"]) != settings["channels"]:
         raise ValueError(
             f"Expected a mean for each of {settings['channels']} channels. Received: data.mean={settings['mean']}"
@@ -179,10 +180,11 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
     schedule = optimizers.step_schedule(**config["schedule"], epochs=config["epochs"], steps_per_epoch=steps)
     with strategy.scope():
         network = networks.build(
-            network_settings.pop("name"),
+            network_settings["name"],
             num_classes=len(splits["train"].class_names),
             input_shape=(settings["image_size"], settings["image_size"], settings["channels"]),
-            **network_settings,
+            width=network_settings["width"] or None,
+            synchronized=network_settings["synchronized"],
         )
         chosen = methods.build(config["methods"])
         check_sharding(

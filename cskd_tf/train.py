@@ -62,12 +62,18 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
             for split, source in experiment.splits.items():
                 refuse_unreadable(source, name=split)
         raise
-    metrics: dict[str, Any] = evaluate.evaluate_splits(experiment, workdir)
+    best = {}
     if best_epoch := checkpoint.restore_best():
-        best = {split: experiment.metrics(experiment.predict(split)) for split in evaluate.SPLITS}
-        metrics["best_epoch"] = {"epoch": best_epoch, **best}
+        metrics = {split: experiment.metrics(experiment.predict(split)) for split in evaluate.SPLITS}
+        best = {"best_epoch": {"epoch": best_epoch, **metrics}}
         checkpoint.restore_last()
-    if config["export"]["enabled"]:
+    finish(experiment, workdir, **best)
+
+
+def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
+    """Evaluates and exports what the model is now; `metrics.json`, with `more` in it, marks the run as finished."""
+    metrics = {**evaluate.evaluate_splits(experiment, workdir), **more}
+    if experiment.config["export"]["enabled"]:
         metrics["saved_model"] = str(export.export(experiment, workdir))
     workdir.write_metrics(metrics)
 

@@ -35,12 +35,16 @@ def _is_softmax(layer: keras.layers.Layer) -> bool:
 class NetworkOutputs:
     """Runs a network that maps images to logits and returns what is inside as well, in one pass.
 
-    The embedding is what the last dense layer reads, flattened to `[B, D]`; a stage is the output of a layer that is
-    named `stage1`, `stage2` and so on.
+    The embedding is what the classifier reads, flattened to `[B, D]`: the input of the last dense layer, or of the last
+    convolution where that sees a single pixel, as in MobileNets. A stage is the output of a layer that is named
+    `stage1`, `stage2` and so on.
+
+    Example: around `keras.applications.MobileNetV3Small(weights=None, classes=7, classifier_activation=None)` a batch
+    of two images gives logits `[2, 7]` and an embedding `[2, 1024]`.
 
     Args:
         network: functional, Sequential or subclassed.
-        embedding_layer: name of the layer whose input is the embedding, where it is not the last dense layer.
+        embedding_layer: name of the layer whose input is the embedding, where it is not found so.
 
     Raises:
         ValueError: the named layer does not exist; when called, if the network ends in a softmax, so returns no logits.
@@ -67,8 +71,16 @@ class NetworkOutputs:
 
     def _is_head(self, layer: keras.layers.Layer) -> bool:
         if self.embedding_layer is None:
-            return isinstance(layer, keras.layers.Dense)
+            return isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D))
         return layer.name == self.embedding_layer
+
+    def _reads_embedding(self, layer: keras.layers.Layer, inputs) -> bool:
+        """Not a convolution that is followed by pooling, as in fully convolutional networks."""
+        return not (
+            self.embedding_layer is None
+            and isinstance(layer, keras.layers.Conv2D)
+            and tuple(inputs.shape[1:3]) != (1, 1)
+        )
 
     def __call__(self, images, *, training: bool = False) -> dict[str, Any]:
         """`{"logits": [B, C], "embedding": [B, D], "stages": (...)}`, the last two where the network has them."""
@@ -86,8 +98,9 @@ class NetworkOutputs:
                 f"Received: network={self.network.name!r}, whose last layer is a softmax"
             )
         outputs = {"logits": logits}
-        if heads := [read for layer, read, _ in notes if self._is_head(layer)]:
-            embedding = heads[-1]
+        heads = [(layer, read) for layer, read, _ in notes if self._is_head(layer)]
+        if heads and self._reads_embedding(*heads[-1]):
+            embedding = heads[-1][1]
             if len(embedding.shape) != 2:
                 embedding = keras.ops.reshape(embedding, (keras.ops.shape(embedding)[0], -1))
             outputs["embedding"] = embedding

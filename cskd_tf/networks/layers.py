@@ -1,4 +1,8 @@
-"""Pieces that the network families share: convolution, fused batch norm, classifier head."""
+"""Pieces that the network families share: convolutions, fused batch norm, pooling, classifier head."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -13,12 +17,22 @@ def torch_default() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(scale=1 / 3, mode="fan_in", distribution="uniform")
 
 
+def he_normal_fan_in() -> keras.initializers.Initializer:
+    """Normal with variance 2 / fan_in (He et al., 2015), not truncated, as PyTorch draws it."""
+    return keras.initializers.VarianceScaling(scale=2.0, mode="fan_in", distribution="untruncated_normal")
+
+
+def he_normal_fan_out() -> keras.initializers.Initializer:
+    """Normal with variance 2 / fan_out, where grouped convolutions count all their output channels, as in PyTorch."""
+    return keras.initializers.VarianceScaling(scale=2.0, mode="fan_out", distribution="untruncated_normal")
+
+
 @keras.saving.register_keras_serializable("cskd_tf")
 class BatchNormalization(layers.BatchNormalization):
     """Batch normalisation by TensorFlow's fused kernel, with PyTorch's momentum, epsilon and running variance.
 
     Keras' own layer runs unfused on TensorFlow, and keeps the biased variance. Where the fused kernel does not apply
-    (`synchronized=True`, inputs that are not `[B, H, W, C]`, a mask) the stock layer computes.
+    (`synchronized=True`, float64, inputs that are not `[B, H, W, C]`, a mask) the stock layer computes.
 
     Example: a batch of the two values 0 and 2 in one channel is normalised by mean 1 and variance 1 to -1 and 1; from
     running statistics (0, 1) it leaves mean `.9 * 0 + .1 * 1 = .1` and variance `.9 * 1 + .1 * 2 = 1.1`, because the
@@ -30,8 +44,8 @@ class BatchNormalization(layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         plain = not (self.synchronized or self.renorm) and self.scale and self.center and mask is None
-        channels_last = self.axis in (-1, 3)
-        if not (plain and channels_last and len(inputs.shape) == 4) or isinstance(inputs, keras.KerasTensor):
+        images = self.axis in (-1, 3) and len(inputs.shape) == 4 and self.compute_dtype != "float64"
+        if not (plain and images) or isinstance(inputs, keras.KerasTensor):
             return super().call(inputs, training=training, mask=mask)
         batch_statistics = bool(training and self.trainable)
         statistics = (
@@ -51,41 +65,124 @@ class BatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-def convolution(inputs, filters: int, *, kernel_size: int, stride: int = 1, name: str):
-    """Convolution without bias, padded symmetrically by `kernel_size // 2`, as PyTorch pads.
+@functools.cache
+def _has_grouped_gradient(dtype: str) -> bool:
+    """Whether TensorFlow's kernels can train a grouped convolution: on accelerators, and on CPUs by oneDNN alone."""
+    with tf.init_scope():  # where a tape does not record
+        images, gradient = tf.ones((1, 4, 4, 4), dtype), tf.ones((1, 2, 2, 4), dtype)
+        try:
+            tf.raw_ops.Conv2DBackpropFilter(
+                input=images, filter_sizes=(3, 3, 2, 4), out_backprop=gradient, strides=(1, 1, 1, 1), padding="VALID"
+            )
+        except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
+            return False
+    return True
 
-    `padding="same"` at stride 2 would pad the bottom and the right only.
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class Convolution(layers.Conv2D):
+    """Convolution by TensorFlow's own kernels, where it is grouped too.
+
+    Keras compiles grouped convolutions with XLA, whose gradient takes 70 to 1,000 times as long on a CPU.
     """
-    padding = "same" if stride == 1 else "valid"
-    if stride > 1 and kernel_size > 1:
-        inputs = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_padding")(inputs)
-    return layers.Conv2D(
-        filters,
-        kernel_size,
-        strides=stride,
-        padding=padding,
-        use_bias=False,
-        kernel_initializer=torch_default(),
-        name=name,
-    )(inputs)
+
+    def convolution_op(self, inputs, kernel):
+        def convolve(inputs, kernel):
+            return tf.nn.conv2d(inputs, kernel, strides=self.strides, padding=self.padding.upper())
+
+        if self.groups == 1 or _has_grouped_gradient(self.compute_dtype):
+            return convolve(inputs, kernel)
+        parts = zip(tf.split(inputs, self.groups, axis=-1), tf.split(kernel, self.groups, axis=-1), strict=True)
+        return tf.concat([convolve(*part) for part in parts], axis=-1)
 
 
-def batch_norm_relu(inputs, *, name: str, synchronized: bool = False):
-    """Batch norm, then ReLU."""
-    outputs = BatchNormalization(synchronized=synchronized, name=f"{name}_bn")(inputs)
-    return layers.ReLU(name=f"{name}_relu")(outputs)
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+    """Makes the layers of one network, which agree in how they start and in how they average.
+
+    Args:
+        initializer: makes a new initialiser for each convolution.
+        synchronized: whether batch norm averages over replicas.
+    """
+
+    initializer: Callable[[], keras.initializers.Initializer] = torch_default
+    synchronized: bool = False
+
+    def convolution(self, inputs, filters: int, *, kernel_size: int, stride: int = 1, groups: int = 1, name: str):
+        """Convolution without bias, padded symmetrically by `kernel_size // 2`, as PyTorch pads.
+
+        `padding="same"` at stride 2 would pad the bottom and the right only.
+        """
+        if stride > 1 and kernel_size > 1:
+            inputs = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_padding")(inputs)
+        return Convolution(
+            filters,
+            kernel_size,
+            strides=stride,
+            padding="same" if stride == 1 else "valid",
+            groups=groups,
+            use_bias=False,
+            kernel_initializer=self.initializer(),
+            name=name,
+        )(inputs)
+
+    def batch_norm(self, inputs, *, name: str):
+        return BatchNormalization(synchronized=self.synchronized, name=name)(inputs)
+
+    def batch_norm_relu(self, inputs, *, name: str):
+        """Batch norm, then ReLU."""
+        return layers.ReLU(name=f"{name}_relu")(self.batch_norm(inputs, name=name))
+
+    def stem(self, images, filters: int, *, small_images: bool):
+        """Convolution, batch norm and ReLU: of 3 x 3 pixels, or of 7 x 7 at stride 2 with pooling for large images."""
+        kernel_size, stride = (3, 1) if small_images else (7, 2)
+        outputs = self.convolution(images, filters, kernel_size=kernel_size, stride=stride, name="stem_conv")
+        outputs = self.batch_norm_relu(outputs, name="stem_bn")
+        if small_images:
+            return outputs
+        # PyTorch pads with -inf; after a ReLU no padded zero exceeds what it stands beside.
+        outputs = layers.ZeroPadding2D(1, name="stem_pool_padding")(outputs)
+        return layers.MaxPooling2D(3, strides=2, name="stem_pool")(outputs)
 
 
-def classifier(features, *, num_classes: int):
+def classifier(
+    features,
+    *,
+    num_classes: int,
+    initializer: Callable[[], keras.initializers.Initializer] = torch_default,
+    zero_bias: bool = False,
+):
     """Global average pooling and a dense layer: `[B, H, W, D]` to logits `[B, num_classes]` in float32."""
     embedding = layers.GlobalAveragePooling2D(name="embedding")(features)
     limit = embedding.shape[-1] ** -0.5
-    bias = keras.initializers.RandomUniform(-limit, limit)
     # In float32 under mixed precision too: the losses would not get back the digits that a half-precision logit drops.
     return layers.Dense(
         num_classes,
-        kernel_initializer=torch_default(),
-        bias_initializer=bias,
+        kernel_initializer=initializer(),
+        bias_initializer="zeros" if zero_bias else keras.initializers.RandomUniform(-limit, limit),
         dtype="float32",
         name="classifier",
     )(embedding)
+
+
+def check_image_size(input_shape: tuple[int | None, int | None, int], *, halvings: int, pools: int = 0) -> None:
+    """Refuses images on which a layer of stride 2 would see a single pixel, or nothing.
+
+    Example: five padded layers of stride 2 make 17 pixels 9, 5, 3, 2 and 1; 16 would end one layer early.
+
+    Args:
+        input_shape: `(H, W, C)`; sizes that are None are not checked.
+        halvings: padded layers of stride 2, which make n pixels (n + 1) // 2.
+        pools: unpadded pools behind them, which make n pixels n // 2.
+
+    Raises:
+        ValueError: an image that is too small.
+    """
+    least = 2**pools
+    for _ in range(halvings):
+        least = max(2, 2 * least - 1)
+    if any(size is not None and size < least for size in input_shape[:2]):
+        raise ValueError(
+            f"Expected images of at least {least} x {least} pixels, which the strides of this network leave something "
+            f"of. Received: input_shape={input_shape}"
+        )

@@ -7,17 +7,17 @@ activated input, and nothing follows the last block. 18 layers and 100 classes a
 import keras
 from keras import layers
 
-from cskd_tf.networks.layers import batch_norm_relu, classifier, convolution
+from cskd_tf.networks.layers import Pieces, check_image_size, classifier
 
 
-def _block(inputs, filters: int, *, stride: int, name: str, synchronized: bool):
-    activated = batch_norm_relu(inputs, name=f"{name}_1", synchronized=synchronized)
+def _block(pieces: Pieces, inputs, filters: int, *, stride: int, name: str):
+    activated = pieces.batch_norm_relu(inputs, name=f"{name}_bn1")
     shortcut = activated
     if stride > 1 or inputs.shape[-1] != filters:
-        shortcut = convolution(activated, filters, kernel_size=1, stride=stride, name=f"{name}_shortcut")
-    outputs = convolution(activated, filters, kernel_size=3, stride=stride, name=f"{name}_1_conv")
-    outputs = batch_norm_relu(outputs, name=f"{name}_2", synchronized=synchronized)
-    outputs = convolution(outputs, filters, kernel_size=3, name=f"{name}_2_conv")
+        shortcut = pieces.convolution(activated, filters, kernel_size=1, stride=stride, name=f"{name}_shortcut_conv")
+    outputs = pieces.convolution(activated, filters, kernel_size=3, stride=stride, name=f"{name}_conv1")
+    outputs = pieces.batch_norm_relu(outputs, name=f"{name}_bn2")
+    outputs = pieces.convolution(outputs, filters, kernel_size=3, name=f"{name}_conv2")
     return layers.Add(name=f"{name}_add")([outputs, shortcut])
 
 
@@ -25,7 +25,7 @@ def preact_resnet(
     blocks: tuple[int, ...],
     *,
     num_classes: int,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int | None, int | None, int],
     width: int = 64,
     synchronized: bool = False,
     name: str,
@@ -41,17 +41,14 @@ def preact_resnet(
         synchronized: whether batch norm averages over replicas.
         name: of the model.
     """
+    check_image_size(input_shape, halvings=len(blocks) - 1)
+    pieces = Pieces(synchronized=synchronized)
     images = keras.Input(input_shape, name="image")
-    outputs = convolution(images, width, kernel_size=3, name="stem_conv")
-    outputs = batch_norm_relu(outputs, name="stem", synchronized=synchronized)
+    outputs = pieces.stem(images, width, small_images=True)
     for stage, count in enumerate(blocks):
         for block in range(count):
-            outputs = _block(
-                outputs,
-                width * 2**stage,
-                stride=2 if stage > 0 and block == 0 else 1,
-                name=f"stage{stage + 1}_block{block + 1}",
-                synchronized=synchronized,
-            )
+            stride = 2 if stage > 0 and block == 0 else 1
+            name_of_block = f"stage{stage + 1}_block{block + 1}"
+            outputs = _block(pieces, outputs, width * 2**stage, stride=stride, name=name_of_block)
         outputs = layers.Identity(name=f"stage{stage + 1}")(outputs)
     return keras.Model(images, classifier(outputs, num_classes=num_classes), name=name)

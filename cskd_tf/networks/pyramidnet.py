@@ -1,0 +1,130 @@
+"""PyramidNets for small images (Han et al., 2017, https://arxiv.org/abs/1610.02915), with ShakeDrop where wanted.
+
+As the authors' code builds them: no ReLU behind the stem nor before a block's first convolution, batch norm at a
+block's end, and shortcuts without weights: the average of 2 x 2 pixels where the image is halved, and zeros for the
+channels that each block adds.
+"""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from cskd_tf.networks.layers import Pieces, check_image_size, classifier, he_normal_fan_out
+
+STAGES = 3
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class ShakeDrop(layers.Layer):
+    """ShakeDrop regularisation of a residual branch (Yamada et al., 2018, https://arxiv.org/abs/1802.02375, eq. 6).
+
+    In training one gate a batch, open with probability `1 - rate`, lets the branch through; where it is shut, the
+    branch is multiplied by a number from uniform(-1, 1) an image, and its gradient by another from uniform(0, 1).
+    At inference it is multiplied by what that is on average, `1 - rate`.
+
+    Example: at rate 0.5 a branch of ones is half ones at inference; in training it is ones in half of the steps, and in
+    the others -0.3 for one image, 0.8 for the next.
+
+    Args:
+        rate: probability that the gate is shut, in [0, 1).
+
+    Raises:
+        ValueError: a rate outside [0, 1).
+    """
+
+    def __init__(self, rate: float, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"Expected 0 <= rate < 1. Received: rate={rate}")
+        self.rate = rate
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, inputs, training=False):
+        if not training:
+            return inputs * (1 - self.rate)
+        images = (tf.shape(inputs)[0], *[1] * (len(inputs.shape) - 1))
+        gate = keras.random.uniform((), seed=self.seed_generator) >= self.rate
+        forward = keras.random.uniform(images, minval=-1.0, maxval=1.0, seed=self.seed_generator)
+        backward = keras.random.uniform(images, seed=self.seed_generator)
+        forward, backward = (
+            tf.cast(tf.where(gate, 1.0, factor), inputs.dtype) for factor in (forward, backward)
+        )  # drawn in float32, whatever the branch is in
+
+        @tf.custom_gradient
+        def shake(branch):
+            return forward * branch, lambda gradient: backward * gradient
+
+        return shake(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
+
+
+def _block(pieces: Pieces, inputs, hidden: int, *, stride: int, drop_rate: float, name: str):
+    outputs = pieces.batch_norm(inputs, name=f"{name}_bn1")
+    outputs = pieces.convolution(outputs, hidden, kernel_size=1, name=f"{name}_conv1")
+    outputs = pieces.batch_norm_relu(outputs, name=f"{name}_bn2")
+    outputs = pieces.convolution(outputs, hidden, kernel_size=3, stride=stride, name=f"{name}_conv2")
+    outputs = pieces.batch_norm_relu(outputs, name=f"{name}_bn3")
+    outputs = pieces.convolution(outputs, 4 * hidden, kernel_size=1, name=f"{name}_conv3")
+    outputs = pieces.batch_norm(outputs, name=f"{name}_bn4")
+    if drop_rate:
+        outputs = ShakeDrop(drop_rate, name=f"{name}_shake_drop")(outputs)
+    shortcut = inputs
+    if stride > 1:  # an odd last row or column is averaged by itself
+        shortcut = layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")(shortcut)
+    if added := outputs.shape[-1] - inputs.shape[-1]:
+        shortcut = keras.ops.pad(shortcut, [(0, 0), (0, 0), (0, 0), (0, added)])
+    return layers.Add(name=f"{name}_add")([outputs, shortcut])
+
+
+def pyramidnet(
+    depth: int,
+    *,
+    num_classes: int,
+    input_shape: tuple[int | None, int | None, int],
+    width: int = 16,
+    widening: float = 15.0,
+    shake_drop: float = 0.0,
+    synchronized: bool = False,
+    name: str,
+) -> keras.Model:
+    """Functional model, images `[B, H, W, C]` (normalised) to logits `[B, num_classes]`.
+
+    Every block adds the same number of channels, rounded; the stages halve the image from the second on, and the last
+    one ends behind the final batch norm and ReLU.
+
+    Args:
+        depth: layers, 2 more than a multiple of 9.
+        num_classes: of the classifier.
+        input_shape: `(H, W, C)`; H and W may be None.
+        width: channels of the stem.
+        widening: how many times `width` all blocks together add to it (240 channels to 16, in the papers).
+        shake_drop: rate of ShakeDrop in the last block, to which it rises linearly from the first; 0: without.
+        synchronized: whether batch norm averages over replicas.
+        name: of the model.
+    """
+    check_image_size(input_shape, halvings=STAGES - 1)
+    pieces = Pieces(initializer=he_normal_fan_out, synchronized=synchronized)
+    count = (depth - 2) // (3 * STAGES)
+    images = keras.Input(input_shape, name="image")
+    outputs = pieces.convolution(images, width, kernel_size=3, name="stem_conv")
+    outputs = pieces.batch_norm(outputs, name="stem_bn")
+    for number in range(1, STAGES * count + 1):
+        stage, block = (number - 1) // count + 1, (number - 1) % count + 1
+        if stage > 1 and block == 1:
+            outputs = layers.Identity(name=f"stage{stage - 1}")(outputs)
+        outputs = _block(
+            pieces,
+            outputs,
+            round(width * (1 + widening * number / (STAGES * count))),
+            stride=2 if stage > 1 and block == 1 else 1,
+            drop_rate=shake_drop * number / (STAGES * count),
+            name=f"stage{stage}_block{block}",
+        )
+    outputs = pieces.batch_norm_relu(outputs, name="final_bn")
+    outputs = layers.Identity(name=f"stage{STAGES}")(outputs)
+    return keras.Model(images, classifier(outputs, num_classes=num_classes), name=name)

@@ -1,0 +1,157 @@
+"""Weights of the same networks from checkpoints of the public PyTorch code, and of torchvision.
+
+A name there and a layer here differ in spelling only, so a short list of rules translates every family.
+"""
+
+import pathlib
+import pickle
+import re
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+# Spellings of the CS-KD and PS-KD code, of torchvision, of the ResNeXt-29 and of the PyramidNet that PS-KD uses.
+# Blocks are counted from 0 there and from 1 here, but in torchvision's DenseNets.
+_RULES = [
+    (r"(features\.)?conv0|conv1|conv_1_3x3", "stem_conv"),
+    (r"(features\.)?norm0|bn1|bn_1", "stem_bn"),
+    (r"(?:layer|dense)(?P<stage>\d+)\.(?P<from_0>\d+)\.(?P<kind>conv|bn)(?P<number>\d)", "{kind}{number}"),
+    (r"layer(?P<stage>\d+)\.(?P<from_0>\d+)\.(shortcut|downsample)\.0", "shortcut_conv"),
+    (r"layer(?P<stage>\d+)\.(?P<from_0>\d+)\.(shortcut|downsample)\.1", "shortcut_bn"),
+    (r"stage_(?P<stage>\d)\.stage_\d_bottleneck_(?P<from_0>\d+)\.(?P<kind>conv|bn)_reduce", "{kind}1"),
+    (r"stage_(?P<stage>\d)\.stage_\d_bottleneck_(?P<from_0>\d+)\.(?P<kind>conv|bn)(_conv)?", "{kind}2"),
+    (r"stage_(?P<stage>\d)\.stage_\d_bottleneck_(?P<from_0>\d+)\.(?P<kind>conv|bn)_expand", "{kind}3"),
+    (r"stage_(?P<stage>\d)\.stage_\d_bottleneck_(?P<from_0>\d+)\.shortcut\.(?P<shortcut>shortcut_\w+)", "{shortcut}"),
+    # Older torchvision wrote norm.1 for norm1.
+    (
+        r"features\.denseblock(?P<stage>\d)\.denselayer(?P<from_1>\d+)\.(?P<kind>conv|norm)\.?(?P<number>\d)",
+        "{kind}{number}",
+    ),
+    (r"(?:features\.transition|trans)(?P<transition>\d)\.(?P<kind>conv|bn|norm)", "transition{transition}_{kind}"),
+    (r"features\.norm5|bn|bn_final", "final_bn"),
+    (r"linear|fc|classifier", "classifier"),
+]
+_WEIGHTS = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+    "kernel": "weight",
+    "bias": "bias",
+}
+
+
+def _layer_name(module: str) -> str | None:
+    """The layer here of a module there. Example: `layer2.0.shortcut.1` is `stage2_block1_shortcut_bn`."""
+    for pattern, layer in _RULES:
+        if match := re.fullmatch(pattern, module):
+            found = match.groupdict()
+            name = layer.format(**found).replace("norm", "bn")
+            if "stage" not in found:
+                return name
+            block = int(found["from_0"]) + 1 if found.get("from_0") else int(found["from_1"])
+            return f"stage{found['stage']}_block{block}_{name}"
+    return None
+
+
+def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """The weights in a file of PyTorch's, by their names there.
+
+    The file is read as weights only: what else is pickled in it is not executed. A state dict may stand by itself or
+    under `net` (the CS-KD and PS-KD code), `state_dict` or `model`; DataParallel's prefix `module.` is dropped, and so
+    are the batch counters that PyTorch keeps.
+
+    Args:
+        path: a `.pth` or `.t7` file, of any version of PyTorch.
+
+    Returns:
+        float32 arrays, shaped as PyTorch has them.
+
+    Raises:
+        ValueError: PyTorch is not installed, or the file is not a checkpoint, or holds more than weights and numbers.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ValueError(
+            "Expected PyTorch, which reads its own files: pip install torch==2.13.0 (a build for the CPU will do)."
+        ) from error
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ValueError(f"Expected a checkpoint file. Received: {path}, which is no file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"Expected a PyTorch checkpoint of weights only. Received: {path} ({reason[:200]})") from error
+    for key in ("net", "state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = isinstance(content, Mapping) and {
+        str(name).removeprefix("module."): tensor for name, tensor in content.items() if torch.is_tensor(tensor)
+    }
+    if not tensors or len(tensors) < len(content):
+        raise ValueError(
+            "Expected a state dict, alone or under 'net': names and tensors. "
+            f"Received: {path} with {sorted(map(str, content))[:8] if isinstance(content, Mapping) else type(content)}"
+        )
+    return {
+        name: tensor.to(torch.float32).numpy()
+        for name, tensor in tensors.items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def load_torch_weights(network: keras.Model, weights: str | pathlib.Path | Mapping[str, np.ndarray]) -> None:
+    """Gives `network` the weights of the same network in PyTorch; nothing changes unless all of them fit.
+
+    Example: `load_torch_weights(build("resnet18", num_classes=1000, input_shape=(224, 224, 3)), "resnet18.pth")`.
+
+    Args:
+        network: of `cskd_tf.networks.build`.
+        weights: a file for `read_torch_checkpoint`, or what that returned. A convolution's kernel is `[O, I, H, W]`
+            there and `[H, W, I, O]` here, a dense one `[O, I]` and `[I, O]`.
+
+    Raises:
+        ValueError: weights that are missing, left over, or of another shape; all are listed. Errors of
+            `read_torch_checkpoint`.
+    """
+    arrays = weights if isinstance(weights, Mapping) else read_torch_checkpoint(weights)
+    by_layer: dict[str, str] = {}
+    left_over = []
+    for name in arrays:
+        module, _, weight = name.rpartition(".")
+        key = f"{_layer_name(module)}.{weight}"
+        if key in by_layer or _layer_name(module) is None:
+            left_over.append(name)
+        by_layer.setdefault(key, name)
+    missing, other_shape, values = [], [], []
+    for layer in network.layers:
+        for variable in layer.weights:
+            kind = variable.name.rpartition("/")[2]
+            if kind not in _WEIGHTS:  # the state of ShakeDrop's random numbers
+                continue
+            name = by_layer.pop(f"{layer.name}.{_WEIGHTS[kind]}", None)
+            if name is None:
+                missing.append(f"{layer.name}/{kind}")
+                continue
+            array = np.asarray(arrays[name])
+            array = array.transpose((2, 3, 1, 0)) if array.ndim == 4 else array.T
+            if array.shape != tuple(variable.shape):
+                there, here = arrays[name].shape, tuple(variable.shape)
+                here = here[::-1] if len(here) != 4 else (here[3], here[2], here[0], here[1])
+                other_shape.append(f"{name}: {there} in the file, {here} in the network")
+            values.append((variable, array))
+    left_over += [name for name in by_layer.values() if name not in left_over]
+    problems = {"missing": missing, "left over": left_over, "of another shape": other_shape}
+    if any(problems.values()):
+        found = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names)
+        raise ValueError(f"Expected exactly the weights of {network.name}, by name and shape. Received: {found}")
+    for variable, array in values:
+        variable.assign(array)
+
+
+def _some(names: list[str], *, shown: int = 12) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
