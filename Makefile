@@ -5,13 +5,17 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test lint format table benchmark clean
+.PHONY: train test parity lint format table benchmark clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
 
 test: .venv/test
 	$(BIN)/python -m pytest
+
+# Every network against the same one in PyTorch: 4 minutes, and 200 MB to install.
+parity: .venv/parity
+	$(BIN)/python -m pytest -m parity --dist=load
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -46,6 +50,11 @@ benchmark: .venv/train
 	@echo "Installing requirements-dev.txt into .venv (about a minute) ..."
 	$(INSTALL) -r requirements-dev.txt
 	@touch $@ .venv/train
+
+.venv/parity: requirements-torch.txt .venv/test | .venv/bin/python
+	@echo "Installing requirements-torch.txt into .venv ..."
+	$(INSTALL) -r requirements-torch.txt
+	@touch $@
 
 clean:
 	rm -rf .venv

@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import runpy
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -9,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 tf.config.set_logical_device_configuration(
@@ -82,3 +85,27 @@ def image_folder(tmp_path):
                 suffix = "jpg" if number % 2 else "png"
                 (folder / f"{number}.{suffix}").write_bytes(encode(pixels).numpy())
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path):
+    """Runs `train_main.py` with arguments; returns its exit code and everything it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train_main.py", *map(str, arguments)])
+        defined = set(flags.FLAGS)
+        try:
+            runpy.run_path(str(ROOT / "train_main.py"), run_name="__main__")
+        except SystemExit as leaving:
+            code = leaving.code
+            if isinstance(code, str):
+                print(code, file=sys.stderr)  # as the interpreter does
+                code = 1
+        finally:
+            for name in set(flags.FLAGS) - defined:
+                delattr(flags.FLAGS, name)
+        printed = capfd.readouterr()
+        return code or 0, printed.out + printed.err
+
+    return run

@@ -1,13 +1,11 @@
+"""The papers' networks: sizes by formula, values by numpy, initial weights, and what is refused."""
+
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from cskd_tf import networks
 from cskd_tf.networks import NetworkOutputs
-from cskd_tf.networks import layers as shared_layers
-from cskd_tf.networks.layers import BatchNormalization, Pieces
-from cskd_tf.networks.pyramidnet import ShakeDrop
 
 
 def batch_norm(channels):
@@ -143,30 +141,6 @@ FOR_SMALL_IMAGES = (
     "pyramidnet200",
     "pyramidnet200_shakedrop",
 )
-# One network a family: width, image, channels and sizes of the stages.
-STAGES = {
-    "preact_resnet10": (4, 16, [(16, 4), (8, 8), (4, 16), (2, 32)]),
-    "resnet10": (4, 33, [(9, 4), (5, 8), (3, 16), (2, 32)]),
-    "resnet50": (4, 64, [(16, 16), (8, 32), (4, 64), (2, 128)]),
-    "resnext29_8x64d": (4, 15, [(15, 16), (8, 32), (4, 64)]),
-    "resnext50_32x4d": (16, 32, [(8, 64), (4, 128), (2, 256), (1, 512)]),
-    # Blocks of 6, 12, 24 and 16 layers add half the width each; a transition halves channels, and drops an odd pixel.
-    "densenet121_cifar": (4, 17, [(17, 16), (8, 32), (4, 64), (2, 64)]),
-    "densenet121": (4, 35, [(9, 16), (4, 32), (2, 64), (1, 64)]),
-    # After 22, 44 and 66 of 66 blocks 6, 11 and 16 times the width, times 4.
-    "pyramidnet200": (2, 9, [(9, 48), (5, 88), (3, 128)]),
-}
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_embedding_and_stages_come_from_one_pass(name):
-    width, size, expected = STAGES[name]
-    network = networks.build(name, num_classes=3, input_shape=(size, size, 1), width=width)
-    outputs = NetworkOutputs(network)(np.random.default_rng(0).normal(size=(2, size, size, 1)).astype("float32"))
-    assert [tuple(stage.shape) for stage in outputs["stages"]] == [(2, side, side, depth) for side, depth in expected]
-    np.testing.assert_allclose(outputs["embedding"], tf.reduce_mean(outputs["stages"][-1], axis=(1, 2)), rtol=1e-5)
-    kernel, bias = network.get_layer("classifier").weights
-    np.testing.assert_allclose(outputs["logits"], outputs["embedding"] @ kernel.value + bias.value, atol=1e-4)
 
 
 def numpy_preact_resnet10(network, images):
@@ -269,151 +243,6 @@ def test_no_two_layers_start_alike():
     assert not np.array_equal(first[:, :, : 4 * 32], second[:, :, : 4 * 32])
 
 
-def test_strided_convolution_pads_symmetrically():
-    images = keras.Input((6, 6, 1))
-    network = keras.Model(images, Pieces().convolution(images, 1, kernel_size=3, stride=2, name="conv"))
-    network.get_layer("conv").set_weights([np.ones((3, 3, 1, 1))])
-    corner = network(np.ones((1, 6, 6, 1)))[0, 0, 0, 0]
-    assert float(corner) == 4.0  # padding on the top left; with padding="same" it would be 9
-
-
-@pytest.mark.parametrize("has_kernel", [True, False])
-def test_grouped_convolution_is_one_convolution_a_group(has_kernel, monkeypatch):
-    monkeypatch.setattr(shared_layers, "_has_grouped_gradient", lambda dtype: has_kernel)
-    generator = np.random.default_rng(0)
-    images = tf.constant(generator.normal(size=(2, 5, 5, 6)), tf.float32)
-    layer = shared_layers.Convolution(12, 3, groups=3, use_bias=False)
-    layer.build(images.shape)
-    with tf.GradientTape() as tape:
-        outputs = layer(images)
-        loss = tf.reduce_sum(outputs**2)
-    gradient = tape.gradient(loss, layer.kernel.value)
-    for group in range(3):
-        part, kernel = images[..., 2 * group : 2 * group + 2], layer.kernel[..., 4 * group : 4 * group + 4]
-        with tf.GradientTape() as tape:
-            tape.watch(kernel)
-            alone = tf.nn.conv2d(part, kernel, 1, "VALID")
-            loss = tf.reduce_sum(alone**2)
-        np.testing.assert_allclose(outputs[..., 4 * group : 4 * group + 4], alone, rtol=1e-4, atol=1e-5)
-        expected = tape.gradient(loss, kernel)
-        np.testing.assert_allclose(gradient[..., 4 * group : 4 * group + 4], expected, rtol=1e-4, atol=1e-3)
-
-
-def test_a_split_convolution_stands_in_where_tensorflow_cannot_train_a_grouped_one():
-    assert not shared_layers._has_grouped_gradient("float64")
-    keras.config.set_dtype_policy("float64")
-    network = networks.build("resnext29_8x64d", num_classes=2, input_shape=(8, 8, 3), width=1)
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(network(np.ones((2, 8, 8, 3)), training=True))
-    assert all(gradient is not None for gradient in tape.gradient(loss, [w.value for w in network.trainable_weights]))
-
-
-def test_shake_drop_lets_through_or_shakes_each_image():
-    layer = ShakeDrop(0.5)
-    branch = tf.ones((4, 2, 2, 3))
-    np.testing.assert_allclose(layer(branch, training=False), 0.5)
-    shut, forward, backward = 0, [], []
-    for _ in range(200):
-        with tf.GradientTape() as tape:
-            tape.watch(branch)
-            outputs = layer(branch, training=True)
-        gradient = tape.gradient(outputs, branch).numpy().reshape(4, -1)
-        outputs = outputs.numpy().reshape(4, -1)
-        assert (outputs == outputs[:, :1]).all()  # one number an image
-        assert (gradient == gradient[:, :1]).all()
-        if (outputs == 1).all():
-            assert (gradient == 1).all()
-        else:
-            shut += 1
-            forward.extend(outputs[:, 0])
-            backward.extend(gradient[:, 0])
-    assert 70 < shut < 130  # 100 expected, deviation 7
-    for values, low, high in ((forward, -1, 1), (backward, 0, 1)):
-        assert low <= min(values) < low + 0.1
-        assert high - 0.1 < max(values) < high
-        assert np.mean(values) == pytest.approx((low + high) / 2, abs=0.1)
-    assert abs(np.corrcoef(forward, backward)[0, 1]) < 0.2
-
-
-def test_shake_drop_rates_rise_linearly_to_a_half():
-    network = networks.build("pyramidnet200_shakedrop", num_classes=2, input_shape=(8, 8, 1), width=1)
-    rates = [layer.rate for layer in network.layers if isinstance(layer, ShakeDrop)]
-    np.testing.assert_allclose(rates, 0.5 * np.arange(1, 67) / 66)
-    plain = networks.build("pyramidnet200", num_classes=2, input_shape=(8, 8, 1), width=1)
-    assert not any(isinstance(layer, ShakeDrop) for layer in plain.layers)
-    with pytest.raises(ValueError, match="0 <= rate < 1. Received: rate=1"):
-        ShakeDrop(1)
-
-
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_fused_batch_norm_against_numpy(training, policy):
-    generator = np.random.default_rng(0)
-    images = generator.normal(3.0, 2.0, (4, 5, 5, 3)).astype("float32")
-    layer = BatchNormalization(dtype=policy)
-    layer.build(images.shape)
-    gamma, beta, mean, variance = generator.uniform(0.5, 2.0, (4, 3))
-    layer.set_weights([gamma, beta, mean, variance])
-    outputs = layer(images, training=training)
-    seen = tf.cast(tf.cast(images, layer.compute_dtype), tf.float32).numpy()
-    center, spread = (seen.mean((0, 1, 2)), seen.var((0, 1, 2))) if training else (mean, variance)
-    expected = gamma * (seen - center) / np.sqrt(spread + 1e-5) + beta
-    assert outputs.dtype == layer.compute_dtype
-    rounding = 0 if policy == "float32" else 2**-8
-    np.testing.assert_allclose(tf.cast(outputs, tf.float32), expected, rtol=rounding, atol=1e-5)
-    if training:  # PyTorch's running variance is of the unbiased batch variance
-        mean, variance = 0.9 * mean + 0.1 * center, 0.9 * variance + 0.1 * spread * 100 / 99
-    np.testing.assert_allclose(layer.moving_mean.numpy(), mean, rtol=1e-5)
-    np.testing.assert_allclose(layer.moving_variance.numpy(), variance, rtol=1e-5)
-
-
-def test_a_frozen_batch_norm_uses_and_keeps_its_statistics():
-    layer = BatchNormalization()
-    layer.build((None, 2, 2, 1))
-    layer.trainable = False
-    outputs = layer(np.full((1, 2, 2, 1), 5.0, "float32"), training=True)
-    np.testing.assert_allclose(outputs, 5.0, rtol=1e-4)
-    assert layer.moving_mean.numpy() == [0.0]
-
-
-def test_synchronized_batch_norm_sees_all_replicas(images_and_labels, two_replicas):
-    images, _ = images_and_labels
-    images = images[:8]
-    with two_replicas.scope():
-        layer = BatchNormalization(synchronized=True)
-        layer.build((None, 4, 4, 1))
-    data = two_replicas.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices(images).batch(8))
-
-    @tf.function
-    def step(batch):
-        return two_replicas.run(lambda x: layer(x, training=True), args=(batch,))
-
-    for batch in data:
-        step(batch)
-    np.testing.assert_allclose(layer.moving_mean.numpy(), 0.1 * images.mean(), rtol=1e-5)
-
-
-def test_two_readers_of_one_network_do_not_disturb_each_other():
-    inputs = keras.Input((7,))
-    network = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(5, name="hidden")(inputs)))
-    images = np.ones((2, 7), "float32")
-    first = NetworkOutputs(network)
-    second = NetworkOutputs(network, embedding_layer="hidden")
-    shapes = [reader(images)["embedding"].shape for reader in (first, second, first)]
-    assert shapes == [(2, 5), (2, 7), (2, 5)]
-
-
-def test_the_embedding_layer_can_be_named():
-    inputs = keras.Input((4, 4, 1))
-    hidden = keras.layers.Conv2D(3, 4, name="as_convolution")(keras.layers.ReLU()(inputs))
-    network = keras.Model(inputs, keras.layers.Flatten()(hidden))
-    images = np.ones((2, 4, 4, 1), "float32")
-    assert "embedding" not in NetworkOutputs(network)(images)
-    assert NetworkOutputs(network, embedding_layer="as_convolution")(images)["embedding"].shape == (2, 16)
-    with pytest.raises(ValueError, match="Unknown layer; expected one of .*'as_convolution'.*'head'"):
-        NetworkOutputs(network, embedding_layer="head")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -461,22 +290,3 @@ def test_a_function_of_the_users_is_found_by_its_path(width):
     outputs = NetworkOutputs(network)(np.ones((3, 2, 2, 1), "float32"))
     assert outputs["logits"].shape == (3, 4)
     assert outputs["embedding"].shape == (3, width or 7)
-
-
-# The classifier is a dense layer, one after dropout or layer normalisation, or a convolution on one pixel.
-@pytest.mark.parametrize(
-    ("name", "features"),
-    [("MobileNetV2", 1280), ("MobileNetV3Small", 1024), ("MobileNet", 1024), ("ConvNeXtTiny", 768)],
-)
-def test_keras_applications_show_their_embedding(name, features):
-    network = getattr(keras.applications, name)(
-        weights=None, input_shape=(32, 32, 3), classes=7, classifier_activation=None
-    )
-    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
-    outputs = NetworkOutputs(network)(images)
-    np.testing.assert_allclose(outputs["logits"], network(images), rtol=1e-5)
-    heads = [layer for layer in network.layers if isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D))]
-    kernel, bias = heads[-1].weights
-    assert outputs["embedding"].shape == (2, features)
-    logits = outputs["embedding"] @ tf.reshape(kernel.value, (features, 7)) + bias.value
-    np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-3, atol=1e-5)

@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
 
 from cskd_tf.data.datasets import split_by_class
 from cskd_tf.predictions import Predictions
@@ -28,30 +26,6 @@ QUICK = [
     "--config.export.enabled=False",
     "--config.verbose=0",
 ]
-
-
-@pytest.fixture
-def command(monkeypatch, capfd, tmp_path):
-    """Runs `train_main.py` with arguments; returns its exit code and everything it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["train_main.py", *map(str, arguments)])
-        defined = set(flags.FLAGS)
-        try:
-            runpy.run_path(str(MAIN), run_name="__main__")
-        except SystemExit as leaving:
-            code = leaving.code
-            if isinstance(code, str):
-                print(code, file=sys.stderr)  # as the interpreter does
-                code = 1
-        finally:
-            for name in set(flags.FLAGS) - defined:
-                delattr(flags.FLAGS, name)
-        printed = capfd.readouterr()
-        return code or 0, printed.out + printed.err
-
-    return run
 
 
 def files(folder):

@@ -1,0 +1,142 @@
+"""A training step of each network, here and in PyTorch: `python -m benchmarks.network_speed [--network=NAME ...]`.
+
+Cross-entropy and SGD on one batch of the papers' size, in turns: with the fused batch norm, with Keras' own, and,
+where PyTorch is installed, as a plain PyTorch step (`--torch_format=channels_last` for its other memory layout). Each
+runs in a process of its own, whose peak memory is given; a JSON line a network and precision. ImageNet's batches of 256
+exceed the memory of a small machine: the 224-pixel networks are timed at 32, the papers' other batch.
+"""
+
+import importlib.util
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import time
+
+from absl import app, flags
+
+SMALL = {"image": 32, "batch": 128, "classes": 100}
+LARGE = {"image": 224, "batch": 32, "classes": 200}
+PYRAMIDNET = {**SMALL, "batch": 64}
+SETTINGS = {
+    "preact_resnet10": SMALL,
+    "preact_resnet18": SMALL,
+    "preact_resnet34": SMALL,
+    "resnet101_cifar": SMALL,
+    "resnext29_8x64d": SMALL,
+    "densenet121_cifar": SMALL,
+    "pyramidnet200": PYRAMIDNET,
+    "resnet10": LARGE,
+    "resnet18": LARGE,
+    "resnet34": LARGE,
+    "resnet50": LARGE,
+    "resnet101": LARGE,
+    "resnet152": LARGE,
+    "resnext50_32x4d": LARGE,
+    "resnext101_32x4d": LARGE,
+    "densenet121": LARGE,
+}
+NETWORK = flags.DEFINE_multi_enum("network", list(SETTINGS), list(SETTINGS), "Which networks.")
+PRECISION = flags.DEFINE_multi_enum("precision", ["float32", "bfloat16"], ["float32", "bfloat16"], "Which precisions.")
+BATCH = flags.DEFINE_integer("batch", None, "Images a step; by default the papers'.")
+ROUNDS = flags.DEFINE_integer("rounds", 3, "Steps of each kind that are timed.")
+TORCH_FORMAT = flags.DEFINE_enum("torch_format", "contiguous_format", ["contiguous_format", "channels_last"], "Layout.")
+
+
+def keras_step(name: str, precision: str, setting: dict, *, fused: bool):
+    import keras
+    import tensorflow as tf
+
+    import cskd_tf
+    from cskd_tf.networks.layers import BatchNormalization
+
+    keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
+    if not fused:
+        BatchNormalization.call = keras.layers.BatchNormalization.call
+    shape = (setting["image"], setting["image"], 3)
+    model = cskd_tf.SelfDistiller(cskd_tf.networks.build(name, num_classes=setting["classes"], input_shape=shape))
+    model.compile(cskd_tf.optimizers.SGD(0.01, momentum=0.9, weight_decay=1e-4))
+    model.optimizer.build(model.trainable_variables)
+    images = tf.random.stateless_normal((setting["batch"], *shape), [0, 0])
+    labels = tf.range(setting["batch"]) % setting["classes"]
+    step = tf.function(model.train_step, autograph=False)
+    return lambda: float(step((images, labels))["loss"])
+
+
+def torch_step(name: str, precision: str, setting: dict, *, layout: str):
+    import torch
+
+    from tests import torch_networks
+
+    memory_format = getattr(torch, layout)
+    network = torch_networks.NETWORKS[name](classes=setting["classes"]).to(memory_format=memory_format)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    images = torch.randn(setting["batch"], 3, setting["image"], setting["image"]).to(memory_format=memory_format)
+    labels = torch.arange(setting["batch"]) % setting["classes"]
+
+    def step():
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = network(images)
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def worker(pipe, make_step, arguments, options) -> None:
+    """Takes a step whenever it is asked to; the first one, which traces, before that."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    step = make_step(*arguments, **options)
+    step()
+    pipe.send("ready")
+    while pipe.recv() == "step":
+        start = time.perf_counter()
+        step()
+        pipe.send(time.perf_counter() - start)
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def measure(name: str, precision: str) -> dict:
+    setting = {**SETTINGS[name], **({"batch": BATCH.value} if BATCH.value else {})}
+    kinds = {"fused": (keras_step, {"fused": True}), "keras": (keras_step, {"fused": False})}
+    if importlib.util.find_spec("torch"):
+        kinds["torch"] = (torch_step, {"layout": TORCH_FORMAT.value})
+    spawn = multiprocessing.get_context("spawn")
+    pipes, processes = {}, []
+    for kind, (make_step, options) in kinds.items():
+        pipes[kind], theirs = spawn.Pipe()
+        processes.append(spawn.Process(target=worker, args=(theirs, make_step, (name, precision, setting), options)))
+        processes[-1].start()
+        theirs.close()  # so that a worker that dies ends the wait for it
+        pipes[kind].recv()  # ready
+    seconds = {kind: [] for kind in kinds}
+    for _ in range(ROUNDS.value):
+        for kind, pipe in pipes.items():
+            pipe.send("step")
+            seconds[kind].append(pipe.recv())
+    result = {"benchmark": "network_speed", "network": name, "precision": precision, **setting}
+    for kind, pipe in pipes.items():
+        pipe.send("stop")
+        result[f"{kind}_images_per_second"] = round(setting["batch"] / statistics.median(seconds[kind]), 1)
+        result[f"{kind}_peak_memory_mib"] = pipe.recv()
+    for process in processes:
+        process.join()
+    for kind in set(kinds) - {"fused"}:
+        ratios = [theirs / ours for ours, theirs in zip(seconds["fused"], seconds[kind], strict=True)]
+        result[f"times_as_fast_as_{kind}"] = round(statistics.median(ratios), 3)
+    return result
+
+
+def main(argv):
+    del argv
+    for name in NETWORK.value:
+        for precision in PRECISION.value:
+            print(json.dumps(measure(name, precision)), flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

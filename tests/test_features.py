@@ -1,0 +1,74 @@
+"""Logits, embedding and stages of one pass, of the papers' networks and of others."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf import networks
+from cskd_tf.networks import NetworkOutputs
+
+# One network a family: width, image, channels and sizes of the stages.
+STAGES = {
+    "preact_resnet10": (4, 16, [(16, 4), (8, 8), (4, 16), (2, 32)]),
+    "resnet10": (4, 33, [(9, 4), (5, 8), (3, 16), (2, 32)]),
+    "resnet50": (4, 64, [(16, 16), (8, 32), (4, 64), (2, 128)]),
+    "resnext29_8x64d": (4, 15, [(15, 16), (8, 32), (4, 64)]),
+    "resnext50_32x4d": (16, 32, [(8, 64), (4, 128), (2, 256), (1, 512)]),
+    # Blocks of 6, 12, 24 and 16 layers add half the width each; a transition halves channels, and drops an odd pixel.
+    "densenet121_cifar": (4, 17, [(17, 16), (8, 32), (4, 64), (2, 64)]),
+    "densenet121": (4, 35, [(9, 16), (4, 32), (2, 64), (1, 64)]),
+    # After 22, 44 and 66 of 66 blocks 6, 11 and 16 times the width, times 4.
+    "pyramidnet200": (2, 9, [(9, 48), (5, 88), (3, 128)]),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_embedding_and_stages_come_from_one_pass(name):
+    width, size, expected = STAGES[name]
+    network = networks.build(name, num_classes=3, input_shape=(size, size, 1), width=width)
+    outputs = NetworkOutputs(network)(np.random.default_rng(0).normal(size=(2, size, size, 1)).astype("float32"))
+    assert [tuple(stage.shape) for stage in outputs["stages"]] == [(2, side, side, depth) for side, depth in expected]
+    np.testing.assert_allclose(outputs["embedding"], tf.reduce_mean(outputs["stages"][-1], axis=(1, 2)), rtol=1e-5)
+    kernel, bias = network.get_layer("classifier").weights
+    np.testing.assert_allclose(outputs["logits"], outputs["embedding"] @ kernel.value + bias.value, atol=1e-4)
+
+
+def test_two_readers_of_one_network_do_not_disturb_each_other():
+    inputs = keras.Input((7,))
+    network = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(5, name="hidden")(inputs)))
+    images = np.ones((2, 7), "float32")
+    first = NetworkOutputs(network)
+    second = NetworkOutputs(network, embedding_layer="hidden")
+    shapes = [reader(images)["embedding"].shape for reader in (first, second, first)]
+    assert shapes == [(2, 5), (2, 7), (2, 5)]
+
+
+def test_the_embedding_layer_can_be_named():
+    inputs = keras.Input((4, 4, 1))
+    hidden = keras.layers.Conv2D(3, 4, name="as_convolution")(keras.layers.ReLU()(inputs))
+    network = keras.Model(inputs, keras.layers.Flatten()(hidden))
+    images = np.ones((2, 4, 4, 1), "float32")
+    assert "embedding" not in NetworkOutputs(network)(images)
+    assert NetworkOutputs(network, embedding_layer="as_convolution")(images)["embedding"].shape == (2, 16)
+    with pytest.raises(ValueError, match="Unknown layer; expected one of .*'as_convolution'.*'head'"):
+        NetworkOutputs(network, embedding_layer="head")
+
+
+# The classifier is a dense layer, one after dropout or layer normalisation, or a convolution on one pixel.
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [("MobileNetV2", 1280), ("MobileNetV3Small", 1024), ("MobileNet", 1024), ("ConvNeXtTiny", 768)],
+)
+def test_keras_applications_show_their_embedding(name, features):
+    network = getattr(keras.applications, name)(
+        weights=None, input_shape=(32, 32, 3), classes=7, classifier_activation=None
+    )
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    outputs = NetworkOutputs(network)(images)
+    np.testing.assert_allclose(outputs["logits"], network(images), rtol=1e-5)
+    heads = [layer for layer in network.layers if isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D))]
+    kernel, bias = heads[-1].weights
+    assert outputs["embedding"].shape == (2, features)
+    logits = outputs["embedding"] @ tf.reshape(kernel.value, (features, 7)) + bias.value
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,135 @@
+"""The pieces that networks are made of, against numpy and by hand."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf import networks
+from cskd_tf.networks import layers as shared_layers
+from cskd_tf.networks.layers import BatchNormalization, Pieces
+from cskd_tf.networks.pyramidnet import ShakeDrop
+
+
+def test_strided_convolution_pads_symmetrically():
+    images = keras.Input((6, 6, 1))
+    network = keras.Model(images, Pieces().convolution(images, 1, kernel_size=3, stride=2, name="conv"))
+    network.get_layer("conv").set_weights([np.ones((3, 3, 1, 1))])
+    corner = network(np.ones((1, 6, 6, 1)))[0, 0, 0, 0]
+    assert float(corner) == 4.0  # padding on the top left; with padding="same" it would be 9
+
+
+@pytest.mark.parametrize("has_kernel", [True, False])
+def test_grouped_convolution_is_one_convolution_a_group(has_kernel, monkeypatch):
+    monkeypatch.setattr(shared_layers, "_has_grouped_gradient", lambda dtype: has_kernel)
+    generator = np.random.default_rng(0)
+    images = tf.constant(generator.normal(size=(2, 5, 5, 6)), tf.float32)
+    layer = shared_layers.Convolution(12, 3, groups=3, use_bias=False)
+    layer.build(images.shape)
+    with tf.GradientTape() as tape:
+        outputs = layer(images)
+        loss = tf.reduce_sum(outputs**2)
+    gradient = tape.gradient(loss, layer.kernel.value)
+    for group in range(3):
+        part, kernel = images[..., 2 * group : 2 * group + 2], layer.kernel[..., 4 * group : 4 * group + 4]
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            alone = tf.nn.conv2d(part, kernel, 1, "VALID")
+            loss = tf.reduce_sum(alone**2)
+        np.testing.assert_allclose(outputs[..., 4 * group : 4 * group + 4], alone, rtol=1e-4, atol=1e-5)
+        expected = tape.gradient(loss, kernel)
+        np.testing.assert_allclose(gradient[..., 4 * group : 4 * group + 4], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_split_convolution_stands_in_where_tensorflow_cannot_train_a_grouped_one():
+    assert not shared_layers._has_grouped_gradient("float64")
+    keras.config.set_dtype_policy("float64")
+    network = networks.build("resnext29_8x64d", num_classes=2, input_shape=(8, 8, 3), width=1)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(network(np.ones((2, 8, 8, 3)), training=True))
+    assert all(gradient is not None for gradient in tape.gradient(loss, [w.value for w in network.trainable_weights]))
+
+
+def test_shake_drop_lets_through_or_shakes_each_image():
+    layer = ShakeDrop(0.5)
+    branch = tf.ones((4, 2, 2, 3))
+    np.testing.assert_allclose(layer(branch, training=False), 0.5)
+    shut, forward, backward = 0, [], []
+    for _ in range(200):
+        with tf.GradientTape() as tape:
+            tape.watch(branch)
+            outputs = layer(branch, training=True)
+        gradient = tape.gradient(outputs, branch).numpy().reshape(4, -1)
+        outputs = outputs.numpy().reshape(4, -1)
+        assert (outputs == outputs[:, :1]).all()  # one number an image
+        assert (gradient == gradient[:, :1]).all()
+        if (outputs == 1).all():
+            assert (gradient == 1).all()
+        else:
+            shut += 1
+            forward.extend(outputs[:, 0])
+            backward.extend(gradient[:, 0])
+    assert 70 < shut < 130  # 100 expected, deviation 7
+    for values, low, high in ((forward, -1, 1), (backward, 0, 1)):
+        assert low <= min(values) < low + 0.1
+        assert high - 0.1 < max(values) < high
+        assert np.mean(values) == pytest.approx((low + high) / 2, abs=0.1)
+    assert abs(np.corrcoef(forward, backward)[0, 1]) < 0.2
+
+
+def test_shake_drop_rates_rise_linearly_to_a_half():
+    network = networks.build("pyramidnet200_shakedrop", num_classes=2, input_shape=(8, 8, 1), width=1)
+    rates = [layer.rate for layer in network.layers if isinstance(layer, ShakeDrop)]
+    np.testing.assert_allclose(rates, 0.5 * np.arange(1, 67) / 66)
+    plain = networks.build("pyramidnet200", num_classes=2, input_shape=(8, 8, 1), width=1)
+    assert not any(isinstance(layer, ShakeDrop) for layer in plain.layers)
+    with pytest.raises(ValueError, match="0 <= rate < 1. Received: rate=1"):
+        ShakeDrop(1)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_fused_batch_norm_against_numpy(training, policy):
+    generator = np.random.default_rng(0)
+    images = generator.normal(3.0, 2.0, (4, 5, 5, 3)).astype("float32")
+    layer = BatchNormalization(dtype=policy)
+    layer.build(images.shape)
+    gamma, beta, mean, variance = generator.uniform(0.5, 2.0, (4, 3))
+    layer.set_weights([gamma, beta, mean, variance])
+    outputs = layer(images, training=training)
+    seen = tf.cast(tf.cast(images, layer.compute_dtype), tf.float32).numpy()
+    center, spread = (seen.mean((0, 1, 2)), seen.var((0, 1, 2))) if training else (mean, variance)
+    expected = gamma * (seen - center) / np.sqrt(spread + 1e-5) + beta
+    assert outputs.dtype == layer.compute_dtype
+    rounding = 0 if policy == "float32" else 2**-8
+    np.testing.assert_allclose(tf.cast(outputs, tf.float32), expected, rtol=rounding, atol=1e-5)
+    if training:  # PyTorch's running variance is of the unbiased batch variance
+        mean, variance = 0.9 * mean + 0.1 * center, 0.9 * variance + 0.1 * spread * 100 / 99
+    np.testing.assert_allclose(layer.moving_mean.numpy(), mean, rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), variance, rtol=1e-5)
+
+
+def test_a_frozen_batch_norm_uses_and_keeps_its_statistics():
+    layer = BatchNormalization()
+    layer.build((None, 2, 2, 1))
+    layer.trainable = False
+    outputs = layer(np.full((1, 2, 2, 1), 5.0, "float32"), training=True)
+    np.testing.assert_allclose(outputs, 5.0, rtol=1e-4)
+    assert layer.moving_mean.numpy() == [0.0]
+
+
+def test_synchronized_batch_norm_sees_all_replicas(images_and_labels, two_replicas):
+    images, _ = images_and_labels
+    images = images[:8]
+    with two_replicas.scope():
+        layer = BatchNormalization(synchronized=True)
+        layer.build((None, 4, 4, 1))
+    data = two_replicas.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices(images).batch(8))
+
+    @tf.function
+    def step(batch):
+        return two_replicas.run(lambda x: layer(x, training=True), args=(batch,))
+
+    for batch in data:
+        step(batch)
+    np.testing.assert_allclose(layer.moving_mean.numpy(), 0.1 * images.mean(), rtol=1e-5)
