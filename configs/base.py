@@ -47,6 +47,7 @@ def get_config() -> ConfigDict:
     config.network = ConfigDict()
     config.network.name = "preact_resnet18"  # one of cskd_tf.networks.NETWORKS, or package.module:function of your own
     config.network.width = 0  # channels of the first stage; 0: as published
+    config.network.embedding_layer = ""  # whose input is the embedding; "": the classifier, found by itself
     config.network.synchronized = False  # batch norm over all replicas
 
     config.optimizer = ConfigDict()  # SGD as PyTorch means it

@@ -193,7 +193,12 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
             balanced=settings["balanced"],
             pairs_adjacent=methods.data_options(chosen)["pairs_adjacent"],
         )
-        model = SelfDistiller(network, chosen, num_examples=len(splits["train"].labels))
+        model = SelfDistiller(
+            network,
+            chosen,
+            num_examples=len(splits["train"].labels),
+            embedding_layer=network_settings["embedding_layer"] or None,
+        )
         optimizer = optimizers.SGD(schedule, **config["optimizer"])
         model.compile(optimizer=optimizer)
         model.optimizer.build(model.trainable_variables)

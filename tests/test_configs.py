@@ -20,7 +20,7 @@ def test_a_config_has_the_known_keys_and_takes_a_step(name, image_folder):
     config.deterministic = False  # it could not be switched off again for the tests that follow
     config.network.width = 4
     config.batch_size = 4
-    config.data.image_size = 8
+    config.data.image_size = 20
     config.data.short_side = 0
     if config.data.name != "digits":  # test_prepared.py reads the other data sets' own layouts
         assert all(part in DATASETS for part in config.data.name.split("+"))

@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+import cskd_tf
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 BIN = pathlib.Path(sys.executable).parent
@@ -35,12 +37,21 @@ def run(command, folder):
 
 
 def test_the_example_is_short_and_learns():
-    (example,) = blocks("python")
+    example, *_ = blocks("python")
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
     names = {}
     exec(compile(example, "README.md", "exec"), names)
     assert (names["logits"].argmax(axis=1) == names["labels"][1500:]).mean() > 0.85
     assert np.isfinite(names["logits"]).all()
+
+
+def test_a_keras_application_is_a_network():
+    _, example, _ = blocks("python")
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    network = names["mobilenet"](num_classes=7, input_shape=(32, 32, 3))
+    outputs = cskd_tf.networks.NetworkOutputs(network)(np.ones((2, 32, 32, 3), "float32"))
+    assert (outputs["logits"].shape, outputs["embedding"].shape) == ((2, 7), (2, 1024))
 
 
 def test_no_figure_is_left_to_fill_in():

@@ -13,6 +13,7 @@ from cskd_tf.evaluate import load_run
 from cskd_tf.networks.torch_weights import load_torch_weights, read_torch_checkpoint
 from cskd_tf.predictions import Predictions
 from cskd_tf.workdir import Workdir
+from tests.conftest import ROOT
 
 torch = pytest.importorskip("torch", reason="PyTorch, an optional extra, is not installed: make parity installs it")
 from tests import torch_networks  # noqa: E402  (imports torch)
@@ -108,6 +109,21 @@ def test_older_and_newer_names_of_torchvision_mean_the_same():
         load_torch_weights(network, names)
         made.append(network(np.ones((2, 32, 32, 3), "float32")))
     np.testing.assert_array_equal(*made)
+
+
+def test_the_example_of_the_readme(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    reference = torch_networks.NETWORKS["resnet18"](classes=1000).eval()
+    torch.save(reference.state_dict(), "resnet18.pth")
+    *_, example = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype("float32")
+    with torch.no_grad():
+        expected = reference(torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()
+    network = networks.build("resnet18", num_classes=1000, input_shape=(64, 64, 3))
+    network.set_weights(names["network"].get_weights())
+    np.testing.assert_allclose(network(images), expected, rtol=1e-4, atol=1e-4)
 
 
 QUICK = ("--config.baseline=False", "--config.verbose=0", "--config.export.enabled=False")
