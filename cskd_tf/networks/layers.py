@@ -183,6 +183,6 @@ def check_image_size(input_shape: tuple[int | None, int | None, int], *, halving
         least = max(2, 2 * least - 1)
     if any(size is not None and size < least for size in input_shape[:2]):
         raise ValueError(
-            f"Expected images of at least {least} x {least} pixels: a stride of this network would read a single one of "
+            f"Expected images of at least {least} x {least} pixels: a stride would read a single pixel of "
             f"smaller images. Received: input_shape={input_shape}"
         )
