@@ -71,8 +71,10 @@ class SelfDistiller(keras.Model):
         if not self.network.built:
             # A symbolic call; build() would not reach the layers of a subclassed network.
             self.network(keras.KerasTensor(tuple(shape), dtype="float32"))
-        for method in self.methods:
-            method.attach(self.network, num_examples=self.num_examples)
+        attached = [method for method in self.methods if overrides(method, "attach")]
+        parts = self._network_outputs.describe(shape) if attached else {}
+        for method in attached:
+            method.attach(self.network, parts=parts, num_examples=self.num_examples)
         self.built = True
 
     def compile(self, optimizer="rmsprop", **kwargs) -> None:
@@ -89,6 +91,12 @@ class SelfDistiller(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
+    def classifier(self) -> "SelfDistiller":
+        """What inference needs, sharing its layers: the network, and the method that replaces its head."""
+        return SelfDistiller(
+            self.network, [] if self._head is None else [self._head], embedding_layer=self.embedding_layer
+        )
+
     @property
     def data_options(self) -> dict[str, Any]:
         """What the methods need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`."""
@@ -96,7 +104,7 @@ class SelfDistiller(keras.Model):
 
     def outputs(self, images, *, training: bool = False) -> dict[str, Any]:
         """`{"logits", "embedding", "stages"}` of one run of the network, with the logits as inference sees them."""
-        return self._with_scores(self._network_outputs(images, training=training))
+        return self._with_scores(self._network_outputs(images, training=training), training=training)
 
     def call(self, inputs, training: bool = False):
         images = inputs["image"] if isinstance(inputs, dict) else inputs
@@ -134,9 +142,10 @@ class SelfDistiller(keras.Model):
             targets = self._targets(batch, outputs["image"])
             for method in self.methods:
                 targets = method.targets(batch, targets)
-            scores = self._scores(outputs["image"], labels=labels)
-            outputs = {name: self._with_scores(output) for name, output in outputs.items()}
-            terms = {"cross_entropy": self._hard_weight * losses.cross_entropy(scores, targets=targets)}
+            scores = self._scores(outputs["image"], labels=labels, training=True)
+            outputs = {name: self._with_scores(output, training=True) for name, output in outputs.items()}
+            hard = losses.cross_entropy(scores, targets=_as_wide(targets, scores))
+            terms = {"cross_entropy": self._hard_weight * hard}
             for method in self.methods:
                 terms.update(self._terms(method, batch, outputs, targets))
             per_example = tf.add_n(list(terms.values()))
@@ -248,11 +257,13 @@ class SelfDistiller(keras.Model):
                 variable.assign(value)
         return outputs
 
-    def _scores(self, outputs: dict[str, Any], *, labels=None):
-        return outputs["logits"] if self._head is None else self._head.scores(outputs, labels=labels)
+    def _scores(self, outputs: dict[str, Any], *, training: bool, labels=None):
+        if self._head is None:
+            return outputs["logits"]
+        return self._head.scores(outputs, labels=labels, training=training)
 
-    def _with_scores(self, outputs: dict[str, Any]) -> dict[str, Any]:
-        return {**outputs, "logits": tf.cast(self._scores(outputs), tf.float32)}
+    def _with_scores(self, outputs: dict[str, Any], *, training: bool) -> dict[str, Any]:
+        return {**outputs, "logits": tf.cast(self._scores(outputs, training=training), tf.float32)}
 
     def _terms(self, method: Method, batch: dict, outputs: dict, targets) -> dict[str, Any]:
         terms = method.terms(batch, outputs, targets)
@@ -272,6 +283,11 @@ class SelfDistiller(keras.Model):
 
     def _replicas(self) -> int:
         return self.distribute_strategy.num_replicas_in_sync
+
+
+def _as_wide(targets, scores):
+    """Targets `[B, C]` with zeros for the classes that a head has added to its scores."""
+    return tf.pad(targets, [(0, 0), (0, scores.shape[-1] - targets.shape[-1])])
 
 
 def _has_views(data) -> bool:

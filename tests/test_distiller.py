@@ -166,7 +166,7 @@ class EveryHook(Method):
     term_names = ("clean_distance",)
     hard_weight = 0.5
 
-    def attach(self, network, *, num_examples=None):
+    def attach(self, network, *, parts, num_examples=None):
         self.rows = self.add_weight(name="rows", shape=(num_examples, 3), initializer="zeros", trainable=False)
         self.scale = self.add_weight(name="scale", shape=(), initializer="ones", trainable=False)
         self.epoch = self.add_weight(name="epoch", shape=(), initializer="zeros", trainable=False)
@@ -182,7 +182,7 @@ class EveryHook(Method):
     def targets(self, batch, targets):
         return 0.9 * targets + 0.1 / 3
 
-    def scores(self, outputs, *, labels=None):
+    def scores(self, outputs, *, labels=None, training=False):
         if labels is not None:
             self.scale.assign(2.0)
         return self.scale * outputs["logits"]

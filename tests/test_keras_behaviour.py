@@ -113,7 +113,7 @@ def test_attach_is_called_for_a_network_that_is_built_by_its_first_batch(images_
     class Attached(Method):
         term_names = ("constant",)
 
-        def attach(self, network, *, num_examples=None):
+        def attach(self, network, *, parts, num_examples=None):
             assert network.built
             self.value = self.add_weight(name="value", shape=(), initializer="ones", trainable=False)
 

@@ -153,7 +153,7 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
         (["--config.strategy=many"], "Unknown strategy; expected one of .*Received: 'many'"),
         (
             ["--config.methods=({'name': 'CSDK'},)"],
-            r"Unknown method; expected one of \['CSKD'\]. Received: name='CSDK'",
+            r"Unknown method; expected one of \['AdaCos', .*Received: name='CSDK'",
         ),
         (["--config.methods[0].temperature=0"], "temperature to be a finite number above 0. Received: "),
         (["--config.methods[0].weight=-1"], "weight to be a finite number of at least 0. Received: weight=-1.0"),

@@ -4,10 +4,39 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cskd_tf.methods.adacos import AdaCos
 from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views
+from cskd_tf.methods.byot import BYOT
 from cskd_tf.methods.cskd import CSKD
+from cskd_tf.methods.cutmix import CutMix
+from cskd_tf.methods.cutout import Cutout
+from cskd_tf.methods.ddgsd import DDGSD
+from cskd_tf.methods.distillation import Distillation
+from cskd_tf.methods.label_smoothing import LabelSmoothing
+from cskd_tf.methods.max_entropy import MaxEntropy
+from cskd_tf.methods.mixup import Mixup
+from cskd_tf.methods.pskd import PSKD
+from cskd_tf.methods.tfkd import TFKD
+from cskd_tf.methods.virtual_softmax import VirtualSoftmax
 
-METHODS = {method.__name__: method for method in (CSKD,)}
+METHODS = {
+    method.__name__: method
+    for method in (
+        CSKD,
+        LabelSmoothing,
+        MaxEntropy,
+        AdaCos,
+        VirtualSoftmax,
+        DDGSD,
+        BYOT,
+        Mixup,
+        CutMix,
+        Cutout,
+        Distillation,
+        PSKD,
+        TFKD,
+    )
+}
 
 
 def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Method]:
@@ -36,4 +65,25 @@ def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Method]:
     return methods
 
 
-__all__ = ["CSKD", "METHODS", "Method", "View", "build", "check_composition", "data_options", "merge_views"]
+__all__ = [
+    "BYOT",
+    "CSKD",
+    "DDGSD",
+    "METHODS",
+    "PSKD",
+    "TFKD",
+    "AdaCos",
+    "CutMix",
+    "Cutout",
+    "Distillation",
+    "LabelSmoothing",
+    "MaxEntropy",
+    "Method",
+    "Mixup",
+    "View",
+    "VirtualSoftmax",
+    "build",
+    "check_composition",
+    "data_options",
+    "merge_views",
+]

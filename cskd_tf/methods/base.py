@@ -1,13 +1,12 @@
 """What a method is: the hooks that `SelfDistiller` and the input pipeline call, all optional."""
 
 import dataclasses
-import math
-import numbers
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
+import tensorflow as tf
 
 BATCH_NORM_MODES = ("train", "train_no_update", "inference")
 VIEW_NAMES = ("image", "partner", "second_view", "clean")
@@ -56,6 +55,7 @@ class Method(keras.layers.Layer):
         pairs_adjacent: the batch is made of pairs of one class: image, its partner, image, its partner.
         term_names: the keys that `terms` returns, as they appear in the logs.
         hard_weight: the share of the plain cross-entropy that it leaves; multiplied over the list.
+        training_state: variables that only the continuation of a run needs; they stay out of other files.
     """
 
     views: Sequence[View] = ()
@@ -63,13 +63,18 @@ class Method(keras.layers.Layer):
     pairs_adjacent: bool = False
     term_names: Sequence[str] = ()
     hard_weight: float = 1.0
+    training_state: Sequence[keras.Variable] = ()
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.built = True  # nothing waits for an input shape; what needs the network is made in attach()
 
-    def attach(self, network: keras.Model, *, num_examples: int | None = None) -> None:
-        """Called once by `SelfDistiller`: create the variables that need the network or the number of images."""
+    def attach(self, network: keras.Model, *, parts: dict, num_examples: int | None = None) -> None:
+        """Called once by `SelfDistiller`: create the variables that need the network or the number of images.
+
+        `parts` describes what the network returns: `logits` and, where they are found, `embedding` and `stages` as
+        tensors of which only the shapes mean something, and `classifier`, the layer that reads the embedding.
+        """
 
     def on_epoch_begin(self, epoch: int, *, epochs: int) -> None:
         """Called before each epoch, `epoch` from 0. What changes here must be a `keras.Variable`."""
@@ -86,11 +91,11 @@ class Method(keras.layers.Layer):
         """Soft targets `[B, C]` in, soft targets `[B, C]` out, before the cross-entropy."""
         return targets
 
-    def scores(self, outputs: dict, *, labels=None):
+    def scores(self, outputs: dict, *, labels=None, training: bool = False):
         """The logits of one view; a method that replaces the classifier head returns its own.
 
-        With `labels` (int `[B]`, in training, for the image itself) state may move and classes may be added; without,
-        this is what inference and the other views see.
+        With `labels` (int `[B]`, for the cross-entropy of the image itself) state may move and classes may be added;
+        without, this is what the terms see of each view in `training`, and inference otherwise.
         """
         return outputs["logits"]
 
@@ -134,7 +139,8 @@ def check_composition(methods: Sequence[Method]) -> None:
     """Refuses lists that cannot work together, before anything is trained.
 
     Raises:
-        ValueError: not a list of methods, one method twice, two heads, or two terms of one name.
+        ValueError: not a list of methods, one method twice, two heads, mixing of images that come in pairs, or two
+            terms of one name.
     """
     for method in methods:
         if not isinstance(method, Method):
@@ -146,6 +152,13 @@ def check_composition(methods: Sequence[Method]) -> None:
     heads = [type(method).__name__ for method in methods if overrides(method, "scores")]
     if len(heads) > 1:
         raise ValueError(f"Expected at most one method that replaces the classifier head. Received: {heads}")
+    mixing = [type(method).__name__ for method in methods if overrides(method, "mix")]
+    paired = [type(method).__name__ for method in methods if method.pairs_adjacent]
+    if mixing and paired:
+        raise ValueError(
+            "Expected pairs of a batch to stay pairs of one class; methods that mix images would tear them apart. "
+            f"Received: {paired} in pairs, {mixing} mixing"
+        )
     terms = ["loss", "cross_entropy", *(name for method in methods for name in method.term_names)]
     for name in terms:
         if terms.count(name) > 1:
@@ -166,10 +179,19 @@ def data_options(methods: Sequence[Method]) -> dict[str, Any]:
     }
 
 
-def check_number(name: str, value: float, *, positive: bool) -> float:
-    """`value` as a float if it is finite and above (`positive`) or not below zero, else a ValueError naming both."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < 0 or (positive and value == 0):
-        bound = "above 0" if positive else "of at least 0"
-        raise ValueError(f"Expected {name} to be a finite number {bound}. Received: {name}={value!r}")
-    return float(value)
+def class_vectors(parts: dict, *, method: Method) -> Callable[[], tf.Tensor]:
+    """Reads the network's class vectors, float32 `[D, C]`, for a method that has no use for their bias.
+
+    Raises:
+        ValueError: the layer that holds them was not found.
+    """
+    layer = parts.get("classifier")
+    if layer is None or not hasattr(layer, "kernel"):
+        raise ValueError(
+            f"Expected a network whose last dense layer is its classifier, for {type(method).__name__}, or "
+            f"SelfDistiller(embedding_layer=...). Received: {layer}"
+        )
+    if getattr(layer, "bias", None) is not None:
+        layer.bias.trainable = False  # it would get no gradient
+    classes = layer.kernel.shape[-1]
+    return lambda: tf.reshape(tf.cast(layer.kernel.value, tf.float32), (-1, classes))

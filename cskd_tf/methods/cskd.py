@@ -4,7 +4,8 @@ import keras
 import tensorflow as tf
 
 from cskd_tf.losses import kl_divergence
-from cskd_tf.methods.base import Method, View, check_number, partner_views
+from cskd_tf.methods.base import Method, View, partner_views
+from cskd_tf.methods.checks import check_count, check_number, check_option
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -16,31 +17,78 @@ class CSKD(Method):
     picks T from {1, 4} and the weight from {1, 2, 3, 4} by validation error: 4 and 1 for CIFAR-100, 4 and 3 for
     CUB-200-2011.
 
+    With `clean_weight` it is CS-KD-E: beside that,
+    `clean_weight * T^2 * KL( stop_gradient softmax(z(clean x) / T) || softmax(z(x) / T) )`, towards the image as it is
+    shown at evaluation. `form="iclr"` is the submission to ICLR 2020: no factor T^2, and the gradient of the clean term
+    (there "sample-wise") flows both ways.
+
+    `in_batch` takes the partners from the batch itself, which is then drawn in pairs: every image takes cross-entropy
+    and is pulled to its neighbour. There is no second pass; no paper has it.
+
     Example: with T = 4 and weight 1, logits `z(x) = [0, 0]` and `z(x') = [4 ln 3, 0]` (softened: `[.75, .25]`) give
-    the term `16 * 0.130812 = 2.092993`.
+    the term `16 * 0.130812 = 2.092993`, in the form of ICLR `0.130812`.
 
     Args:
         temperature: T, above 0.
         weight: of the class-wise term, at least 0.
+        clean_weight: of the clean term, at least 0; 0: without, and without its pass.
         partners: how many partners an image has, each drawn independently, the term being their mean. The paper has
             one; each costs a forward pass.
+        in_batch: pairs from the batch in place of partners beside it.
+        partner_batch_norm: of the partners' pass: `"train"`, as published, `"train_no_update"` or `"inference"`.
+        form: `"cvpr"` or `"iclr"`.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: an argument out of range, or several partners in the batch.
     """
 
-    term_names = ("class_wise",)
-
-    def __init__(self, *, temperature: float = 4.0, weight: float = 1.0, partners: int = 1, **kwargs):
+    def __init__(
+        self,
+        *,
+        temperature: float = 4.0,
+        weight: float = 1.0,
+        clean_weight: float = 0.0,
+        partners: int = 1,
+        in_batch: bool = False,
+        partner_batch_norm: str = "train",
+        form: str = "cvpr",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.temperature = check_number("temperature", temperature, positive=True)
         self.weight = check_number("weight", weight, positive=False)
-        if isinstance(partners, bool) or not isinstance(partners, int) or partners < 1:
-            raise ValueError(f"Expected partners to be an integer of at least 1. Received: partners={partners!r}")
-        self.views = tuple(View(name, gradient=False, batch_norm="train") for name in partner_views(partners))
+        self.clean_weight = check_number("clean_weight", clean_weight, positive=False)
+        check_count("partners", partners)
+        if in_batch and (partners, partner_batch_norm) != (1, "train"):
+            raise ValueError(
+                "Expected in_batch pairs alone: they have one partner and one pass. "
+                f"Received: {partners=}, {partner_batch_norm=}"
+            )
+        self.form = check_option("form", form, ("cvpr", "iclr"))
+        self.pairs_adjacent = in_batch
+        self._partners = () if in_batch else tuple(partner_views(partners))
+        views = [View(name, gradient=False, batch_norm=partner_batch_norm) for name in self._partners]
+        if self.clean_weight:
+            views.append(View("clean", gradient=form == "iclr"))
+        self.views = tuple(views)
+        self.term_names = ("class_wise", "sample_wise") if self.clean_weight else ("class_wise",)
 
     def terms(self, batch: dict, outputs: dict, targets: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = outputs["image"]["logits"]
-        partners = [tf.stop_gradient(outputs[view.name]["logits"]) for view in self.views]
-        divergences = [kl_divergence(partner, logits, temperature=self.temperature) for partner in partners]
-        return {"class_wise": self.weight * self.temperature**2 * tf.add_n(divergences) / len(divergences)}
+        factor = self.temperature**2 if self.form == "cvpr" else 1.0
+        teachers = [outputs[name]["logits"] for name in self._partners] or [_neighbours(logits)]
+        divergences = [self._divergence(tf.stop_gradient(teacher), logits) for teacher in teachers]
+        terms = {"class_wise": self.weight * factor * tf.add_n(divergences) / len(divergences)}
+        if self.clean_weight:
+            clean = outputs["clean"]["logits"]
+            clean = clean if self.form == "iclr" else tf.stop_gradient(clean)
+            terms["sample_wise"] = self.clean_weight * factor * self._divergence(clean, logits)
+        return terms
+
+    def _divergence(self, teacher: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        return kl_divergence(teacher, logits, temperature=self.temperature)
+
+
+def _neighbours(rows: tf.Tensor) -> tf.Tensor:
+    """Each row's other one of its pair. Example: rows a, b, c, d are b, a, d, c."""
+    return tf.reshape(tf.reverse(tf.reshape(rows, (-1, 2, rows.shape[-1])), axis=[1]), (-1, rows.shape[-1]))

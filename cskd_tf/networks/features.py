@@ -3,9 +3,11 @@
 import functools
 import re
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 _recording = threading.local()  # replicas of one process run in threads that take turns
 
@@ -84,6 +86,26 @@ class NetworkOutputs:
 
     def __call__(self, images, *, training: bool = False) -> dict[str, Any]:
         """`{"logits": [B, C], "embedding": [B, D], "stages": (...)}`, the last two where the network has them."""
+        outputs, _ = self._run(images, training=training)
+        return outputs
+
+    def describe(self, input_shape: Sequence[int | None]) -> dict[str, Any]:
+        """What a call returns for images of `input_shape`, `[B, H, W, C]`, as tensors without values.
+
+        Where there is an embedding, `"classifier"` is the layer that reads it.
+        """
+        found = {}
+
+        def trace(images):
+            outputs, classifier = self._run(images, training=False)
+            found.update(outputs, **({} if classifier is None else {"classifier": classifier}))
+            return outputs["logits"]
+
+        tf.function(trace, autograph=False).get_concrete_function(tf.TensorSpec(input_shape, tf.float32))
+        return found
+
+    def _run(self, images, *, training: bool) -> tuple[dict[str, Any], keras.layers.Layer | None]:
+        """The outputs, and the layer that reads the embedding."""
         if not self._prepared:
             self._prepare()
         outer = getattr(_recording, "notes", None)
@@ -97,16 +119,16 @@ class NetworkOutputs:
                 "Expected a network that returns logits: leave out the softmax (activation=None). "
                 f"Received: network={self.network.name!r}, whose last layer is a softmax"
             )
-        outputs = {"logits": logits}
+        outputs, classifier = {"logits": logits}, None
         heads = [(layer, read) for layer, read, _ in notes if self._is_head(layer)]
         if heads and self._reads_embedding(*heads[-1]):
-            embedding = heads[-1][1]
+            classifier, embedding = heads[-1]
             if len(embedding.shape) != 2:
                 embedding = keras.ops.reshape(embedding, (keras.ops.shape(embedding)[0], -1))
             outputs["embedding"] = embedding
         if stages := {_stage_number(layer): made for layer, _, made in notes if _stage_number(layer)}:
             outputs["stages"] = tuple(stages[number] for number in sorted(stages))
-        return outputs
+        return outputs, classifier
 
 
 def _stage_number(layer: keras.layers.Layer) -> int | None:

@@ -1,0 +1,64 @@
+"""AdaCos, cosine logits with an adaptive scale (Zhang et al., CVPR 2019, https://arxiv.org/abs/1905.00292)."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from cskd_tf.methods.base import Method, class_vectors
+from cskd_tf.methods.replicas import gather
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class AdaCos(Method):
+    """Replaces the logits by `s * cos(theta)`, of the angles between embedding and class vectors, without bias.
+
+    The class vectors are the kernel of the network's own classifier. The scale starts at `sqrt(2) ln(C - 1)`; at each
+    training step, before it is used, it becomes (equation 15 of the paper)
+
+    `s = ln(B) / cos(min(pi / 4, median_i theta_i))`, `B = mean_i sum_{k != y_i} exp(s_before cos theta_ik)`,
+
+    where `theta_i` is the angle to the true class; the batch is that of all replicas, the median the lower one of an
+    even number, and no gradient flows. It does not move at inference, and is saved with the model.
+
+    Example: 3 classes start at `s = sqrt(2) ln 2 = 0.980258`. One image with cosines (1, 0, 0) and label 0 makes
+    `B = 2`, the median angle 0, and `s = ln 2 / 1 = 0.693147`.
+
+    Args:
+        scale_at_evaluation: whether inference uses the scale too. Public code returns bare cosines there, and the CS-KD
+            paper's ECE of 73.76 % (Table 6) shows that this was measured.
+
+    Raises:
+        ValueError: when the model is built, with fewer than three classes (the scale would start at 0), or around a
+            network whose classifier is not found.
+    """
+
+    def __init__(self, *, scale_at_evaluation: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        self.scale_at_evaluation = scale_at_evaluation
+
+    def attach(self, network, *, parts, num_examples=None):
+        classes = parts["logits"].shape[-1]
+        if classes < 3:
+            raise ValueError(f"Expected at least three classes for AdaCos. Received: {classes} classes")
+        self._class_vectors = class_vectors(parts, method=self)
+        start = keras.initializers.Constant(math.sqrt(2) * math.log(classes - 1))
+        options = {"dtype": "float32", "trainable": False, "aggregation": "only_first_replica"}
+        self.scale = self.add_weight(name="scale", shape=(), initializer=start, **options)
+
+    def scores(self, outputs, *, labels=None, training=False):
+        embedding = tf.math.l2_normalize(tf.cast(outputs["embedding"], tf.float32), axis=-1)
+        cosines = embedding @ tf.math.l2_normalize(self._class_vectors(), axis=0)
+        if labels is not None:
+            self._update_scale(tf.stop_gradient(cosines), labels)
+        if not training and not self.scale_at_evaluation:
+            return cosines
+        return tf.stop_gradient(self.scale.value) * cosines
+
+    def _update_scale(self, cosines, labels):
+        own = tf.one_hot(labels, cosines.shape[-1])
+        others = tf.reduce_sum((1 - own) * tf.exp(self.scale.value * cosines), axis=-1)
+        angles = tf.acos(tf.clip_by_value(tf.reduce_sum(own * cosines, axis=-1), -1.0, 1.0))
+        others, angles = gather(others), tf.sort(gather(angles))
+        median = angles[(tf.shape(angles)[0] - 1) // 2]
+        self.scale.assign(tf.math.log(tf.reduce_mean(others)) / tf.cos(tf.minimum(math.pi / 4, median)))

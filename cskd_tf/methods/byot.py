@@ -1,0 +1,114 @@
+"""BYOT, be your own teacher (Zhang et al., ICCV 2019, https://arxiv.org/abs/1905.08094)."""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from cskd_tf.losses import cross_entropy, soft_cross_entropy
+from cskd_tf.methods.base import Method
+from cskd_tf.methods.checks import check_fraction, check_number, check_option
+from cskd_tf.methods.replicas import global_sum
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class BYOT(Method):
+    """Puts a classifier on each shallower stage and trains it by the labels, the deepest logits and its embedding.
+
+    Adds `sum_i [ (1 - alpha) CE_i + alpha * CE(softmax(z_deep / T), z_i / T) ] + feature_weight * || f_i - f_deep ||`
+    (equation 7 of the paper), without gradient into `z_deep` and `f_deep`. An exit halves the image by 3 x 3
+    convolutions until it has the deepest stage's size and channels, whose pooled values are `f_i`.
+
+    With `form="public"`, as in public code: one norm of all differences in the batch, and without that of the exit next
+    to the deepest.
+
+    Example: at T = 1 and alpha .3, one exit with logits (0, 0), deepest (ln 3, 0), label 0, equal features: `.7 ln 2 +
+    .3 ln 2 = 0.693147`.
+
+    Args:
+        alpha: share of the deepest predictions, in [0, 1]; 0.3, in other recipes 0.1.
+        temperature: T, above 0.
+        feature_weight: of the embeddings' distance, at least 0; 0.03, in other recipes 1e-6 on squares.
+        squared: take the squared distance.
+        form: `"paper"` or `"public"`.
+
+    Raises:
+        ValueError: an argument out of range; when the model is built, a network without stages.
+    """
+
+    term_names = ("exits_cross_entropy", "exits_distillation", "exits_features")
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.3,
+        temperature: float = 3.0,
+        feature_weight: float = 0.03,
+        squared: bool = False,
+        form: str = "paper",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.alpha = check_fraction("alpha", alpha, one=True)
+        self.temperature = check_number("temperature", temperature, positive=True)
+        self.feature_weight = check_number("feature_weight", feature_weight, positive=False)
+        self.squared = squared
+        self.form = check_option("form", form, ("paper", "public"))
+
+    def attach(self, network, *, parts, num_examples=None):
+        stages = parts.get("stages", ())
+        if len(stages) < 2:
+            raise ValueError(
+                "Expected a network with at least two stages for BYOT: layers named stage1, stage2 and so on. "
+                f"Received: {network.name} with {len(stages)}"
+            )
+        channels = [stage.shape[-1] for stage in stages]
+        classes, features = parts["logits"].shape[-1], parts["embedding"].shape[-1]
+        self.exits = [
+            _exit(
+                stages[number].shape[1:], channels[number + 1 :], features=parts["embedding"].shape[-1], number=number
+            )
+            for number in range(len(stages) - 1)
+        ]
+        self.heads = [layers.Dense(classes, dtype="float32", name=f"{made.name}_classifier") for made in self.exits]
+        for head in self.heads:
+            head.build((None, features))
+
+    def terms(self, batch, outputs, targets):
+        deep = outputs["image"]
+        deep_logits = tf.stop_gradient(deep["logits"])
+        deep_features = tf.stop_gradient(tf.cast(deep["embedding"], tf.float32))
+        hard, soft, near = [], [], []
+        for number, (make, head) in enumerate(zip(self.exits, self.heads, strict=True), start=1):
+            features = tf.cast(make(deep["stages"][number - 1], training=True), tf.float32)
+            logits = head(features)
+            hard.append(cross_entropy(logits, targets=targets))
+            soft.append(soft_cross_entropy(deep_logits, logits, temperature=self.temperature))
+            if self.form == "paper" or number < len(self.exits):
+                near.append(self._distance(features - deep_features))
+        return {
+            "exits_cross_entropy": (1 - self.alpha) * tf.add_n(hard),
+            "exits_distillation": self.alpha * tf.add_n(soft),
+            "exits_features": self.feature_weight * tf.add_n(near),
+        }
+
+    def _distance(self, difference):
+        """One value an example: its own norm, or that of the whole batch, which then counts once for the batch."""
+        squares = tf.reduce_sum(difference**2, axis=-1)
+        if self.form == "public":
+            squares = global_sum(squares) * tf.ones_like(squares)
+        return squares if self.squared else tf.sqrt(squares + 1e-12)
+
+
+def _exit(shape, channels, *, features: int, number: int) -> keras.Model:
+    """From one stage to an embedding: a halving for each stage that follows, then the mean over the image."""
+    inputs = keras.Input(shape)
+    outputs = inputs
+    for step, filters in enumerate(channels, start=1):
+        name = f"exit{number + 1}_{step}"
+        outputs = layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False, name=f"{name}_conv")(outputs)
+        outputs = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(outputs)
+        outputs = layers.ReLU(name=f"{name}_relu")(outputs)
+    outputs = layers.GlobalAveragePooling2D(name=f"exit{number + 1}_embedding")(outputs)
+    if outputs.shape[-1] != features:
+        outputs = layers.Dense(features, name=f"exit{number + 1}_project")(outputs)
+    return keras.Model(inputs, outputs, name=f"exit{number + 1}")

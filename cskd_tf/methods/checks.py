@@ -1,0 +1,39 @@
+"""Checks of the methods' arguments: the value back, or a ValueError that says what was expected and what came."""
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_number(name: str, value: float, *, positive: bool) -> float:
+    """A finite number above 0 (`positive`), or not below it."""
+    if not _is_number(value) or value < 0 or (positive and value == 0):
+        bound = "above 0" if positive else "of at least 0"
+        raise ValueError(f"Expected {name} to be a finite number {bound}. Received: {name}={value!r}")
+    return float(value)
+
+
+def check_fraction(name: str, value: float, *, one: bool = False) -> float:
+    """A number in [0, 1), or with `one` in [0, 1]."""
+    if not _is_number(value) or not 0 <= value <= 1 or (value == 1 and not one):
+        raise ValueError(f"Expected {name} in [0, 1{']' if one else ')'}. Received: {name}={value!r}")
+    return float(value)
+
+
+def check_count(name: str, value: int) -> int:
+    """An integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"Expected {name} to be an integer of at least 1. Received: {name}={value!r}")
+    return value
+
+
+def check_option(name: str, value: str, options: Sequence[str]) -> str:
+    """One of some words."""
+    if value not in options:
+        raise ValueError(f"Expected {name} to be one of {list(options)}. Received: {name}={value!r}")
+    return value

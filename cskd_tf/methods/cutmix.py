@@ -1,0 +1,57 @@
+"""CutMix (Yun et al., ICCV 2019, https://arxiv.org/abs/1905.04899)."""
+
+import keras
+import tensorflow as tf
+
+from cskd_tf.methods.base import Method
+from cskd_tf.methods.checks import check_fraction, check_number
+from cskd_tf.methods.mixing import beta, blend, mixed_images, permutation
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class CutMix(Method):
+    """Pastes a box of another image into each image, and mixes the targets by area (section 3.1 of the paper).
+
+    One box and one permutation a batch. The box has the image's proportions and `sqrt(1 - l)` of its sides, `l` from
+    Beta(alpha, alpha), its centre anywhere; what lies outside the image is cut off, and the targets are mixed by what
+    is left. Every view of an image is mixed alike.
+
+    Example: a box of 16 x 16 of 32 x 32 pixels leaves 3/4 of the target: classes 0 and 1 become (.75, .25).
+
+    Args:
+        alpha: of the Beta distribution, above 0.
+        probability: of each image to be mixed; PS-KD + CutMix mixes half of them and refines the targets of the others.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    def __init__(self, *, alpha: float = 1.0, probability: float = 1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.alpha = check_number("alpha", alpha, positive=True)
+        self.probability = check_fraction("probability", probability, one=True)
+
+    def mix(self, batch, targets, *, seed):
+        seeds = tf.random.experimental.stateless_split(seed, 4)
+        count = tf.shape(targets)[0]
+        other = permutation(count, seed=seeds[0])
+        chosen = tf.random.stateless_uniform([count], seeds[1]) < self.probability
+        inside = _box(tf.shape(batch["image"])[1:3], beta(self.alpha, seed=seeds[2]), seed=seeds[3])
+        share = 1 - tf.reduce_mean(tf.cast(inside, tf.float32))
+        where = chosen[:, None, None, None] & inside[None, :, :, None]
+        views = {
+            name: tf.where(where, tf.gather(images, other), images) for name, images in mixed_images(batch).items()
+        }
+        targets = tf.where(chosen[:, None], blend(targets, tf.gather(targets, other), share), targets)
+        return {**batch, **views, "mixed": tf.cast(chosen, tf.float32)}, targets
+
+
+def _box(size: tf.Tensor, share: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
+    """Bool `[H, W]`, a box of `1 - share` of the area around a point of uniform distribution, as far as it fits."""
+    sides = tf.cast(tf.cast(size, tf.float32) * tf.sqrt(1 - share), tf.int32)
+    centre = tf.cast(tf.random.stateless_uniform([2], seed) * tf.cast(size, tf.float32), tf.int32)
+    rows, columns = (
+        (places >= centre[axis] - sides[axis] // 2) & (places < centre[axis] + sides[axis] // 2)
+        for axis, places in enumerate((tf.range(size[0]), tf.range(size[1])))
+    )
+    return rows[:, None] & columns[None, :]

@@ -1,0 +1,55 @@
+"""Cutout (DeVries and Taylor, 2017, https://arxiv.org/abs/1708.04552)."""
+
+import keras
+import tensorflow as tf
+
+from cskd_tf.methods.base import Method
+from cskd_tf.methods.checks import check_count, check_fraction
+from cskd_tf.methods.mixing import mixed_images
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class Cutout(Method):
+    """Sets a square of each image to 0, the mean of the training pixels; the targets stay.
+
+    The square's centre is uniform over the pixels, and what lies outside the image is cut off (section 3.2 of the
+    paper). Every view gets a hole of its own, but the un-augmented one.
+
+    Example: a hole of 8 pixels around row 2, column 30 of 32 x 32 covers rows 0 to 5 and columns 26 to 31.
+
+    Args:
+        size: side of the square, in pixels; 8 on CIFAR in the PS-KD paper.
+        probability: of each image to get a hole; PS-KD + Cutout cuts half of them and refines the targets of the
+            others.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    def __init__(self, *, size: int = 8, probability: float = 1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.size = check_count("size", size)
+        self.probability = check_fraction("probability", probability, one=True)
+
+    def mix(self, batch, targets, *, seed):
+        views = {name: images for name, images in mixed_images(batch).items() if name != "clean"}
+        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 1 + len(views)))
+        chosen = tf.random.stateless_uniform([tf.shape(targets)[0]], seeds[0]) < self.probability
+        cut = {
+            name: tf.where(chosen[:, None, None, None] & _holes(images, self.size, seed=view_seed), 0.0, images)
+            for (name, images), view_seed in zip(views.items(), seeds[1:], strict=True)
+        }
+        return {**batch, **cut, "mixed": tf.cast(chosen, tf.float32)}, targets
+
+
+def _holes(images: tf.Tensor, size: int, *, seed: tf.Tensor) -> tf.Tensor:
+    """Bool `[B, H, W, 1]`, a square of `size` pixels an image."""
+    shape = tf.shape(images)
+    extents = tf.cast(shape[1:3], tf.float32)
+    centres = tf.cast(tf.random.stateless_uniform([shape[0], 2], seed) * extents, tf.int32)
+    rows, columns = (
+        (places[None] >= centres[:, axis, None] - size // 2)
+        & (places[None] < centres[:, axis, None] - size // 2 + size)
+        for axis, places in enumerate((tf.range(shape[1]), tf.range(shape[2])))
+    )
+    return (rows[:, :, None] & columns[:, None, :])[..., None]

@@ -1,0 +1,52 @@
+"""DDGSD, data-distortion guided self-distillation (Xu and Liu, AAAI 2019)."""
+
+import keras
+import tensorflow as tf
+
+from cskd_tf.losses import cross_entropy, kl_divergence
+from cskd_tf.methods.base import Method, View
+from cskd_tf.methods.checks import check_number
+from cskd_tf.methods.replicas import global_mean
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class DDGSD(Method):
+    """Trains on two augmentations of each image and pulls their predictions and their mean embeddings together.
+
+    Adds to the cross-entropy of the first view that of the second,
+    `weight * (KL(a || b) + KL(b || a))` of the predictions softened by T (no factor T^2, gradients both ways), and
+    `feature_weight * || mean f_a - mean f_b ||^2`, the means over the batch of all replicas.
+
+    Example: at T = 1, predictions (.75, .25) and (.5, .5) have `KL(a || b) + KL(b || a) = 0.130812 + 0.143841`.
+
+    Args:
+        temperature: T, above 0.
+        weight: of the predictions' divergences, at least 0.
+        feature_weight: mu, of the embeddings' means, at least 0.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    views = (View("second_view", gradient=True),)
+    term_names = ("second_cross_entropy", "mutual_divergence", "mean_distance")
+
+    def __init__(self, *, temperature: float = 3.0, weight: float = 1.0, feature_weight: float = 5e-4, **kwargs):
+        super().__init__(**kwargs)
+        self.temperature = check_number("temperature", temperature, positive=True)
+        self.weight = check_number("weight", weight, positive=False)
+        self.feature_weight = check_number("feature_weight", feature_weight, positive=False)
+
+    def terms(self, batch, outputs, targets):
+        first, second = outputs["image"], outputs["second_view"]
+        divergences = [
+            kl_divergence(one["logits"], two["logits"], temperature=self.temperature)
+            for one, two in ((first, second), (second, first))
+        ]
+        difference = global_mean(tf.cast(first["embedding"], tf.float32) - tf.cast(second["embedding"], tf.float32))
+        distance = tf.reduce_sum(difference**2) * tf.ones_like(divergences[0])
+        return {
+            "second_cross_entropy": cross_entropy(second["logits"], targets=targets),
+            "mutual_divergence": self.weight * tf.add_n(divergences),
+            "mean_distance": self.feature_weight * distance,
+        }

@@ -1,0 +1,47 @@
+"""Knowledge distillation from a trained teacher (Hinton et al., 2015, https://arxiv.org/abs/1503.02531)."""
+
+import keras
+
+from cskd_tf.losses import kl_divergence
+from cskd_tf.methods.base import Method
+from cskd_tf.methods.checks import check_fraction, check_number
+from cskd_tf.methods.teacher import Teacher
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class Distillation(Method):
+    """Pulls the prediction towards that of a trained network for the same image.
+
+    The loss becomes `(1 - alpha) * CE + alpha * T^2 * KL( softmax(z_teacher / T) || softmax(z / T) )` (section 2 of the
+    paper). The teacher runs at inference and is never changed.
+
+    Example: at T = 4 and alpha 0.9, teacher logits `[4 ln 3, 0]` (softened: `[.75, .25]`) against `[0, 0]` give
+    `.9 * 16 * 0.130812 = 1.883693`.
+
+    Args:
+        teacher: a Keras model from images to logits, its `.keras` file, or the workdir of a finished run.
+        alpha: share of the teacher, in [0, 1]. 0.9 and T = 4 are common; the CS-KD paper states none.
+        temperature: T, above 0.
+
+    Raises:
+        ValueError: an argument out of range, or a teacher that cannot be read or, when the model is built, has other
+            classes or takes other images.
+    """
+
+    term_names = ("distillation",)
+
+    def __init__(self, *, teacher, alpha: float = 0.9, temperature: float = 4.0, **kwargs):
+        super().__init__(**kwargs)
+        self.alpha = check_fraction("alpha", alpha, one=True)
+        self.temperature = check_number("temperature", temperature, positive=True)
+        self.hard_weight = 1 - self.alpha
+        self._teacher = Teacher(teacher)
+
+    def attach(self, network, *, parts, num_examples=None):
+        self._teacher.check(network)
+
+    def terms(self, batch, outputs, targets):
+        divergence = kl_divergence(
+            self._teacher(batch["image"]), outputs["image"]["logits"], temperature=self.temperature
+        )
+        return {"distillation": self.alpha * self.temperature**2 * divergence}

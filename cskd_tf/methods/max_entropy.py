@@ -1,0 +1,30 @@
+"""Maximum entropy, the confidence penalty (Pereyra et al., 2017, https://arxiv.org/abs/1701.06548)."""
+
+import keras
+
+from cskd_tf.losses import entropy
+from cskd_tf.methods.base import Method
+from cskd_tf.methods.checks import check_number
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class MaxEntropy(Method):
+    """Rewards predictions of high entropy: adds `-weight * H(softmax(z))` to the loss (section 3 of the paper).
+
+    Example: logits `[ln 3, 0]` are probabilities `[.75, .25]` of entropy 0.562335, so that weight 1 adds -0.562335.
+
+    Args:
+        weight: gamma, at least 0. The CS-KD paper states none; 1.0 fits the calibration error in its Table 6.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    term_names = ("negative_entropy",)
+
+    def __init__(self, *, weight: float = 1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = check_number("weight", weight, positive=False)
+
+    def terms(self, batch, outputs, targets):
+        return {"negative_entropy": -self.weight * entropy(outputs["image"]["logits"])}

@@ -1,0 +1,112 @@
+"""PS-KD, progressive refinement of targets (Kim et al., ICCV 2021, https://arxiv.org/abs/2006.12000)."""
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from cskd_tf.losses import refine_targets
+from cskd_tf.methods.base import Method
+from cskd_tf.methods.checks import check_count, check_fraction, check_option
+from cskd_tf.methods.replicas import gather
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class PSKD(Method):
+    """Softens the targets by what the network itself predicted one epoch ago, the more the longer it has trained.
+
+    In epoch t of E, counted from 1, the target of image x is `(1 - a_t) * target + a_t * P_{t-1}(x)` with
+    `a_t = alpha * t / E` (equations 4 and 8 of the paper), at temperature 1; in the first epoch it stays as it is.
+    Images that another method has mixed or cut keep their targets.
+
+    `P_{t-1}` comes from a table of one row a training image, the prediction in its last training step (`"stored"`, as
+    in the authors' code: no further pass, N x C numbers of 2 bytes), or from a copy of the network as it was when the
+    last epoch ended, at inference (`"network"`: one more pass). The table belongs to the training state: it is in the
+    checkpoints that training resumes from, and in nothing else.
+
+    Example: alpha .8 in epoch 150 of 300 is `a = .4`: the target (1, 0) with the prediction (.5, .5) becomes (.8, .2).
+
+    Args:
+        alpha: of the last epoch, in [0, 1]; 0.8 on CIFAR-100, 0.7 for ResNeXt-29.
+        source: `"stored"` or `"network"`.
+        top_k: keep this many probabilities of a row, and spread what is left evenly over the other classes; None: all.
+
+    Raises:
+        ValueError: an argument out of range; when the model is built, a table without the number of images.
+    """
+
+    def __init__(self, *, alpha: float = 0.8, source: str = "stored", top_k: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.alpha = check_fraction("alpha", alpha, one=True)
+        self.source = check_option("source", source, ("stored", "network"))
+        self.top_k = top_k if top_k is None else check_count("top_k", top_k)
+        self.extras = ("index",) if source == "stored" else ()
+
+    def attach(self, network, *, parts, num_examples=None):
+        options = {"trainable": False, "initializer": "zeros", "aggregation": "only_first_replica"}
+        self.share = self.add_weight(name="share", shape=(), dtype="float32", **options)
+        self._network = network
+        if self.source == "network":
+            self._previous = _Untracked(type(network).from_config(network.get_config()))
+            return
+        if num_examples is None:
+            raise ValueError("Expected SelfDistiller(..., num_examples=N) for PS-KD's stored predictions.")
+        classes = parts["logits"].shape[-1]
+        kept = min(self.top_k or classes, classes)
+        shape = (num_examples, kept)
+        self.table = self.add_weight(name="table", shape=shape, dtype="float16", **options)
+        self.training_state = [self.table]
+        if self._keeps_some(classes):
+            self.classes_kept = self.add_weight(name="classes", shape=shape, dtype="int32", **options)
+            self.training_state.append(self.classes_kept)
+        size = num_examples * kept * (2 + 4 * (kept < classes)) / 2**20
+        logging.info("PS-KD stores %d x %d probabilities: %.1f MiB", num_examples, kept, size)
+
+    def on_epoch_begin(self, epoch, *, epochs):
+        self.share.assign(self.alpha * (epoch + 1) / epochs if epoch else 0.0)
+        if self.source == "network":
+            self._previous.value.set_weights(self._network.get_weights())
+
+    def targets(self, batch, targets):
+        if self.source == "network":
+            previous = tf.nn.softmax(tf.cast(self._previous.value(batch["image"], training=False), tf.float32))
+        else:
+            previous = self._read(batch["index"], targets.shape[-1])
+        share = tf.fill(tf.shape(targets)[:1], self.share.value)
+        if "mixed" in batch:
+            share *= 1 - batch["mixed"]
+        return refine_targets(targets, previous=tf.stop_gradient(previous), share=share)
+
+    def after_step(self, batch, outputs):
+        if self.source == "network":
+            return
+        values = tf.nn.softmax(outputs["image"]["logits"])
+        rows = [(self.table, values)]
+        if self._keeps_some(values.shape[-1]):
+            values, classes = tf.math.top_k(values, self.top_k)
+            rows = [(self.table, values), (self.classes_kept, classes)]
+        index = gather(batch["index"])
+        for variable, new in rows:
+            new = tf.cast(new, variable.dtype)
+            if "mixed" in batch:  # the prediction is of another image
+                old = tf.gather(variable.value, batch["index"])
+                new = tf.where(batch["mixed"][:, None] > 0, old, new)
+            # Every replica writes all rows, so that their tables stay the same.
+            variable.value.scatter_update(tf.IndexedSlices(gather(new), index))
+
+    def _keeps_some(self, classes: int) -> bool:
+        return self.top_k is not None and self.top_k < classes
+
+    def _read(self, index, classes: int):
+        rows = tf.cast(tf.gather(self.table.value, index), tf.float32)
+        if not self._keeps_some(classes):
+            return tf.math.divide_no_nan(rows, tf.reduce_sum(rows, axis=-1, keepdims=True))  # 2 bytes add up to about 1
+        left = (1 - tf.reduce_sum(rows, axis=-1, keepdims=True)) / (classes - self.top_k)
+        places = tf.one_hot(tf.gather(self.classes_kept.value, index), classes)
+        return left + tf.reduce_sum(places * (rows - left)[..., None], axis=-2)
+
+
+class _Untracked:
+    """Holds a network that is neither trained nor saved with the method that uses it."""
+
+    def __init__(self, value):
+        self.value = value

@@ -1,0 +1,52 @@
+"""A trained network that others learn from: read, checked, run, and never changed."""
+
+import pathlib
+
+import keras
+import tensorflow as tf
+
+CLASSIFIER = "classifier.keras"  # what a finished run leaves in its workdir
+
+
+class Teacher:
+    """Runs a trained classifier. It is no Keras object, so nothing tracks, trains or saves the network inside.
+
+    Args:
+        source: a Keras model from images to logits, its `.keras` file, or a workdir that holds one.
+
+    Raises:
+        ValueError: a source that cannot be read.
+    """
+
+    def __init__(self, source: keras.Model | str | pathlib.Path):
+        self.network = source if isinstance(source, keras.Model) else _load(pathlib.Path(source))
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Logits `[B, C]` at inference, without gradient."""
+        return tf.stop_gradient(self.network(images, training=False))
+
+    def check(self, student: keras.Model) -> None:
+        """Raises ValueError unless teacher and student take the same images and tell the same number of classes."""
+        for what, one, two in (
+            ("images", self.network.input_shape, student.input_shape),
+            ("logits", self.network.output_shape, student.output_shape),
+        ):
+            fits = len(one) == len(two) and all(
+                None in (left, right) or left == right for left, right in zip(one, two, strict=True)
+            )
+            if not fits:
+                raise ValueError(
+                    f"Expected a teacher of the student's {what}, {two[1:]}. Received: a teacher of {one[1:]}"
+                )
+
+
+def _load(path: pathlib.Path) -> keras.Model:
+    file = path / CLASSIFIER if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".keras":
+        raise ValueError(
+            f"Expected a teacher: a .keras file, or the workdir of a finished run with {CLASSIFIER}. Received: {path}"
+        )
+    try:
+        return keras.models.load_model(file, compile=False)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise ValueError(f"Expected a teacher that Keras can load. Received: {file} ({error})") from error

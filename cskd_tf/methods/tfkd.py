@@ -1,0 +1,82 @@
+"""TF-KD, teacher-free knowledge distillation (Yuan et al., CVPR 2020, https://arxiv.org/abs/1909.11723)."""
+
+import keras
+import tensorflow as tf
+
+from cskd_tf.losses import kl_divergence
+from cskd_tf.methods.base import Method
+from cskd_tf.methods.checks import check_fraction, check_number, check_option
+from cskd_tf.methods.teacher import Teacher
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class TFKD(Method):
+    """Distils from a trained copy of the network itself (self), or from a virtual teacher (reg, without `teacher`).
+
+    The loss becomes `(1 - alpha) * CE + alpha * KL( softmax(u / T) || softmax(z / T) )` (equations 9 and 10 of the
+    paper, which write no factor T^2). In the self form `u` are the teacher's logits; in the reg form the logarithms of
+    a virtual teacher's probabilities, `correct` on the true class and `(1 - correct) / (C - 1)` on each other.
+
+    With `form="public"`, as the authors' code: the divergence is divided by the number of classes (`KLDivLoss`'s mean)
+    and multiplied by `multiplier`, in the self form by T^2 too; and the reg form takes the softmax of the virtual
+    probabilities themselves, nearly uniform at T = 20.
+
+    Example: reg form, two classes, correct .9, T = 1, alpha .5: logits (0, 0) and label 0 give the term
+    `.5 * KL((.9, .1) || (.5, .5)) = .5 * 0.368064 = 0.184032`.
+
+    Args:
+        teacher: a Keras model from images to logits, its `.keras` file, or the workdir of a finished run; None for the
+            virtual one.
+        alpha: share of the teacher, in [0, 1]: .95 in the paper's self form for ResNet-18, .9 for DenseNet-121 and
+            ResNeXt-29; .1 in the reg form.
+        temperature: T, above 0: 6 and 20 in the self form, 20 in the reg form.
+        correct: probability that the virtual teacher gives to the true class, in (0, 1).
+        form: `"paper"` or `"public"`.
+        multiplier: of the public form, 50 or 100 in its authors' recipes.
+
+    Raises:
+        ValueError: an argument out of range, or a teacher as for `Distillation`.
+    """
+
+    term_names = ("teacher_free",)
+
+    def __init__(
+        self,
+        *,
+        teacher=None,
+        alpha: float = 0.1,
+        temperature: float = 20.0,
+        correct: float = 0.99,
+        form: str = "paper",
+        multiplier: float = 100.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.alpha = check_fraction("alpha", alpha, one=True)
+        self.temperature = check_number("temperature", temperature, positive=True)
+        self.correct = check_fraction("correct", correct)
+        check_number("correct", correct, positive=True)
+        self.form = check_option("form", form, ("paper", "public"))
+        self.multiplier = check_number("multiplier", multiplier, positive=True)
+        self.hard_weight = 1 - self.alpha
+        self._teacher = None if teacher is None else Teacher(teacher)
+
+    def attach(self, network, *, parts, num_examples=None):
+        if self._teacher is not None:
+            self._teacher.check(network)
+
+    def terms(self, batch, outputs, targets):
+        logits = outputs["image"]["logits"]
+        teacher = (
+            self._virtual(batch["label"], logits.shape[-1]) if self._teacher is None else self._teacher(batch["image"])
+        )
+        divergence = kl_divergence(teacher, logits, temperature=self.temperature)
+        if self.form == "public":
+            squared = 1.0 if self._teacher is None else self.temperature**2
+            divergence *= squared * self.multiplier / logits.shape[-1]
+        return {"teacher_free": self.alpha * divergence}
+
+    def _virtual(self, labels, classes: int):
+        own = tf.one_hot(labels, classes)
+        probabilities = own * self.correct + (1 - own) * (1 - self.correct) / (classes - 1)
+        return probabilities if self.form == "public" else tf.math.log(probabilities)

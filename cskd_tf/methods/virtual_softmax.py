@@ -1,0 +1,33 @@
+"""Virtual softmax (Chen et al., NeurIPS 2018, https://arxiv.org/abs/1811.12611)."""
+
+import keras
+import tensorflow as tf
+
+from cskd_tf.methods.base import Method, class_vectors
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class VirtualSoftmax(Method):
+    """Adds to the logits, in training, one of a class that is never right: `||W_y|| * ||f||` (equation 4 of the paper).
+
+    It is what the true class would score if its vector pointed along the embedding, so that the classes are pushed
+    apart for as long as it does not. The classifier has no bias; gradients flow through both norms. Inference and all
+    other views see the plain logits `f W`.
+
+    Example: embedding (3, 4), class vectors (1, 0) and (0, 2), label 1: logits (3, 8) and the virtual one `2 * 5 = 10`,
+    so the cross-entropy is `ln(e^-5 + 1 + e^2) = 2.127726`.
+
+    Raises:
+        ValueError: when the model is built, around a network whose classifier is not found.
+    """
+
+    def attach(self, network, *, parts, num_examples=None):
+        self._class_vectors = class_vectors(parts, method=self)
+
+    def scores(self, outputs, *, labels=None, training=False):
+        embedding, vectors = tf.cast(outputs["embedding"], tf.float32), self._class_vectors()
+        logits = embedding @ vectors
+        if labels is None:
+            return logits
+        own = tf.gather(tf.norm(vectors, axis=0), labels)
+        return tf.concat([logits, (own * tf.norm(embedding, axis=-1))[:, None]], axis=-1)
