@@ -159,8 +159,13 @@ class Checkpoint(keras.callbacks.Callback):
         self.workdir = workdir
         self.monitor = monitor
         self._epoch = tf.Variable(0, dtype=tf.int64)
-        weights = {"model": [variable.value for variable in model.variables]}
-        state = {"optimizer": [variable.value for variable in model.optimizer.variables]}
+        only_training = {id(variable) for method in model.methods for variable in method.training_state}
+        weights = [variable for variable in model.variables if id(variable) not in only_training]
+        state = {
+            "optimizer": [variable.value for variable in model.optimizer.variables],
+            "training": [variable.value for variable in model.variables if id(variable) in only_training],
+        }
+        weights = {"model": [variable.value for variable in weights]}
         self._last = tf.train.Checkpoint(epoch=self._epoch, **weights, **state)
         self._best = tf.train.Checkpoint(epoch=self._epoch, **weights)
 

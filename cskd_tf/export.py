@@ -50,7 +50,7 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
         serve = _serving_function(experiment)
         channels = experiment.splits["test"].image_shape[2]
         archive = keras.export.ExportArchive()
-        archive.track(experiment.model)
+        archive.track(experiment.model.classifier())  # and nothing that training alone needs
         archive.add_endpoint("serve", serve, [tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")])
         archive.write_out(str(folder), verbose=False)
         extra = folder / "assets.extra"

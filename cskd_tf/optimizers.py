@@ -22,18 +22,23 @@ class SGD(keras.optimizers.SGD):
         momentum: from 0 to 1.
         weight_decay: coupled decay, at least 0.
         nesterov: whether to look ahead.
+        clip_norm: the longest that the gradients of all parameters together may be, before decay and momentum; longer
+            ones are shortened to it. 0: any.
 
     Raises:
         ValueError: a value out of range.
     """
 
-    def __init__(self, learning_rate=0.1, *, momentum=0.9, weight_decay=1e-4, nesterov=False, **kwargs):
+    def __init__(self, learning_rate=0.1, *, momentum=0.9, weight_decay=1e-4, nesterov=False, clip_norm=0.0, **kwargs):
         if isinstance(learning_rate, (float, int)):
             _check_learning_rate(learning_rate)
         if not 0 <= momentum <= 1:
             raise ValueError(f"Expected momentum to be from 0 to 1. Received: momentum={momentum!r}")
         if not 0 <= weight_decay < math.inf:
             raise ValueError(f"Expected weight_decay to be at least 0. Received: weight_decay={weight_decay!r}")
+        if not 0 <= clip_norm < math.inf:
+            raise ValueError(f"Expected clip_norm to be at least 0. Received: clip_norm={clip_norm!r}")
+        kwargs = {**kwargs, "global_clipnorm": clip_norm or kwargs.get("global_clipnorm")}
         super().__init__(learning_rate, momentum=float(momentum), nesterov=nesterov, weight_decay=None, **kwargs)
         self.coupled_weight_decay = weight_decay
 
@@ -55,8 +60,41 @@ def _check_learning_rate(learning_rate: float) -> None:
         raise ValueError(f"Expected learning_rate to be above 0. Received: learning_rate={learning_rate!r}")
 
 
+@keras.saving.register_keras_serializable("cskd_tf")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Raises the learning rate over the first steps, in a line from nothing to what `schedule` says.
+
+    Example: 0.1 after 4 steps of warm-up begins with 0.025, 0.05, 0.075, 0.1, 0.1.
+
+    Args:
+        schedule: the learning rate otherwise.
+        steps: at least 1.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, *, steps: int):
+        super().__init__()
+        self.schedule, self.steps = schedule, steps
+
+    def __call__(self, step):
+        share = ops.minimum((ops.cast(step, "float32") + 1) / self.steps, 1.0)
+        return share * self.schedule(step)
+
+    def get_config(self):
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), steps=config["steps"])
+
+
 def step_schedule(
-    learning_rate: float, *, milestones: tuple[float, ...], factor: float, epochs: int, steps_per_epoch: int
+    learning_rate: float,
+    *,
+    milestones: tuple[float, ...],
+    factor: float,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup_epochs: int = 0,
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Multiplies the learning rate by `factor` at each milestone.
 
@@ -69,6 +107,7 @@ def step_schedule(
         factor: above 0.
         epochs: of the whole run.
         steps_per_epoch: batches an epoch.
+        warmup_epochs: over which the rate rises at the start, from nothing; 0, as in the papers: it does not.
 
     Raises:
         ValueError: learning rate, milestones or factor out of range.
@@ -78,8 +117,11 @@ def step_schedule(
         raise ValueError(f"Expected rising milestones between 0 and 1. Received: milestones={tuple(milestones)}")
     if not 0 < factor < math.inf:
         raise ValueError(f"Expected factor to be above 0. Received: factor={factor!r}")
+    if not 0 <= warmup_epochs <= epochs:
+        raise ValueError(f"Expected warmup_epochs from 0 to {epochs}. Received: warmup_epochs={warmup_epochs!r}")
     # Keras uses the old value up to and including the boundary; the first step of the new epoch must have the new one.
     # A run of few epochs has at least one at the full rate.
     boundaries = [max(round(milestone * epochs), 1) * steps_per_epoch - 1 for milestone in milestones]
     values = [learning_rate * factor**drops for drops in range(len(milestones) + 1)]
-    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+    return WarmUp(schedule, steps=warmup_epochs * steps_per_epoch) if warmup_epochs else schedule

@@ -71,8 +71,9 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
 
 
 def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
-    """Evaluates and exports what the model is now; `metrics.json`, with `more` in it, marks the run as finished."""
+    """Evaluates, saves and exports what the model is now; `metrics.json`, with `more` in it, marks the run as finished."""
     metrics = {**evaluate.evaluate_splits(experiment, workdir), **more}
+    experiment.model.classifier().save(workdir.classifier)
     if experiment.config["export"]["enabled"]:
         metrics["saved_model"] = str(export.export(experiment, workdir))
     workdir.write_metrics(metrics)

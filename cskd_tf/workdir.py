@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 CONFIG, LOG, METRICS = "config.json", "log.jsonl", "metrics.json"
+CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -38,6 +39,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
+        self.classifier = self.path / CLASSIFIER
 
     def check_owner(self, config: dict[str, Any]) -> None:
         """Refuses a folder that `config` may not write to.

@@ -5,7 +5,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
-CLASSIFIER = "classifier.keras"  # what a finished run leaves in its workdir
+from cskd_tf.workdir import CLASSIFIER
 
 
 class Teacher:
