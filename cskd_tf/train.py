@@ -48,6 +48,11 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
     if workdir.metrics():
         logging.info("%s is finished; remove it, or choose another --workdir, to train anew", workdir.path)
         return
+    if checkpoint := workdir.imported_from():
+        raise ValueError(
+            f"Expected a workdir to train in. Received: {workdir.path}, where an import was interrupted; "
+            f"--mode=import --checkpoint={checkpoint} completes it"
+        )
     keras.utils.clear_session()
     experiment = prepare(config)
     workdir.claim(config)
