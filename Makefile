@@ -11,9 +11,10 @@ train: .venv/train
 	$(BIN)/python train_main.py
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not parity"
 
-# Every network against the same one in PyTorch: 4 minutes, and 200 MB to install.
+# Every network against the same one in PyTorch, and its checkpoints: 4 minutes. PyTorch is 200 MB to install as the
+# build for the CPU; what PyPI has for Linux brings CUDA, gigabytes.
 parity: .venv/parity
 	$(BIN)/python -m pytest -m parity --dist=load
 
@@ -33,6 +34,7 @@ table: .venv/train
 
 benchmark: .venv/train
 	$(BIN)/python -m benchmarks.step_time
+	$(BIN)/python -m benchmarks.network_speed
 	for case in arrays32 folder64 folder500; do $(BIN)/python -m benchmarks.pipeline_speed --case=$$case || exit 1; done
 	$(BIN)/python -m benchmarks.pairing_speed
 

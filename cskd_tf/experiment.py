@@ -150,6 +150,18 @@ def load_splits(config: Mapping[str, Any], **changes) -> dict[str, data.Source]:
     return data.load_splits(**{key: value for key, value in config["data"].items() if key not in others} | changes)
 
 
+def build_network(config: Mapping[str, Any], *, num_classes: int) -> keras.Model:
+    """The network of a config. Errors as of `networks.build`."""
+    settings, data_settings = config["network"], config["data"]
+    return networks.build(
+        settings["name"],
+        num_classes=num_classes,
+        input_shape=(data_settings["image_size"], data_settings["image_size"], data_settings["channels"]),
+        width=settings["width"] or None,
+        synchronized=settings["synchronized"],
+    )
+
+
 def prepare(config: Mapping[str, Any]) -> Experiment:
     """Loads the data, builds the model and checks everything.
 
@@ -158,11 +170,14 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
             that cannot be used.
     """
     config = as_plain(config)
+    # Now, because what comes before the real ones may be hours of downloading.
+    methods.build(config["methods"])
+    build_network(config, num_classes=2)
     if config["deterministic"]:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config["seed"])
     keras.config.set_dtype_policy(config["precision"])
-    settings, network_settings = config["data"], config["network"]
+    settings = config["data"]
     if len(settings["mean"]) != settings["channels"]:
         raise ValueError(
             f"Expected a mean for each of {settings['channels']} channels. Received: data.mean={settings['mean']}"
@@ -179,13 +194,7 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
     steps = count_steps(len(splits["train"].labels), **pairing)
     schedule = optimizers.step_schedule(**config["schedule"], epochs=config["epochs"], steps_per_epoch=steps)
     with strategy.scope():
-        network = networks.build(
-            network_settings["name"],
-            num_classes=len(splits["train"].class_names),
-            input_shape=(settings["image_size"], settings["image_size"], settings["channels"]),
-            width=network_settings["width"] or None,
-            synchronized=network_settings["synchronized"],
-        )
+        network = build_network(config, num_classes=len(splits["train"].class_names))
         chosen = methods.build(config["methods"])
         check_sharding(
             pairing["shards"],
@@ -197,7 +206,7 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
             network,
             chosen,
             num_examples=len(splits["train"].labels),
-            embedding_layer=network_settings["embedding_layer"] or None,
+            embedding_layer=config["network"]["embedding_layer"] or None,
         )
         optimizer = optimizers.SGD(schedule, **config["optimizer"])
         model.compile(optimizer=optimizer)

@@ -6,16 +6,18 @@ from typing import Any
 from absl import logging
 
 from cskd_tf import callbacks, train
-from cskd_tf.experiment import as_plain, prepare
-from cskd_tf.networks.torch_weights import load_torch_weights, read_torch_checkpoint
+from cskd_tf.experiment import as_plain, build_network, prepare
+from cskd_tf.networks.torch_weights import count_classes, load_torch_weights, read_torch_checkpoint
 from cskd_tf.workdir import Workdir
 
 
 def import_run(config: dict[str, Any], workdir: Workdir, *, checkpoint: str | pathlib.Path) -> None:
     """Loads the weights into the config's network, evaluates and exports it; the run counts as finished.
 
-    The config says which network and data the checkpoint is of. Classes are those of the data, in the order of their
-    sorted names, which is the public code's order.
+    The config says which network and data the checkpoint is of. Class 0 of the checkpoint is class 0 of the data: in
+    the public code and in the papers' data sets here, classes have the order of their sorted names.
+
+    The same call completes an import that was interrupted.
 
     Args:
         config: of the run.
@@ -26,15 +28,21 @@ def import_run(config: dict[str, Any], workdir: Workdir, *, checkpoint: str | pa
         ValueError: the checkpoint cannot be read or is not of this network (every name and shape that differs is
             listed), the config cannot be used, or the workdir has a run; nothing is written then.
     """
-    config = as_plain(config)
+    config, checkpoint = as_plain(config), str(checkpoint)
     workdir.check_owner(config)
-    if workdir.path.exists() and any(workdir.path.iterdir()):
+    taken = workdir.path.exists() and any(workdir.path.iterdir())
+    if taken and (workdir.metrics() or workdir.imported_from() != checkpoint):
         raise ValueError(f"Expected a new or empty workdir to import to. Received: {workdir.path}, which has a run")
     weights = read_torch_checkpoint(checkpoint)
+    # Once before the data are prepared, which can take hours, and then with the classes of the data.
+    load_torch_weights(build_network(config, num_classes=count_classes(weights) or 2), weights)
     experiment = prepare(config)
     load_torch_weights(experiment.model.network, weights)
-    workdir.claim(config)
+    names = experiment.splits["train"].class_names
+    if list(names) != sorted(names):
+        logging.warning("Classes are not in the order of their names, as public code has them: %s ...", names[:5])
+    workdir.claim(config, imported_from=checkpoint)
     saved = callbacks.Checkpoint(workdir, experiment.model, monitor="val_top1_error")
     saved.save(config["epochs"])
     logging.info("%s: imported %d weights from %s", workdir.path, len(weights), checkpoint)
-    train.finish(experiment, workdir, imported_from=str(checkpoint))
+    train.finish(experiment, workdir, imported_from=checkpoint)

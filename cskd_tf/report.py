@@ -53,6 +53,7 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
     for run in runs:
         ignored = (*SEED_KEYS, "baseline", "verbose")
         same = {key: value for key, value in flatten(run.config()).items() if key not in ignored}
+        same["imported"] = run.imported_from() is not None
         groups.setdefault(json.dumps(same, sort_keys=True), []).append(run)
     return sorted(groups.values(), key=lambda group: (len(group[0].config()["methods"]), str(group[0].path)))
 
@@ -74,7 +75,8 @@ def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
             digits = 3 if factor == 1 else 2
             spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.{digits}f}{spread}")
-        result.add_row(describe(group[0].config()), str(len(group)), *cells)
+        imported = " (imported)" if group[0].imported_from() else ""
+        result.add_row(describe(group[0].config()) + imported, str(len(group)), *cells)
     return result
 
 

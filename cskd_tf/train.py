@@ -48,6 +48,11 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
     if workdir.metrics():
         logging.info("%s is finished; remove it, or choose another --workdir, to train anew", workdir.path)
         return
+    if checkpoint := workdir.imported_from():
+        raise ValueError(
+            f"Expected a workdir to train in. Received: {workdir.path}, where an import was interrupted; "
+            f"--mode=import --checkpoint={checkpoint} completes it"
+        )
     keras.utils.clear_session()
     experiment = prepare(config)
     workdir.claim(config)
@@ -71,7 +76,7 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
 
 
 def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
-    """Evaluates, saves and exports what the model is now; `metrics.json`, with `more` in it, marks the run as finished."""
+    """Evaluates, saves and exports what the model is now; `metrics.json`, with `more`, marks the run as finished."""
     metrics = {**evaluate.evaluate_splits(experiment, workdir), **more}
     experiment.model.classifier().save(workdir.classifier)
     if experiment.config["export"]["enabled"]:

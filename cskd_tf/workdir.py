@@ -5,7 +5,7 @@ import os
 import pathlib
 from typing import Any
 
-CONFIG, LOG, METRICS = "config.json", "log.jsonl", "metrics.json"
+CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "imported.json"
 CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
 
 
@@ -58,10 +58,12 @@ class Workdir:
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ValueError(f"Expected a new or empty folder, or one of ours. Received: workdir {self.path}")
 
-    def claim(self, config: dict[str, Any]) -> None:
-        """Makes the folder belong to `config`. Errors as `check_owner`."""
+    def claim(self, config: dict[str, Any], *, imported_from: str | None = None) -> None:
+        """Makes the folder belong to `config`; a run may be made of a checkpoint. Errors as `check_owner`."""
         self.check_owner(config)
         self.path.mkdir(parents=True, exist_ok=True)
+        if imported_from is not None:
+            write_json(self.path / IMPORTED, {"checkpoint": imported_from})
         if not (self.path / CONFIG).exists():
             write_json(self.path / CONFIG, config)
 
@@ -96,6 +98,11 @@ class Workdir:
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_json(self.path / METRICS, metrics)
+
+    def imported_from(self) -> str | None:
+        """The checkpoint that the run was made of, where it was not trained here."""
+        path = self.path / IMPORTED
+        return json.loads(path.read_text())["checkpoint"] if path.exists() else None
 
     def predictions(self, split: str) -> pathlib.Path:
         return self.path / f"predictions_{split}.npz"

@@ -67,3 +67,25 @@ def test_a_wrong_config_is_refused(config, message):
 
 def test_a_whole_number_will_do_for_a_fraction():
     experiment.check_config(changed(schedule__learning_rate=1), reference=base.get_config())
+
+
+def test_names_that_do_not_exist_are_refused_before_the_data_are_looked_for():
+    for change, message in (
+        ({"network__name": "preact_resnet99"}, "Unknown network"),
+        ({"network__name": "resnet18", "data__image_size": 16}, "at least 17 x 17 pixels"),
+        ({"methods": [{"name": "CSDK"}]}, "Unknown method"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            experiment.prepare(changed(data__name="nowhere", **change))
+
+
+def test_the_embedding_layer_of_a_config(tmp_path):
+    config = experiment.as_plain(importlib.import_module("configs.digits").get_config())
+    config["deterministic"] = False
+    config["network"]["width"] = 4
+    config["network"]["embedding_layer"] = "stage4_block1_conv2"
+    built = experiment.prepare(config)
+    assert built.predict("val").embeddings.shape[1] == 2 * 2 * 32  # what that convolution reads, of 16 pixels
+    config["network"]["embedding_layer"] = "head"
+    with pytest.raises(ValueError, match="Unknown layer.*'head'"):
+        experiment.prepare(config)

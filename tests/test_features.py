@@ -72,3 +72,13 @@ def test_keras_applications_show_their_embedding(name, features):
     assert outputs["embedding"].shape == (2, features)
     logits = outputs["embedding"] @ tf.reshape(kernel.value, (features, 7)) + bias.value
     np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-3, atol=1e-5)
+
+
+def test_kerashub_classifiers_show_their_embedding():
+    keras_hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed; pip install keras-hub")
+    backbone = keras_hub.models.ViTBackbone(
+        image_shape=(32, 32, 3), patch_size=(8, 8), num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=32
+    )
+    network = keras_hub.models.ViTImageClassifier(backbone=backbone, num_classes=7)
+    outputs = NetworkOutputs(network)(np.ones((2, 32, 32, 3), "float32"))
+    assert (outputs["logits"].shape, outputs["embedding"].shape) == ((2, 7), (2, 16))

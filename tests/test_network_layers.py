@@ -41,6 +41,22 @@ def test_grouped_convolution_is_one_convolution_a_group(has_kernel, monkeypatch)
         np.testing.assert_allclose(gradient[..., 4 * group : 4 * group + 4], expected, rtol=1e-4, atol=1e-3)
 
 
+def test_other_options_of_a_convolution_stay_keras_own():
+    layer = shared_layers.Convolution(4, 3, groups=2, dilation_rate=2, use_bias=False)
+    assert layer(tf.ones((1, 9, 9, 4))).shape == (1, 5, 5, 4)
+
+
+@pytest.mark.parametrize("options", [{"synchronized": True}, {"dtype": "float64"}])
+def test_unfused_batch_norm_keeps_the_unbiased_variance_too(options):
+    images = np.random.default_rng(0).normal(size=(2, 3, 3, 2)).astype("float32")
+    layer = BatchNormalization(**options)
+    layer(images, training=True)
+    expected = 0.9 + 0.1 * images.var(axis=(0, 1, 2), ddof=1)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), expected, rtol=1e-5)
+    layer(images, training=False)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), expected, rtol=1e-5)
+
+
 def test_a_split_convolution_stands_in_where_tensorflow_cannot_train_a_grouped_one():
     assert not shared_layers._has_grouped_gradient("float64")
     keras.config.set_dtype_policy("float64")
@@ -133,3 +149,4 @@ def test_synchronized_batch_norm_sees_all_replicas(images_and_labels, two_replic
     for batch in data:
         step(batch)
     np.testing.assert_allclose(layer.moving_mean.numpy(), 0.1 * images.mean(), rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), 0.9 + 0.1 * images.var(ddof=1), rtol=1e-5)

@@ -131,6 +131,24 @@ def test_preact_resnet18_has_the_published_size_for_tiny_imagenet():
     assert parameters(network) == 11_268_744
 
 
+# As torchvision's documentation has them, for ImageNet's 1,000 classes.
+TORCHVISION = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnext50_32x4d": 25_028_904,
+    "densenet121": 7_978_856,
+}
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_a_network_has_the_size_of_torchvisions(name):
+    features = {"resnet18": 512, "resnet34": 512, "densenet121": 1024}.get(name, 2048)
+    assert SIZES[name] + (1000 - 200) * (features + 1) == TORCHVISION[name]
+
+
 FOR_SMALL_IMAGES = (
     "preact_resnet10",
     "preact_resnet18",
@@ -248,6 +266,11 @@ def test_no_two_layers_start_alike():
     [
         ({"name": "preact_resnet99"}, r"Unknown network; expected one of \['densenet121', .*package.module:function"),
         ({"name": "no_such_module:network"}, "can be imported. Received: name='no_such_module:network'"),
+        ({"name": ":network"}, "Unknown network.*Received: name=':network'"),
+        (
+            {"name": f"{__name__}:no_options", "width": 4},
+            r"none of \['width'\], which .*no_options does not take",
+        ),
         ({"num_classes": 0}, "at least two classes. Received: num_classes=0"),
         ({"width": 0}, "width=0"),
         ({"name": "densenet121", "width": 1}, "width of at least 2.*Received: width=1"),
@@ -276,6 +299,10 @@ def test_the_least_size_leaves_a_pixel(name, least):
     stages = NetworkOutputs(network)(np.ones((2, least, least, 3), "float32"))["stages"]
     assert tuple(stages[-1].shape[1:3]) == (1, 1)
     assert tuple(stages[-2].shape[1:3]) != (1, 1)
+
+
+def no_options(*, num_classes, input_shape):
+    return own_network(num_classes=num_classes, input_shape=input_shape)
 
 
 def own_network(*, num_classes, input_shape, width=7):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cskd_tf import networks
-from cskd_tf.networks.torch_weights import load_torch_weights, read_torch_checkpoint
+from cskd_tf.networks.torch_weights import _layer_name, count_classes, load_torch_weights, read_torch_checkpoint
 
 CLASSES, WIDTH = 10, 4
 
@@ -15,20 +15,19 @@ def batch_norm(name, channels):
     return {f"{name}.{kind}": (channels,) for kind in ("weight", "bias", "running_mean", "running_var")}
 
 
-def preact_resnet10_shapes(prefix=""):
+def preact_resnet10_shapes(width=WIDTH):
     """What the CS-KD code saves of a `CIFAR_ResNet10`, by hand; O, I, H, W."""
-    shapes = {"conv1.weight": (WIDTH, 1, 3, 3), **batch_norm("bn1", WIDTH)}
-    inputs = WIDTH
+    shapes = {"conv1.weight": (width, 1, 3, 3), **batch_norm("bn1", width)}
+    inputs = width
     for stage in range(1, 5):
-        outputs, block = WIDTH * 2 ** (stage - 1), f"layer{stage}.0"
+        outputs, block = width * 2 ** (stage - 1), f"layer{stage}.0"
         shapes |= batch_norm(f"{block}.bn1", inputs) | batch_norm(f"{block}.bn2", outputs)
         shapes[f"{block}.conv1.weight"] = (outputs, inputs, 3, 3)
         shapes[f"{block}.conv2.weight"] = (outputs, outputs, 3, 3)
         if stage > 1:
             shapes[f"{block}.shortcut.0.weight"] = (outputs, inputs, 1, 1)
         inputs = outputs
-    shapes |= {"linear.weight": (CLASSES, inputs), "linear.bias": (CLASSES,)}
-    return {prefix + name: shape for name, shape in shapes.items()}
+    return shapes | {"linear.weight": (CLASSES, inputs), "linear.bias": (CLASSES,)}
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_weights_that_do_not_fit_are_all_listed_and_nothing_changes(network, wei
         load_torch_weights(network, weights)
     message = str(error.value)
     assert "1 missing: stage1_block1_conv2/kernel" in message
-    assert "2 left over: teacher_1.weight, layer1.1.bn1.bias" in message
+    assert "2 left over: teacher_1.weight, layer1.1.bn1.bias (stage1_block2_bn1)" in message
     assert "layer2.0.conv1.weight: (8, 4, 1, 1) in the file, (8, 4, 3, 3) in the network" in message
     assert "linear.weight: (100, 32) in the file, (10, 32) in the network" in message
     for one, two in zip(before, network.get_weights(), strict=True):
@@ -91,3 +90,74 @@ def test_without_pytorch_the_message_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ValueError, match="pip install torch"):
         read_torch_checkpoint(tmp_path / "ckpt.t7")
+
+
+def resnet_modules(blocks, convolutions, *, shortcut, head, first_projects):
+    """`layerN.M.convK` and so on, of the CS-KD code and of torchvision."""
+    yield from ("conv1", "bn1", head)
+    for stage, count in enumerate(blocks, start=1):
+        for block in range(count):
+            for number in range(1, convolutions + 1):
+                yield from (f"layer{stage}.{block}.{kind}{number}" for kind in ("conv", "bn"))
+            if block == 0 and (stage > 1 or first_projects):
+                yield from (f"layer{stage}.0.{shortcut}.{number}" for number in (0, 1))
+
+
+def resnext_modules():
+    yield from ("conv_1_3x3", "bn_1", "classifier")
+    for stage in (1, 2, 3):
+        for block in range(3):
+            name = f"stage_{stage}.stage_{stage}_bottleneck_{block}"
+            parts = ("conv_reduce", "bn_reduce", "conv_conv", "bn", "conv_expand", "bn_expand")
+            shortcut = ("shortcut.shortcut_conv", "shortcut.shortcut_bn") if block == 0 else ()
+            yield from (f"{name}.{part}" for part in (*parts, *shortcut))
+
+
+def densenet_modules(*, torchvision):
+    yield from ("features.conv0", "features.norm0", "features.norm5", "classifier") if torchvision else (
+        "conv1", "bn", "linear"
+    )  # fmt: skip
+    for stage, count in enumerate((6, 12, 24, 16), start=1):
+        for block in range(count):
+            layer = f"features.denseblock{stage}.denselayer{block + 1}" if torchvision else f"dense{stage}.{block}"
+            norm = "norm" if torchvision else "bn"
+            yield from (f"{layer}.{kind}{number}" for kind in (norm, "conv") for number in (1, 2))
+        if stage < 4:
+            name = f"features.transition{stage}" if torchvision else f"trans{stage}"
+            yield from (f"{name}.{norm}", f"{name}.conv")
+
+
+def pyramidnet_modules():
+    yield from ("conv1", "bn1", "bn_final", "fc")
+    for stage in (1, 2, 3):
+        for block in range(22):
+            yield from (f"layer{stage}.{block}.conv{number}" for number in (1, 2, 3))
+            yield from (f"layer{stage}.{block}.bn{number}" for number in (1, 2, 3, 4))
+
+
+TORCHVISION = {"shortcut": "downsample", "head": "fc"}
+SMALL = {"shortcut": "shortcut", "head": "linear"}
+MODULES = {
+    "resnet34": resnet_modules((3, 4, 6, 3), 2, **TORCHVISION, first_projects=False),
+    "resnet50": resnet_modules((3, 4, 6, 3), 3, **TORCHVISION, first_projects=True),
+    "resnext101_32x4d": resnet_modules((3, 4, 23, 3), 3, **TORCHVISION, first_projects=True),
+    "resnet101_cifar": resnet_modules((3, 4, 23, 3), 3, **SMALL, first_projects=True),
+    "resnext29_8x64d": resnext_modules(),
+    "densenet121_cifar": densenet_modules(torchvision=False),
+    "densenet121": densenet_modules(torchvision=True),
+    "pyramidnet200": pyramidnet_modules(),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_of_the_public_code_is_a_layer_here(name):
+    network = networks.build(name, num_classes=2, input_shape=(None, None, 3), width=16)
+    modules = list(MODULES[name])
+    layers = [_layer_name(module) for module in modules]
+    assert len(set(layers)) == len(modules)
+    assert set(layers) == {layer.name for layer in network.layers if layer.weights}
+
+
+def test_classes_are_counted_before_the_network_is_built(weights):
+    assert count_classes(weights) == CLASSES
+    assert count_classes({"conv1.weight": np.zeros((3, 3, 1, 1))}) is None

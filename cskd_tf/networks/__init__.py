@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import inspect
 
 import keras
 
@@ -42,7 +43,7 @@ def _find(name: str):
     if name in NETWORKS:
         return NETWORKS[name]
     module, colon, function = name.partition(":")
-    if not colon:
+    if not (module and colon and function):
         raise ValueError(
             f"Unknown network; expected one of {sorted(NETWORKS)}, or package.module:function. Received: name={name!r}"
         )
@@ -85,6 +86,10 @@ def build(
     options = {} if width is None else {"width": width}
     if synchronized:
         options["synchronized"] = True
+    known = inspect.signature(function).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    if not takes_all and (refused := sorted(options.keys() - known.keys())):
+        raise ValueError(f"Expected none of {refused}, which {name} does not take. Received: {options}")
     return function(num_classes=num_classes, input_shape=tuple(input_shape), **options)
 
 

@@ -32,7 +32,7 @@ class BatchNormalization(layers.BatchNormalization):
     """Batch normalisation by TensorFlow's fused kernel, with PyTorch's momentum, epsilon and running variance.
 
     Keras' own layer runs unfused on TensorFlow, and keeps the biased variance. Where the fused kernel does not apply
-    (`synchronized=True`, float64, inputs that are not `[B, H, W, C]`, a mask) the stock layer computes.
+    (`synchronized=True`, float64, inputs that are not `[B, H, W, C]`, a mask) the stock layer normalises.
 
     Example: a batch of the two values 0 and 2 in one channel is normalised by mean 1 and variance 1 to -1 and 1; from
     running statistics (0, 1) it leaves mean `.9 * 0 + .1 * 1 = .1` and variance `.9 * 1 + .1 * 2 = 1.1`, because the
@@ -45,9 +45,11 @@ class BatchNormalization(layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         plain = not (self.synchronized or self.renorm) and self.scale and self.center and mask is None
         images = self.axis in (-1, 3) and len(inputs.shape) == 4 and self.compute_dtype != "float64"
-        if not (plain and images) or isinstance(inputs, keras.KerasTensor):
+        if isinstance(inputs, keras.KerasTensor):
             return super().call(inputs, training=training, mask=mask)
         batch_statistics = bool(training and self.trainable)
+        if not (plain and images):
+            return self._unfused(inputs, batch_statistics=batch_statistics, mask=mask)
         statistics = (
             {} if batch_statistics else {"mean": self.moving_mean.value, "variance": self.moving_variance.value}
         )
@@ -62,6 +64,19 @@ class BatchNormalization(layers.BatchNormalization):
         if batch_statistics:
             self.moving_mean.assign(self.momentum * self.moving_mean + (1 - self.momentum) * mean)
             self.moving_variance.assign(self.momentum * self.moving_variance + (1 - self.momentum) * variance)
+        return outputs
+
+    def _unfused(self, inputs, *, batch_statistics: bool, mask):
+        """The stock layer, but with the unbiased variance kept; that of all replicas, where it is theirs."""
+        before = tf.convert_to_tensor(self.moving_variance.value)
+        outputs = super().call(inputs, training=batch_statistics, mask=mask)
+        if batch_statistics and mask is None:
+            count = tf.cast(tf.size(inputs) // tf.shape(inputs)[self.axis], before.dtype)
+            context = tf.distribute.get_replica_context()
+            if self.synchronized and context is not None and context.num_replicas_in_sync > 1:
+                count = context.all_reduce("SUM", count)
+            added = self.moving_variance.value - self.momentum * before
+            self.moving_variance.assign(self.momentum * before + added * count / tf.maximum(count - 1, 1))
         return outputs
 
 
@@ -87,10 +102,13 @@ class Convolution(layers.Conv2D):
     """
 
     def convolution_op(self, inputs, kernel):
+        if self.groups == 1 or self.data_format != "channels_last" or set(self.dilation_rate) != {1}:
+            return super().convolution_op(inputs, kernel)
+
         def convolve(inputs, kernel):
             return tf.nn.conv2d(inputs, kernel, strides=self.strides, padding=self.padding.upper())
 
-        if self.groups == 1 or _has_grouped_gradient(self.compute_dtype):
+        if _has_grouped_gradient(self.compute_dtype):
             return convolve(inputs, kernel)
         parts = zip(tf.split(inputs, self.groups, axis=-1), tf.split(kernel, self.groups, axis=-1), strict=True)
         return tf.concat([convolve(*part) for part in parts], axis=-1)

@@ -1,7 +1,7 @@
 """ResNeXts (Xie et al., 2017, https://arxiv.org/abs/1611.05431): ResNets whose bottlenecks are split into groups.
 
 For large images as torchvision builds them; ResNeXt-29 for 32 pixels has three stages and starts as in the code that
-PS-KD's authors used, with a He-normal classifier without bias.
+PS-KD's authors used, with a He-normal classifier and a bias of zero.
 """
 
 import keras

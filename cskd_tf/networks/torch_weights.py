@@ -4,7 +4,6 @@ A name there and a layer here differ in spelling only, so a short list of rules 
 """
 
 import pathlib
-import pickle
 import re
 from collections.abc import Mapping
 
@@ -82,9 +81,10 @@ def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"Expected a checkpoint file. Received: {path}, which is no file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"Expected a PyTorch checkpoint of weights only. Received: {path} ({reason[:200]})") from error
+    except Exception as error:  # whatever its parsers stumble over in a file that is none of theirs
+        raise ValueError(
+            f"Expected a PyTorch checkpoint of weights only. Received: {path} ({_reason(error)})"
+        ) from error
     for key in ("net", "state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -98,7 +98,7 @@ def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
             f"Received: {path} with {sorted(map(str, content))[:8] if isinstance(content, Mapping) else type(content)}"
         )
     return {
-        name: tensor.to(torch.float32).numpy()
+        name: tensor.detach().to(torch.float32).numpy()
         for name, tensor in tensors.items()
         if not name.endswith("num_batches_tracked")
     }
@@ -144,14 +144,25 @@ def load_torch_weights(network: keras.Model, weights: str | pathlib.Path | Mappi
                 here = here[::-1] if len(here) != 4 else (here[3], here[2], here[0], here[1])
                 other_shape.append(f"{name}: {there} in the file, {here} in the network")
             values.append((variable, array))
-    left_over += [name for name in by_layer.values() if name not in left_over]
+    left_over += [f"{name} ({key.rpartition('.')[0]})" for key, name in by_layer.items() if name not in left_over]
     problems = {"missing": missing, "left over": left_over, "of another shape": other_shape}
     if any(problems.values()):
-        found = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names)
+        found = "; ".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names)
         raise ValueError(f"Expected exactly the weights of {network.name}, by name and shape. Received: {found}")
     for variable, array in values:
         variable.assign(array)
 
 
-def _some(names: list[str], *, shown: int = 12) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+def count_classes(weights: Mapping[str, np.ndarray]) -> int | None:
+    """Classes that the weights of `read_torch_checkpoint` tell apart; None where no classifier is among them."""
+    for name, array in weights.items():
+        if _layer_name(name.rpartition(".")[0]) == "classifier":
+            return len(array)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """What PyTorch says, in a line: what it refuses to execute, where that is the reason, and no colours."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    refused = re.search(r"unsupported (?:global|class|operand)[^\n]*?(?= was not|\n|$)", text, re.IGNORECASE)
+    return refused[0] if refused else (text.splitlines() or [type(error).__name__])[0][:200]
