@@ -1,0 +1,180 @@
+"""PS-KD over epochs: its table, its copy of the network, its targets; on sequences too."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf import losses
+from cskd_tf.callbacks import Checkpoint
+from cskd_tf.data import paired_dataset
+from cskd_tf.distiller import SelfDistiller
+from cskd_tf.methods import PSKD, Cutout, LabelSmoothing
+from cskd_tf.optimizers import SGD
+from cskd_tf.workdir import Workdir
+
+COUNT, CLASSES, EPOCHS = 22, 3, 4
+
+
+def softmax(logits):
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def numpy_run(weights, bias, data, labels, *, source, alpha=0.8, rate=0.5, smoothing=0.0):
+    """PS-KD of a linear classifier in float64, batch by batch as the pipeline hands them out."""
+    table, steps = np.zeros((COUNT, CLASSES)), data.steps_per_epoch
+    for step, (batch, label) in enumerate(data.as_numpy_iterator()):
+        epoch = step // steps + 1
+        if step % steps == 0:
+            frozen = weights.copy(), bias.copy()
+        images, index = batch["image"].reshape(len(label), -1).astype("float64"), batch["index"]
+        share = 0.0 if epoch == 1 else alpha * epoch / EPOCHS
+        previous = table[index] if source == "stored" else softmax(images @ frozen[0] + frozen[1])
+        targets = (1 - smoothing) * np.eye(CLASSES)[label] + smoothing / CLASSES
+        targets = (1 - share) * targets + share * previous
+        probabilities = softmax(images @ weights + bias)
+        gradient = (probabilities - targets) / len(label)
+        table[index] = probabilities
+        weights, bias = weights - rate * images.T @ gradient, bias - rate * gradient.sum(axis=0)
+    return weights, bias, table
+
+
+def make(linear_network, methods, strategy=None):
+    keras.utils.set_random_seed(2)
+    with (strategy or tf.distribute.get_strategy()).scope():
+        model = SelfDistiller(linear_network(), methods, num_examples=COUNT)
+        model.compile(SGD(0.5, momentum=0.0, weight_decay=0.0))
+        model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def dataset(images_and_labels, model, **options):
+    return paired_dataset(
+        *images_and_labels,
+        batch_size=8,
+        seed=0,
+        epochs=EPOCHS,
+        **{**model.data_options, "extras": ("index",)},
+        **options,
+    )
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("source", ["stored", "network"])
+def test_a_run_follows_the_one_in_numpy(source, replicas, linear_network, images_and_labels, two_replicas):
+    model = make(
+        linear_network, [LabelSmoothing(epsilon=0.1), PSKD(source=source)], two_replicas if replicas == 2 else None
+    )
+    start = [weight.astype("float64") for weight in model.network.get_weights()]
+    data = dataset(images_and_labels, model)
+    model.fit(data, epochs=EPOCHS, verbose=0)
+    weights, bias, table = numpy_run(*start, data, images_and_labels[1], source=source, smoothing=0.1)
+    tolerance = 1e-3 if source == "stored" else 1e-5  # the table has two bytes a number
+    np.testing.assert_allclose(model.network.get_weights()[0], weights, atol=tolerance)
+    np.testing.assert_allclose(model.network.get_weights()[1], bias, atol=tolerance)
+    if source == "stored":
+        np.testing.assert_allclose(model.methods[1].table.numpy(), table, atol=1e-3)
+
+
+def test_the_largest_probabilities_alone_can_be_kept():
+    method = PSKD(top_k=2)
+    method.attach(None, parts={"logits": tf.zeros((1, 4))}, num_examples=5)
+    assert method.table.shape == (5, 2)
+    probabilities = np.array([[0.5, 0.3, 0.15, 0.05], [0.1, 0.1, 0.2, 0.6]], "float32")
+    index = tf.constant([3, 0], tf.int64)
+    method.after_step({"index": index}, {"image": {"logits": tf.math.log(probabilities)}})
+    method.share.assign(1.0)
+    targets = method.targets({"index": index}, tf.eye(4)[:2])
+    np.testing.assert_allclose(targets, [[0.5, 0.3, 0.1, 0.1], [0.1, 0.1, 0.2, 0.6]], atol=1e-3)
+
+
+def test_cut_images_keep_their_targets_and_leave_no_prediction():
+    method = PSKD()
+    method.attach(None, parts={"logits": tf.zeros((1, 2))}, num_examples=3)
+    method.share.assign(0.4)
+    index = tf.constant([0, 2], tf.int64)
+    logits = tf.math.log([[0.5, 0.5], [0.25, 0.75]])
+    batch = {"index": index, "mixed": tf.constant([0.0, 1.0])}
+    method.after_step(batch, {"image": {"logits": logits}})
+    np.testing.assert_allclose(method.table.numpy(), [[0.5, 0.5], [0, 0], [0, 0]])
+    targets = method.targets(batch, tf.constant([[1.0, 0.0], [0.0, 1.0]]))
+    np.testing.assert_allclose(targets, [[0.8, 0.2], [0.0, 1.0]], atol=1e-6)
+
+
+def test_half_and_half_with_cutout_runs(linear_network, images_and_labels):
+    model = make(linear_network, [Cutout(size=2, probability=0.5), PSKD()])
+    history = model.fit(dataset(images_and_labels, model), epochs=EPOCHS, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_the_table_is_resumed_and_stays_out_of_the_best_checkpoint(linear_network, images_and_labels, tmp_path):
+    def run(workdir, epochs, model):
+        checkpoint = Checkpoint(workdir, model, monitor="loss")
+        done = checkpoint.restore_last()
+        data = dataset(images_and_labels, model, first_step=done * 3)
+        model.fit(data, epochs=epochs, initial_epoch=done, verbose=0, callbacks=[checkpoint])
+        return checkpoint
+
+    whole = make(linear_network, [PSKD()])
+    run(Workdir(tmp_path / "whole"), EPOCHS, whole)
+    workdir = Workdir(tmp_path / "parts")
+    first = make(linear_network, [PSKD()])
+    checkpoint = Checkpoint(workdir, first, monitor="loss")
+    first.fit(dataset(images_and_labels, first), epochs=2, verbose=0, callbacks=[checkpoint]) if False else None
+    data = dataset(images_and_labels, first)
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    first.fit(data, epochs=EPOCHS, verbose=0, callbacks=[checkpoint, Stop()])
+    second = make(linear_network, [PSKD()])
+    run(workdir, EPOCHS, second)
+    for one, two in zip(whole.variables, second.variables, strict=True):
+        if "metric" not in one.path:
+            np.testing.assert_array_equal(one.numpy(), two.numpy(), err_msg=one.path)
+    best = tf.train.load_checkpoint(str(next((workdir.checkpoints / "best").glob("*.index")).with_suffix("")))
+    shapes = best.get_variable_to_shape_map()
+    assert [COUNT, CLASSES] not in shapes.values()
+    assert not any(name.startswith("training") for name in shapes)
+
+
+def test_a_table_needs_the_number_of_images(linear_network):
+    with pytest.raises(ValueError, match="num_examples=N"):
+        SelfDistiller(linear_network(), [PSKD()])
+    with pytest.raises(ValueError, match="one of .'stored', 'network'.. Received: source='disk'"):
+        PSKD(source="disk")
+
+
+def test_targets_of_every_position_of_a_sequence_with_a_mask():
+    """A tagger of four symbols learns from refined targets: its loss falls, and padding has no part in it."""
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(1, 5, (64, 6))
+    lengths = generator.integers(3, 7, 64)
+    mask = np.arange(6) < lengths[:, None]
+    labels = np.where(mask, tokens % 2, 0)
+    tokens = np.where(mask, tokens, 0)
+    network = keras.Sequential([keras.Input((6,), dtype="int32"), keras.layers.Embedding(5, 8), keras.layers.Dense(2)])
+    optimizer, previous = keras.optimizers.SGD(2.0), np.zeros((64, 6, 2), "float32")
+    values = []
+    for epoch in range(1, 11):
+        share = 0.0 if epoch == 1 else 0.8 * epoch / 10
+        with tf.GradientTape() as tape:
+            logits = network(tokens)
+            targets = losses.refine_targets(tf.one_hot(labels, 2), previous=previous, share=share)
+            loss = tf.reduce_mean(losses.masked_mean(losses.cross_entropy(logits, targets=targets), mask=mask))
+        variables = network.trainable_variables
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        assert not np.asarray(tf.convert_to_tensor(gradients[0]))[0].any()  # the padding symbol
+        optimizer.apply(gradients, variables)
+        previous = tf.nn.softmax(logits)
+        values.append(
+            float(
+                tf.reduce_mean(
+                    losses.masked_mean(losses.cross_entropy(logits, targets=tf.one_hot(labels, 2)), mask=mask)
+                )
+            )
+        )
+    assert values[-1] < 0.5 * values[0]
+    assert ((np.argmax(network(tokens), axis=-1) == labels) | ~mask).all()

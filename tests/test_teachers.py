@@ -1,0 +1,75 @@
+"""Teachers: where they come from, what is checked, and that nothing happens to them."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf.data import paired_dataset
+from cskd_tf.distiller import SelfDistiller
+from cskd_tf.methods import CSKD, TFKD, AdaCos, Distillation
+from cskd_tf.optimizers import SGD
+
+
+@pytest.fixture
+def teacher(batch_norm_network):
+    keras.utils.set_random_seed(7)
+    return batch_norm_network(dropout=0.5)
+
+
+@pytest.mark.parametrize("kind", [Distillation, TFKD])
+def test_a_teacher_runs_at_inference_and_is_not_touched(kind, teacher, linear_network, images_and_labels):
+    before = [weight.copy() for weight in teacher.get_weights()]
+    model = SelfDistiller(linear_network(), [kind(teacher=teacher), CSKD()])
+    model.compile(SGD(0.1))
+    data = paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=3, **model.data_options)
+    model.fit(data, epochs=3, verbose=0)
+    for one, two in zip(before, teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    mine = {id(weight) for weight in teacher.variables}
+    assert not mine & {id(variable) for variable in (*model.variables, *model.optimizer.variables)}
+    saved = tf.train.Checkpoint(model=model)
+    assert not any("conv2d" in name for name, _ in tf.train.list_variables(saved.write(saved_path(model))))
+
+
+def saved_path(model):
+    import tempfile
+
+    return tempfile.mkdtemp() + "/checkpoint"
+
+
+def test_a_teacher_is_named_by_a_file_or_by_the_workdir_of_a_run(teacher, images_and_labels, tmp_path):
+    images, _ = images_and_labels
+    run = tmp_path / "run"
+    run.mkdir()
+    SelfDistiller(teacher, []).classifier().save(run / "classifier.keras")
+    for source in (run, str(run / "classifier.keras")):
+        method = Distillation(teacher=str(source))
+        np.testing.assert_allclose(method._teacher(tf.constant(images)), teacher(images), atol=1e-5)
+
+
+def test_a_head_of_the_teachers_own_is_part_of_it(linear_network, images_and_labels, tmp_path):
+    model = SelfDistiller(linear_network(), [AdaCos()])
+    model.methods[0].scale.assign(3.0)
+    model.classifier().save(tmp_path / "classifier.keras")
+    images, _ = images_and_labels
+    method = Distillation(teacher=tmp_path)
+    np.testing.assert_allclose(method._teacher(tf.constant(images)), model(images), atol=1e-5)
+    assert np.abs(method._teacher(tf.constant(images))).max() <= 3.0 + 1e-5
+
+
+def test_teachers_that_do_not_fit_are_refused(batch_norm_network, linear_network, tmp_path):
+    for network, message in (
+        (batch_norm_network(classes=4), r"student's logits, \(3,\). Received: a teacher of \(4,\)"),
+        (batch_norm_network(shape=(6, 6, 1)), r"student's images, \(4, 4, 1\). Received: a teacher of \(6, 6, 1\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SelfDistiller(linear_network(), [Distillation(teacher=network)])
+    (tmp_path / "broken.keras").write_bytes(b"no model")
+    for source, message in (
+        (tmp_path, "workdir of a finished run with classifier.keras"),
+        (tmp_path / "nowhere.keras", "a .keras file, or the workdir of a finished run"),
+        (tmp_path / "broken.keras", "a teacher that Keras can load"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Distillation(teacher=source)
