@@ -28,14 +28,6 @@ def test_a_teacher_runs_at_inference_and_is_not_touched(kind, teacher, linear_ne
         np.testing.assert_array_equal(one, two)
     mine = {id(weight) for weight in teacher.variables}
     assert not mine & {id(variable) for variable in (*model.variables, *model.optimizer.variables)}
-    saved = tf.train.Checkpoint(model=model)
-    assert not any("conv2d" in name for name, _ in tf.train.list_variables(saved.write(saved_path(model))))
-
-
-def saved_path(model):
-    import tempfile
-
-    return tempfile.mkdtemp() + "/checkpoint"
 
 
 def test_a_teacher_is_named_by_a_file_or_by_the_workdir_of_a_run(teacher, images_and_labels, tmp_path):

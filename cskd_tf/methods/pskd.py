@@ -44,7 +44,7 @@ class PSKD(Method):
     def attach(self, network, *, parts, num_examples=None):
         options = {"trainable": False, "initializer": "zeros", "aggregation": "only_first_replica"}
         self.share = self.add_weight(name="share", shape=(), dtype="float32", **options)
-        self._network = network
+        self._network = _Untracked(network)
         if self.source == "network":
             self._previous = _Untracked(type(network).from_config(network.get_config()))
             return
@@ -64,7 +64,7 @@ class PSKD(Method):
     def on_epoch_begin(self, epoch, *, epochs):
         self.share.assign(self.alpha * (epoch + 1) / epochs if epoch else 0.0)
         if self.source == "network":
-            self._previous.value.set_weights(self._network.get_weights())
+            self._previous.value.set_weights(self._network.value.get_weights())
 
     def targets(self, batch, targets):
         if self.source == "network":
