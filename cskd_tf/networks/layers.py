@@ -29,7 +29,7 @@ def he_normal_fan_out() -> keras.initializers.Initializer:
 
 @functools.cache
 def _fused_is_fast(channels: int) -> bool:
-    """Whether TensorFlow's fused kernel beats plain operations: on CPUs where 16 divides `channels`, by 1.7 to 3.6 times.
+    """Whether TensorFlow's fused kernel beats plain operations: on CPUs where 16 divides `channels`, 1.7 to 3.6 times.
 
     Other numbers of channels send oneDNN to its reference code, up to 1.6 times as slow as plain operations.
     """
