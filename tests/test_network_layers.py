@@ -103,9 +103,13 @@ def test_shake_drop_rates_rise_linearly_to_a_half():
         ShakeDrop(1)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_fused_batch_norm_against_numpy(training, policy):
+def test_batch_norm_against_numpy(training, policy, fused, monkeypatch):
+    assert shared_layers._fused_is_fast(32)
+    assert not shared_layers._fused_is_fast(33)
+    monkeypatch.setattr(shared_layers, "_fused_is_fast", lambda channels: fused)
     generator = np.random.default_rng(0)
     images = generator.normal(3.0, 2.0, (4, 5, 5, 3)).astype("float32")
     layer = BatchNormalization(dtype=policy)
