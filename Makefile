@@ -35,6 +35,7 @@ table: .venv/train
 benchmark: .venv/train
 	$(BIN)/python -m benchmarks.step_time
 	$(BIN)/python -m benchmarks.network_speed
+	$(BIN)/python -m benchmarks.method_cost
 	for case in arrays32 folder64 folder500; do $(BIN)/python -m benchmarks.pipeline_speed --case=$$case || exit 1; done
 	$(BIN)/python -m benchmarks.pairing_speed
 

@@ -54,7 +54,8 @@ def main(argv):
         raise app.UsageError(f"Expected flags only. Received: {argv[1:]}")
     config = flags.FLAGS["config"]
     given = config.present or config_flags.get_override_values(config)
-    workdir = WORKDIR.value or f"workdirs/{pathlib.Path(config_flags.get_config_filename(config)).stem}"
+    file, _, experiment = config_flags.get_config_filename(config).partition(".py:")
+    workdir = WORKDIR.value or str(pathlib.Path("workdirs", pathlib.Path(file).stem, experiment))
     options = {"workdir": workdir, "config_given": bool(given), "checkpoint": CHECKPOINT.value}
     cli.run(MODE.value, config.value, reference=base.get_config(), **options)
 

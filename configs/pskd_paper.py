@@ -1,0 +1,68 @@
+"""The experiments of the PS-KD paper on CIFAR-100 (Tables 1 to 4), by network and method.
+
+python train_main.py --config=configs/pskd_paper.py:preact_resnet18,pskd
+
+300 epochs, the rate divided by 10 after 150 and 225. Networks: preact_resnet18, resnet101_cifar, densenet121_cifar,
+resnext29_8x64d, pyramidnet200 (and pyramidnet200_shakedrop). Methods: the keys of METHODS. TF-KD's self form takes its
+teacher from the run of `...,cross_entropy`, which has to be trained first.
+"""
+
+from configs import cifar100
+
+NETWORKS = (
+    "preact_resnet18",
+    "resnet101_cifar",
+    "densenet121_cifar",
+    "resnext29_8x64d",
+    "pyramidnet200",
+    "pyramidnet200_shakedrop",
+)
+CUTMIX = {"name": "CutMix", "alpha": 1.0}
+CUTOUT = {"name": "Cutout", "size": 8}
+PSKD = {"name": "PSKD", "alpha": 0.8}
+
+
+def methods(network: str) -> dict[str, tuple[dict, ...]]:
+    """Each method as `config.methods` lists it."""
+    cskd = {"name": "CSKD", "temperature": 4.0, "weight": 1.0}
+    smoothing = {"name": "LabelSmoothing", "epsilon": 0.1}
+    shares = {"preact_resnet18": (0.95, 6.0)}.get(network, (0.9, 20.0))
+    teacher = f"workdirs/pskd_paper/{network},cross_entropy"
+    tfkd = {"name": "TFKD", "teacher": teacher, "alpha": shares[0], "temperature": shares[1]}
+    half = {"probability": 0.5}
+    return {
+        "cross_entropy": (),
+        "label_smoothing": (smoothing,),
+        "cskd": (cskd,),
+        "tfkd": (tfkd,),
+        "tfkd_reg": ({"name": "TFKD", "alpha": 0.1, "temperature": 20.0, "correct": 0.99},),
+        "pskd": (PSKD,),
+        "pskd_network": ({**PSKD, "source": "network"},),
+        "cutout": (CUTOUT,),
+        "cutout_pskd": ({**CUTOUT, **half}, PSKD),
+        "cutmix": ({**CUTMIX, **half},),
+        "cutmix_pskd": ({**CUTMIX, **half}, PSKD),
+        "cutmix_label_smoothing": ({**CUTMIX, **half}, smoothing),
+        "cutmix_cskd": ({**CUTMIX, **half}, cskd),
+        "cutmix_tfkd": ({**CUTMIX, **half}, tfkd),
+    }
+
+
+def get_config(experiment: str = "preact_resnet18,pskd"):
+    """`NETWORK,METHOD`."""
+    network, _, method = experiment.partition(",")
+    if network not in NETWORKS or method not in methods(network):
+        raise ValueError(
+            f"Expected NETWORK,METHOD: one of {NETWORKS} and one of {tuple(methods(network))}. Received: {experiment!r}"
+        )
+    config = cifar100.get_config()
+    config.epochs = 300
+    config.network.name = network
+    config.methods = methods(network)[method]
+    config.optimizer.weight_decay = 5e-4
+    config.evaluation.ece_bins = 10  # of PS-KD's public code
+    if network.startswith("pyramidnet200"):
+        config.batch_size = 64
+        config.schedule.learning_rate = 0.25
+        config.optimizer.weight_decay = 1e-4
+    return config
