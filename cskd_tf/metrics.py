@@ -212,16 +212,39 @@ def recall_at_k(embeddings, labels, *, k: int = 1) -> float:
     return float((labels[neighbours] == labels[:, None]).any(axis=1).mean())
 
 
+def ensemble(members) -> np.ndarray:
+    """Log-probabilities `[N, C]` of the mean of several networks' probabilities, which serve as logits.
+
+    Example: probabilities (.75, .25) and (.25, .75) of one image average to (.5, .5): `[[ln .5, ln .5]]`.
+
+    Args:
+        members: logits `[N, C]` of each network, for the same images.
+
+    Raises:
+        ValueError: none, or of different shapes.
+    """
+    members = [np.asarray(logits, "float64") for logits in members]
+    if not members or len({logits.shape for logits in members}) > 1:
+        raise ValueError(f"Expected logits of one shape. Received: {[logits.shape for logits in members]}")
+    return np.log(
+        np.mean([np.exp(_log_probabilities(logits)) for logits in members], axis=0) + np.finfo("float64").tiny
+    )
+
+
 def summarize(logits, labels, embeddings, *, ece_bins: int = DEFAULT_ECE_BINS) -> dict[str, float]:
-    """All metrics of a split under the names that logs, JSON and TensorBoard use. Arguments as of the functions."""
-    return {
+    """All metrics of a split under the names that logs, JSON and TensorBoard use. Arguments as of the functions.
+
+    Without embeddings (None, of an ensemble), there is no `recall_at_1`.
+    """
+    results = {
         "top1_error": top_k_error(logits, labels, k=1),
         "top5_error": top_k_error(logits, labels, k=5),
         "nll": negative_log_likelihood(logits, labels),
         "ece": expected_calibration_error(logits, labels, bins=ece_bins),
-        "recall_at_1": recall_at_k(embeddings, labels, k=1),
-        "aurc": area_under_risk_coverage(logits, labels),
     }
+    if embeddings is not None:
+        results["recall_at_1"] = recall_at_k(embeddings, labels, k=1)
+    return {**results, "aurc": area_under_risk_coverage(logits, labels)}
 
 
 @keras.saving.register_keras_serializable("cskd_tf")

@@ -7,10 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import rich.box
 import rich.console
 import rich.table
 
+from cskd_tf.metrics import ensemble, summarize
+from cskd_tf.predictions import Predictions
 from cskd_tf.workdir import METRICS, Workdir, flatten
 
 # Heading, key in metrics.json, factor. Papers print per cent, and AURC times 1000.
@@ -69,15 +72,41 @@ def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
     for heading, _, _ in COLUMNS:
         result.add_column(heading, justify="right")
     for group in group_by_seed(runs):
-        cells = []
-        for _, key, factor in COLUMNS:
-            values = [factor * run.metrics()[split][key] for run in group]
-            digits = 3 if factor == 1 else 2
-            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.{digits}f}{spread}")
         imported = " (imported)" if group[0].imported_from() else ""
-        result.add_row(describe(group[0].config()) + imported, str(len(group)), *cells)
+        name = describe(group[0].config()) + imported
+        result.add_row(name, str(len(group)), *_cells([run.metrics()[split] for run in group]))
+        if (together := ensemble_metrics(group, split=split)) is not None:
+            result.add_row(f"  their ensemble: {name}", str(len(group)), *_cells([together]))
     return result
+
+
+def _cells(members: Sequence[dict[str, float]]) -> list[str]:
+    """Mean and standard deviation of each column; a dash for what is not there."""
+    cells = []
+    for _, key, factor in COLUMNS:
+        if key not in members[0]:
+            cells.append("-")
+            continue
+        values = [factor * metrics[key] for metrics in members]
+        digits = 3 if factor == 1 else 2
+        spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.{digits}f}{spread}")
+    return cells
+
+
+def ensemble_metrics(runs: Sequence[Workdir], *, split: str) -> dict[str, float] | None:
+    """Metrics of the average of the runs' probabilities; None for a single run, or runs on different images."""
+    files = [run.predictions(split) for run in runs]
+    if len(runs) < 2 or not all(file.exists() for file in files):
+        return None
+    members = [Predictions.load(file) for file in files]
+    labels = members[0].labels
+    if len({run.config()["data"]["split_seed"] for run in runs}) > 1 or not all(
+        np.array_equal(member.labels, labels) for member in members
+    ):
+        return None
+    bins = runs[0].metrics()[split]["ece_bins"]
+    return summarize(ensemble([member.logits for member in members]), labels, None, ece_bins=bins)
 
 
 def report(root: pathlib.Path) -> None:

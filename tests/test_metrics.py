@@ -165,3 +165,13 @@ def test_group_error_by_hand():
     assert metrics.group_error(scores, labels, groups=["bird", "bird", "bird"]) == 0
     with pytest.raises(ValueError, match=r"a group for each of 3 classes. Received: shape \(2,\)"):
         metrics.group_error(scores, labels, groups=[0, 1])
+
+
+def test_an_ensemble_averages_probabilities():
+    members = [np.log([[0.75, 0.25], [0.5, 0.5]]), np.log([[0.25, 0.75], [0.9, 0.1]]) + 7.0]
+    np.testing.assert_allclose(np.exp(metrics.ensemble(members)), [[0.5, 0.5], [0.7, 0.3]], rtol=1e-12)
+    assert np.isfinite(metrics.ensemble([[[0.0, 2000.0]]])).all()
+    for wrong in ([], [np.zeros((2, 3)), np.zeros((3, 3))]):
+        with pytest.raises(ValueError, match="Expected logits of one shape"):
+            metrics.ensemble(wrong)
+    assert "recall_at_1" not in metrics.summarize(members[0], [0, 1], None)

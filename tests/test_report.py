@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from configs import digits
+from cskd_tf import metrics, report
+from cskd_tf.experiment import as_plain
+from cskd_tf.predictions import Predictions
+from cskd_tf.workdir import Workdir
+
+
+def finished(path, *, seed, labels, split_seed=0):
+    """A run that has finished, with random predictions."""
+    config = as_plain(digits.get_config())
+    config["seed"], config["data"]["split_seed"] = seed, split_seed
+    run = Workdir(path)
+    run.claim(config)
+    generator = np.random.default_rng(seed)
+    logits = 2 * np.eye(3)[labels] + generator.normal(size=(len(labels), 3))
+    predictions = Predictions(logits, labels, generator.normal(size=(len(labels), 2)))
+    predictions.save(run.predictions("test"))
+    run.write_metrics({"test": {**predictions.metrics(ece_bins=20), "ece_bins": 20}})
+    return run, logits
+
+
+def cells(table, row):
+    return [list(column.cells)[row] for column in table.columns]
+
+
+def test_seeds_are_averaged_and_their_ensemble_stands_below(tmp_path):
+    labels = np.arange(30) % 3
+    runs, logits = zip(*(finished(tmp_path / str(seed), seed=seed, labels=labels) for seed in (1, 2, 3)), strict=True)
+    table = report.table(runs)
+    errors = [100 * run.metrics()["test"]["top1_error"] for run in runs]
+    assert cells(table, 0)[:3] == [
+        "CSKD(temperature=4, weight=1)", "3", f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}"
+    ]  # fmt: skip
+    exponents = np.exp(logits)
+    mean = (exponents / exponents.sum(axis=-1, keepdims=True)).mean(axis=0)
+    row = cells(table, 1)
+    assert row[0].strip().startswith("their ensemble")
+    assert row[2] == f"{100 * np.mean(mean.argmax(axis=1) != labels):.2f}"
+    assert row[4] == f"{-np.log(mean[np.arange(30), labels]).mean():.3f}"
+    assert row[5] == f"{100 * metrics.expected_calibration_error(np.log(mean), labels, bins=20):.2f}"
+    assert row[6] == "-"
+
+
+@pytest.mark.parametrize("difference", [{"split_seed": 1}, {"labels": np.arange(30)[::-1] % 3}])
+def test_runs_on_different_images_have_no_ensemble(difference, tmp_path):
+    labels = np.arange(30) % 3
+    first, _ = finished(tmp_path / "1", seed=1, labels=labels)
+    second, _ = finished(tmp_path / "2", seed=2, **{"labels": labels, **difference})
+    assert report.ensemble_metrics([first, second], split="test") is None
+    assert report.ensemble_metrics([first], split="test") is None
