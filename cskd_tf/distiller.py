@@ -71,10 +71,12 @@ class SelfDistiller(keras.Model):
         if not self.network.built:
             # A symbolic call; build() would not reach the layers of a subclassed network.
             self.network(keras.KerasTensor(tuple(shape), dtype="float32"))
-        attached = [method for method in self.methods if overrides(method, "attach")]
-        parts = self._network_outputs.describe(shape) if attached else {}
-        for method in attached:
+        # Not again to the same network, or what a method owns would start anew.
+        new = [each for each in self.methods if overrides(each, "attach") and each.attached_to != id(self.network)]
+        parts = self._network_outputs.describe(shape) if new else {}
+        for method in new:
             method.attach(self.network, parts=parts, num_examples=self.num_examples)
+            method.attached_to = id(self.network)
         self.built = True
 
     def compile(self, optimizer="rmsprop", **kwargs) -> None:

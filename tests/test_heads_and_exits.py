@@ -93,7 +93,7 @@ def test_adacos_refuses_two_classes_and_a_network_without_classifier():
 def numpy_exit(model, features):
     """One exit of BYOT in training: strided convolutions with batch norm, the mean, the classifier."""
     outputs = features
-    for layer in model.layers:
+    for layer in model.layers[1:]:
         outputs = (
             layer(outputs, training=True) if isinstance(layer, keras.layers.BatchNormalization) else layer(outputs)
         )

@@ -67,6 +67,7 @@ class Method(keras.layers.Layer):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
+        self.attached_to: int | None = None  # the identity of a network, set by SelfDistiller
         self.built = True  # nothing waits for an input shape; what needs the network is made in attach()
 
     def attach(self, network: keras.Model, *, parts: dict, num_examples: int | None = None) -> None:
