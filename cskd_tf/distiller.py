@@ -100,6 +100,14 @@ class SelfDistiller(keras.Model):
         )
 
     @property
+    def input_shape(self):
+        return self.network.input_shape
+
+    @property
+    def output_shape(self):
+        return self.network.output_shape
+
+    @property
     def data_options(self) -> dict[str, Any]:
         """What the methods need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`."""
         return data_options(self.methods)
@@ -214,6 +222,11 @@ class SelfDistiller(keras.Model):
         if not (labels.dtype.is_integer and column):
             raise ValueError(f"Expected integer labels [B]. Received: {labels.dtype.name} of shape {labels.shape}")
         labels = tf.reshape(labels, [-1])
+        if missing := [extra for method in self.methods for extra in method.extras if extra not in batch]:
+            raise ValueError(
+                f"The methods need {missing} in the batch, which paired_dataset(..., **model.data_options) adds and a "
+                f"stream without indices cannot. Received: a batch with {sorted(batch)}"
+            )
         if not self.built:
             self.build(batch["image"].shape)
         return {**batch, "label": labels}, labels
@@ -262,7 +275,8 @@ class SelfDistiller(keras.Model):
     def _scores(self, outputs: dict[str, Any], *, training: bool, labels=None):
         if self._head is None:
             return outputs["logits"]
-        return self._head.scores(outputs, labels=labels, training=training)
+        # As a layer of float32: inside a mixed-precision model Keras would round the variables that scores() reads.
+        return self._head(outputs, labels=labels, training=training)
 
     def _with_scores(self, outputs: dict[str, Any], *, training: bool) -> dict[str, Any]:
         return {**outputs, "logits": tf.cast(self._scores(outputs, training=training), tf.float32)}

@@ -3,6 +3,7 @@
 import math
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -38,9 +39,20 @@ class SGD(keras.optimizers.SGD):
             raise ValueError(f"Expected weight_decay to be at least 0. Received: weight_decay={weight_decay!r}")
         if not 0 <= clip_norm < math.inf:
             raise ValueError(f"Expected clip_norm to be at least 0. Received: clip_norm={clip_norm!r}")
-        kwargs = {**kwargs, "global_clipnorm": clip_norm or kwargs.get("global_clipnorm")}
         super().__init__(learning_rate, momentum=float(momentum), nesterov=nesterov, weight_decay=None, **kwargs)
         self.coupled_weight_decay = weight_decay
+        self.clip_norm = clip_norm
+
+    def apply(self, grads, trainable_variables=None):
+        # Keras' own global_clipnorm would clip each replica's part by itself.
+        if self.clip_norm:
+            context = tf.distribute.get_replica_context()
+            replicas = 1 if context is None else context.num_replicas_in_sync
+            if replicas > 1:
+                grads = context.all_reduce("SUM", grads)
+            grads, _ = tf.clip_by_global_norm(grads, self.clip_norm)
+            grads = [gradient / replicas for gradient in grads]  # which are then summed over the replicas
+        return super().apply(grads, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
         learning_rate = ops.cast(learning_rate, variable.dtype)
@@ -52,7 +64,7 @@ class SGD(keras.optimizers.SGD):
         self.assign_sub(variable, learning_rate * step)
 
     def get_config(self):
-        return {**super().get_config(), "weight_decay": self.coupled_weight_decay}
+        return {**super().get_config(), "weight_decay": self.coupled_weight_decay, "clip_norm": self.clip_norm}
 
 
 def _check_learning_rate(learning_rate: float) -> None:

@@ -72,11 +72,35 @@ def test_adacos_keeps_its_scale_at_inference_and_in_the_file(at_evaluation, imag
     np.testing.assert_allclose(keras.models.load_model(path).predict(images, verbose=0), logits, atol=1e-6)
 
 
-def test_adacos_under_mixed_precision_has_a_float32_scale(images_and_labels):
+@pytest.mark.parametrize("head", [AdaCos, VirtualSoftmax])
+def test_heads_compute_in_float32_under_mixed_precision_too(head, images_and_labels):
     keras.config.set_dtype_policy("mixed_bfloat16")
-    model, _, history = trained([AdaCos()], images_and_labels)
-    assert model.methods[0].scale.dtype == "float32"
+    model, images, history = trained([head()], images_and_labels)
     assert np.isfinite(history["loss"]).all()
+    embedding = np.asarray(tf.cast(model.outputs(images)["embedding"], tf.float32))
+    vectors = model.network.get_layer("classifier").kernel.numpy()
+    if head is AdaCos:
+        assert model.methods[0].scale.dtype == "float32"
+        embedding, vectors = (
+            embedding / np.linalg.norm(embedding, axis=1, keepdims=True),
+            float(model.methods[0].scale.numpy()) * vectors / np.linalg.norm(vectors, axis=0),
+        )
+    expected = embedding @ vectors
+    logits = model.predict(images, verbose=0)
+    # The embedding is rounded in one order or another, the class vectors are not.
+    np.testing.assert_allclose(logits, expected, atol=0.02 * np.abs(expected).max())
+    assert logits.dtype == np.float32
+
+
+def test_a_head_reads_its_variables_unrounded_inside_a_mixed_model():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    inputs = keras.Input((3,))
+    layer = keras.layers.Dense(4, dtype="float32", name="head")
+    network = keras.Model(inputs, layer(keras.layers.Identity()(inputs)))
+    model = SelfDistiller(network, [VirtualSoftmax()])
+    images = tf.ones((1, 3))
+    expected = layer.kernel.numpy().sum(axis=0)
+    np.testing.assert_allclose(model(images)[0], expected, rtol=1e-6)
 
 
 def test_adacos_refuses_two_classes_and_a_network_without_classifier():
@@ -155,3 +179,12 @@ def test_byots_exits_are_trained_and_left_out_of_the_classifier(images_and_label
 def test_byot_refuses_a_network_without_stages(linear_network):
     with pytest.raises(ValueError, match="at least two stages for BYOT.*with 0"):
         SelfDistiller(linear_network(), [BYOT()])
+
+
+def test_an_embedding_of_zeros_gives_virtual_softmax_no_nan(linear_network):
+    network = linear_network(kernel_initializer="zeros")
+    model = SelfDistiller(network, [VirtualSoftmax()])
+    model.compile(SGD(0.1))
+    images, labels = np.zeros((4, 4, 4, 1), "float32"), np.array([0, 1, 2, 0])
+    model.fit(images, labels, verbose=0)
+    assert all(np.isfinite(weight).all() for weight in network.get_weights())

@@ -106,6 +106,13 @@ def test_cutout_cuts_a_square_of_its_own_from_each_view(batch):
             assert len(places) == 6 or (at_an_edge and 3 <= len(places) < 6)
 
 
+def test_an_image_that_any_method_mixed_is_marked(batch):
+    made, _ = Mixup().mix(batch, tf.constant(TARGETS), seed=tf.constant([1, 2]))
+    for method in (Cutout(probability=0.0), CutMix(probability=0.0)):
+        again, _ = method.mix(made, tf.constant(TARGETS), seed=tf.constant([1, 2]))
+        assert again["mixed"].numpy().tolist() == [1.0] * COUNT
+
+
 def test_draws_are_uniform_and_beta():
     orders = np.array([permutation(tf.constant(4), seed=tf.constant([seed, 0])).numpy() for seed in range(400)])
     assert (np.sort(orders) == np.arange(4)).all()

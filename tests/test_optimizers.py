@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.optimizers import SGD, step_schedule
+from cskd_tf.distiller import SelfDistiller
+from cskd_tf.optimizers import SGD, WarmUp, step_schedule
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -70,3 +71,38 @@ def test_schedule_refuses(arguments):
 def test_sgd_refuses(arguments):
     with pytest.raises(ValueError, match="Received: "):
         SGD(**arguments)
+
+
+def test_gradients_are_clipped_together_and_over_all_replicas(linear_network, images_and_labels, two_replicas):
+    images, labels = images_and_labels
+    steps = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        keras.utils.set_random_seed(1)
+        with strategy.scope():
+            model = SelfDistiller(linear_network())
+            model.compile(SGD(1.0, momentum=0.0, weight_decay=0.0, clip_norm=0.05))
+        before = model.network.get_weights()
+        model.fit(tf.data.Dataset.from_tensors((images, labels)), verbose=0)
+        steps.append([old - new for old, new in zip(before, model.network.get_weights(), strict=True)])
+        assert np.sqrt(sum((part**2).sum() for part in steps[-1])) == pytest.approx(0.05, rel=1e-4)
+    for one, two in zip(*steps, strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-6)
+    # Short gradients pass unchanged, and the direction is the one of all of them.
+    optimizer = SGD(1.0, momentum=0.0, weight_decay=0.0, clip_norm=5.0)
+    first, second = keras.Variable([0.0]), keras.Variable([0.0])
+    optimizer.apply([tf.constant([3.0]), tf.constant([4.0])], [first, second])
+    optimizer.apply([tf.constant([6.0]), tf.constant([8.0])], [first, second])
+    np.testing.assert_allclose([first.numpy()[0], second.numpy()[0]], [-6.0, -8.0], rtol=1e-6)
+    with pytest.raises(ValueError, match="clip_norm to be at least 0. Received: clip_norm=-1"):
+        SGD(clip_norm=-1)
+
+
+def test_warm_up_rises_in_a_line_and_survives_saving():
+    options = {"milestones": (0.5,), "factor": 0.1, "epochs": 4, "steps_per_epoch": 2}
+    schedule = step_schedule(0.1, **options, warmup_epochs=2)
+    again = WarmUp.from_config(schedule.get_config())
+    for each in (schedule, again):
+        rates = [float(each(step)) for step in range(6)]
+        np.testing.assert_allclose(rates, [0.025, 0.05, 0.075, 0.1, 0.01, 0.01], rtol=1e-6)
+    with pytest.raises(ValueError, match="warmup_epochs from 0 to 4"):
+        step_schedule(0.1, **options, warmup_epochs=5)

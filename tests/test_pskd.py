@@ -9,7 +9,7 @@ from cskd_tf import losses
 from cskd_tf.callbacks import Checkpoint
 from cskd_tf.data import paired_dataset
 from cskd_tf.distiller import SelfDistiller
-from cskd_tf.methods import PSKD, Cutout, LabelSmoothing
+from cskd_tf.methods import PSKD, AdaCos, CutMix, Cutout, LabelSmoothing, Mixup, VirtualSoftmax, check_composition
 from cskd_tf.optimizers import SGD
 from cskd_tf.workdir import Workdir
 
@@ -94,6 +94,47 @@ def test_cut_images_keep_their_targets_and_leave_no_prediction():
     np.testing.assert_allclose(method.table.numpy(), [[0.5, 0.5], [0, 0], [0, 0]])
     targets = method.targets(batch, tf.constant([[1.0, 0.0], [0.0, 1.0]]))
     np.testing.assert_allclose(targets, [[0.8, 0.2], [0.0, 1.0]], atol=1e-6)
+
+
+def test_a_row_that_was_never_written_leaves_the_target_alone():
+    for top_k in (None, 2):
+        method = PSKD(top_k=top_k)
+        method.attach(None, parts={"logits": tf.zeros((1, 4))}, num_examples=2)
+        method.share.assign(0.8)
+        targets = method.targets({"index": tf.constant([1], tf.int64)}, tf.eye(4)[1:2])
+        np.testing.assert_allclose(targets, [[0, 1, 0, 0]])
+
+
+def test_the_size_of_the_table_is_told(caplog):
+    with caplog.at_level("INFO", logger="absl"):
+        PSKD().attach(None, parts={"logits": tf.zeros((1, 4))}, num_examples=2**20)
+        PSKD(top_k=1).attach(None, parts={"logits": tf.zeros((1, 4))}, num_examples=2**20)
+    assert "stores 1048576 x 4 probabilities on each replica: 8.0 MiB" in caplog.text
+    assert "stores 1048576 x 1 probabilities on each replica: 6.0 MiB" in caplog.text
+
+
+def test_batches_without_indices_are_refused(linear_network, images_and_labels):
+    model = make(linear_network, [PSKD()])
+    with pytest.raises(ValueError, match=r"need \['index'\] in the batch.*stream without indices"):
+        model.fit(*images_and_labels, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (lambda: [CutMix(), PSKD()], "choose probability=0.5"),
+        (lambda: [Mixup(), PSKD()], "choose probability=0.5"),
+        (lambda: [Cutout(), PSKD()], "choose probability=0.5"),
+        (lambda: [AdaCos(), PSKD(source="network")], "source='stored' beside a method that replaces"),
+        (lambda: [Mixup(), AdaCos()], "images of one label beside AdaCos"),
+        (lambda: [CutMix(probability=0.5), VirtualSoftmax()], "images of one label beside VirtualSoftmax"),
+    ],
+)
+def test_lists_that_would_do_something_else_than_they_say_are_refused(methods, message):
+    with pytest.raises(ValueError, match=message):
+        check_composition(methods())
+    check_composition([CutMix(probability=0.5), PSKD()])
+    check_composition([AdaCos(), PSKD()])
 
 
 def test_half_and_half_with_cutout_runs(linear_network, images_and_labels):

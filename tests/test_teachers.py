@@ -30,7 +30,7 @@ def test_a_teacher_runs_at_inference_and_is_not_touched(kind, teacher, linear_ne
     assert not mine & {id(variable) for variable in (*model.variables, *model.optimizer.variables)}
 
 
-def test_a_teacher_is_named_by_a_file_or_by_the_workdir_of_a_run(teacher, images_and_labels, tmp_path):
+def test_a_teacher_is_named_by_a_file_or_by_the_workdir_of_a_run(teacher, linear_network, images_and_labels, tmp_path):
     images, _ = images_and_labels
     run = tmp_path / "run"
     run.mkdir()
@@ -38,6 +38,16 @@ def test_a_teacher_is_named_by_a_file_or_by_the_workdir_of_a_run(teacher, images
     for source in (run, str(run / "classifier.keras")):
         method = Distillation(teacher=str(source))
         np.testing.assert_allclose(method._teacher(tf.constant(images)), teacher(images), atol=1e-5)
+        model = SelfDistiller(linear_network(), [method])
+        model.compile(SGD(0.1))
+        history = model.fit(*images_and_labels, epochs=1, verbose=0).history
+        assert history["distillation"][0] > 0
+
+
+def test_the_student_is_no_teacher(linear_network):
+    network = linear_network()
+    with pytest.raises(ValueError, match="a teacher apart from the student. Received: 2 variables of both"):
+        SelfDistiller(network, [Distillation(teacher=network)])
 
 
 def test_a_head_of_the_teachers_own_is_part_of_it(linear_network, images_and_labels, tmp_path):

@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from cskd_tf.methods.base import Method, class_vectors
+from cskd_tf.methods.base import Method, class_vectors, mixes_labels
 from cskd_tf.methods.replicas import gather
 
 
@@ -37,13 +37,18 @@ class AdaCos(Method):
         super().__init__(**kwargs)
         self.scale_at_evaluation = scale_at_evaluation
 
+    def refuses(self, methods):
+        if mixes_labels(methods):
+            return "Expected images of one label beside AdaCos, which reads it."
+        return None
+
     def attach(self, network, *, parts, num_examples=None):
         classes = parts["logits"].shape[-1]
         if classes < 3:
             raise ValueError(f"Expected at least three classes for AdaCos. Received: {classes} classes")
         self._class_vectors = class_vectors(parts, method=self)
         start = keras.initializers.Constant(math.sqrt(2) * math.log(classes - 1))
-        options = {"dtype": "float32", "trainable": False, "aggregation": "only_first_replica"}
+        options = {"dtype": "float32", "trainable": False, "aggregation": "only_first_replica", "autocast": False}
         self.scale = self.add_weight(name="scale", shape=(), initializer=start, **options)
 
     def scores(self, outputs, *, labels=None, training=False):

@@ -45,7 +45,7 @@ def partner_views(count: int) -> list[str]:
 class Method(keras.layers.Layer):
     """One paper's addition to cross-entropy. A subclass overrides the hooks it needs and nothing else.
 
-    It is a Keras layer only so that Keras tracks and saves what it creates; it is never called. In the hooks, `batch`
+    It is a Keras layer, in float32, only so that Keras tracks and saves what it creates. In the hooks, `batch`
     is the dictionary from the pipeline (each view's images `[B, H, W, C]`, the extras, and `"label"` int `[B]`), and
     `outputs[view]` holds `logits` `[B, C]`, `embedding` `[B, D]` and, where the network has them, `stages`.
 
@@ -55,6 +55,8 @@ class Method(keras.layers.Layer):
         pairs_adjacent: the batch is made of pairs of one class: image, its partner, image, its partner.
         term_names: the keys that `terms` returns, as they appear in the logs.
         hard_weight: the share of the plain cross-entropy that it leaves; multiplied over the list.
+        mixes_labels: whether its `mix` leaves images with more than one label.
+        mixes_all: whether its `mix` leaves no image as it is.
         training_state: variables that only the continuation of a run needs; they stay out of other files.
     """
 
@@ -63,12 +65,18 @@ class Method(keras.layers.Layer):
     pairs_adjacent: bool = False
     term_names: Sequence[str] = ()
     hard_weight: float = 1.0
+    mixes_labels: bool = False
+    mixes_all: bool = False
     training_state: Sequence[keras.Variable] = ()
 
     def __init__(self, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
         self.attached_to: int | None = None  # the identity of a network, set by SelfDistiller
         self.built = True  # nothing waits for an input shape; what needs the network is made in attach()
+
+    def refuses(self, methods: Sequence["Method"]) -> str | None:
+        """Why this method cannot work in a list of methods, as a sentence that says what was expected; None: it can."""
+        return None
 
     def attach(self, network: keras.Model, *, parts: dict, num_examples: int | None = None) -> None:
         """Called once by `SelfDistiller`: create the variables that need the network or the number of images.
@@ -100,12 +108,20 @@ class Method(keras.layers.Layer):
         """
         return outputs["logits"]
 
+    def call(self, outputs: dict, labels=None, training: bool = False):
+        return self.scores(outputs, labels=labels, training=training)
+
     def terms(self, batch: dict, outputs: dict, targets) -> dict[str, Any]:
         """Named float32 vectors `[B]`, weighted as they enter the loss. `SelfDistiller` alone averages."""
         return {}
 
     def after_step(self, batch: dict, outputs: dict) -> None:
         """Called after the optimiser's update."""
+
+
+def mixes_labels(methods: Sequence[Method]) -> bool:
+    """Whether images in the list may carry more than one label."""
+    return any(method.mixes_labels for method in methods)
 
 
 def overrides(method: Method, hook: str) -> bool:
@@ -160,6 +176,9 @@ def check_composition(methods: Sequence[Method]) -> None:
             "Expected pairs of a batch to stay pairs of one class; methods that mix images would tear them apart. "
             f"Received: {paired} in pairs, {mixing} mixing"
         )
+    for method in methods:
+        if reason := method.refuses(methods):
+            raise ValueError(f"{reason} Received: {names}")
     terms = ["loss", "cross_entropy", *(name for method in methods for name in method.term_names)]
     for name in terms:
         if terms.count(name) > 1:
@@ -187,7 +206,7 @@ def class_vectors(parts: dict, *, method: Method) -> Callable[[], tf.Tensor]:
         ValueError: the layer that holds them was not found.
     """
     layer = parts.get("classifier")
-    if layer is None or not hasattr(layer, "kernel"):
+    if layer is None or not hasattr(layer, "kernel") or layer.kernel.shape[-1] != parts["logits"].shape[-1]:
         raise ValueError(
             f"Expected a network whose last dense layer is its classifier, for {type(method).__name__}, or "
             f"SelfDistiller(embedding_layer=...). Received: {layer}"

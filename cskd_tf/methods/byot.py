@@ -8,6 +8,7 @@ from cskd_tf.losses import cross_entropy, soft_cross_entropy
 from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_fraction, check_number, check_option
 from cskd_tf.methods.replicas import global_sum
+from cskd_tf.networks.layers import Pieces, torch_default
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -69,7 +70,10 @@ class BYOT(Method):
             )
             for number in range(len(stages) - 1)
         ]
-        self.heads = [layers.Dense(classes, dtype="float32", name=f"{made.name}_classifier") for made in self.exits]
+        self.heads = [
+            layers.Dense(classes, kernel_initializer=torch_default(), dtype="float32", name=f"{made.name}_classifier")
+            for made in self.exits
+        ]
         for head in self.heads:
             head.build((None, features))
 
@@ -101,13 +105,12 @@ class BYOT(Method):
 
 def _exit(shape, channels, *, features: int, number: int) -> keras.Model:
     """From one stage to an embedding: a halving for each stage that follows, then the mean over the image."""
-    inputs = keras.Input(shape)
+    pieces, inputs = Pieces(), keras.Input(shape)
     outputs = inputs
     for step, filters in enumerate(channels, start=1):
         name = f"exit{number + 1}_{step}"
-        outputs = layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False, name=f"{name}_conv")(outputs)
-        outputs = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(outputs)
-        outputs = layers.ReLU(name=f"{name}_relu")(outputs)
+        outputs = pieces.convolution(outputs, filters, kernel_size=3, stride=2, name=f"{name}_conv")
+        outputs = pieces.batch_norm_relu(outputs, name=f"{name}_bn")
     outputs = layers.GlobalAveragePooling2D(name=f"exit{number + 1}_embedding")(outputs)
     if outputs.shape[-1] != features:
         outputs = layers.Dense(features, name=f"exit{number + 1}_project")(outputs)

@@ -13,7 +13,7 @@ class CSKD(Method):
     """Pulls the prediction for an image towards the one for another image of its class.
 
     Adds `weight * T^2 * KL( stop_gradient softmax(z(x') / T) || softmax(z(x) / T) )` to the cross-entropy of `x`
-    (equations 1 and 2 of the paper), where `x'` is drawn uniformly from the training images of the class. The paper
+    (equation 1 of the paper), where `x'` is drawn uniformly from the training images of the class. The paper
     picks T from {1, 4} and the weight from {1, 2, 3, 4} by validation error: 4 and 1 for CIFAR-100, 4 and 3 for
     CUB-200-2011.
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_fraction, check_number
-from cskd_tf.methods.mixing import beta, blend, mixed_images, permutation
+from cskd_tf.methods.mixing import beta, blend, marked, mixed_images, permutation
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -26,10 +26,13 @@ class CutMix(Method):
         ValueError: an argument out of range.
     """
 
+    mixes_labels = True
+
     def __init__(self, *, alpha: float = 1.0, probability: float = 1.0, **kwargs):
         super().__init__(**kwargs)
         self.alpha = check_number("alpha", alpha, positive=True)
         self.probability = check_fraction("probability", probability, one=True)
+        self.mixes_all = self.probability == 1
 
     def mix(self, batch, targets, *, seed):
         seeds = tf.random.experimental.stateless_split(seed, 4)
@@ -43,7 +46,7 @@ class CutMix(Method):
             name: tf.where(where, tf.gather(images, other), images) for name, images in mixed_images(batch).items()
         }
         targets = tf.where(chosen[:, None], blend(targets, tf.gather(targets, other), share), targets)
-        return {**batch, **views, "mixed": tf.cast(chosen, tf.float32)}, targets
+        return {**batch, **views, **marked(batch, chosen)}, targets
 
 
 def _box(size: tf.Tensor, share: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_count, check_fraction
-from cskd_tf.methods.mixing import mixed_images
+from cskd_tf.methods.mixing import marked, mixed_images
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -30,6 +30,7 @@ class Cutout(Method):
         super().__init__(**kwargs)
         self.size = check_count("size", size)
         self.probability = check_fraction("probability", probability, one=True)
+        self.mixes_all = self.probability == 1
 
     def mix(self, batch, targets, *, seed):
         views = {name: images for name, images in mixed_images(batch).items() if name != "clean"}
@@ -39,7 +40,7 @@ class Cutout(Method):
             name: tf.where(chosen[:, None, None, None] & _holes(images, self.size, seed=view_seed), 0.0, images)
             for (name, images), view_seed in zip(views.items(), seeds[1:], strict=True)
         }
-        return {**batch, **cut, "mixed": tf.cast(chosen, tf.float32)}, targets
+        return {**batch, **cut, **marked(batch, chosen)}, targets
 
 
 def _holes(images: tf.Tensor, size: int, *, seed: tf.Tensor) -> tf.Tensor:

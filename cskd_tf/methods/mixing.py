@@ -8,6 +8,12 @@ def mixed_images(batch: dict) -> dict[str, tf.Tensor]:
     return {name: values for name, values in batch.items() if values.shape.rank == 4}
 
 
+def marked(batch: dict, chosen: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The key `"mixed"`, float32 `[B]`: 1 for the images that are `chosen`, or that an earlier method had chosen."""
+    chosen = tf.cast(chosen, tf.float32)
+    return {"mixed": tf.maximum(batch["mixed"], chosen) if "mixed" in batch else chosen}
+
+
 def permutation(count: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
     """int32 `[count]`, each of the orders of 0 to `count - 1` with the same probability."""
     return tf.argsort(tf.random.stateless_uniform([count], seed))

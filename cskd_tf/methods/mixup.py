@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_number
-from cskd_tf.methods.mixing import beta, blend, mixed_images, permutation
+from cskd_tf.methods.mixing import beta, blend, marked, mixed_images, permutation
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -25,6 +25,9 @@ class Mixup(Method):
         ValueError: an argument out of range.
     """
 
+    mixes_labels = True
+    mixes_all = True
+
     def __init__(self, *, alpha: float = 1.0, **kwargs):
         super().__init__(**kwargs)
         self.alpha = check_number("alpha", alpha, positive=True)
@@ -34,5 +37,5 @@ class Mixup(Method):
         share = beta(self.alpha, seed=seeds[0])
         other = permutation(tf.shape(targets)[0], seed=seeds[1])
         views = {name: blend(images, tf.gather(images, other), share) for name, images in mixed_images(batch).items()}
-        mixed = tf.ones_like(targets[:, 0])
-        return {**batch, **views, "mixed": mixed}, blend(targets, tf.gather(targets, other), share)
+        chosen = tf.fill(tf.shape(targets)[:1], True)
+        return {**batch, **views, **marked(batch, chosen)}, blend(targets, tf.gather(targets, other), share)

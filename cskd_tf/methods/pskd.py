@@ -5,7 +5,7 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.losses import refine_targets
-from cskd_tf.methods.base import Method
+from cskd_tf.methods.base import Method, overrides
 from cskd_tf.methods.checks import check_count, check_fraction, check_option
 from cskd_tf.methods.replicas import gather
 
@@ -15,13 +15,13 @@ class PSKD(Method):
     """Softens the targets by what the network itself predicted one epoch ago, the more the longer it has trained.
 
     In epoch t of E, counted from 1, the target of image x is `(1 - a_t) * target + a_t * P_{t-1}(x)` with
-    `a_t = alpha * t / E` (equations 4 and 8 of the paper), at temperature 1; in the first epoch it stays as it is.
+    `a_t = alpha * t / E` (equations 4 and 5 of the paper), at temperature 1; in the first epoch it stays as it is.
     Images that another method has mixed or cut keep their targets.
 
     `P_{t-1}` comes from a table of one row a training image, the prediction in its last training step (`"stored"`, as
     in the authors' code: no further pass, N x C numbers of 2 bytes), or from a copy of the network as it was when the
     last epoch ended, at inference (`"network"`: one more pass). The table belongs to the training state: it is in the
-    checkpoints that training resumes from, and in nothing else.
+    checkpoints that training resumes from, not in that of the best epoch nor in what inference loads.
 
     Example: alpha .8 in epoch 150 of 300 is `a = .4`: the target (1, 0) with the prediction (.5, .5) becomes (.8, .2).
 
@@ -41,6 +41,13 @@ class PSKD(Method):
         self.top_k = top_k if top_k is None else check_count("top_k", top_k)
         self.extras = ("index",) if source == "stored" else ()
 
+    def refuses(self, methods):
+        if any(method.mixes_all for method in methods):
+            return "Expected images that PS-KD can refine the targets of: choose probability=0.5 for CutMix or Cutout."
+        if self.source == "network" and any(overrides(method, "scores") for method in methods):
+            return "Expected source='stored' beside a method that replaces the classifier head."
+        return None
+
     def attach(self, network, *, parts, num_examples=None):
         options = {"trainable": False, "initializer": "zeros", "aggregation": "only_first_replica"}
         self.share = self.add_weight(name="share", shape=(), dtype="float32", **options)
@@ -53,13 +60,14 @@ class PSKD(Method):
         classes = parts["logits"].shape[-1]
         kept = min(self.top_k or classes, classes)
         shape = (num_examples, kept)
+        # Said before it is allocated: ImageNet's is 2.4 GiB.
+        size = num_examples * kept * (2 + 4 * (kept < classes)) / 2**20
+        logging.info("PS-KD stores %d x %d probabilities on each replica: %.1f MiB", num_examples, kept, size)
         self.table = self.add_weight(name="table", shape=shape, dtype="float16", **options)
         self.training_state = [self.table]
         if self._keeps_some(classes):
             self.classes_kept = self.add_weight(name="classes", shape=shape, dtype="int32", **options)
             self.training_state.append(self.classes_kept)
-        size = num_examples * kept * (2 + 4 * (kept < classes)) / 2**20
-        logging.info("PS-KD stores %d x %d probabilities: %.1f MiB", num_examples, kept, size)
 
     def on_epoch_begin(self, epoch, *, epochs):
         self.share.assign(self.alpha * (epoch + 1) / epochs if epoch else 0.0)
@@ -71,7 +79,9 @@ class PSKD(Method):
             previous = tf.nn.softmax(tf.cast(self._previous.value(batch["image"], training=False), tf.float32))
         else:
             previous = self._read(batch["index"], targets.shape[-1])
-        share = tf.fill(tf.shape(targets)[:1], self.share.value)
+        # A row that was never written is no prediction: of an image that was mixed, or not drawn, so far.
+        known = tf.cast(tf.reduce_sum(previous, axis=-1) > 0, tf.float32)
+        share = self.share.value * known
         if "mixed" in batch:
             share *= 1 - batch["mixed"]
         return refine_targets(targets, previous=tf.stop_gradient(previous), share=share)
@@ -100,9 +110,11 @@ class PSKD(Method):
         rows = tf.cast(tf.gather(self.table.value, index), tf.float32)
         if not self._keeps_some(classes):
             return tf.math.divide_no_nan(rows, tf.reduce_sum(rows, axis=-1, keepdims=True))  # 2 bytes add up to about 1
-        left = (1 - tf.reduce_sum(rows, axis=-1, keepdims=True)) / (classes - self.top_k)
+        kept = tf.reduce_sum(rows, axis=-1, keepdims=True)
+        left = tf.where(kept > 0, tf.maximum(1 - kept, 0.0) / (classes - self.top_k), 0.0)
         places = tf.one_hot(tf.gather(self.classes_kept.value, index), classes)
-        return left + tf.reduce_sum(places * (rows - left)[..., None], axis=-2)
+        full = left + tf.reduce_sum(places * (rows - left)[..., None], axis=-2)
+        return tf.math.divide_no_nan(full, tf.reduce_sum(full, axis=-1, keepdims=True))
 
 
 class _Untracked:

@@ -27,6 +27,8 @@ class Teacher:
 
     def check(self, student: keras.Model) -> None:
         """Raises ValueError unless teacher and student take the same images and tell the same number of classes."""
+        if shared := {id(each) for each in self.network.variables} & {id(each) for each in student.variables}:
+            raise ValueError(f"Expected a teacher apart from the student. Received: {len(shared)} variables of both")
         for what, one, two in (
             ("images", self.network.input_shape, student.input_shape),
             ("logits", self.network.output_shape, student.output_shape),

@@ -27,8 +27,8 @@ class TFKD(Method):
     Args:
         teacher: a Keras model from images to logits, its `.keras` file, or the workdir of a finished run; None for the
             virtual one.
-        alpha: share of the teacher, in [0, 1]: .95 in the paper's self form for ResNet-18, .9 for DenseNet-121 and
-            ResNeXt-29; .1 in the reg form.
+        alpha: share of the teacher, in [0, 1]; None: .1 for the virtual one and .9 for a trained one, as in the paper
+            for DenseNet-121 and ResNeXt-29 (ResNet-18: .95).
         temperature: T, above 0: 6 and 20 in the self form, 20 in the reg form.
         correct: probability that the virtual teacher gives to the true class, in (0, 1).
         form: `"paper"` or `"public"`.
@@ -44,7 +44,7 @@ class TFKD(Method):
         self,
         *,
         teacher=None,
-        alpha: float = 0.1,
+        alpha: float | None = None,
         temperature: float = 20.0,
         correct: float = 0.99,
         form: str = "paper",
@@ -52,7 +52,8 @@ class TFKD(Method):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.alpha = check_fraction("alpha", alpha, one=True)
+        default = 0.1 if teacher is None else 0.9
+        self.alpha = check_fraction("alpha", default if alpha is None else alpha, one=True)
         self.temperature = check_number("temperature", temperature, positive=True)
         self.correct = check_fraction("correct", correct)
         check_number("correct", correct, positive=True)
@@ -67,16 +68,14 @@ class TFKD(Method):
 
     def terms(self, batch, outputs, targets):
         logits = outputs["image"]["logits"]
-        teacher = (
-            self._virtual(batch["label"], logits.shape[-1]) if self._teacher is None else self._teacher(batch["image"])
-        )
+        teacher = self._virtual(targets) if self._teacher is None else self._teacher(batch["image"])
         divergence = kl_divergence(teacher, logits, temperature=self.temperature)
         if self.form == "public":
             squared = 1.0 if self._teacher is None else self.temperature**2
             divergence *= squared * self.multiplier / logits.shape[-1]
         return {"teacher_free": self.alpha * divergence}
 
-    def _virtual(self, labels, classes: int):
-        own = tf.one_hot(labels, classes)
-        probabilities = own * self.correct + (1 - own) * (1 - self.correct) / (classes - 1)
+    def _virtual(self, targets):
+        classes = targets.shape[-1]
+        probabilities = targets * self.correct + (1 - targets) * (1 - self.correct) / (classes - 1)
         return probabilities if self.form == "public" else tf.math.log(probabilities)

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from cskd_tf.methods.base import Method, class_vectors
+from cskd_tf.methods.base import Method, class_vectors, mixes_labels
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -21,6 +21,11 @@ class VirtualSoftmax(Method):
         ValueError: when the model is built, around a network whose classifier is not found.
     """
 
+    def refuses(self, methods):
+        if mixes_labels(methods):
+            return "Expected images of one label beside VirtualSoftmax, which reads it."
+        return None
+
     def attach(self, network, *, parts, num_examples=None):
         self._class_vectors = class_vectors(parts, method=self)
 
@@ -29,5 +34,10 @@ class VirtualSoftmax(Method):
         logits = embedding @ vectors
         if labels is None:
             return logits
-        own = tf.gather(tf.norm(vectors, axis=0), labels)
-        return tf.concat([logits, (own * tf.norm(embedding, axis=-1))[:, None]], axis=-1)
+        own = tf.gather(_norm(vectors, axis=0), labels)
+        return tf.concat([logits, (own * _norm(embedding, axis=-1))[:, None]], axis=-1)
+
+
+def _norm(vectors: tf.Tensor, *, axis: int) -> tf.Tensor:
+    """The lengths, with a gradient of 0 at 0, where that of `tf.norm` is NaN."""
+    return tf.sqrt(tf.reduce_sum(vectors**2, axis=axis) + 1e-24)
