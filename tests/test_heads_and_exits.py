@@ -47,7 +47,7 @@ def test_the_worked_number_of_virtual_softmax():
     layer = keras.layers.Dense(2)
     layer.build((None, 2))
     layer.set_weights([np.array([[1.0, 0.0], [0.0, 2.0]]), np.ones(2)])
-    method.attach(None, parts={"classifier": layer})
+    method.attach(None, parts={"logits": tf.zeros((1, 2)), "classifier": layer})
     outputs = {"embedding": tf.constant([[3.0, 4.0]])}
     scores = method.scores(outputs, labels=tf.constant([1]), training=True)
     np.testing.assert_allclose(scores, [[3.0, 8.0, 10.0]], rtol=1e-6)
