@@ -5,13 +5,17 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test parity lint format table benchmark clean
+.PHONY: train test parity papers lint format table benchmark clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
 
 test: .venv/test
-	$(BIN)/python -m pytest -m "not parity"
+	$(BIN)/python -m pytest -m "not parity and not papers"
+
+# A step of every experiment of the papers, at toy size: 5 minutes.
+papers: .venv/test
+	$(BIN)/python -m pytest -m papers --dist=load
 
 # Every network against the same one in PyTorch, and its checkpoints: 4 minutes. PyTorch is 200 MB to install as the
 # build for the CPU; what PyPI has for Linux brings CUDA, gigabytes.

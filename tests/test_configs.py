@@ -2,12 +2,13 @@
 
 import importlib
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
 from configs import base, cskd_paper, pskd_paper
-from cskd_tf import experiment, networks
+from cskd_tf import experiment, methods, networks
 from cskd_tf.data.datasets import DATASETS
 
 COMPOSED = {
@@ -23,19 +24,26 @@ COMPOSED = {
     ],
 }
 SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py"))
-CONFIGS = [(name, ()) for name in SINGLE if name not in ("base", *COMPOSED)] + [
-    (name, (experiment,)) for name, experiments in COMPOSED.items() for experiment in dict.fromkeys(experiments)
-]
+CONFIGS = [(name, ()) for name in SINGLE if name not in ("base", *COMPOSED)]
+PAPERS = [(name, (experiment,)) for name, experiments in COMPOSED.items() for experiment in dict.fromkeys(experiments)]
 
 
-@pytest.mark.parametrize(("name", "argument"), CONFIGS, ids=[":".join((name, *rest)) for name, rest in CONFIGS])
+def named(configs, *marks):
+    return [pytest.param(name, rest, id=":".join((name, *rest)), marks=marks) for name, rest in configs]
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    named(CONFIGS + [("cskd_paper", ("mit67,resnet18,mixup_cskd",)), ("pskd_paper", ("preact_resnet18,cutmix_pskd",))])
+    + named(PAPERS, pytest.mark.papers),
+)
 def test_a_config_has_the_known_keys_and_takes_a_step(name, argument, image_folder, tmp_path):
     config = importlib.import_module(f"configs.{name}").get_config(*argument)
     experiment.check_config(config, reference=base.get_config())
     for method in config.methods:
         if "teacher" in method:  # of a run that would have to come first
             assert method["teacher"].startswith(f"workdirs/{name}/")
-            teacher = networks.build("preact_resnet10", num_classes=2, input_shape=(32, 32, 3), width=2)
+            teacher = networks.build("preact_resnet10", num_classes=3, input_shape=(32, 32, 3), width=2)
             teacher.save(tmp_path / "teacher.keras")
             method["teacher"] = str(tmp_path / "teacher.keras")
     config.deterministic = False  # it could not be switched off again for the tests that follow
@@ -45,6 +53,8 @@ def test_a_config_has_the_known_keys_and_takes_a_step(name, argument, image_fold
     config.data.short_side = 0
     if config.data.name != "digits":  # test_prepared.py reads the other data sets' own layouts
         assert all(part in DATASETS for part in config.data.name.split("+"))
+        for split in ("train", "test"):  # AdaCos needs three classes
+            shutil.copytree(image_folder / split / "dog", image_folder / split / "fox")
         config.data.name = "image_folder"
         config.data.path = str(image_folder)
         config.data.train_per_class = min(config.data.train_per_class, 4)
@@ -57,6 +67,23 @@ def test_a_config_has_the_known_keys_and_takes_a_step(name, argument, image_fold
     assert np.isfinite(float(logs["loss"]))
     assert set(logs) >= {"loss", "cross_entropy", *built.model._term_names()}
     assert any(not np.array_equal(one, two) for one, two in zip(before, built.model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(("name", "argument"), named(PAPERS))
+def test_an_experiment_of_the_papers_has_known_keys_methods_and_network(name, argument):
+    config = importlib.import_module(f"configs.{name}").get_config(*argument)
+    experiment.check_config(config, reference=base.get_config())
+    assert config.network.name in networks.NETWORKS
+    methods.build([method for method in config.methods if "teacher" not in method])
+
+
+@pytest.mark.parametrize(
+    ("module", "wrong"),
+    [(cskd_paper, "cifar100,resnet18"), (cskd_paper, "cifar100,resnet18,cskt"), (pskd_paper, "resnet18,pskd")],
+)
+def test_an_experiment_that_is_none_lists_those_that_are(module, wrong):
+    with pytest.raises(ValueError, match="one of.*'cross_entropy'.*Received: "):
+        module.get_config(wrong)
 
 
 def changed(**changes):
