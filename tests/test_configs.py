@@ -34,7 +34,7 @@ def named(configs, *marks):
 
 @pytest.mark.parametrize(
     ("name", "argument"),
-    named(CONFIGS + [("cskd_paper", ("mit67,resnet18,mixup_cskd",)), ("pskd_paper", ("preact_resnet18,cutmix_pskd",))])
+    named([*CONFIGS, ("cskd_paper", ("mit67,resnet18,mixup_cskd",)), ("pskd_paper", ("preact_resnet18,cutmix_pskd",))])
     + named(PAPERS, pytest.mark.papers),
 )
 def test_a_config_has_the_known_keys_and_takes_a_step(name, argument, image_folder, tmp_path):
