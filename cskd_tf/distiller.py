@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from cskd_tf import losses
-from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views, overrides
+from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views, overrides, term_names
 from cskd_tf.metrics import DIRECTIONS
 from cskd_tf.networks.features import NetworkOutputs
 
@@ -17,9 +17,10 @@ class SelfDistiller(keras.Model):
     """A classifier and the way it is trained.
 
     Each training step runs the network on every image view that the methods ask for, in order (`x`, then its partner),
-    and minimises `hard_weight * cross_entropy + sum of the methods' terms`. Every part is one value an example, summed
-    and divided by the size of the global batch, so that any number of replicas and an uneven last batch give the same
-    gradients. At inference it is the network: images in, logits out.
+    and minimises `hard_weight * cross_entropy + sum of the methods' terms`, the cross-entropy of every labelled view:
+    the image, and DDGSD's second one. Every part is one value an example, summed and divided by the size of the global
+    batch, so that any number of replicas and an uneven last batch give the same gradients. At inference it is the
+    network: images in, logits out.
 
     Example::
 
@@ -61,10 +62,11 @@ class SelfDistiller(keras.Model):
         self._hard_weight = 1.0
         for method in self.methods:
             self._hard_weight *= method.hard_weight
-        names = ["loss", "cross_entropy", *(name for method in self.methods for name in method.term_names)]
-        self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
-        if network.built:
-            self.build(getattr(network, "input_shape", None))
+        self._trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", *term_names(self.methods))}
+        # A subclassed network may be built and not know its input's shape: the first batch does.
+        shape = getattr(network, "input_shape", None) if network.built else None
+        if shape is not None or (network.built and not any(overrides(method, "attach") for method in self.methods)):
+            self.build(shape)
 
     def build(self, input_shape) -> None:
         shape = input_shape["image"] if isinstance(input_shape, dict) else input_shape
@@ -137,6 +139,7 @@ class SelfDistiller(keras.Model):
                 "Expected steps_per_epoch, or a data set as paired_dataset returned it: it spans all epochs, and after "
                 "another tf.data call it cannot say where one ends. Received: steps_per_epoch=None"
             )
+        self._build_from(x)
         callbacks = self._with_own_callbacks(callbacks, epochs=epochs)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
@@ -152,10 +155,13 @@ class SelfDistiller(keras.Model):
             targets = self._targets(batch, outputs["image"])
             for method in self.methods:
                 targets = method.targets(batch, targets)
-            scores = self._scores(outputs["image"], labels=labels, training=True)
+            terms = {}
+            for view in self.views:
+                if view.labelled:
+                    scores = self._scores(outputs[view.name], labels=labels, training=True)
+                    hard = losses.cross_entropy(scores, targets=_as_wide(targets, scores))
+                    terms[view.term_name] = self._hard_weight * hard
             outputs = {name: self._with_scores(output, training=True) for name, output in outputs.items()}
-            hard = losses.cross_entropy(scores, targets=_as_wide(targets, scores))
-            terms = {"cross_entropy": self._hard_weight * hard}
             for method in self.methods:
                 terms.update(self._terms(method, batch, outputs, targets))
             per_example = tf.add_n(list(terms.values()))
@@ -177,7 +183,8 @@ class SelfDistiller(keras.Model):
         for name in ("loss", "cross_entropy"):
             self._trackers[name].update_state(values)
         results = self.compute_metrics(batch, labels, logits)
-        return {name: value for name, value in results.items() if name not in self._term_names()}
+        unmoved = set(self._trackers) - {"loss", "cross_entropy"}
+        return {name: value for name, value in results.items() if name not in unmoved}
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -196,6 +203,21 @@ class SelfDistiller(keras.Model):
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
         return cls(**config)
 
+    def _build_from(self, data) -> None:
+        """Builds what Keras would build in the first step: methods are told of the first epoch before that."""
+        if self.built:
+            return
+        spec = data.element_spec[0] if isinstance(data, tf.data.Dataset) else data
+        images = spec["image"] if isinstance(spec, dict) else spec
+        if hasattr(images, "shape"):
+            with self.distribute_strategy.scope():
+                self.build((None, *images.shape[1:]))
+        elif any(overrides(method, "attach") for method in self.methods):
+            raise ValueError(
+                "Expected a model that is built, by build((None, height, width, channels)), before fit() reads from "
+                f"something else than arrays and tf.data. Received: {type(data).__name__}"
+            )
+
     def _with_own_callbacks(self, callbacks, *, epochs: int):
         own = _MethodsEpoch(epochs)
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -208,9 +230,6 @@ class SelfDistiller(keras.Model):
             if getattr(callback, "mode", None) == "auto" and callback.monitor.removeprefix("val_") in DIRECTIONS:
                 callback.mode = DIRECTIONS[callback.monitor.removeprefix("val_")]
         return [own, *callbacks]
-
-    def _term_names(self) -> list[str]:
-        return [name for method in self.methods for name in method.term_names]
 
     def _unpack(self, data):
         """The batch as a dictionary with the labels in it, and the labels, int `[B]`."""

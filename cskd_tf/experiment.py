@@ -170,20 +170,20 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
             that cannot be used.
     """
     config = as_plain(config)
-    # Now, because what comes before the real ones may be hours of downloading.
-    methods.build(config["methods"])
-    build_network(config, num_classes=2)
     if config["deterministic"]:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config["seed"])
     keras.config.set_dtype_policy(config["precision"])
-    settings = config["data"]
+    settings, strategy = config["data"], STRATEGIES[config["strategy"]]()
+    # Now, because what comes before the model may be hours of downloading.
+    with strategy.scope():
+        chosen = methods.build(config["methods"])
+    build_network(config, num_classes=2)
     if len(settings["mean"]) != settings["channels"]:
         raise ValueError(
             f"Expected a mean for each of {settings['channels']} channels. Received: data.mean={settings['mean']}"
         )
     training_transform, evaluation_transform = data.build_transforms(**{key: settings[key] for key in TRANSFORM_KEYS})
-    strategy = STRATEGIES[config["strategy"]]()
     splits = load_splits(config)
     check_batch_size(config["batch_size"], size=len(splits["train"].labels))
     pairing = {
@@ -195,7 +195,6 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
     schedule = optimizers.step_schedule(**config["schedule"], epochs=config["epochs"], steps_per_epoch=steps)
     with strategy.scope():
         network = build_network(config, num_classes=len(splits["train"].class_names))
-        chosen = methods.build(config["methods"])
         check_sharding(
             pairing["shards"],
             batch_size=config["batch_size"],

@@ -6,15 +6,13 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf import networks
+from cskd_tf.callbacks import Checkpoint
 from cskd_tf.data import paired_dataset
 from cskd_tf.distiller import SelfDistiller
-from cskd_tf.methods import BYOT, CSKD, AdaCos, VirtualSoftmax
+from cskd_tf.methods import BYOT, CSKD, PSKD, AdaCos, LabelSmoothing, VirtualSoftmax
 from cskd_tf.optimizers import SGD
-
-
-def softmax(logits):
-    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponents / exponents.sum(axis=-1, keepdims=True)
+from cskd_tf.workdir import Workdir
+from tests.helpers import staged_network
 
 
 def trained(methods, images_and_labels, *, epochs=2, network=None):
@@ -114,52 +112,71 @@ def test_adacos_refuses_two_classes_and_a_network_without_classifier():
         SelfDistiller(network, [VirtualSoftmax()])
 
 
-def numpy_exit(model, features):
-    """One exit of BYOT in training: strided convolutions with batch norm, the mean, the classifier."""
-    outputs = features
-    for layer in model.layers[1:]:
-        outputs = (
-            layer(outputs, training=True) if isinstance(layer, keras.layers.BatchNormalization) else layer(outputs)
-        )
-    return np.asarray(outputs, "float64")
+@pytest.mark.parametrize(
+    "methods",
+    [
+        lambda: [AdaCos()],
+        lambda: [BYOT()],
+        lambda: [PSKD()],
+        lambda: [PSKD(top_k=2)],
+        lambda: [PSKD(source="network")],
+        lambda: [VirtualSoftmax(), BYOT(), LabelSmoothing(), PSKD(), CSKD()],
+    ],
+    ids=["AdaCos", "BYOT", "PSKD", "PSKD top_k", "PSKD network", "several"],
+)
+def test_what_methods_own_is_resumed_to_the_same_bits(methods, images_and_labels, tmp_path):
+    def run(workdir, *, stop=None):
+        keras.utils.set_random_seed(1 if stop else 2)  # what resumes must not depend on where it starts
+        model = SelfDistiller(staged_network((4, 4, 1), classes=3), methods(), num_examples=22)
+        model.compile(SGD(0.1))
+        model.optimizer.build(model.trainable_variables)
+        checkpoint = Checkpoint(workdir, model, monitor="loss")
+        done = checkpoint.restore_last()
+        options = {"batch_size": 8, "seed": 0, "epochs": 4, "first_step": 3 * done, **model.data_options}
+        callbacks = [checkpoint, keras.callbacks.LambdaCallback(on_epoch_end=stopping_after(model, stop))]
+        data = paired_dataset(*images_and_labels, **options)
+        model.fit(data, epochs=4, initial_epoch=done, verbose=0, callbacks=callbacks)
+        return model
+
+    def stopping_after(model, epochs):
+        def on_epoch_end(epoch, logs):
+            model.stop_training = epoch + 1 == epochs
+
+        return on_epoch_end
+
+    whole = run(Workdir(tmp_path / "whole"), stop=4)
+    parts = Workdir(tmp_path / "parts")
+    run(parts, stop=2)
+    resumed = run(parts)
+    for one, two in zip(whole.variables, resumed.variables, strict=True):
+        if "metric" not in one.path:
+            np.testing.assert_array_equal(one.numpy(), two.numpy(), err_msg=one.path)
 
 
-@pytest.mark.parametrize("form", ["paper", "public"])
-@pytest.mark.parametrize("squared", [False, True])
-def test_the_terms_of_byot_against_numpy(form, squared):
-    network = networks.build("preact_resnet10", num_classes=3, input_shape=(16, 16, 1), width=4)
-    method = BYOT(alpha=0.3, temperature=3, feature_weight=0.5, squared=squared, form=form)
-    model = SelfDistiller(network, [method])
-    images = np.random.default_rng(0).normal(size=(6, 16, 16, 1)).astype("float32")
-    outputs = model.outputs(images)
-    targets = np.eye(3)[[0, 1, 2, 0, 1, 2]]
-    with tf.GradientTape() as tape:
-        tape.watch((outputs["logits"], outputs["embedding"], outputs["stages"]))
-        terms = method.terms({}, {"image": outputs}, tf.constant(targets, tf.float32))
-        total = tf.add_n([tf.reduce_sum(term) for term in terms.values()])
-    deep_logits, deep_embedding, stages = tape.gradient(
-        total, (outputs["logits"], outputs["embedding"], outputs["stages"])
-    )
-    assert deep_logits is None
-    assert deep_embedding is None
-    assert stages[-1] is None
-    assert all(gradient is not None for gradient in stages[:-1])
+def test_exits_follow_the_precision_and_the_replicas_of_their_network():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    network = networks.build("preact_resnet10", num_classes=3, input_shape=(8, 8, 1), width=16, synchronized=True)
+    keras.config.set_dtype_policy("float32")
+    method = BYOT()
+    SelfDistiller(network, [method])
+    inner = [layer for part in method.exits for layer in part.layers if layer.weights]
+    assert {layer.compute_dtype for layer in inner} == {"bfloat16"}
+    assert all(layer.synchronized for layer in inner if "bn" in layer.name)
+    assert all(head.compute_dtype == "float32" for head in method.heads)
 
-    deep = softmax(outputs["logits"].numpy().astype("float64") / 3)
-    hard, soft, near = 0, 0, 0
-    for number, (part, head) in enumerate(zip(method.exits, method.heads, strict=True)):
-        assert tuple(part.output_shape[1:]) == (32,)
-        features = numpy_exit(part, outputs["stages"][number])
-        logits = features @ head.kernel.numpy() + head.bias.numpy()
-        hard = hard - np.log((targets * softmax(logits)).sum(axis=1))
-        soft = soft - (deep * np.log(softmax(logits / 3))).sum(axis=1)
-        squares = ((features - outputs["embedding"].numpy()) ** 2).sum(axis=1)
-        if form == "public":
-            squares = np.full(6, squares.sum()) * (number < 2)
-        near = near + (squares if squared else np.sqrt(squares))
-    np.testing.assert_allclose(terms["exits_cross_entropy"], 0.7 * hard, rtol=1e-4)
-    np.testing.assert_allclose(terms["exits_distillation"], 0.3 * soft, rtol=1e-4)
-    np.testing.assert_allclose(terms["exits_features"], 0.5 * near, rtol=1e-4)
+
+def test_the_worked_number_of_byot(linear_network):
+    method = BYOT(alpha=0.3, temperature=1.0)
+    method.exits = [lambda stage, training: stage]
+    method.heads = [lambda features: tf.zeros((1, 2))]
+    deep = {
+        "logits": tf.constant([[np.log(3.0), 0.0]]),
+        "embedding": tf.ones((1, 5)),
+        "stages": (tf.ones((1, 5)), None),
+    }
+    terms = method.terms({}, {"image": deep}, tf.constant([[1.0, 0.0]]))
+    total = sum(float(terms[name][0]) for name in ("exits_cross_entropy", "exits_distillation", "exits_features"))
+    assert total == pytest.approx(0.693147, abs=1e-6)
 
 
 def test_byots_exits_are_trained_and_left_out_of_the_classifier(images_and_labels, tmp_path):

@@ -1,6 +1,7 @@
 """One training step of every method against its loss in numpy: value and gradient, on one replica, on two, under XLA.
 
 The gradient of the numpy loss is taken by central differences in float64, so nothing of it is shared with the methods.
+Mixup, CutMix and Cutout, which work in the pipeline, are in test_mixing.py.
 """
 
 import keras
@@ -10,8 +11,10 @@ import tensorflow as tf
 
 from cskd_tf.distiller import SelfDistiller
 from cskd_tf.methods import (
+    BYOT,
     CSKD,
     DDGSD,
+    PSKD,
     TFKD,
     AdaCos,
     Distillation,
@@ -20,6 +23,7 @@ from cskd_tf.methods import (
     VirtualSoftmax,
 )
 from cskd_tf.optimizers import SGD
+from tests.helpers import staged_network
 
 CLASSES, FEATURES, IMAGES = 4, 5, 7  # seven images leave two replicas four and three
 
@@ -140,10 +144,65 @@ def tfkd_loss(form, *, teacher):
     return loss
 
 
+def pskd_loss(source):
+    def loss(weights, start, batch, targets, labels):
+        index = batch["index"].astype(int)
+        previous = TABLE[index] if source == "stored" else softmax(forward(start, batch["image"])[1])
+        return ce(forward(weights, batch["image"])[1], 0.6 * targets + 0.4 * previous)
+
+    return loss
+
+
+def strided(values, kernel):
+    """A 3 x 3 convolution at stride 2 of 1 x 1 or 2 x 2 pixels, padded by one: a single pixel is left."""
+    size = values.shape[1]
+    return np.einsum("nhwc,hwcd->nd", values, kernel[1 : 1 + size, 1 : 1 + size])[:, None, None]
+
+
+def normalised(values, scale, shift, parts):
+    """Batch norm in training and ReLU, each replica by its own part of the batch."""
+    made = [(part - part.mean(axis=0)) / np.sqrt(part.var(axis=0) + 1e-5) for part in np.split(values, parts)]
+    return np.maximum(np.concatenate(made) * scale + shift, 0)
+
+
+def byot_loss(*, squared=False, public=False):
+    def run(weights, batch, parts):
+        first = np.tanh(batch["image"] @ weights[0] + weights[1])
+        second = np.tanh(first.reshape(len(first), -1) @ weights[2] + weights[3])
+        deep = np.tanh(second @ weights[4] + weights[5])
+        exits = iter(weights[8:])
+        features = []
+        for values, depth in ((first, 2), (second[:, None, None], 1)):
+            for _ in range(depth):
+                values = normalised(strided(values, next(exits)), next(exits), next(exits), parts)
+            features.append(values[:, 0, 0])
+        logits = [values @ next(exits) + next(exits) for values in features]
+        return deep, deep @ weights[6] + weights[7], features, logits
+
+    def loss(weights, start, batch, targets, labels):
+        parts = batch["parts"].astype(int)
+        _, own, features, logits = run(weights, batch, parts)
+        deep, deep_logits, _, _ = run(start, batch, parts)
+        total = ce(own, targets)
+        for each in logits:
+            total += 0.7 * ce(each, targets) + 0.3 * ce(each / 3, softmax(deep_logits / 3))
+        for number, each in enumerate(features):
+            squares = ((each - deep) ** 2).sum(axis=1)
+            if public:  # one norm of the batch, and none of the last exit
+                squares = np.full(len(each), squares.sum()) * (number == 0)
+            total += 0.5 * (squares if squared else np.sqrt(squares))
+        return total
+
+    return loss
+
+
 def smoothed(targets, epsilon=0.2):
     return (1 - epsilon) * targets + epsilon / CLASSES
 
 
+SOURCES = ("stored", "network")
+TABLE = np.random.default_rng(8).dirichlet(np.ones(CLASSES), IMAGES).astype("float16").astype("float64")
+TABLE /= TABLE.sum(axis=1, keepdims=True)
 CASES = {
     "cross-entropy": (lambda: [], logits_loss(lambda z, t, y: ce(z, t))),
     "CSKD": (lambda: [CSKD(temperature=3, weight=2)], class_wise_loss),
@@ -168,6 +227,37 @@ CASES = {
     "AdaCos": (lambda: [AdaCos()], adacos_loss),
     "VirtualSoftmax": (lambda: [VirtualSoftmax()], virtual_loss),
     "DDGSD": (lambda: [DDGSD(temperature=3, weight=2, feature_weight=0.5)], ddgsd_loss),
+    "DDGSD beside Distillation": (
+        lambda: [
+            DDGSD(temperature=3, weight=0, feature_weight=0),
+            Distillation(teacher=make_teacher(), alpha=0.7, temperature=4),
+        ],
+        lambda weights, start, batch, targets, labels: (
+            distillation_loss(weights, start, batch, targets, labels)
+            + 0.3 * ce(forward(weights, batch["second_view"])[1], targets)
+        ),
+    ),
+    "DDGSD beside VirtualSoftmax": (
+        lambda: [VirtualSoftmax(), DDGSD(temperature=3, weight=0, feature_weight=0)],
+        lambda weights, start, batch, targets, labels: (
+            virtual_loss(weights, start, batch, targets, labels)
+            + virtual_loss(weights, start, {"image": batch["second_view"]}, targets, labels)
+        ),
+    ),
+    **{
+        f"BYOT {form}{' squared' if squared else ''}": (
+            lambda form=form, squared=squared: [
+                BYOT(alpha=0.3, temperature=3, feature_weight=0.5, squared=squared, form=form)
+            ],
+            byot_loss(squared=squared, public=form == "public"),
+        )
+        for form in ("paper", "public")
+        for squared in (False, True)
+    },
+    **{
+        f"PSKD {source}": (lambda source=source: [PSKD(alpha=0.4, source=source)], pskd_loss(source))
+        for source in SOURCES
+    },
     "Distillation": (lambda: [Distillation(teacher=make_teacher(), alpha=0.7, temperature=4)], distillation_loss),
     "KD + CS-KD": (
         lambda: [Distillation(teacher=make_teacher(), alpha=0.7, temperature=4), CSKD(temperature=3, weight=2)],
@@ -197,7 +287,8 @@ CASES = {
 def batch():
     generator = np.random.default_rng(3)
     views = ("image", "partner", "second_view", "clean")
-    return {view: generator.normal(size=(IMAGES, 2, 2, 1)).astype("float32") for view in views}
+    drawn = {view: generator.normal(size=(IMAGES, 2, 2, 1)).astype("float32") for view in views}
+    return {**drawn, "index": np.array([4, 0, 6, 2, 1, 5, 3])}
 
 
 LABELS = np.array([0, 0, 1, 1, 3, 3, 2])
@@ -209,9 +300,9 @@ def step_inputs(case, batch):
     return {view: images[:count] for view, images in batch.items()}, LABELS[:count]
 
 
-def numpy_gradient(loss, weights, batch, labels):
+def numpy_gradient(loss, weights, batch, labels, parts):
     weights = [weight.astype("float64") for weight in weights]
-    batch = {view: images.astype("float64") for view, images in batch.items()}
+    batch = {key: values.astype("float64") for key, values in {**batch, "parts": np.array(parts)}.items()}
     targets = np.eye(CLASSES)[labels]
 
     def total():
@@ -233,26 +324,43 @@ def numpy_gradient(loss, weights, batch, labels):
     return value, gradients
 
 
-def make_model(case):
+def make_model(case, rate=1.0):
     keras.utils.set_random_seed(1)
-    model = SelfDistiller(make_network(), CASES[case][0](), num_examples=IMAGES)
-    model.compile(SGD(1.0, momentum=0.0, weight_decay=0.0))
+    network = staged_network((2, 2, 1), classes=CLASSES) if case.startswith("BYOT") else make_network()
+    model = SelfDistiller(network, CASES[case][0](), num_examples=IMAGES)
+    model.compile(SGD(rate, momentum=0.0, weight_decay=0.0))
+    model.optimizer.build(model.trainable_variables)
+    for method in model.methods:
+        method.on_epoch_begin(1, epochs=2)
+        if case == "PSKD stored":
+            method.table.assign(TABLE)
     return model
 
 
-def check(case, model, logs, before, batch, labels):
-    value, gradients = numpy_gradient(CASES[case][1], before, batch, labels)
+def trained_weights(model):
+    """Of the network, then of the methods."""
+    owned = [weight for method in model.methods for weight in method.trainable_weights]
+    return [*model.network.get_weights(), *(weight.numpy() for weight in owned)]
+
+
+def check(case, model, logs, before, batch, labels, parts=()):
+    value, gradients = numpy_gradient(CASES[case][1], before, batch, labels, parts)
     assert float(np.ravel(logs["loss"])[0]) == pytest.approx(value, abs=1e-5)
-    for old, new, gradient in zip(before, model.network.get_weights(), gradients, strict=True):
-        np.testing.assert_allclose(old - new, gradient, atol=1e-5)
+    for old, new, gradient in zip(before, trained_weights(model), gradients, strict=True):
+        np.testing.assert_allclose(old - new, gradient, rtol=2e-5, atol=1e-5)
+    if case == "PSKD stored":
+        expected = softmax(forward(before, batch["image"])[1])
+        np.testing.assert_allclose(model.methods[0].table.numpy()[batch["index"]], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_follows_the_gradient_of_the_loss_in_numpy(case, batch):
     batch, labels = step_inputs(case, batch)
     model = make_model(case)
-    before = model.network.get_weights()
-    logs = model.fit(tf.data.Dataset.from_tensors((batch, labels)), verbose=0).history
+    before = trained_weights(model)
+    data = tf.data.Dataset.from_tensors((batch, labels))
+    # PS-KD leaves the first epoch alone.
+    logs = model.fit(data, initial_epoch=1, epochs=2, steps_per_epoch=1, verbose=0).history
     check(case, model, logs, before, batch, labels)
 
 
@@ -263,8 +371,7 @@ def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replic
         batch, labels = {view: images[:4] for view, images in batch.items()}, labels[:4]
     with two_replicas.scope():
         model = make_model(case)
-        model.optimizer.build(model.trainable_variables)
-    before = model.network.get_weights()
+    before = trained_weights(model)
     data = two_replicas.experimental_distribute_dataset(tf.data.Dataset.from_tensors((batch, labels)))
 
     @tf.function
@@ -274,15 +381,44 @@ def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replic
     for parts in data:
         step(parts)
     logs = {"loss": model._trackers["loss"].result()}
-    check(case, model, logs, before, batch, labels)
+    check(case, model, logs, before, batch, labels, parts=[-(-len(labels) // 2)])
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_compiles_with_static_shapes(case, batch):
     batch, labels = step_inputs(case, batch)
     model = make_model(case)
-    model.optimizer.build(model.trainable_variables)
-    before = model.network.get_weights()
+    before = trained_weights(model)
     step = tf.function(model.train_step, jit_compile=True)
     logs = step((tf.nest.map_structure(tf.constant, batch), tf.constant(labels)))
     check(case, model, logs, before, batch, labels)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_three_steps_lower_the_loss(case, batch):
+    batch, labels = step_inputs(case, batch)
+    model = make_model(case, rate=0.02)
+    inputs = tf.nest.map_structure(tf.constant, batch), tf.constant(labels)
+    values = []
+    for _ in range(4):
+        model.reset_metrics()
+        if case == "PSKD stored":  # its own new prediction would be another target
+            model.methods[0].table.assign(TABLE)
+        values.append(float(model.train_step(inputs)["loss"]))
+    assert values[3] < values[0] - 1e-3
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_losses_are_computed_in_float32_under_mixed_precision(case, batch):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    batch, labels = step_inputs(case, batch)
+    model = make_model(case)
+    rounded = [weight.dtype for weight in trained_weights(model)]
+    assert set(rounded) == {np.dtype("float32")}
+    before = trained_weights(model)
+    logs = model.train_step((tf.nest.map_structure(tf.constant, batch), tf.constant(labels)))
+    assert logs["loss"].dtype == "float32"
+    value, gradients = numpy_gradient(CASES[case][1], before, batch, labels, ())
+    assert float(logs["loss"]) == pytest.approx(value, rel=0.03)
+    for old, new, gradient in zip(before, trained_weights(model), gradients, strict=True):
+        np.testing.assert_allclose(old - new, gradient, atol=0.1 * np.abs(gradient).max() + 0.01)

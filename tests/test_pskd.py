@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf import losses
+from cskd_tf import losses, networks
 from cskd_tf.callbacks import Checkpoint
 from cskd_tf.data import paired_dataset
 from cskd_tf.distiller import SelfDistiller
@@ -143,35 +143,70 @@ def test_half_and_half_with_cutout_runs(linear_network, images_and_labels):
     assert np.isfinite(history["loss"]).all()
 
 
-def test_the_table_is_resumed_and_stays_out_of_the_best_checkpoint(linear_network, images_and_labels, tmp_path):
-    def run(workdir, epochs, model):
-        checkpoint = Checkpoint(workdir, model, monitor="loss")
-        done = checkpoint.restore_last()
-        data = dataset(images_and_labels, model, first_step=done * 3)
-        model.fit(data, epochs=epochs, initial_epoch=done, verbose=0, callbacks=[checkpoint])
-        return checkpoint
+def test_the_table_stays_out_of_the_best_checkpoint(linear_network, images_and_labels, tmp_path):
+    model, workdir = make(linear_network, [PSKD()]), Workdir(tmp_path)
+    checkpoint = Checkpoint(workdir, model, monitor="loss")
+    model.fit(dataset(images_and_labels, model), epochs=EPOCHS, verbose=0, callbacks=[checkpoint])
+    shapes = {}
+    for name in ("best", "last"):
+        path = next((workdir.checkpoints / name).glob("*.index")).with_suffix("")
+        shapes[name] = tf.train.load_checkpoint(str(path)).get_variable_to_shape_map()
+    assert [COUNT, CLASSES] in shapes["last"].values()
+    assert [COUNT, CLASSES] not in shapes["best"].values()
+    assert not any(name.startswith("training") for name in shapes["best"])
 
-    whole = make(linear_network, [PSKD()])
-    run(Workdir(tmp_path / "whole"), EPOCHS, whole)
-    workdir = Workdir(tmp_path / "parts")
-    first = make(linear_network, [PSKD()])
-    checkpoint = Checkpoint(workdir, first, monitor="loss")
-    data = dataset(images_and_labels, first)
 
-    class Stop(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            self.model.stop_training = epoch == 1
+def test_an_index_beyond_the_table_is_refused(linear_network, images_and_labels):
+    model = SelfDistiller(linear_network(), [PSKD()], num_examples=COUNT - 1)
+    model.compile(SGD(0.1))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="indices from 0 to 20: num_examples=21 is not"):
+        model.fit(dataset(images_and_labels, model), epochs=EPOCHS, verbose=0)
 
-    first.fit(data, epochs=EPOCHS, verbose=0, callbacks=[checkpoint, Stop()])
-    second = make(linear_network, [PSKD()])
-    run(workdir, EPOCHS, second)
-    for one, two in zip(whole.variables, second.variables, strict=True):
-        if "metric" not in one.path:
-            np.testing.assert_array_equal(one.numpy(), two.numpy(), err_msg=one.path)
-    best = tf.train.load_checkpoint(str(next((workdir.checkpoints / "best").glob("*.index")).with_suffix("")))
-    shapes = best.get_variable_to_shape_map()
-    assert [COUNT, CLASSES] not in shapes.values()
-    assert not any(name.startswith("training") for name in shapes)
+
+class Subclassed(keras.Model):
+    """Knows its input only once it is called, and cannot be made from its config."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.flatten, self.head = keras.layers.Flatten(), head
+
+    def call(self, images):
+        return self.head(self.flatten(images))
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_a_subclassed_network_teaches_itself_too(built, images_and_labels):
+    images, labels = images_and_labels
+    network = Subclassed(keras.layers.Dense(CLASSES))
+    if built:
+        network(images[:1])
+    model = SelfDistiller(network, [PSKD(source="network")])
+    model.compile(SGD(0.5, momentum=0.0, weight_decay=0.0))
+    keras.utils.set_random_seed(3)
+    data = dataset(images_and_labels, model)
+    starts = []
+    keep = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: starts.append(network.get_weights()))
+    model.fit(data, epochs=EPOCHS, verbose=0, callbacks=[keep])
+    weights, bias, _ = numpy_run(*(each.astype("float64") for each in starts[0]), data, labels, source="network")
+    np.testing.assert_allclose(network.get_weights()[0], weights, atol=1e-5)
+    np.testing.assert_allclose(network.get_weights()[1], bias, atol=1e-5)
+
+
+def test_the_past_has_the_weights_and_the_running_statistics_of_the_epochs_start(images_and_labels):
+    images, labels = images_and_labels
+    network = networks.build("preact_resnet10", num_classes=CLASSES, input_shape=(8, 8, 1), width=4)
+    method = PSKD(source="network")
+    SelfDistiller(network, [method])
+    images = tf.image.resize(images, (8, 8))
+    network(images, training=True)  # moves the statistics
+    method.on_epoch_begin(1, epochs=2)
+    method.share.assign(1.0)
+    expected = tf.nn.softmax(network(images, training=False))
+    for weight in network.weights:
+        weight.assign_add(0.1 * tf.ones(weight.shape))
+    targets = method.targets({"image": images}, tf.one_hot(labels, CLASSES))
+    np.testing.assert_allclose(targets, expected, atol=1e-6)
+    assert np.abs(targets - tf.nn.softmax(network(images, training=False))).max() > 0.01
 
 
 def test_a_table_needs_the_number_of_images(linear_network):

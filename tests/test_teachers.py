@@ -44,6 +44,19 @@ def test_a_teacher_is_named_by_a_file_or_by_the_workdir_of_a_run(teacher, linear
         assert history["distillation"][0] > 0
 
 
+@pytest.mark.parametrize("kind", [Distillation, TFKD])
+def test_a_model_that_learns_from_a_named_teacher_is_saved_whole(kind, teacher, linear_network, tmp_path):
+    teacher.save(tmp_path / "teacher.keras")
+    model = SelfDistiller(linear_network(), [kind(teacher=tmp_path / "teacher.keras", temperature=3)])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.methods[0].temperature == 3
+    for one, two in zip(teacher.get_weights(), loaded.methods[0]._teacher.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    with pytest.raises(ValueError, match="a teacher that is named by its file or workdir"):
+        SelfDistiller(linear_network(), [kind(teacher=teacher)]).save(tmp_path / "other.keras")
+
+
 def test_the_student_is_no_teacher(linear_network):
     network = linear_network()
     with pytest.raises(ValueError, match="a teacher apart from the student. Received: 2 variables of both"):

@@ -22,11 +22,13 @@ class View:
         gradient: whether gradients flow through this run.
         batch_norm: `"train"` normalises by the batch and updates the running statistics, `"train_no_update"`
             normalises by the batch and leaves them, `"inference"` uses them.
+        labelled: whether it takes cross-entropy with the labels, as `"image"` always does: the term `term_name`.
     """
 
     name: str
     gradient: bool = False
     batch_norm: Literal["train", "train_no_update", "inference"] = "train"
+    labelled: bool = False
 
     def __post_init__(self):
         if self.name not in VIEW_NAMES and not re.fullmatch(r"partner_([2-9]|[1-9]\d+)", self.name):
@@ -35,6 +37,13 @@ class View:
             raise ValueError(
                 f"Expected batch_norm to be one of {BATCH_NORM_MODES}. Received: batch_norm={self.batch_norm!r}"
             )
+        if self.labelled and not self.gradient:
+            raise ValueError(f"Expected a labelled view to have gradients. Received: {self}")
+
+    @property
+    def term_name(self) -> str:
+        """Of its cross-entropy. Example: `View("second_view", ...)` has `second_view_cross_entropy`."""
+        return "cross_entropy" if self.name == "image" else f"{self.name}_cross_entropy"
 
 
 def partner_views(count: int) -> list[str]:
@@ -54,7 +63,7 @@ class Method(keras.layers.Layer):
         extras: other batch keys it needs: `"index"`, int64 `[B]`, which training image this is.
         pairs_adjacent: the batch is made of pairs of one class: image, its partner, image, its partner.
         term_names: the keys that `terms` returns, as they appear in the logs.
-        hard_weight: the share of the plain cross-entropy that it leaves; multiplied over the list.
+        hard_weight: the share of the cross-entropy of labelled views that it leaves; multiplied over the list.
         mixes_labels: whether its `mix` leaves images with more than one label.
         mixes_all: whether its `mix` leaves no image as it is.
         training_state: variables that only the continuation of a run needs; they stay out of other files.
@@ -132,12 +141,12 @@ def overrides(method: Method, hook: str) -> bool:
 def merge_views(methods: Sequence[Method]) -> tuple[View, ...]:
     """All views that the methods ask for, each once, `"image"` first, then in the order of the list.
 
-    A view asked for twice is run once, with gradients if either wants them.
+    A view asked for twice is run once, with gradients, and with cross-entropy, if either wants them.
 
     Raises:
         ValueError: two methods want one view in different batch-norm modes.
     """
-    merged = {"image": (View("image", gradient=True), "SelfDistiller")}
+    merged = {"image": (View("image", gradient=True, labelled=True), "SelfDistiller")}
     for method in methods:
         owner = type(method).__name__
         for view in method.views:
@@ -147,8 +156,8 @@ def merge_views(methods: Sequence[Method]) -> tuple[View, ...]:
                     f"{first_owner} and {owner} want the view {view.name!r} in different batch-norm modes. "
                     f"Received: {earlier.batch_norm!r} and {view.batch_norm!r}"
                 )
-            gradient = earlier.gradient or view.gradient
-            merged[view.name] = (dataclasses.replace(earlier, gradient=gradient), first_owner)
+            wanted = {key: getattr(earlier, key) or getattr(view, key) for key in ("gradient", "labelled")}
+            merged[view.name] = (dataclasses.replace(earlier, **wanted), first_owner)
     return tuple(view for view, _ in merged.values())
 
 
@@ -156,8 +165,8 @@ def check_composition(methods: Sequence[Method]) -> None:
     """Refuses lists that cannot work together, before anything is trained.
 
     Raises:
-        ValueError: not a list of methods, one method twice, two heads, mixing of images that come in pairs, or two
-            terms of one name.
+        ValueError: not a list of methods, one method twice, two heads, mixing of images that come in pairs, one view in
+            two batch-norm modes, two terms of one name, or what a method itself refuses.
     """
     for method in methods:
         if not isinstance(method, Method):
@@ -179,10 +188,16 @@ def check_composition(methods: Sequence[Method]) -> None:
     for method in methods:
         if reason := method.refuses(methods):
             raise ValueError(f"{reason} Received: {names}")
-    terms = ["loss", "cross_entropy", *(name for method in methods for name in method.term_names)]
+    terms = ["loss", *term_names(methods)]
     for name in terms:
         if terms.count(name) > 1:
             raise ValueError(f"Expected distinct names of loss terms. Received: {terms}")
+
+
+def term_names(methods: Sequence[Method]) -> list[str]:
+    """All terms of the loss. Example: of `[CSKD()]` they are `cross_entropy` and `class_wise`."""
+    labelled = [view.term_name for view in merge_views(methods) if view.labelled]
+    return [*labelled, *(name for method in methods for name in method.term_names)]
 
 
 def data_options(methods: Sequence[Method]) -> dict[str, Any]:

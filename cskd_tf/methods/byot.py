@@ -13,11 +13,13 @@ from cskd_tf.networks.layers import Pieces, torch_default
 
 @keras.saving.register_keras_serializable("cskd_tf")
 class BYOT(Method):
-    """Puts a classifier on each shallower stage and trains it by the labels, the deepest logits and its embedding.
+    """Puts a classifier on each shallower stage and trains it by the labels, the deepest logits and embedding.
 
     Adds `sum_i [ (1 - alpha) CE_i + alpha * CE(softmax(z_deep / T), z_i / T) ] + feature_weight * || f_i - f_deep ||`
-    (equation 7 of the paper), without gradient into `z_deep` and `f_deep`. An exit halves the image by 3 x 3
-    convolutions until it has the deepest stage's size and channels, whose pooled values are `f_i`.
+    (equation 7 of the paper), without gradient into `z_deep` `[B, C]` and `f_deep` `[B, D]`, in nats an image. An exit
+    halves stage `i` (`[B, H, W, K]`) by 3 x 3 convolutions until it has the deepest stage's size and channels, whose
+    pooled values are `f_i` `[B, D]`. The exits keep their own balance beside methods that take a share of the network's
+    cross-entropy.
 
     With `form="public"`, as in public code: one norm of all differences in the batch, and without that of the exit next
     to the deepest.
@@ -64,10 +66,10 @@ class BYOT(Method):
             )
         channels = [stage.shape[-1] for stage in stages]
         classes, features = parts["logits"].shape[-1], parts["embedding"].shape[-1]
+        synchronized = any(getattr(layer, "synchronized", False) for layer in network._flatten_layers())
+        pieces = Pieces(synchronized=synchronized, dtype=network.dtype_policy)
         self.exits = [
-            _exit(
-                stages[number].shape[1:], channels[number + 1 :], features=parts["embedding"].shape[-1], number=number
-            )
+            _exit(pieces, stages[number].shape[1:], channels[number + 1 :], features=features, number=number)
             for number in range(len(stages) - 1)
         ]
         self.heads = [
@@ -103,15 +105,15 @@ class BYOT(Method):
         return squares if self.squared else tf.sqrt(squares + 1e-12)
 
 
-def _exit(shape, channels, *, features: int, number: int) -> keras.Model:
+def _exit(pieces: Pieces, shape, channels, *, features: int, number: int) -> keras.Model:
     """From one stage to an embedding: a halving for each stage that follows, then the mean over the image."""
-    pieces, inputs = Pieces(), keras.Input(shape)
+    inputs = keras.Input(shape)
     outputs = inputs
     for step, filters in enumerate(channels, start=1):
         name = f"exit{number + 1}_{step}"
         outputs = pieces.convolution(outputs, filters, kernel_size=3, stride=2, name=f"{name}_conv")
         outputs = pieces.batch_norm_relu(outputs, name=f"{name}_bn")
-    outputs = layers.GlobalAveragePooling2D(name=f"exit{number + 1}_embedding")(outputs)
+    outputs = layers.GlobalAveragePooling2D(dtype=pieces.dtype, name=f"exit{number + 1}_embedding")(outputs)
     if outputs.shape[-1] != features:
-        outputs = layers.Dense(features, name=f"exit{number + 1}_project")(outputs)
+        outputs = layers.Dense(features, dtype=pieces.dtype, name=f"exit{number + 1}_project")(outputs)
     return keras.Model(inputs, outputs, name=f"exit{number + 1}")

@@ -14,7 +14,7 @@ class CutMix(Method):
 
     One box and one permutation a batch. The box has the image's proportions and `sqrt(1 - l)` of its sides, `l` from
     Beta(alpha, alpha), its centre anywhere; what lies outside the image is cut off, and the targets are mixed by what
-    is left. Every view of an image is mixed alike.
+    is left. Every view of an image is mixed alike. Images are `[B, H, W, C]`, targets `[B, C]`.
 
     Example: a box of 16 x 16 of 32 x 32 pixels leaves 3/4 of the target: classes 0 and 1 become (.75, .25).
 

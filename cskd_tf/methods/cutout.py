@@ -13,7 +13,7 @@ class Cutout(Method):
     """Sets a square of each image to 0, the mean of the training pixels; the targets stay.
 
     The square's centre is uniform over the pixels, and what lies outside the image is cut off (section 3.2 of the
-    paper). Every view gets a hole of its own, but the un-augmented one.
+    paper). Every view `[B, H, W, C]` gets a hole of its own, but the un-augmented one.
 
     Example: a hole of 8 pixels around row 2, column 30 of 32 x 32 covers rows 0 to 5 and columns 26 to 31.
 

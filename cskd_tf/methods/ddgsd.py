@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from cskd_tf.losses import cross_entropy, kl_divergence
+from cskd_tf.losses import kl_divergence
 from cskd_tf.methods.base import Method, View
 from cskd_tf.methods.checks import check_number
 from cskd_tf.methods.replicas import global_mean
@@ -13,9 +13,10 @@ from cskd_tf.methods.replicas import global_mean
 class DDGSD(Method):
     """Trains on two augmentations of each image and pulls their predictions and their mean embeddings together.
 
-    Adds to the cross-entropy of the first view that of the second,
-    `weight * (KL(a || b) + KL(b || a))` of the predictions softened by T (no factor T^2, gradients both ways), and
-    `feature_weight * || mean f_a - mean f_b ||^2`, the means over the batch of all replicas.
+    Adds to the cross-entropy of the first view that of the second, `weight * (KL(a || b) + KL(b || a))` of the
+    predictions `[B, C]` softened by T (no factor T^2, gradients both ways), in nats an image, and
+    `feature_weight * || mean f_a - mean f_b ||^2` of the embeddings `[B, D]`, the means over the batch of all replicas,
+    one value that each image carries.
 
     Example: at T = 1, predictions (.75, .25) and (.5, .5) have `KL(a || b) + KL(b || a) = 0.130812 + 0.143841`.
 
@@ -28,8 +29,8 @@ class DDGSD(Method):
         ValueError: an argument out of range.
     """
 
-    views = (View("second_view", gradient=True),)
-    term_names = ("second_cross_entropy", "mutual_divergence", "mean_distance")
+    views = (View("second_view", gradient=True, labelled=True),)
+    term_names = ("mutual_divergence", "mean_distance")
 
     def __init__(self, *, temperature: float = 3.0, weight: float = 1.0, feature_weight: float = 5e-4, **kwargs):
         super().__init__(**kwargs)
@@ -46,7 +47,6 @@ class DDGSD(Method):
         difference = global_mean(tf.cast(first["embedding"], tf.float32) - tf.cast(second["embedding"], tf.float32))
         distance = tf.reduce_sum(difference**2) * tf.ones_like(divergences[0])
         return {
-            "second_cross_entropy": cross_entropy(second["logits"], targets=targets),
             "mutual_divergence": self.weight * tf.add_n(divergences),
             "mean_distance": self.feature_weight * distance,
         }

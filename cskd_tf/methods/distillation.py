@@ -13,7 +13,8 @@ class Distillation(Method):
     """Pulls the prediction towards that of a trained network for the same image.
 
     The loss becomes `(1 - alpha) * CE + alpha * T^2 * KL( softmax(z_teacher / T) || softmax(z / T) )` (section 2 of the
-    paper). The teacher runs at inference and is never changed.
+    paper), of logits `[B, C]`, in nats an image. The teacher sees the images `[B, H, W, C]` that the student sees, runs
+    at inference and is never changed.
 
     Example: at T = 4 and alpha 0.9, teacher logits `[4 ln 3, 0]` (softened: `[.75, .25]`) against `[0, 0]` give
     `.9 * 16 * 0.130812 = 1.883693`.
@@ -36,6 +37,11 @@ class Distillation(Method):
         self.temperature = check_number("temperature", temperature, positive=True)
         self.hard_weight = 1 - self.alpha
         self._teacher = Teacher(teacher)
+
+    def get_config(self):
+        # Keras keeps what a layer was made of by itself, but not a path, and of a model no weights.
+        arguments = {key: getattr(self, key) for key in ("alpha", "temperature")}
+        return {"name": self.name, "teacher": self._teacher.name(), **arguments}
 
     def attach(self, network, *, parts, num_examples=None):
         self._teacher.check(network)

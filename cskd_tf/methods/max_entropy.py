@@ -11,6 +11,8 @@ from cskd_tf.methods.checks import check_number
 class MaxEntropy(Method):
     """Rewards predictions of high entropy: adds `-weight * H(softmax(z))` to the loss (section 3 of the paper).
 
+    `z` are the image's logits `[B, C]`, the entropy is in nats an image.
+
     Example: logits `[ln 3, 0]` are probabilities `[.75, .25]` of entropy 0.562335, so that weight 1 adds -0.562335.
 
     Args:

@@ -13,7 +13,7 @@ class Mixup(Method):
     """Trains on sums of two images: `l * x_i + (1 - l) * x_j`, and of their targets (section 2 of the paper).
 
     One `l` from Beta(alpha, alpha) a batch, and one permutation; every view of an image is mixed alike, so that an
-    image and its partner, in Mixup + CS-KD, carry the same mixed target.
+    image and its partner, in Mixup + CS-KD, carry the same mixed target. Images are `[B, H, W, C]`, targets `[B, C]`.
 
     Example: `l = 0.7` makes of pixels 10 and 20, of classes 0 and 1 of two, the pixel 13 with the target (.7, .3).
 

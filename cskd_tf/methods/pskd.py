@@ -14,14 +14,15 @@ from cskd_tf.methods.replicas import gather
 class PSKD(Method):
     """Softens the targets by what the network itself predicted one epoch ago, the more the longer it has trained.
 
-    In epoch t of E, counted from 1, the target of image x is `(1 - a_t) * target + a_t * P_{t-1}(x)` with
+    In epoch t of E, counted from 1, the target `[B, C]` of image x is `(1 - a_t) * target + a_t * P_{t-1}(x)` with
     `a_t = alpha * t / E` (equations 4 and 5 of the paper), at temperature 1; in the first epoch it stays as it is.
     Images that another method has mixed or cut keep their targets.
 
     `P_{t-1}` comes from a table of one row a training image, the prediction in its last training step (`"stored"`, as
     in the authors' code: no further pass, N x C numbers of 2 bytes), or from a copy of the network as it was when the
     last epoch ended, at inference (`"network"`: one more pass). The table belongs to the training state: it is in the
-    checkpoints that training resumes from, not in that of the best epoch nor in what inference loads.
+    checkpoints that training resumes from, not in that of the best epoch nor in what inference loads. (Keras' own files
+    of a whole `SelfDistiller` hold it, so that they, too, resume.)
 
     Example: alpha .8 in epoch 150 of 300 is `a = .4`: the target (1, 0) with the prediction (.5, .5) becomes (.8, .2).
 
@@ -53,7 +54,9 @@ class PSKD(Method):
         self.share = self.add_weight(name="share", shape=(), dtype="float32", **options)
         self._network = _Untracked(network)
         if self.source == "network":
-            self._previous = _Untracked(type(network).from_config(network.get_config()))
+            options = {"initializer": "zeros", "trainable": False, "aggregation": "only_first_replica"}
+            made = [keras.Variable(shape=each.shape, dtype=each.dtype, **options) for each in network.weights]
+            self._previous = _Untracked(made)
             return
         if num_examples is None:
             raise ValueError("Expected SelfDistiller(..., num_examples=N) for PS-KD's stored predictions.")
@@ -72,13 +75,21 @@ class PSKD(Method):
     def on_epoch_begin(self, epoch, *, epochs):
         self.share.assign(self.alpha * (epoch + 1) / epochs if epoch else 0.0)
         if self.source == "network":
-            self._previous.value.set_weights(self._network.value.get_weights())
+            for previous, value in zip(self._previous.value, self._network.value.get_weights(), strict=True):
+                previous.assign(value)
 
     def targets(self, batch, targets):
         if self.source == "network":
-            previous = tf.nn.softmax(tf.cast(self._previous.value(batch["image"], training=False), tf.float32))
+            network = self._network.value
+            with keras.StatelessScope(zip(network.weights, self._previous.value, strict=True)):
+                previous = tf.nn.softmax(tf.cast(network(batch["image"], training=False), tf.float32))
         else:
-            previous = self._read(batch["index"], targets.shape[-1])
+            # A GPU would read zeros beyond the table's end, and write nothing.
+            images = self.table.shape[0]
+            message = f"Expected indices from 0 to {images - 1}: num_examples={images} is not the training set's size."
+            check = tf.debugging.assert_less(batch["index"], tf.cast(images, batch["index"].dtype), message=message)
+            with tf.control_dependencies([] if check is None else [check]):
+                previous = self._read(tf.identity(batch["index"]), targets.shape[-1])
         # A row that was never written is no prediction: of an image that was mixed, or not drawn, so far.
         known = tf.cast(tf.reduce_sum(previous, axis=-1) > 0, tf.float32)
         share = self.share.value * known
@@ -118,7 +129,7 @@ class PSKD(Method):
 
 
 class _Untracked:
-    """Holds a network that is neither trained nor saved with the method that uses it."""
+    """Holds what is neither trained nor saved with the method that uses it."""
 
     def __init__(self, value):
         self.value = value

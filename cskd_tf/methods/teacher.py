@@ -19,11 +19,21 @@ class Teacher:
     """
 
     def __init__(self, source: keras.Model | str | pathlib.Path):
+        self._source = source
         self.network = source if isinstance(source, keras.Model) else _load(pathlib.Path(source))
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Logits `[B, C]` at inference, without gradient."""
         return tf.stop_gradient(self.network(images, training=False))
+
+    def name(self) -> str:
+        """The file or workdir, as a method's config holds it; ValueError for a teacher that was given as an object."""
+        if isinstance(self._source, keras.Model):
+            raise ValueError(
+                "Expected a teacher that is named by its file or workdir, because a model that learns from it saves "
+                f"only the name; classifier() saves what inference needs. Received: the model {self._source.name!r}"
+            )
+        return str(self._source)
 
     def check(self, student: keras.Model) -> None:
         """Raises ValueError unless teacher and student take the same images and tell the same number of classes."""

@@ -15,7 +15,8 @@ class TFKD(Method):
 
     The loss becomes `(1 - alpha) * CE + alpha * KL( softmax(u / T) || softmax(z / T) )` (equations 9 and 10 of the
     paper, which write no factor T^2). In the self form `u` are the teacher's logits; in the reg form the logarithms of
-    a virtual teacher's probabilities, `correct` on the true class and `(1 - correct) / (C - 1)` on each other.
+    a virtual teacher's probabilities, `correct` on the true class and `(1 - correct) / (C - 1)` on each other. Logits
+    and probabilities are `[B, C]`, the loss is in nats an image.
 
     With `form="public"`, as the authors' code: the divergence is divided by the number of classes (`KLDivLoss`'s mean)
     and multiplied by `multiplier`, in the self form by T^2 too; and the reg form takes the softmax of the virtual
@@ -61,6 +62,11 @@ class TFKD(Method):
         self.multiplier = check_number("multiplier", multiplier, positive=True)
         self.hard_weight = 1 - self.alpha
         self._teacher = None if teacher is None else Teacher(teacher)
+
+    def get_config(self):
+        # Keras keeps what a layer was made of by itself, but not a path, and of a model no weights.
+        arguments = {key: getattr(self, key) for key in ("alpha", "temperature", "correct", "form", "multiplier")}
+        return {"name": self.name, "teacher": None if self._teacher is None else self._teacher.name(), **arguments}
 
     def attach(self, network, *, parts, num_examples=None):
         if self._teacher is not None:

@@ -131,10 +131,12 @@ class Pieces:
     Args:
         initializer: makes a new initialiser for each convolution.
         synchronized: whether batch norm averages over replicas.
+        dtype: policy of the layers; None: Keras' global one.
     """
 
     initializer: Callable[[], keras.initializers.Initializer] = torch_default
     synchronized: bool = False
+    dtype: keras.DTypePolicy | None = None
 
     def convolution(self, inputs, filters: int, *, kernel_size: int, stride: int = 1, groups: int = 1, name: str):
         """Convolution without bias, padded symmetrically by `kernel_size // 2`, as PyTorch pads.
@@ -142,7 +144,7 @@ class Pieces:
         `padding="same"` at stride 2 would pad the bottom and the right only.
         """
         if stride > 1 and kernel_size > 1:
-            inputs = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_padding")(inputs)
+            inputs = layers.ZeroPadding2D(kernel_size // 2, dtype=self.dtype, name=f"{name}_padding")(inputs)
         return Convolution(
             filters,
             kernel_size,
@@ -151,15 +153,16 @@ class Pieces:
             groups=groups,
             use_bias=False,
             kernel_initializer=self.initializer(),
+            dtype=self.dtype,
             name=name,
         )(inputs)
 
     def batch_norm(self, inputs, *, name: str):
-        return BatchNormalization(synchronized=self.synchronized, name=name)(inputs)
+        return BatchNormalization(synchronized=self.synchronized, dtype=self.dtype, name=name)(inputs)
 
     def batch_norm_relu(self, inputs, *, name: str):
         """Batch norm, then ReLU."""
-        return layers.ReLU(name=f"{name}_relu")(self.batch_norm(inputs, name=name))
+        return layers.ReLU(dtype=self.dtype, name=f"{name}_relu")(self.batch_norm(inputs, name=name))
 
     def stem(self, images, filters: int, *, small_images: bool):
         """Convolution, batch norm and ReLU: of 3 x 3 pixels, or of 7 x 7 at stride 2 with pooling for large images."""
@@ -169,8 +172,8 @@ class Pieces:
         if small_images:
             return outputs
         # PyTorch pads with -inf; after a ReLU no padded zero exceeds what it stands beside.
-        outputs = layers.ZeroPadding2D(1, name="stem_pool_padding")(outputs)
-        return layers.MaxPooling2D(3, strides=2, name="stem_pool")(outputs)
+        outputs = layers.ZeroPadding2D(1, dtype=self.dtype, name="stem_pool_padding")(outputs)
+        return layers.MaxPooling2D(3, strides=2, dtype=self.dtype, name="stem_pool")(outputs)
 
 
 def classifier(
