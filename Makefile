@@ -13,7 +13,7 @@ train: .venv/train
 test: .venv/test
 	$(BIN)/python -m pytest -m "not parity and not papers"
 
-# A step of every experiment of the papers, at toy size: 5 minutes.
+# A step of every experiment of the papers, at toy size: 10 minutes.
 papers: .venv/test
 	$(BIN)/python -m pytest -m papers --dist=load
 

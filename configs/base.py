@@ -40,6 +40,8 @@ def get_config() -> ConfigDict:
     config.data.crop = "pad_crop"  # in training: pad_crop, random_resized_crop, none
     config.data.padding = 4  # pixels of zeros on each side before pad_crop
     config.data.flip = True  # mirror half of the training images
+    config.data.color_jitter = 0.0  # brightness, contrast and saturation of training images change by up to this share
+    config.data.lighting = 0.0  # standard deviation of AlexNet's colour noise on training images
     config.data.short_side = 0  # pixels; at evaluation resize to this, then crop the centre; 0: image_size
     config.data.mean = (0.4914, 0.4822, 0.4465)  # a channel, of pixels in [0, 1]
     config.data.std = (0.2023, 0.1994, 0.2010)

@@ -48,7 +48,17 @@ def _tpu() -> tf.distribute.Strategy:
 
 
 STRATEGIES = {"single": tf.distribute.get_strategy, "mirrored": _mirrored, "tpu": _tpu}
-TRANSFORM_KEYS = ("crop", "image_size", "short_side", "padding", "flip", "mean", "std")
+TRANSFORM_KEYS = (
+    "crop",
+    "image_size",
+    "short_side",
+    "padding",
+    "flip",
+    "color_jitter",
+    "lighting",
+    "mean",
+    "std",
+)
 PAIRING_KEYS = ("balanced", "exclude_self", "replica_local")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 

@@ -7,22 +7,27 @@ import shutil
 import numpy as np
 import pytest
 
-from configs import base, cskd_paper, pskd_paper
+from configs import base, cskd_paper, pskd_paper, variants
 from cskd_tf import experiment, methods, networks
 from cskd_tf.data.datasets import DATASETS
 from cskd_tf.methods.base import term_names
 
+SELF_KD = ("cross_entropy", "label_smoothing", "cskd", "tfkd", "pskd")
 COMPOSED = {
     "cskd_paper": [
-        *(f"{data},resnet18,cskd" for data in cskd_paper.DATASETS),
-        *(f"cifar100,resnet18,{method}" for method in cskd_paper.methods("cifar100")),
-        *(f"mit67,densenet121,{method}" for method in cskd_paper.methods("mit67")),
+        *(f"{data},resnet18,{method}" for data in cskd_paper.DATASETS for method in cskd_paper.methods(data)),
+        *(f"{data},densenet121,{method}" for data in cskd_paper.DATASETS for method in ("cross_entropy", "cskd")),
+        *(f"{data},resnet10,{method}" for data in cskd_paper.DATASETS for method in ("cross_entropy", "kd", "kd_cskd")),
+        *(f"imagenet2012,{network},cskd" for network in ("resnet50", "resnet101", "resnext101_32x4d")),
     ],
     "pskd_paper": [
-        *(f"{network},pskd" for network in pskd_paper.NETWORKS),
+        *(f"{network},{method}" for network in pskd_paper.NETWORKS[:4] for method in SELF_KD),
         *(f"preact_resnet18,{method}" for method in pskd_paper.methods("preact_resnet18")),
-        "pyramidnet200_shakedrop,cutmix_pskd",
+        *(f"pyramidnet200,{name}" for name in ("cutout", "cutout_pskd", "cutmix", "cutmix_pskd", "pskd")),
+        *(f"pyramidnet200_shakedrop,{name}" for name in ("cutmix", "cutmix_pskd")),
+        *(f"resnet152,{method}" for method in (*SELF_KD, "cutmix", *(f"cutmix_{name}" for name in SELF_KD[1:]))),
     ],
+    "variants": list(variants.VARIANTS),
 }
 SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py"))
 CONFIGS = [(name, ()) for name in SINGLE if name not in ("base", *COMPOSED)]

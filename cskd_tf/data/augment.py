@@ -229,6 +229,52 @@ class Flip:
 
 
 @dataclasses.dataclass(frozen=True)
+class ColorJitter:
+    """Changes brightness, contrast and saturation, each by a factor from `[1 - strength, 1 + strength]`.
+
+    Brightness pulls the pixels towards 0, contrast towards the image's mean grey, saturation towards their own grey,
+    without clipping, as in the code that PS-KD's ImageNet recipe goes back to (fb.resnet.torch). So done, the order of
+    the three makes no difference. Colour images `[n, H, W, 3]`.
+
+    Example: a grey image of pixels 100 and 200 at factors 1.2 (brightness) and 0.5 (contrast) becomes
+    `1.2 * (150 - 25) = 150` and `1.2 * (150 + 25) = 210`.
+    """
+
+    strength: float
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        factors = 1 + self.strength * (2 * draws(seeds, first=2000, count=3) - 1)
+        brightness, contrast, saturation = (factors[:, each, None, None, None] for each in range(3))
+        grey = tf.reduce_sum(images * (0.299, 0.587, 0.114), axis=-1, keepdims=True)
+        mean = tf.reduce_mean(grey, axis=(1, 2), keepdims=True)
+        images = saturation * images + (1 - saturation) * grey
+        return brightness * (contrast * images + (1 - contrast) * mean)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lighting:
+    """Adds one colour to each image, drawn along the principal components of ImageNet's colours (AlexNet's noise).
+
+    The colour is `255 * sum_i a_i l_i v_i`, `a_i` from a normal distribution of `std`, `l_i` and `v_i` the eigenvalues
+    and eigenvectors of Krizhevsky et al. (2012, section 4.1) as fb.resnet.torch has them, of pixels in [0, 1].
+
+    Example: `a = (0.1, 0, 0)` changes red by `255 * .1 * .2175 * -.5675 = -3.147`.
+    """
+
+    std: float
+    VALUES: ClassVar = np.float32([0.2175, 0.0188, 0.0045])
+    VECTORS: ClassVar = np.float32(  # one a column
+        [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+    )
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        # A uniform number of 24 bits, moved off 0, through the inverse of the normal distribution.
+        normal = tf.math.ndtri(draws(seeds, first=3000, count=3) + 2.0**-25)
+        colours = 255 * self.std * tf.linalg.matmul(normal * self.VALUES, self.VECTORS, transpose_b=True)
+        return images + colours[:, None, None]
+
+
+@dataclasses.dataclass(frozen=True)
 class Normalize:
     """`(pixel / 255 - mean) / std` by channel. Example: pixel 255 at mean .5, std .25 becomes 2."""
 
@@ -254,6 +300,8 @@ def build_transforms(
     flip: bool,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    color_jitter: float = 0.0,
+    lighting: float = 0.0,
 ) -> tuple[Transform, Transform]:
     """The transforms of a config: one for training, one for evaluation and serving. Arguments as in configs/base.py.
 
@@ -274,6 +322,13 @@ def build_transforms(
         raise ValueError(
             f"Expected as many means as stds, the stds above 0. Received: mean={tuple(mean)}, std={tuple(std)}"
         )
+    if not 0 <= color_jitter <= 1 or lighting < 0:
+        raise ValueError(
+            "Expected color_jitter from 0 to 1 and lighting of at least 0. "
+            f"Received: color_jitter={color_jitter}, lighting={lighting}"
+        )
+    if (color_jitter or lighting) and len(mean) != 3:
+        raise ValueError(f"Expected colour images for color_jitter and lighting. Received: {len(mean)} channels")
     centre = CentreCrop(size=image_size, short_side=short_side)
     whole = CentreCrop(size=image_size, short_side=image_size)
     crops = {
@@ -284,5 +339,6 @@ def build_transforms(
     if crop not in crops:
         raise ValueError(f"Unknown crop; expected one of {sorted(crops)}. Received: crop={crop!r}")
     normalize = Normalize(tuple(mean), tuple(std))
-    training = Compose((*crops[crop], *([Flip()] if flip else []), normalize))
+    wanted = ((flip, Flip()), (color_jitter, ColorJitter(color_jitter)), (lighting, Lighting(lighting)))
+    training = Compose((*crops[crop], *(transform for amount, transform in wanted if amount), normalize))
     return training, Compose((centre, normalize))
