@@ -345,7 +345,7 @@ def trained_weights(model):
 
 def check(case, model, logs, before, batch, labels, parts=()):
     value, gradients = numpy_gradient(CASES[case][1], before, batch, labels, parts)
-    assert float(np.ravel(logs["loss"])[0]) == pytest.approx(value, abs=1e-5)
+    assert float(logs["loss"]) == pytest.approx(value, abs=1e-5)
     for old, new, gradient in zip(before, trained_weights(model), gradients, strict=True):
         np.testing.assert_allclose(old - new, gradient, rtol=2e-5, atol=1e-5)
     if case == "PSKD stored":
@@ -358,9 +358,7 @@ def test_a_step_follows_the_gradient_of_the_loss_in_numpy(case, batch):
     batch, labels = step_inputs(case, batch)
     model = make_model(case)
     before = trained_weights(model)
-    data = tf.data.Dataset.from_tensors((batch, labels))
-    # PS-KD leaves the first epoch alone.
-    logs = model.fit(data, initial_epoch=1, epochs=2, steps_per_epoch=1, verbose=0).history
+    logs = model.train_step((tf.nest.map_structure(tf.constant, batch), tf.constant(labels)))
     check(case, model, logs, before, batch, labels)
 
 
