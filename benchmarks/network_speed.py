@@ -7,13 +7,11 @@ of its own, whose peak memory is given; a JSON line a network and precision.
 
 import importlib.util
 import json
-import multiprocessing
-import os
-import resource
 import statistics
-import time
 
 from absl import app, flags
+
+from benchmarks.turns import take_turns
 
 SMALL = {"image": 32, "classes": 100}
 LARGE = {"image": 224, "classes": 200}
@@ -44,7 +42,7 @@ ROUNDS = flags.DEFINE_integer("rounds", 3, "Steps of each kind that are timed.")
 TORCH_FORMAT = flags.DEFINE_enum("torch_format", "contiguous_format", ["contiguous_format", "channels_last"], "Layout.")
 
 
-def keras_step(name: str, precision: str, setting: dict, *, fused: bool):
+def keras_step(name: str, precision: str, setting: dict, fused: bool):
     import keras
     import tensorflow as tf
 
@@ -64,7 +62,7 @@ def keras_step(name: str, precision: str, setting: dict, *, fused: bool):
     return lambda: float(step((images, labels))["loss"])
 
 
-def torch_step(name: str, precision: str, setting: dict, *, layout: str):
+def torch_step(name: str, precision: str, setting: dict, layout: str):
     import torch
 
     from tests import torch_networks
@@ -87,54 +85,21 @@ def torch_step(name: str, precision: str, setting: dict, *, layout: str):
     return step
 
 
-def worker(pipe, make_step, arguments, options) -> None:
-    """Takes a step whenever it is asked to; the first one, which traces, before that."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    step = make_step(*arguments, **options)
-    step()
-    pipe.send("ready")
-    while pipe.recv() == "step":
-        start = time.perf_counter()
-        step()
-        pipe.send(time.perf_counter() - start)
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-
-
-def receive(pipe, process):
-    """What a worker sends; a RuntimeError if it dies (of too little memory, say)."""
-    while not pipe.poll(1):
-        if not process.is_alive():
-            raise RuntimeError(f"A worker ended with exit code {process.exitcode}; -9 is too little memory: --batch")
-    return pipe.recv()
-
-
 def measure(name: str, precision: str) -> dict:
     setting = {**SETTINGS[name], **({"batch": BATCH.value} if BATCH.value else {})}
-    kinds = {"fused": (keras_step, {"fused": True}), "keras": (keras_step, {"fused": False})}
+    programs = {
+        "fused": (keras_step, (name, precision, setting, True)),
+        "keras": (keras_step, (name, precision, setting, False)),
+    }
     if importlib.util.find_spec("torch"):
-        kinds["torch"] = (torch_step, {"layout": TORCH_FORMAT.value})
-    spawn = multiprocessing.get_context("spawn")
-    workers = {}
-    for kind, (make_step, options) in kinds.items():
-        pipe, theirs = spawn.Pipe()
-        arguments = (theirs, make_step, (name, precision, setting), options)
-        workers[kind] = pipe, spawn.Process(target=worker, args=arguments, daemon=True)
-        workers[kind][1].start()
-        receive(*workers[kind])
-    seconds = {kind: [] for kind in kinds}
-    for _ in range(ROUNDS.value):
-        for kind, (pipe, process) in workers.items():
-            pipe.send("step")
-            seconds[kind].append(receive(pipe, process))
+        programs["torch"] = (torch_step, (name, precision, setting, TORCH_FORMAT.value))
+    timed = take_turns(programs, rounds=ROUNDS.value)
     result = {"benchmark": "network_speed", "network": name, "precision": precision, **setting}
-    for kind, (pipe, process) in workers.items():
-        pipe.send("stop")
-        result[f"{kind}_images_per_second"] = round(setting["batch"] / statistics.median(seconds[kind]), 1)
-        result[f"{kind}_peak_memory_mib"] = receive(pipe, process)
-        process.join()
-    for kind in set(kinds) - {"fused"}:
-        ratios = [theirs / ours for ours, theirs in zip(seconds["fused"], seconds[kind], strict=True)]
-        result[f"times_as_fast_as_{kind}"] = round(statistics.median(ratios), 3)
+    for kind, each in timed.items():
+        result[f"{kind}_images_per_second"] = round(setting["batch"] / statistics.median(each.seconds), 1)
+        result[f"{kind}_peak_memory_mib"] = each.peak_memory
+    for kind in set(timed) - {"fused"}:
+        result[f"times_as_fast_as_{kind}"] = round(timed[kind].times_as_slow_as(timed["fused"]), 3)
     return result
 
 

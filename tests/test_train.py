@@ -1,7 +1,9 @@
 import json
+import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from configs import digits
 from cskd_tf import experiment, train
@@ -27,17 +29,24 @@ def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, 
     monkeypatch.setitem(experiment.STRATEGIES, "mirrored", lambda: two_replicas)
     config.strategy = "mirrored"
     config.network.synchronized = True
+    # A head that inference needs, exits and a table that it does not, and a view.
+    config.methods = tuple({"name": name} for name in ("AdaCos", "BYOT", "PSKD", "CSKD"))
     workdir = Workdir(tmp_path / "run")
     train.train(config, workdir)
     assert [entry["epoch"] for entry in workdir.log()] == [1, 2]
     assert workdir.metrics()["saved_model"].endswith("run/1")
     before = Predictions.load(workdir.predictions("test"))
     assert len(before.labels) == 1168
+    served = tf.train.load_checkpoint(workdir.metrics()["saved_model"] + "/variables/variables")
+    shapes = served.get_variable_to_shape_map().items()  # Keras writes them once more, as _all_variables
+    sizes = [math.prod(shape) for name, shape in shapes if name.startswith("variables/")]
+    network = experiment.build_network(experiment.as_plain(config), num_classes=10)
+    assert sum(sizes) == network.count_params() + 1  # AdaCos' scale
 
     # One replica takes the same steps, because batch norm averages over all.
     single = experiment.as_plain(config) | {"strategy": "single", "export": {"enabled": False, "directory": ""}}
     train.train(single, Workdir(tmp_path / "single"))
-    for name in ("loss", "class_wise"):
+    for name in ("loss", "class_wise", "exits_features"):
         one, two = ([entry[name] for entry in Workdir(tmp_path / part).log()] for part in ("single", "run"))
         np.testing.assert_allclose(two, one, rtol=1e-4)
 
