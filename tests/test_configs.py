@@ -53,7 +53,7 @@ def test_a_config_takes_a_step(name, argument, image_folder, tmp_path):
             teacher.save(tmp_path / "teacher.keras")
             method["teacher"] = str(tmp_path / "teacher.keras")
     config.deterministic = False  # it could not be switched off again for the tests that follow
-    config.network.width = 4
+    config.network.width = 16 if "resnext" in config.network.name else 4
     config.batch_size = 4
     config.data.image_size = 32
     config.data.short_side = 0

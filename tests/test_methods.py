@@ -1,9 +1,14 @@
+import itertools
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from cskd_tf import methods
-from cskd_tf.methods import CSKD, Method, View
+from cskd_tf.data import paired_dataset
+from cskd_tf.methods import CSKD, METHODS, Method, View
+from tests.helpers import compiled, staged_network
 
 
 class OtherHead(Method):
@@ -131,3 +136,34 @@ def test_something_else_than_a_method_is_refused():
 def test_unknown_views_are_refused(arguments):
     with pytest.raises(ValueError, match="one of"):
         View(**arguments)
+
+
+# Pairs that cannot work, and why; all others train, in either order.
+REFUSED = {
+    ("AdaCos", "VirtualSoftmax"): "at most one method that replaces the classifier head",
+    **dict.fromkeys(itertools.product(("AdaCos", "VirtualSoftmax"), ("Mixup", "CutMix")), "images of one label beside"),
+    **dict.fromkeys(itertools.product(("PSKD",), ("Mixup", "CutMix", "Cutout")), "images that PS-KD can refine"),
+}
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(sorted(METHODS), 2)), ids="+".join)
+def test_every_pair_of_methods_trains_or_is_refused_with_the_reason(pair, images_and_labels):
+    images, labels = images_and_labels
+    refused = [message for names, message in REFUSED.items() if set(names) == set(pair)]
+    for names in (pair, pair[::-1]):
+        chosen = []
+        for name in names:
+            teacher = staged_network((4, 4, 1), classes=3) if name == "Distillation" else None
+            chosen.append(METHODS[name](teacher=teacher) if teacher else METHODS[name]())
+        if refused:
+            with pytest.raises(ValueError, match=refused[0]):
+                methods.check_composition(chosen)
+            continue
+        keras.utils.set_random_seed(0)
+        model = compiled(staged_network((4, 4, 1), classes=3), chosen, learning_rate=0.01, num_examples=22)
+        data = paired_dataset(images, labels, batch_size=22, seed=0, epochs=1, **model.data_options)
+        logs = model.train_step(next(iter(data)))
+        terms = {name: float(value) for name, value in logs.items() if name != "loss"}
+        assert set(terms) == set(methods.base.term_names(chosen))
+        assert float(logs["loss"]) == pytest.approx(sum(terms.values()), rel=1e-5, abs=1e-5)
+        assert all(np.isfinite(weight).all() for weight in model.get_weights())
