@@ -22,7 +22,14 @@ CHANGES = {
     "warmup": {"schedule.warmup_epochs": 5},
     "clipped": {"optimizer.clip_norm": 1.0},
 }
-VARIANTS = (*METHODS, "cross_entropy_long", "in_batch_long", "weight3_warmup", "weight3_clipped")
+VARIANTS = (
+    *METHODS,
+    "cross_entropy_long",
+    "in_batch_long",
+    "weight3_warmup",
+    "weight3_clipped",
+    "partner_inference_warmup",
+)
 
 
 def get_config(variant: str = "in_batch"):
