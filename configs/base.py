@@ -56,13 +56,13 @@ def get_config() -> ConfigDict:
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-4  # added to the gradient, on every parameter
     config.optimizer.nesterov = False
-    config.optimizer.clip_norm = 0.0  # of all gradients together; 0: any. Against a loss that runs to NaN
+    config.optimizer.clip_norm = 0.0  # of all gradients together; 0: any. 1 keeps a weight of 3 from running to NaN
 
     config.schedule = ConfigDict()
     config.schedule.learning_rate = 0.1
     config.schedule.milestones = (0.5, 0.75)  # fractions of the epochs, at which the rate is multiplied
     config.schedule.factor = 0.1
-    config.schedule.warmup_epochs = 0  # over which the rate rises from nothing. Against a loss that runs to NaN
+    config.schedule.warmup_epochs = 0  # over which the rate rises from nothing
 
     config.evaluation = ConfigDict()
     config.evaluation.batch_size = 256  # images

@@ -242,7 +242,7 @@ def test_divergence_stops_within_the_epoch_and_says_what_to_lower(command, tmp_p
     code, printed = command("--workdir=run", *settings)
     assert code != 0
     assert "in epoch 1, step " in printed
-    assert "Lower schedule.learning_rate or the methods" in printed
+    assert "or lower schedule.learning_rate or the methods" in printed
     assert "Traceback" not in printed
     assert not (tmp_path / "run" / "metrics.json").exists()
 
