@@ -3,7 +3,8 @@
 python train_main.py --config=configs/cskd_paper.py:caltech_birds2011,resnet18,mixup_cskd
 
 Data sets: cifar100, tiny_imagenet (32 pixels), caltech_birds2011, stanford_dogs, mit67, imagenet2012 (224 pixels).
-Networks: resnet10, resnet18, densenet121, and on ImageNet any of cskd_tf.networks. Methods: the keys of METHODS below.
+Networks: resnet10, resnet18, densenet121, and on ImageNet any of cskd_tf.networks. Methods: what `methods`
+below returns.
 Distillation takes its teacher from the run of `...,densenet121,cskd`, which has to be trained first.
 """
 

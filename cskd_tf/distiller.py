@@ -1,5 +1,6 @@
 """`SelfDistiller`, the Keras model that trains any classifier with cross-entropy and a list of methods."""
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,11 +75,19 @@ class SelfDistiller(keras.Model):
             # A symbolic call; build() would not reach the layers of a subclassed network.
             self.network(keras.KerasTensor(tuple(shape), dtype="float32"))
         # Not again to the same network, or what a method owns would start anew.
-        new = [each for each in self.methods if overrides(each, "attach") and each.attached_to != id(self.network)]
+        new = []
+        for method in self.methods:
+            if overrides(method, "attach") and method.attached_to is None:
+                new.append(method)
+            elif method.attached_to is not None and method.attached_to() is not self.network:
+                raise ValueError(
+                    f"Expected methods that no other network has: {type(method).__name__} keeps something for its own. "
+                    "Make new ones. Received: a method of another network"
+                )
         parts = self._network_outputs.describe(shape) if new else {}
         for method in new:
             method.attach(self.network, parts=parts, num_examples=self.num_examples)
-            method.attached_to = id(self.network)
+            method.attached_to = weakref.ref(self.network)
         self.built = True
 
     def compile(self, optimizer="rmsprop", **kwargs) -> None:
@@ -97,8 +106,19 @@ class SelfDistiller(keras.Model):
 
     def classifier(self) -> "SelfDistiller":
         """What inference needs, sharing its layers: the network, and the method that replaces its head."""
-        return SelfDistiller(
-            self.network, [] if self._head is None else [self._head], embedding_layer=self.embedding_layer
+        heads = [] if self._head is None else [self._head]
+        made = SelfDistiller(self.network, heads, embedding_layer=self.embedding_layer)
+        if (shape := getattr(self.network, "input_shape", None)) is not None:
+            made(keras.KerasTensor((None, *shape[1:]), dtype="float32"))  # Keras exports what has been called
+        return made
+
+    def export(self, filepath, *args, **kwargs):
+        """As `keras.Model.export`, without what training alone needs."""
+        inference = set(map(id, self.methods)) <= {id(self._head)}
+        return (
+            super().export(filepath, *args, **kwargs)
+            if inference
+            else self.classifier().export(filepath, *args, **kwargs)
         )
 
     @property
@@ -145,6 +165,12 @@ class SelfDistiller(keras.Model):
 
     def train_step(self, data) -> dict[str, Any]:
         batch, labels = self._unpack(data)
+        mixing = [type(method).__name__ for method in self.methods if overrides(method, "mix")]
+        if mixing and "targets" not in batch:
+            raise ValueError(
+                f"{mixing} work in the pipeline: build the data with cskd_tf.data.paired_dataset(..., "
+                f"**model.data_options). Received: a batch with {sorted(batch)}"
+            )
         with tf.GradientTape() as tape:
             outputs = {}
             for view in self.views:

@@ -205,3 +205,16 @@ def test_an_embedding_of_zeros_gives_virtual_softmax_no_nan(linear_network):
     images, labels = np.zeros((4, 4, 4, 1), "float32"), np.array([0, 1, 2, 0])
     model.fit(images, labels, verbose=0)
     assert all(np.isfinite(weight).all() for weight in network.get_weights())
+
+
+def test_keras_own_export_leaves_behind_what_training_alone_needs(images_and_labels, tmp_path):
+    images, labels = images_and_labels
+    model = SelfDistiller(staged_network((4, 4, 1), classes=3), [AdaCos(), BYOT(), PSKD()], num_examples=22)
+    model.compile(SGD(0.1))
+    model.fit(paired_dataset(images, labels, batch_size=8, seed=0, epochs=1, **model.data_options), verbose=0)
+    model.export(tmp_path / "exported", verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "exported"))
+    np.testing.assert_allclose(loaded.serve(images), model.predict(images, verbose=0), atol=1e-6)
+    names = [name for name, _ in tf.train.list_variables(str(tmp_path / "exported" / "variables" / "variables"))]
+    inference = len(model.network.weights) + 1  # AdaCos' scale
+    assert len([name for name in names if name.startswith("variables/")]) == inference

@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "cskd_tf"
 CORE = {"losses", "metrics", "data", "networks", "optimizers", "workdir"}
 ALLOWED = {
     **{name: {name} for name in CORE},
-    "methods": {"methods", "losses", "networks.layers", "workdir"},
+    "methods": {"methods", "losses", "networks.features", "networks.layers", "workdir"},
     "distiller": {"methods.base", "networks", "losses", "metrics"},
     "predictions": {"distiller", "metrics", "networks"},
     "figures": {"metrics", "predictions"},

@@ -167,3 +167,60 @@ def test_every_pair_of_methods_trains_or_is_refused_with_the_reason(pair, images
         assert set(terms) == set(methods.base.term_names(chosen))
         assert float(logs["loss"]) == pytest.approx(sum(terms.values()), rel=1e-5, abs=1e-5)
         assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (lambda: [methods.Mixup()], r"\['Mixup'\] work in the pipeline: build the data with.*data_options"),
+        (lambda: [methods.LabelSmoothing(), methods.Cutout(), CSKD()], r"\['Cutout'\] work in the pipeline"),
+    ],
+)
+def test_images_that_nobody_mixed_are_refused(chosen, message, linear_network, images_and_labels):
+    model = compiled(linear_network(), chosen())
+    with pytest.raises(ValueError, match=message):
+        model.fit(paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=1), verbose=0)
+
+
+@pytest.mark.parametrize("batch_size", [22, 11])
+def test_neighbours_that_are_no_pairs_are_refused(batch_size, linear_network, images_and_labels):
+    model = compiled(linear_network(), [CSKD(in_batch=True)])
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="Expected a batch of pairs of one class"):
+        model.fit(*images_and_labels, batch_size=batch_size, verbose=0)
+
+
+def test_a_method_that_keeps_something_belongs_to_one_network(linear_network):
+    method = methods.AdaCos()
+    network = linear_network()
+    compiled(network, [method])
+    compiled(network, [method])
+    with pytest.raises(ValueError, match="methods that no other network has: AdaCos keeps something"):
+        compiled(linear_network(), [method])
+    shared = CSKD()
+    compiled(linear_network(), [shared])
+    compiled(linear_network(), [shared])
+
+
+@pytest.mark.parametrize("kind", [methods.BYOT, methods.DDGSD])
+def test_a_network_without_an_embedding_is_refused(kind):
+    inputs = keras.Input((4, 4, 1))
+    outputs = inputs
+    for stage in (1, 2):
+        outputs = keras.layers.Identity(name=f"stage{stage}")(keras.layers.Conv2D(3, 1)(outputs))
+    network = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(outputs))
+    with pytest.raises(ValueError, match=f"whose embedding is found, for {kind.__name__}"):
+        compiled(network, [kind()])
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: CSKD(in_batch="false"), "in_batch"),
+        (lambda: methods.BYOT(squared="no"), "squared"),
+        (lambda: methods.LabelSmoothing(over_others=1), "over_others"),
+        (lambda: methods.AdaCos(scale_at_evaluation=None), "scale_at_evaluation"),
+    ],
+)
+def test_what_is_neither_true_nor_false_is_refused(make, name):
+    with pytest.raises(ValueError, match=f"{name} to be True or False. Received: {name}="):
+        make()

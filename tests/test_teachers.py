@@ -44,6 +44,27 @@ def test_a_teacher_is_named_by_a_file_or_by_the_workdir_of_a_run(teacher, linear
         assert history["distillation"][0] > 0
 
 
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.flatten, self.head = keras.layers.Flatten(), keras.layers.Dense(3)
+
+    def call(self, images):
+        return self.head(self.flatten(images))
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_subclassed_networks_teach_and_learn(built, images_and_labels):
+    teacher, student = Subclassed(), Subclassed()
+    if built:
+        teacher(images_and_labels[0][:1])
+        student(images_and_labels[0][:1])
+    model = SelfDistiller(student, [Distillation(teacher=teacher)])
+    model.compile(SGD(0.1))
+    history = model.fit(*images_and_labels, epochs=3, verbose=0).history
+    assert history["distillation"][-1] < history["distillation"][0]
+
+
 @pytest.mark.parametrize("kind", [Distillation, TFKD])
 def test_a_model_that_learns_from_a_named_teacher_is_saved_whole(kind, teacher, linear_network, tmp_path):
     teacher.save(tmp_path / "teacher.keras")
@@ -75,8 +96,9 @@ def test_a_head_of_the_teachers_own_is_part_of_it(linear_network, images_and_lab
 
 def test_teachers_that_do_not_fit_are_refused(batch_norm_network, linear_network, tmp_path):
     for network, message in (
-        (batch_norm_network(classes=4), r"student's logits, \(3,\). Received: a teacher of \(4,\)"),
+        (batch_norm_network(classes=4), "student's 3 classes. Received: 4 classes"),
         (batch_norm_network(shape=(6, 6, 1)), r"student's images, \(4, 4, 1\). Received: a teacher of \(6, 6, 1\)"),
+        (linear_network(activation="softmax"), r"makes logits of .*Received: .*leave out the softmax"),
     ):
         with pytest.raises(ValueError, match=message):
             SelfDistiller(linear_network(), [Distillation(teacher=network)])

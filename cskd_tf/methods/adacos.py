@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from cskd_tf.methods.base import Method, class_vectors, mixes_labels
+from cskd_tf.methods.checks import check_flag
 from cskd_tf.methods.replicas import gather
 
 
@@ -13,13 +14,14 @@ from cskd_tf.methods.replicas import gather
 class AdaCos(Method):
     """Replaces the logits by `s * cos(theta)`, of the angles between embedding and class vectors, without bias.
 
-    The class vectors are the kernel of the network's own classifier. The scale starts at `sqrt(2) ln(C - 1)`; at each
-    training step, before it is used, it becomes (equation 15 of the paper)
+    The class vectors are the kernel of the network's own classifier, whose bias is frozen from then on. The scale
+    starts at `sqrt(2) ln(C - 1)`; at each training step, before it is used, it becomes (equation 15 of the paper)
 
     `s = ln(B) / cos(min(pi / 4, median_i theta_i))`, `B = mean_i sum_{k != y_i} exp(s_before cos theta_ik)`,
 
     where `theta_i` is the angle to the true class; the batch is that of all replicas, the median the lower one of an
-    even number, and no gradient flows. It does not move at inference, and is saved with the model.
+    even number, and no gradient flows. Every view that learns the labels moves it, so DDGSD's do twice a step. It does
+    not move at inference, and is saved with the model.
 
     Example: 3 classes start at `s = sqrt(2) ln 2 = 0.980258`. One image with cosines (1, 0, 0) and label 0 makes
     `B = 2`, the median angle 0, and `s = ln 2 / 1 = 0.693147`.
@@ -35,7 +37,7 @@ class AdaCos(Method):
 
     def __init__(self, *, scale_at_evaluation: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.scale_at_evaluation = scale_at_evaluation
+        self.scale_at_evaluation = check_flag("scale_at_evaluation", scale_at_evaluation)
 
     def refuses(self, methods):
         if mixes_labels(methods):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -80,7 +81,7 @@ class Method(keras.layers.Layer):
 
     def __init__(self, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
-        self.attached_to: int | None = None  # the identity of a network, set by SelfDistiller
+        self.attached_to: weakref.ref | None = None  # the network, set by SelfDistiller
         self.built = True  # nothing waits for an input shape; what needs the network is made in attach()
 
     def refuses(self, methods: Sequence["Method"]) -> str | None:
@@ -90,8 +91,9 @@ class Method(keras.layers.Layer):
     def attach(self, network: keras.Model, *, parts: dict, num_examples: int | None = None) -> None:
         """Called once by `SelfDistiller`: create the variables that need the network or the number of images.
 
-        `parts` describes what the network returns: `logits` and, where they are found, `embedding` and `stages` as
-        tensors of which only the shapes mean something, and `classifier`, the layer that reads the embedding.
+        `parts` describes what the network takes and returns: `image`, `logits` and, where they are found, `embedding`
+        and `stages` as tensors of which only the shapes mean something, and `classifier`, the layer that reads the
+        embedding.
         """
 
     def on_epoch_begin(self, epoch: int, *, epochs: int) -> None:
@@ -214,8 +216,17 @@ def data_options(methods: Sequence[Method]) -> dict[str, Any]:
     }
 
 
+def check_embedding(parts: dict, *, method: Method) -> None:
+    """Raises ValueError where the network's embedding was not found."""
+    if "embedding" not in parts:
+        raise ValueError(
+            f"Expected a network whose embedding is found, for {type(method).__name__}: what a last dense layer reads, "
+            f"or SelfDistiller(embedding_layer=...). Received: a network of {sorted(parts)}"
+        )
+
+
 def class_vectors(parts: dict, *, method: Method) -> Callable[[], tf.Tensor]:
-    """Reads the network's class vectors, float32 `[D, C]`, for a method that has no use for their bias.
+    """Reads the network's class vectors, float32 `[D, C]`, for a method that has no use for their bias: it is frozen.
 
     Raises:
         ValueError: the layer that holds them was not found.

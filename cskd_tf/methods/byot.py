@@ -5,8 +5,8 @@ import tensorflow as tf
 from keras import layers
 
 from cskd_tf.losses import cross_entropy, soft_cross_entropy
-from cskd_tf.methods.base import Method
-from cskd_tf.methods.checks import check_fraction, check_number, check_option
+from cskd_tf.methods.base import Method, check_embedding
+from cskd_tf.methods.checks import check_flag, check_fraction, check_number, check_option
 from cskd_tf.methods.replicas import global_sum
 from cskd_tf.networks.layers import Pieces, torch_default
 
@@ -54,7 +54,7 @@ class BYOT(Method):
         self.alpha = check_fraction("alpha", alpha, one=True)
         self.temperature = check_number("temperature", temperature, positive=True)
         self.feature_weight = check_number("feature_weight", feature_weight, positive=False)
-        self.squared = squared
+        self.squared = check_flag("squared", squared)
         self.form = check_option("form", form, ("paper", "public"))
 
     def attach(self, network, *, parts, num_examples=None):
@@ -64,6 +64,7 @@ class BYOT(Method):
                 "Expected a network with at least two stages for BYOT: layers named stage1, stage2 and so on. "
                 f"Received: {network.name} with {len(stages)}"
             )
+        check_embedding(parts, method=self)
         channels = [stage.shape[-1] for stage in stages]
         classes, features = parts["logits"].shape[-1], parts["embedding"].shape[-1]
         synchronized = any(getattr(layer, "synchronized", False) for layer in network._flatten_layers())

@@ -32,6 +32,13 @@ def check_count(name: str, value: int) -> int:
     return value
 
 
+def check_flag(name: str, value: bool) -> bool:
+    """True or False, and nothing that only counts as either."""
+    if not isinstance(value, bool):
+        raise ValueError(f"Expected {name} to be True or False. Received: {name}={value!r}")
+    return value
+
+
 def check_option(name: str, value: str, options: Sequence[str]) -> str:
     """One of some words."""
     if value not in options:

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from cskd_tf.losses import kl_divergence
 from cskd_tf.methods.base import Method, View, partner_views
-from cskd_tf.methods.checks import check_count, check_number, check_option
+from cskd_tf.methods.checks import check_count, check_flag, check_number, check_option
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -59,6 +59,7 @@ class CSKD(Method):
         self.weight = check_number("weight", weight, positive=False)
         self.clean_weight = check_number("clean_weight", clean_weight, positive=False)
         check_count("partners", partners)
+        check_flag("in_batch", in_batch)
         if in_batch and (partners, partner_batch_norm) != (1, "train"):
             raise ValueError(
                 "Expected in_batch pairs alone: they have one partner and one pass. "
@@ -76,7 +77,11 @@ class CSKD(Method):
     def terms(self, batch: dict, outputs: dict, targets: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = outputs["image"]["logits"]
         factor = self.temperature**2 if self.form == "cvpr" else 1.0
-        teachers = [outputs[name]["logits"] for name in self._partners] or [_neighbours(logits)]
+        if self.pairs_adjacent:
+            with tf.control_dependencies(_check_pairs(batch["label"], rows=logits.shape[0])):
+                teachers = [_neighbours(logits)]
+        else:
+            teachers = [outputs[name]["logits"] for name in self._partners]
         divergences = [self._divergence(tf.stop_gradient(teacher), logits) for teacher in teachers]
         terms = {"class_wise": self.weight * factor * tf.add_n(divergences) / len(divergences)}
         if self.clean_weight:
@@ -87,6 +92,23 @@ class CSKD(Method):
 
     def _divergence(self, teacher: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         return kl_divergence(teacher, logits, temperature=self.temperature)
+
+
+def _check_pairs(labels: tf.Tensor, *, rows: int | None) -> list:
+    """That the batch is made of pairs of one class; what two replicas share is each in pairs, too."""
+    message = (
+        "Expected a batch of pairs of one class, image, partner, image, partner, for CSKD(in_batch=True): build the "
+        "data with cskd_tf.data.paired_dataset(..., **model.data_options)."
+    )
+    if rows is not None and rows % 2:
+        raise ValueError(f"{message} Received: {rows} images")
+    even = tf.shape(labels)[0] // 2 * 2
+    pairs = tf.reshape(labels[:even], (-1, 2))
+    checks = [
+        tf.debugging.assert_equal(tf.shape(labels)[0], even, message=message),
+        tf.debugging.assert_equal(pairs[:, 0], pairs[:, 1], message=message),
+    ]
+    return [check for check in checks if check is not None]
 
 
 def _neighbours(rows: tf.Tensor) -> tf.Tensor:

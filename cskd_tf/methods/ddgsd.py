@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from cskd_tf.losses import kl_divergence
-from cskd_tf.methods.base import Method, View
+from cskd_tf.methods.base import Method, View, check_embedding
 from cskd_tf.methods.checks import check_number
 from cskd_tf.methods.replicas import global_mean
 
@@ -37,6 +37,9 @@ class DDGSD(Method):
         self.temperature = check_number("temperature", temperature, positive=True)
         self.weight = check_number("weight", weight, positive=False)
         self.feature_weight = check_number("feature_weight", feature_weight, positive=False)
+
+    def attach(self, network, *, parts, num_examples=None):
+        check_embedding(parts, method=self)
 
     def terms(self, batch, outputs, targets):
         first, second = outputs["image"], outputs["second_view"]

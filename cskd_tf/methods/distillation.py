@@ -44,7 +44,7 @@ class Distillation(Method):
         return {"name": self.name, "teacher": self._teacher.name(), **arguments}
 
     def attach(self, network, *, parts, num_examples=None):
-        self._teacher.check(network)
+        self._teacher.check(network, parts=parts)
 
     def terms(self, batch, outputs, targets):
         divergence = kl_divergence(

@@ -3,7 +3,7 @@
 import keras
 
 from cskd_tf.methods.base import Method
-from cskd_tf.methods.checks import check_fraction
+from cskd_tf.methods.checks import check_flag, check_fraction
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -27,7 +27,7 @@ class LabelSmoothing(Method):
     def __init__(self, *, epsilon: float = 0.1, over_others: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = check_fraction("epsilon", epsilon)
-        self.over_others = over_others
+        self.over_others = check_flag("over_others", over_others)
 
     def targets(self, batch, targets):
         classes = targets.shape[-1]

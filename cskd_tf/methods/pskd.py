@@ -16,7 +16,9 @@ class PSKD(Method):
 
     In epoch t of E, counted from 1, the target `[B, C]` of image x is `(1 - a_t) * target + a_t * P_{t-1}(x)` with
     `a_t = alpha * t / E` (equations 4 and 5 of the paper), at temperature 1; in the first epoch it stays as it is.
-    Images that another method has mixed or cut keep their targets.
+    Images that another method has mixed or cut keep their targets. Which epoch it is comes from `SelfDistiller.fit`; a
+    training loop of your own calls `method.on_epoch_begin(epoch, epochs=E)` before each, and `fit` called for one epoch
+    at a time needs `initial_epoch`.
 
     `P_{t-1}` comes from a table of one row a training image, the prediction in its last training step (`"stored"`, as
     in the authors' code: no further pass, N x C numbers of 2 bytes), or from a copy of the network as it was when the

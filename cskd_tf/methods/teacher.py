@@ -5,6 +5,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
+from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.workdir import CLASSIFIER
 
 
@@ -35,21 +36,30 @@ class Teacher:
             )
         return str(self._source)
 
-    def check(self, student: keras.Model) -> None:
-        """Raises ValueError unless teacher and student take the same images and tell the same number of classes."""
+    def check(self, student: keras.Model, *, parts: dict) -> None:
+        """Raises ValueError unless teacher and student are two networks from the same images to as many logits.
+
+        `parts` are the student's, as of `Method.attach`.
+        """
         if shared := {id(each) for each in self.network.variables} & {id(each) for each in student.variables}:
             raise ValueError(f"Expected a teacher apart from the student. Received: {len(shared)} variables of both")
-        for what, one, two in (
-            ("images", self.network.input_shape, student.input_shape),
-            ("logits", self.network.output_shape, student.output_shape),
+        images, classes = parts["image"].shape, parts["logits"].shape[-1]
+        taken = getattr(self.network, "input_shape", None)  # a subclassed network has none
+        if taken is not None and (
+            len(taken) != len(images)
+            or any(None not in sizes and len(set(sizes)) > 1 for sizes in zip(taken[1:], images[1:], strict=True))
         ):
-            fits = len(one) == len(two) and all(
-                None in (left, right) or left == right for left, right in zip(one, two, strict=True)
+            raise ValueError(
+                f"Expected a teacher of the student's images, {tuple(images[1:])}. Received: a teacher of {taken[1:]}"
             )
-            if not fits:
-                raise ValueError(
-                    f"Expected a teacher of the student's {what}, {two[1:]}. Received: a teacher of {one[1:]}"
-                )
+        try:
+            taught = NetworkOutputs(self.network).describe(images)["logits"].shape[-1]
+        except ValueError as error:
+            raise ValueError(
+                f"Expected a teacher that makes logits of the student's images, {tuple(images[1:])}. Received: {error}"
+            ) from error
+        if taught != classes:
+            raise ValueError(f"Expected a teacher of the student's {classes} classes. Received: {taught} classes")
 
 
 def _load(path: pathlib.Path) -> keras.Model:

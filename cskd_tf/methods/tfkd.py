@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from cskd_tf.losses import kl_divergence
+from cskd_tf.losses import kl_divergence, one_hot
 from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_fraction, check_number, check_option
 from cskd_tf.methods.teacher import Teacher
@@ -20,7 +20,8 @@ class TFKD(Method):
 
     With `form="public"`, as the authors' code: the divergence is divided by the number of classes (`KLDivLoss`'s mean)
     and multiplied by `multiplier`, in the self form by T^2 too; and the reg form takes the softmax of the virtual
-    probabilities themselves, nearly uniform at T = 20.
+    probabilities themselves, nearly uniform at T = 20, against the student at T = 1. The virtual teacher knows the
+    labels as they are, before other methods smooth or refine them.
 
     Example: reg form, two classes, correct .9, T = 1, alpha .5: logits (0, 0) and label 0 give the term
     `.5 * KL((.9, .1) || (.5, .5)) = .5 * 0.368064 = 0.184032`.
@@ -70,18 +71,21 @@ class TFKD(Method):
 
     def attach(self, network, *, parts, num_examples=None):
         if self._teacher is not None:
-            self._teacher.check(network)
+            self._teacher.check(network, parts=parts)
 
     def terms(self, batch, outputs, targets):
         logits = outputs["image"]["logits"]
-        teacher = self._virtual(targets) if self._teacher is None else self._teacher(batch["image"])
-        divergence = kl_divergence(teacher, logits, temperature=self.temperature)
-        if self.form == "public":
-            squared = 1.0 if self._teacher is None else self.temperature**2
-            divergence *= squared * self.multiplier / logits.shape[-1]
-        return {"teacher_free": self.alpha * divergence}
+        public, classes = self.form == "public", logits.shape[-1]
+        if self._teacher is not None:
+            divergence = kl_divergence(self._teacher(batch["image"]), logits, temperature=self.temperature)
+            divergence *= self.temperature**2 if public else 1.0
+        elif public:
+            divergence = kl_divergence(self._virtual(batch, classes) / self.temperature, logits)
+        else:
+            divergence = kl_divergence(tf.math.log(self._virtual(batch, classes)), logits, temperature=self.temperature)
+        return {"teacher_free": self.alpha * divergence * (self.multiplier / classes if public else 1.0)}
 
-    def _virtual(self, targets):
-        classes = targets.shape[-1]
-        probabilities = targets * self.correct + (1 - targets) * (1 - self.correct) / (classes - 1)
-        return probabilities if self.form == "public" else tf.math.log(probabilities)
+    def _virtual(self, batch, classes: int):
+        """The virtual teacher's probabilities `[B, C]`."""
+        labels = batch["targets"] if "targets" in batch else one_hot(batch["label"], num_classes=classes)
+        return labels * self.correct + (1 - labels) * (1 - self.correct) / (classes - 1)

@@ -11,8 +11,8 @@ class VirtualSoftmax(Method):
     """Adds to the logits, in training, one of a class that is never right: `||W_y|| * ||f||` (equation 4 of the paper).
 
     It is what the true class would score if its vector pointed along the embedding, so that the classes are pushed
-    apart for as long as it does not. The classifier has no bias; gradients flow through both norms. Inference and all
-    other views see the plain logits `f W`.
+    apart for as long as it does not. The classifier has no bias (the network's is frozen); gradients flow through both
+    norms. Inference and all other views see the plain logits `f W`.
 
     Example: embedding (3, 4), class vectors (1, 0) and (0, 2), label 1: logits (3, 8) and the virtual one `2 * 5 = 10`,
     so the cross-entropy is `ln(e^-5 + 1 + e^2) = 2.127726`.

@@ -90,15 +90,15 @@ class NetworkOutputs:
         return outputs
 
     def describe(self, input_shape: Sequence[int | None]) -> dict[str, Any]:
-        """What a call returns for images of `input_shape`, `[B, H, W, C]`, as tensors without values.
+        """What a call takes and returns for images of `input_shape`, `[B, H, W, C]`, as tensors without values.
 
-        Where there is an embedding, `"classifier"` is the layer that reads it.
+        That is `"image"` and what a call returns; beside an embedding, `"classifier"` is the layer that reads it.
         """
         found = {}
 
         def trace(images):
             outputs, classifier = self._run(images, training=False)
-            found.update(outputs, **({} if classifier is None else {"classifier": classifier}))
+            found.update(outputs, image=images, **({} if classifier is None else {"classifier": classifier}))
             return outputs["logits"]
 
         tf.function(trace, autograph=False).get_concrete_function(tf.TensorSpec(input_shape, tf.float32))
