@@ -5,13 +5,17 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test parity papers lint format table benchmark clean
+.PHONY: train test newcomer papers parity lint format table benchmark clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
 
 test: .venv/test
-	$(BIN)/python -m pytest -m "not parity and not papers"
+	$(BIN)/python -m pytest -m "not newcomer and not papers and not parity"
+
+# The README's longer commands as they stand: 3 minutes.
+newcomer: .venv/test
+	$(BIN)/python -m pytest -m newcomer --dist=load
 
 # A step of every experiment of the papers, at toy size: 10 minutes.
 papers: .venv/test

@@ -70,6 +70,7 @@ def test_every_command_is_tested():
     ]
 
 
+@pytest.mark.newcomer
 def test_make_train_trains_both_and_says_where_everything_lies(copy):
     # Without the installation, which this test's own interpreter has had.
     printed = run(f"make -o .venv/train BIN={BIN} train", copy)
@@ -95,6 +96,7 @@ def test_the_pinned_packages_are_those_under_test(copy):
     run(f"{BIN}/python -m pip install --no-index --no-deps --dry-run --quiet -r requirements.txt", copy)
 
 
+@pytest.mark.newcomer
 def test_own_images_are_trained_by_the_command(copy, image_folder):
     small = (
         "--config.network.name=preact_resnet10 --config.network.width=4 --config.batch_size=4 --config.epochs=1 "

@@ -29,8 +29,8 @@ def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, 
     monkeypatch.setitem(experiment.STRATEGIES, "mirrored", lambda: two_replicas)
     config.strategy = "mirrored"
     config.network.synchronized = True
-    # A head that inference needs, exits and a table that it does not, and a view.
-    config.methods = tuple({"name": name} for name in ("AdaCos", "BYOT", "PSKD", "CSKD"))
+    # A head that inference needs, a table that it does not, and a view.
+    config.methods = tuple({"name": name} for name in ("AdaCos", "PSKD", "CSKD"))
     workdir = Workdir(tmp_path / "run")
     train.train(config, workdir)
     assert [entry["epoch"] for entry in workdir.log()] == [1, 2]
@@ -46,7 +46,7 @@ def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, 
     # One replica takes the same steps, because batch norm averages over all.
     single = experiment.as_plain(config) | {"strategy": "single", "export": {"enabled": False, "directory": ""}}
     train.train(single, Workdir(tmp_path / "single"))
-    for name in ("loss", "class_wise", "exits_features"):
+    for name in ("loss", "class_wise"):
         one, two = ([entry[name] for entry in Workdir(tmp_path / part).log()] for part in ("single", "run"))
         np.testing.assert_allclose(two, one, rtol=1e-4)
 
