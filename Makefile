@@ -17,7 +17,7 @@ test: .venv/test
 newcomer: .venv/test
 	$(BIN)/python -m pytest -m newcomer --dist=load
 
-# A step of every experiment of the papers, at toy size: 10 minutes.
+# A step of every experiment of the papers, and of every pair of methods, at toy size: 10 minutes.
 papers: .venv/test
 	$(BIN)/python -m pytest -m papers --dist=load
 

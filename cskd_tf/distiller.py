@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from cskd_tf import losses
+from cskd_tf.batches import check_for_training, image_shape, one_hot_targets, steps_per_epoch, unpack
 from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views, overrides, term_names
 from cskd_tf.metrics import DIRECTIONS
 from cskd_tf.networks.features import NetworkOutputs
@@ -146,31 +147,18 @@ class SelfDistiller(keras.Model):
         """As `keras.Model.fit`. A data set of `cskd_tf.data` knows its steps an epoch and is read once, through all."""
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
-        if kwargs.get("steps_per_epoch") is None and hasattr(x, "steps_per_epoch"):
-            kwargs["steps_per_epoch"] = x.steps_per_epoch
-            held, wanted = int(x.cardinality()), (epochs - kwargs.get("initial_epoch", 0)) * x.steps_per_epoch
-            if held < wanted:
-                raise ValueError(
-                    "Expected a data set of all the epochs that fit() is to train, "
-                    f"paired_dataset(..., epochs={epochs}): {wanted} batches. Received: {held} batches"
-                )
-        elif kwargs.get("steps_per_epoch") is None and epochs > 1 and _has_views(x):
-            raise ValueError(
-                "Expected steps_per_epoch, or a data set as paired_dataset returned it: it spans all epochs, and after "
-                "another tf.data call it cannot say where one ends. Received: steps_per_epoch=None"
-            )
+        if kwargs.get("steps_per_epoch") is None:
+            start = kwargs.get("initial_epoch", 0)
+            kwargs["steps_per_epoch"] = steps_per_epoch(x, epochs=epochs, initial_epoch=start)
         self._build_from(x)
         callbacks = self._with_own_callbacks(callbacks, epochs=epochs)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def train_step(self, data) -> dict[str, Any]:
-        batch, labels = self._unpack(data)
-        mixing = [type(method).__name__ for method in self.methods if overrides(method, "mix")]
-        if mixing and "targets" not in batch:
-            raise ValueError(
-                f"{mixing} work in the pipeline: build the data with cskd_tf.data.paired_dataset(..., "
-                f"**model.data_options). Received: a batch with {sorted(batch)}"
-            )
+        batch, labels = unpack(data)
+        check_for_training(batch, self.methods)
+        if not self.built:
+            self.build(batch["image"].shape)
         with tf.GradientTape() as tape:
             outputs = {}
             for view in self.views:
@@ -178,7 +166,7 @@ class SelfDistiller(keras.Model):
                 if view.name == "image":
                     # Read now: the next run of the network clears what its layers added.
                     regularization = tf.add_n(self.losses) if self.losses else tf.constant(0.0)
-            targets = self._targets(batch, outputs["image"])
+            targets = one_hot_targets(batch, classes=outputs["image"]["logits"].shape[-1])
             for method in self.methods:
                 targets = method.targets(batch, targets)
             terms = {}
@@ -203,9 +191,9 @@ class SelfDistiller(keras.Model):
 
     def test_step(self, data) -> dict[str, Any]:
         """Cross-entropy alone, as `loss`, and the compiled metrics."""
-        batch, labels = self._unpack(data)
+        batch, labels = unpack(data)
         logits = self(batch, training=False)
-        values = losses.cross_entropy(logits, targets=self._targets(batch, {"logits": logits}))
+        values = losses.cross_entropy(logits, targets=one_hot_targets(batch, classes=logits.shape[-1]))
         for name in ("loss", "cross_entropy"):
             self._trackers[name].update_state(values)
         results = self.compute_metrics(batch, labels, logits)
@@ -233,11 +221,9 @@ class SelfDistiller(keras.Model):
         """Builds what Keras would build in the first step: methods are told of the first epoch before that."""
         if self.built:
             return
-        spec = data.element_spec[0] if isinstance(data, tf.data.Dataset) else data
-        images = spec["image"] if isinstance(spec, dict) else spec
-        if hasattr(images, "shape"):
+        if (shape := image_shape(data)) is not None:
             with self.distribute_strategy.scope():
-                self.build((None, *images.shape[1:]))
+                self.build(shape)
         elif any(overrides(method, "attach") for method in self.methods):
             raise ValueError(
                 "Expected a model that is built, by build((None, height, width, channels)), before fit() reads from "
@@ -257,46 +243,7 @@ class SelfDistiller(keras.Model):
                 callback.mode = DIRECTIONS[callback.monitor.removeprefix("val_")]
         return [own, *callbacks]
 
-    def _unpack(self, data):
-        """The batch as a dictionary with the labels in it, and the labels, int `[B]`."""
-        inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if labels is None or sample_weight is not None:
-            raise ValueError("Expected batches (images, labels) without sample or class weights.")
-        batch = dict(inputs) if isinstance(inputs, dict) else {"image": inputs}
-        column = labels.shape.rank in (None, 1) or labels.shape[1:] == [1]
-        if not (labels.dtype.is_integer and column):
-            raise ValueError(f"Expected integer labels [B]. Received: {labels.dtype.name} of shape {labels.shape}")
-        labels = tf.reshape(labels, [-1])
-        if missing := [extra for method in self.methods for extra in method.extras if extra not in batch]:
-            raise ValueError(
-                f"The methods need {missing} in the batch, which paired_dataset(..., **model.data_options) adds and a "
-                f"stream without indices cannot. Received: a batch with {sorted(batch)}"
-            )
-        if not self.built:
-            self.build(batch["image"].shape)
-        return {**batch, "label": labels}, labels
-
-    def _targets(self, batch: dict, outputs: dict):
-        """float32 `[B, C]`: what the pipeline has mixed, or the labels as one-hot rows."""
-        if "targets" in batch:
-            return batch["targets"]
-        labels, classes = batch["label"], outputs["logits"].shape[-1]
-        # Such a label would become a row of zeros, and its image be trained on nothing.
-        message = f"Expected labels from 0 to {classes - 1}, one of the classes of the network."
-        bound = tf.cast(classes, labels.dtype)
-        checks = [
-            tf.debugging.assert_non_negative(labels, message=message),
-            tf.debugging.assert_less(labels, bound, message=message),
-        ]
-        with tf.control_dependencies([check for check in checks if check is not None]):
-            return losses.one_hot(tf.identity(labels), num_classes=classes)
-
     def _run_view(self, view: View, batch: dict, tape: tf.GradientTape) -> dict[str, Any]:
-        if view.name not in batch:
-            raise ValueError(
-                f"The methods need the view {view.name!r}: build the data with "
-                f"cskd_tf.data.paired_dataset(..., **model.data_options). Received: a batch with {sorted(batch)}"
-            )
         images = batch[view.name]
         if view.gradient:
             return self._run_network(images, view.batch_norm)
@@ -349,14 +296,6 @@ class SelfDistiller(keras.Model):
 def _as_wide(targets, scores):
     """Targets `[B, C]` with zeros for the classes that a head has added to its scores."""
     return tf.pad(targets, [(0, 0), (0, scores.shape[-1] - targets.shape[-1])])
-
-
-def _has_views(data) -> bool:
-    return (
-        isinstance(data, tf.data.Dataset)
-        and isinstance(data.element_spec, tuple)
-        and isinstance(data.element_spec[0], dict)
-    )
 
 
 class _MethodsEpoch(keras.callbacks.Callback):

@@ -256,5 +256,5 @@ def test_terms_must_have_the_declared_names(linear_network, images_and_labels):
 
 def test_a_missing_view_is_named(linear_network, images_and_labels):
     images, labels = images_and_labels
-    with pytest.raises(ValueError, match=r"need the view 'partner'.*Received: a batch with \['image', 'label'\]"):
+    with pytest.raises(ValueError, match=r"need the views \['partner'\].*Received: a batch with \['image', 'label'\]"):
         compiled(linear_network(), [CSKD()]).fit(images, labels, verbose=0)

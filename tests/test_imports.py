@@ -12,7 +12,8 @@ CORE = {"losses", "metrics", "data", "networks", "optimizers", "workdir"}
 ALLOWED = {
     **{name: {name} for name in CORE},
     "methods": {"methods", "losses", "networks.features", "networks.layers", "workdir"},
-    "distiller": {"methods.base", "networks", "losses", "metrics"},
+    "batches": {"methods.base", "losses"},
+    "distiller": {"batches", "methods.base", "networks", "losses", "metrics"},
     "predictions": {"distiller", "metrics", "networks"},
     "figures": {"metrics", "predictions"},
     "callbacks": {"figures", "metrics", "predictions", "workdir"},

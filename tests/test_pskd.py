@@ -115,8 +115,15 @@ def test_the_size_of_the_table_is_told(caplog):
 
 def test_batches_without_indices_are_refused(linear_network, images_and_labels):
     model = make(linear_network, [PSKD()])
-    with pytest.raises(ValueError, match=r"need \['index'\] in the batch.*stream without indices"):
+    with pytest.raises(ValueError, match=r"need \['index'\], which a stream without indices cannot give"):
         model.fit(*images_and_labels, verbose=0)
+
+
+def test_validation_needs_no_indices(linear_network, images_and_labels):
+    model = make(linear_network, [PSKD()])
+    data = paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=1, **model.data_options)
+    history = model.fit(data, validation_data=images_and_labels, verbose=0).history
+    assert history["val_loss"] == pytest.approx([model.evaluate(*images_and_labels, verbose=0)[0]])
 
 
 @pytest.mark.parametrize(
