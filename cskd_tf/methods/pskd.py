@@ -56,12 +56,12 @@ class PSKD(Method):
         self.share = self.add_weight(name="share", shape=(), dtype="float32", **options)
         self._network = _Untracked(network)
         if self.source == "network":
-            options = {"initializer": "zeros", "trainable": False, "aggregation": "only_first_replica"}
             made = [keras.Variable(shape=each.shape, dtype=each.dtype, **options) for each in network.weights]
             self._previous = _Untracked(made)
             return
         if num_examples is None:
             raise ValueError("Expected SelfDistiller(..., num_examples=N) for PS-KD's stored predictions.")
+        check_count("num_examples", num_examples)
         classes = parts["logits"].shape[-1]
         kept = min(self.top_k or classes, classes)
         shape = (num_examples, kept)
