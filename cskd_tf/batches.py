@@ -18,7 +18,7 @@ def unpack(data) -> tuple[dict[str, Any], tf.Tensor]:
     column = labels.shape.rank in (None, 1) or labels.shape[1:] == [1]
     if not (labels.dtype.is_integer and column):
         raise ValueError(f"Expected integer labels [B]. Received: {labels.dtype.name} of shape {labels.shape}")
-    labels = tf.reshape(labels, [-1])
+    labels = tf.cast(tf.reshape(labels, [-1]), tf.int64)  # a byte cannot hold the number of 256 classes
     return {**(inputs if isinstance(inputs, dict) else {"image": inputs}), "label": labels}, labels
 
 
@@ -44,7 +44,7 @@ def one_hot_targets(batch: dict, *, classes: int) -> tf.Tensor:
     labels = batch["label"]
     checks = [
         tf.debugging.assert_non_negative(labels, message=message),
-        tf.debugging.assert_less(labels, tf.cast(classes, labels.dtype), message=message),
+        tf.debugging.assert_less(labels, tf.constant(classes, labels.dtype), message=message),
     ]
     with tf.control_dependencies([check for check in checks if check is not None]):
         return losses.one_hot(tf.identity(labels), num_classes=classes)

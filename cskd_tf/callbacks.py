@@ -160,22 +160,24 @@ class Checkpoint(keras.callbacks.Callback):
         self.workdir = workdir
         self.monitor = monitor
         self._epoch = tf.Variable(0, dtype=tf.int64)
-        only_training = {id(variable) for method in model.methods for variable in method.training_state}
-        weights = [variable for variable in model.variables if id(variable) not in only_training]
+        inference = model.classifier().weights
+        only_training = {id(variable): variable for variable in model.variables}
+        for variable in inference:
+            only_training.pop(id(variable))
+        weights = {"classifier": [variable.value for variable in inference]}
         state = {
             "optimizer": [variable.value for variable in model.optimizer.variables],
-            "training": [variable.value for variable in model.variables if id(variable) in only_training],
+            "training": [variable.value for variable in only_training.values()],
         }
-        weights = {"model": [variable.value for variable in weights]}
         self._last = tf.train.Checkpoint(epoch=self._epoch, **weights, **state)
-        self._best = tf.train.Checkpoint(epoch=self._epoch, **weights)
+        self._classifier = tf.train.Checkpoint(epoch=self._epoch, **weights)
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch.assign(epoch + 1)
         # A best epoch is one that no earlier epoch equals, so an interrupted run finds the same one.
         earlier = [entry[self.monitor] for entry in self.workdir.log() if entry["epoch"] <= epoch]
         if not earlier or logs[self.monitor] < min(earlier):
-            self._write(self._best, "best", keep=1)
+            self._write(self._classifier, "best", keep=1)
         self.save(epoch + 1)
 
     def save(self, epochs: int) -> None:
@@ -189,14 +191,21 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             ValueError: there are checkpoints, and none is whole.
         """
-        epoch = self._restore(self._last, "last")
+        return self._restore_newest(self._last)
+
+    def restore_classifier(self) -> int:
+        """As `restore_last`, what inference needs: the model may lack the methods that training alone needs."""
+        return self._restore_newest(self._classifier)
+
+    def restore_best(self) -> int:
+        """Restores the classifier of the best validation epoch; returns which one it was, 0 where it is lost."""
+        return self._restore(self._classifier, "best")
+
+    def _restore_newest(self, checkpoint: tf.train.Checkpoint) -> int:
+        epoch = self._restore(checkpoint, "last")
         if not epoch and (paths := self._paths("last")):
             raise ValueError(f"Expected a whole checkpoint to resume from. Received: {paths}, all damaged")
         return epoch
-
-    def restore_best(self) -> int:
-        """Restores the weights of the best validation epoch; returns which one it was, 0 where it is lost."""
-        return self._restore(self._best, "best")
 
     def _paths(self, name: str) -> list[str]:
         """What lies in the folder, oldest first; an index beside the checkpoints could be damaged itself."""
@@ -215,7 +224,11 @@ class Checkpoint(keras.callbacks.Callback):
             if problem := _damage(path):
                 logging.warning("Checkpoint %s is damaged (%s); falling back to the one before it.", path, problem)
                 continue
-            checkpoint.read(path).assert_consumed()
+            status = checkpoint.read(path)
+            if checkpoint is self._last:
+                status.assert_consumed()
+            else:
+                status.assert_existing_objects_matched()
             return int(self._epoch.numpy())
         return 0
 

@@ -66,12 +66,12 @@ class SelfDistiller(keras.Model):
             self._hard_weight *= method.hard_weight
         self._trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", *term_names(self.methods))}
         # A subclassed network may be built and not know its input's shape: the first batch does.
-        shape = getattr(network, "input_shape", None) if network.built else None
-        if shape is not None or (network.built and not any(overrides(method, "attach") for method in self.methods)):
+        if network.built and (shape := getattr(network, "input_shape", None)) is not None:
             self.build(shape)
 
     def build(self, input_shape) -> None:
         shape = input_shape["image"] if isinstance(input_shape, dict) else input_shape
+        self._image_shape = (None, *shape[1:])
         if not self.network.built:
             # A symbolic call; build() would not reach the layers of a subclassed network.
             self.network(keras.KerasTensor(tuple(shape), dtype="float32"))
@@ -109,18 +109,19 @@ class SelfDistiller(keras.Model):
         """What inference needs, sharing its layers: the network, and the method that replaces its head."""
         heads = [] if self._head is None else [self._head]
         made = SelfDistiller(self.network, heads, embedding_layer=self.embedding_layer)
-        if (shape := getattr(self.network, "input_shape", None)) is not None:
-            made(keras.KerasTensor((None, *shape[1:]), dtype="float32"))  # Keras exports what has been called
+        if (
+            self.built and not made.built
+        ):  # around a subclassed network; unbuilt, its file would lack the head's weights
+            made.build(self._image_shape)
         return made
 
     def export(self, filepath, *args, **kwargs):
         """As `keras.Model.export`, without what training alone needs."""
-        inference = set(map(id, self.methods)) <= {id(self._head)}
-        return (
-            super().export(filepath, *args, **kwargs)
-            if inference
-            else self.classifier().export(filepath, *args, **kwargs)
-        )
+        if any(method is not self._head for method in self.methods):
+            return self.classifier().export(filepath, *args, **kwargs)
+        if self.built:
+            self(keras.KerasTensor(self._image_shape, dtype="float32"))  # Keras exports what has been called
+        return super().export(filepath, *args, **kwargs)
 
     @property
     def input_shape(self):
@@ -132,8 +133,8 @@ class SelfDistiller(keras.Model):
 
     @property
     def data_options(self) -> dict[str, Any]:
-        """What the methods need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`."""
-        return data_options(self.methods)
+        """What methods and replicas need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`."""
+        return {**data_options(self.methods), "num_replicas": self._replicas()}
 
     def outputs(self, images, *, training: bool = False) -> dict[str, Any]:
         """`{"logits", "embedding", "stages"}` of one run of the network, with the logits as inference sees them."""

@@ -1,8 +1,9 @@
 """Computes predictions, metrics and figures of the splits of a run."""
 
+import dataclasses
 from typing import Any
 
-from cskd_tf import figures
+from cskd_tf import figures, methods
 from cskd_tf.callbacks import Checkpoint
 from cskd_tf.experiment import Experiment, prepare
 from cskd_tf.workdir import Workdir
@@ -22,10 +23,11 @@ def load_run(workdir: Workdir) -> Experiment:
             "Expected a finished run; the command that started it continues it. "
             f"Received: workdir {workdir.path}, unfinished after {len(workdir.log())} of {config['epochs']} epochs"
         )
-    experiment = prepare(config)
-    if not Checkpoint(workdir, experiment.model, monitor="val_top1_error").restore_last():
+    # Without what training alone needs, such as a teacher, which may be gone.
+    experiment = prepare({**config, "methods": methods.for_inference(config["methods"])})
+    if not Checkpoint(workdir, experiment.model, monitor="val_top1_error").restore_classifier():
         raise ValueError(f"Expected a run with a checkpoint. Received: workdir {workdir.path}, without one")
-    return experiment
+    return dataclasses.replace(experiment, config=config)
 
 
 def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:

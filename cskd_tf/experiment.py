@@ -14,7 +14,7 @@ import tensorflow as tf
 from cskd_tf import data, methods, networks, optimizers
 from cskd_tf.data.augment import Transform
 from cskd_tf.data.pairing import count_steps
-from cskd_tf.data.pipeline import check_batch_size, check_sharding
+from cskd_tf.data.pipeline import check_batches
 from cskd_tf.distiller import SelfDistiller
 from cskd_tf.metrics import group_error
 from cskd_tf.predictions import Collector, Predictions
@@ -132,7 +132,6 @@ class Experiment:
             augment=self.training_transform,
             clean=self.evaluation_transform,
             **self.pairing,
-            num_replicas=self.model.distribute_strategy.num_replicas_in_sync,
             **self.model.data_options,
         )
 
@@ -195,22 +194,22 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
         )
     training_transform, evaluation_transform = data.build_transforms(**{key: settings[key] for key in TRANSFORM_KEYS})
     splits = load_splits(config)
-    check_batch_size(config["batch_size"], size=len(splits["train"].labels))
     pairing = {
         "batch_size": config["batch_size"],
         "drop_remainder": config["strategy"] == "tpu",  # which needs static shapes
         "shards": strategy.num_replicas_in_sync if settings["replica_local"] else 1,
     }
+    check_batches(
+        len(splits["train"].labels),
+        **pairing,
+        balanced=settings["balanced"],
+        pairs_adjacent=methods.data_options(chosen)["pairs_adjacent"],
+        num_replicas=strategy.num_replicas_in_sync,
+    )
     steps = count_steps(len(splits["train"].labels), **pairing)
     schedule = optimizers.step_schedule(**config["schedule"], epochs=config["epochs"], steps_per_epoch=steps)
     with strategy.scope():
         network = build_network(config, num_classes=len(splits["train"].class_names))
-        check_sharding(
-            pairing["shards"],
-            batch_size=config["batch_size"],
-            balanced=settings["balanced"],
-            pairs_adjacent=methods.data_options(chosen)["pairs_adjacent"],
-        )
         model = SelfDistiller(
             network,
             chosen,

@@ -254,6 +254,20 @@ def test_terms_must_have_the_declared_names(linear_network, images_and_labels):
         compiled(linear_network(), [Misnamed()]).fit(images, labels, verbose=0)
 
 
+@pytest.mark.parametrize(("kind", "classes"), [("uint8", 256), ("int8", 130), ("uint8", 300)])
+def test_labels_may_take_a_byte(kind, classes, linear_network, images_and_labels):
+    images, labels = images_and_labels
+    model = compiled(linear_network(classes=classes), [])
+    history = model.fit(images, labels.astype(kind), verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    too_large = np.full_like(labels, 127 if kind == "int8" else 255).astype(kind)
+    if classes == 300:
+        model.fit(images, too_large, verbose=0)
+    narrow = compiled(linear_network(classes=100), [])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected labels from 0 to 99"):
+        narrow.fit(images, too_large, verbose=0)
+
+
 def test_a_missing_view_is_named(linear_network, images_and_labels):
     images, labels = images_and_labels
     with pytest.raises(ValueError, match=r"need the views \['partner'\].*Received: a batch with \['image', 'label'\]"):

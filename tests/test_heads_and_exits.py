@@ -194,7 +194,7 @@ def test_byots_exits_are_trained_and_left_out_of_the_classifier(images_and_label
 
 
 def test_byot_refuses_a_network_without_stages(linear_network):
-    with pytest.raises(ValueError, match="at least two stages for BYOT.*with 0"):
+    with pytest.raises(ValueError, match="at least 2 stages for BYOT.*with 0"):
         SelfDistiller(linear_network(), [BYOT()])
 
 
@@ -205,6 +205,48 @@ def test_an_embedding_of_zeros_gives_virtual_softmax_no_nan(linear_network):
     images, labels = np.zeros((4, 4, 4, 1), "float32"), np.array([0, 1, 2, 0])
     model.fit(images, labels, verbose=0)
     assert all(np.isfinite(weight).all() for weight in network.get_weights())
+
+
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.stem = keras.layers.Conv2D(3, 1, name="stage1")
+        self.body = keras.layers.Conv2D(3, 1, name="stage2")
+        self.pool, self.head = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)
+
+    def call(self, images):
+        return self.head(self.pool(self.body(self.stem(images))))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: [], lambda: [CSKD()], lambda: [AdaCos()], lambda: [AdaCos(), BYOT(), PSKD()], lambda: [VirtualSoftmax()]],
+)
+@pytest.mark.parametrize("built", [True, False])
+def test_a_subclassed_networks_classifier_is_saved_and_exported(make, built, images_and_labels, tmp_path):
+    images, labels = images_and_labels
+    network = Subclassed()
+    if built:
+        network(images)
+    model = SelfDistiller(network, make(), num_examples=22)
+    model.compile(SGD(0.1))
+    model.fit(paired_dataset(images, labels, batch_size=8, seed=0, epochs=1, **model.data_options), verbose=0)
+    expected = model.predict(images, verbose=0)
+    model.classifier().save(tmp_path / "classifier.keras")
+    loaded = keras.models.load_model(tmp_path / "classifier.keras")
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, atol=1e-6)
+    model.export(tmp_path / "exported", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "exported"))
+    np.testing.assert_allclose(served.serve(images), expected, atol=1e-6)
+
+
+def test_byots_public_form_needs_a_distance_to_take():
+    network = staged_network((4, 4, 1), classes=3)
+    SelfDistiller(network, [BYOT(form="public")])
+    model = SelfDistiller(Subclassed(), [BYOT(form="public")])
+    with pytest.raises(ValueError, match="at least 3 stages for BYOT.*with 2"):
+        model.build((None, 4, 4, 1))
 
 
 def test_keras_own_export_leaves_behind_what_training_alone_needs(images_and_labels, tmp_path):

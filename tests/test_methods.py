@@ -30,12 +30,6 @@ def softmax(logits):
     return exponents / exponents.sum(axis=1, keepdims=True)
 
 
-def test_cskd_by_hand():
-    outputs = {"image": {"logits": tf.constant([[0.0, 0.0]])}, "partner": {"logits": tf.constant([[4 * np.log(3), 0]])}}
-    terms = CSKD(temperature=4.0, weight=1.0).terms({}, outputs, None)
-    np.testing.assert_allclose(terms["class_wise"], [2.092993], atol=1e-6)
-
-
 def test_several_partners_enter_as_their_mean():
     logits = {"image": [0.0, 0.0], "partner": [4 * np.log(3.0), 0.0], "partner_2": [0.0, 0.0]}
     outputs = {view: {"logits": tf.constant([values])} for view, values in logits.items()}
@@ -90,11 +84,26 @@ def test_build_makes_the_methods_of_a_config():
             {"name": "CSKD", "wieght": 1.0},
             r"expected some of \['temperature', 'weight', .*Received: \['wieght'\]",
         ),
+        ({"name": "Distillation"}, r"Expected Distillation with \['teacher'\]"),
+        ({"name": "Distillation", "teacher": None}, "its .keras file or a workdir. Received: None"),
+        ({"name": "TFKD", "teacher": 3}, "its .keras file or a workdir. Received: 3"),
+        ({"name": "TFKD", "correct": 0}, r"correct in \(0, 1\). Received: correct=0"),
     ],
 )
 def test_build_refuses_what_it_does_not_know(description, message):
     with pytest.raises(ValueError, match=message):
         methods.build([description])
+
+
+@pytest.mark.parametrize("descriptions", [None, "CSKD", {"name": "CSKD"}, ["CSKD"]])
+def test_build_shows_what_a_list_looks_like(descriptions):
+    with pytest.raises(ValueError, match=r"Expected a list .* as \[{\"name\": \"CSKD\".*Received: methods="):
+        methods.build(descriptions)
+
+
+def test_inference_needs_the_head_alone():
+    chosen = [{"name": "AdaCos"}, {"name": "Distillation", "teacher": "gone.keras"}]
+    assert methods.for_inference(chosen) == chosen[:1]
 
 
 def test_views_are_merged_and_gradients_win():

@@ -240,7 +240,10 @@ def test_a_single_image_pairs_with_itself_and_is_reported_once(caplog):
         ({"views": ("neighbour",)}, "Unknown views.*'neighbour'"),
         ({"extras": ("name",)}, "Unknown extras.*'name'"),
         ({"views": ("clean",)}, "transform for the view 'clean'"),
-        ({"batch_size": 6, "pairs_adjacent": True, "num_replicas": 2}, "2 replicas can split into whole pairs"),
+        (
+            {"batch_size": 6, "pairs_adjacent": True, "num_replicas": 2},
+            "a multiple of 4 as batch size, for whole pairs on each of 2 replica",
+        ),
         ({"batch_size": 7, "num_replicas": 2}, "which leaves 1 of 22 images"),
         ({"batch_size": 7, "num_workers": 2}, "which leaves 1 of 22 images"),
         ({"worker": 2, "num_workers": 2}, "worker from 0 to 1. Received: worker=2"),

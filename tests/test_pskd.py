@@ -129,9 +129,9 @@ def test_validation_needs_no_indices(linear_network, images_and_labels):
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        (lambda: [CutMix(), PSKD()], "choose probability=0.5"),
-        (lambda: [Mixup(), PSKD()], "choose probability=0.5"),
-        (lambda: [Cutout(), PSKD()], "choose probability=0.5"),
+        (lambda: [CutMix(), PSKD()], "CutMix and Cutout take probability=0.5"),
+        (lambda: [Mixup(), PSKD()], "CutMix and Cutout take probability=0.5"),
+        (lambda: [Cutout(), PSKD()], "CutMix and Cutout take probability=0.5"),
         (lambda: [AdaCos(), PSKD(source="network")], "source='stored' beside a method that replaces"),
         (lambda: [Mixup(), AdaCos()], "images of one label beside AdaCos"),
         (lambda: [CutMix(probability=0.5), VirtualSoftmax()], "images of one label beside VirtualSoftmax"),

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from configs import digits
-from cskd_tf import experiment, train
+from cskd_tf import evaluate, experiment, train
 from cskd_tf.predictions import Predictions
 from cskd_tf.workdir import Workdir, flatten
 
@@ -75,6 +75,39 @@ def test_the_baseline_is_checked_with_the_run_before_anything_is_written(config,
     with pytest.raises(ValueError, match="weight"):
         train.train(config, Workdir(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ({"name": "CSKD", "in_batch": True},), "batch_size": 15}, "a multiple of 2 as batch size"),
+        ({"methods": ({"name": "Mixup"},), "batch_size": 13, "strategy": "mirrored"}, "which leaves 1 of 40 images"),
+    ],
+)
+def test_batches_that_cannot_be_made_are_refused_before_anything_is_written(
+    changes, message, config, two_replicas, monkeypatch, tmp_path
+):
+    monkeypatch.setitem(experiment.STRATEGIES, "mirrored", lambda: two_replicas)
+    config.update(changes)
+    with pytest.raises(ValueError, match=message):
+        train.train(config, Workdir(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_student_is_evaluated_and_exported_when_its_teacher_is_gone(config, tmp_path):
+    config.epochs = 1
+    config.export.enabled = False
+    teacher = tmp_path / "teacher.keras"
+    experiment.build_network(experiment.as_plain(config), num_classes=10).save(teacher)
+    config.methods = ({"name": "Distillation", "teacher": str(teacher)}, {"name": "BYOT"})
+    workdir = Workdir(tmp_path / "run")
+    train.train(config, workdir)
+    before = Predictions.load(workdir.predictions("test")).logits
+    teacher.unlink()
+    workdir.predictions("test").unlink()
+    evaluate.evaluate(workdir)
+    np.testing.assert_array_equal(Predictions.load(workdir.predictions("test")).logits, before)
+    assert evaluate.load_run(workdir).config == workdir.config()
 
 
 def test_flatten_names_every_value():

@@ -9,7 +9,7 @@ from absl import logging
 
 from cskd_tf.data.augment import Transform, as_accepted
 from cskd_tf.data.decode import decode_batch
-from cskd_tf.data.pairing import FURTHER_PARTNERS, MIX, VIEWS, BatchOrder, ClassBuckets, image_seeds, key
+from cskd_tf.data.pairing import FURTHER_PARTNERS, MIX, VIEWS, BatchOrder, ClassBuckets, count_steps, image_seeds, key
 from cskd_tf.data.sources import ArraySource, Source, is_encoded
 from cskd_tf.data.storage import as_is
 
@@ -84,23 +84,25 @@ def paired_dataset(
     """
     source = _source(images, labels)
     size = len(source.labels)
-    check_batch_size(batch_size, size=size)
+    check_batches(
+        size,
+        batch_size=batch_size,
+        shards=shards,
+        balanced=balanced,
+        pairs_adjacent=pairs_adjacent,
+        drop_remainder=drop_remainder,
+        num_replicas=max(num_replicas, num_workers),
+    )
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise ValueError(f"Expected seed to be an integer. Received: {seed=}")
-    check_sharding(shards, batch_size=batch_size, balanced=balanced, pairs_adjacent=pairs_adjacent)
     if not 0 <= worker < num_workers:
         raise ValueError(f"Expected worker from 0 to {num_workers - 1}. Received: {worker=}")
-    num_replicas = max(num_replicas, num_workers)
     partner_views = {view: number for view in views if (number := _partner_number(view))}
     known = [view for view in VIEWS if view != "image"]
     _check_names("views", [view for view in views if view not in partner_views], known=known)
     _check_names("extras", extras, known=EXTRAS)
     if "clean" in views and clean is None:
         raise ValueError("Expected a transform for the view 'clean'. Received: clean=None")
-    if pairs_adjacent and batch_size % (2 * num_replicas):
-        raise ValueError(
-            f"Expected a batch size that {num_replicas} replicas can split into whole pairs. Received: {batch_size=}"
-        )
     order = BatchOrder(
         ClassBuckets(source.labels, num_classes=len(source.class_names), shards=shards),
         batch_size=batch_size,
@@ -118,12 +120,6 @@ def paired_dataset(
     if drop_remainder and size % batch_size:
         left_out = size - order.steps_per_epoch * batch_size
         logging.info("The last %d images of each epoch are left out: static shapes", left_out)
-    last = size - (order.steps_per_epoch - 1) * batch_size
-    if not pairs_adjacent and last < num_replicas:
-        raise ValueError(
-            f"Expected the last batch of an epoch to have an image for each of {num_replicas} replicas; choose another "
-            f"batch size. Received: batch_size={batch_size}, which leaves {last} of {size} images"
-        )
     if pairs_adjacent or partner_views:
         _report_single_images(source)
     static = drop_remainder or pairs_adjacent or size % batch_size == 0
@@ -216,18 +212,35 @@ def _source(images, labels) -> Source:
     return ArraySource(images, labels)
 
 
-def check_batch_size(batch_size: int, *, size: int) -> None:
-    """Raises ValueError unless `batch_size` is an integer from 1 to `size`."""
+def check_batches(
+    size: int,
+    *,
+    batch_size: int,
+    shards: int,
+    balanced: bool,
+    pairs_adjacent: bool,
+    drop_remainder: bool,
+    num_replicas: int,
+) -> None:
+    """Raises ValueError unless so many images can be dealt out in such batches; the arguments of `paired_dataset`."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size <= size:
         raise ValueError(f"Expected batch_size from 1 to {size}, the number of images. Received: {batch_size=}")
-
-
-def check_sharding(shards: int, *, batch_size: int, balanced: bool, pairs_adjacent: bool) -> None:
-    """Raises ValueError unless the shards divide the batch, and at most one of the three is asked for."""
     if shards < 1 or batch_size % shards or [shards > 1, balanced, pairs_adjacent].count(True) > 1:
         raise ValueError(
             "Expected shards that divide the batch size, and only one of shards (data.replica_local), balanced classes "
             f"and adjacent pairs. Received: {shards=}, {batch_size=}, {balanced=}, {pairs_adjacent=}"
+        )
+    if pairs_adjacent and batch_size % (2 * num_replicas):
+        raise ValueError(
+            f"Expected a multiple of {2 * num_replicas} as batch size, for whole pairs on each of {num_replicas} "
+            f"replica(s). Received: {batch_size=}"
+        )
+    steps = count_steps(size, batch_size=batch_size, shards=shards, drop_remainder=drop_remainder)
+    last = size - (steps - 1) * batch_size
+    if not pairs_adjacent and last < num_replicas:
+        raise ValueError(
+            f"Expected the last batch of an epoch to have an image for each of {num_replicas} replicas; choose another "
+            f"batch size. Received: batch_size={batch_size}, which leaves {last} of {size} images"
         )
 
 

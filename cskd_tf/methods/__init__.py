@@ -46,23 +46,39 @@ def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Method]:
         descriptions: one mapping a method: `name`, and the keyword arguments of the class.
 
     Raises:
-        ValueError: an unknown method or argument (the known ones are listed), a value out of range, or a list that
-            cannot work together.
+        ValueError: an unknown method or argument (the known ones are listed), a missing one, a value out of range, or a
+            list that cannot work together.
     """
-    if isinstance(descriptions, str) or not all(isinstance(each, Mapping) for each in descriptions):
-        raise ValueError(f"Expected one mapping a method, with its name. Received: methods={descriptions!r}")
+    if not isinstance(descriptions, (list, tuple)) or not all(isinstance(each, Mapping) for each in descriptions):
+        raise ValueError(
+            'Expected a list with a mapping for each method, as [{"name": "CSKD", "temperature": 4.0}] or, in Python, '
+            f'({{"name": "CSKD"}},) with its comma. Received: methods={descriptions!r}'
+        )
     methods = []
     for description in descriptions:
         arguments = dict(description)
         name = arguments.pop("name", None)
         if not isinstance(name, str) or name not in METHODS:
             raise ValueError(f"Unknown method; expected one of {sorted(METHODS)}. Received: name={name!r}")
-        known = [key for key in inspect.signature(METHODS[name]).parameters if key != "kwargs"]
+        parameters = dict(inspect.signature(METHODS[name]).parameters)
+        parameters.pop("kwargs", None)
+        known = list(parameters)
         if unknown := sorted(set(arguments) - set(known)):
             raise ValueError(f"Unknown argument of {name}; expected some of {known}. Received: {unknown}")
+        needed = {key for key, each in parameters.items() if each.default is each.empty}
+        if missing := sorted(needed - set(arguments)):
+            raise ValueError(f"Expected {name} with {missing}. Received: {description}")
         methods.append(METHODS[name](**arguments))
     check_composition(methods)
     return methods
+
+
+def for_inference(descriptions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The part of a config's list without which its classifier would compute something else: what replaces the head.
+
+    Example: of `[{"name": "AdaCos"}, {"name": "CSKD"}]` it is `[{"name": "AdaCos"}]`.
+    """
+    return [each for each in descriptions if METHODS[each["name"]].scores is not Method.scores]
 
 
 __all__ = [
@@ -85,5 +101,6 @@ __all__ = [
     "build",
     "check_composition",
     "data_options",
+    "for_inference",
     "merge_views",
 ]

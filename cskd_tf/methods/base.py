@@ -67,7 +67,6 @@ class Method(keras.layers.Layer):
         hard_weight: the share of the cross-entropy of labelled views that it leaves; multiplied over the list.
         mixes_labels: whether its `mix` leaves images with more than one label.
         mixes_all: whether its `mix` leaves no image as it is.
-        training_state: variables that only the continuation of a run needs; they stay out of other files.
     """
 
     views: Sequence[View] = ()
@@ -77,7 +76,6 @@ class Method(keras.layers.Layer):
     hard_weight: float = 1.0
     mixes_labels: bool = False
     mixes_all: bool = False
-    training_state: Sequence[keras.Variable] = ()
 
     def __init__(self, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})

@@ -18,18 +18,19 @@ def check_number(name: str, value: float, *, positive: bool) -> float:
     return float(value)
 
 
-def check_fraction(name: str, value: float, *, one: bool = False) -> float:
-    """A number in [0, 1), or with `one` in [0, 1]."""
-    if not _is_number(value) or not 0 <= value <= 1 or (value == 1 and not one):
-        raise ValueError(f"Expected {name} in [0, 1{']' if one else ')'}. Received: {name}={value!r}")
+def check_fraction(name: str, value: float, *, zero: bool = True, one: bool = False) -> float:
+    """A number between 0 and 1, which may be 0 (`zero`) and 1 (`one`)."""
+    if not _is_number(value) or not 0 <= value <= 1 or (value == 0 and not zero) or (value == 1 and not one):
+        bounds = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
+        raise ValueError(f"Expected {name} in {bounds}. Received: {name}={value!r}")
     return float(value)
 
 
 def check_count(name: str, value: int) -> int:
     """An integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"Expected {name} to be an integer of at least 1. Received: {name}={value!r}")
-    return value
+    return int(value)
 
 
 def check_flag(name: str, value: bool) -> bool:

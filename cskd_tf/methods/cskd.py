@@ -58,7 +58,7 @@ class CSKD(Method):
         self.temperature = check_number("temperature", temperature, positive=True)
         self.weight = check_number("weight", weight, positive=False)
         self.clean_weight = check_number("clean_weight", clean_weight, positive=False)
-        check_count("partners", partners)
+        partners = check_count("partners", partners)
         check_flag("in_batch", in_batch)
         if in_batch and (partners, partner_batch_norm) != (1, "train"):
             raise ValueError(

@@ -45,8 +45,11 @@ class PSKD(Method):
         self.extras = ("index",) if source == "stored" else ()
 
     def refuses(self, methods):
-        if any(method.mixes_all for method in methods):
-            return "Expected images that PS-KD can refine the targets of: choose probability=0.5 for CutMix or Cutout."
+        if all_mixed := [type(method).__name__ for method in methods if method.mixes_all]:
+            return (
+                f"Expected images that PS-KD can refine the targets of, and {all_mixed[0]} changes them all; "
+                "CutMix and Cutout take probability=0.5."
+            )
         if self.source == "network" and any(overrides(method, "scores") for method in methods):
             return "Expected source='stored' beside a method that replaces the classifier head."
         return None
@@ -69,10 +72,8 @@ class PSKD(Method):
         size = num_examples * kept * (2 + 4 * (kept < classes)) / 2**20
         logging.info("PS-KD stores %d x %d probabilities on each replica: %.1f MiB", num_examples, kept, size)
         self.table = self.add_weight(name="table", shape=shape, dtype="float16", **options)
-        self.training_state = [self.table]
         if self._keeps_some(classes):
             self.classes_kept = self.add_weight(name="classes", shape=shape, dtype="int32", **options)
-            self.training_state.append(self.classes_kept)
 
     def on_epoch_begin(self, epoch, *, epochs):
         self.share.assign(self.alpha * (epoch + 1) / epochs if epoch else 0.0)

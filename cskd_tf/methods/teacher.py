@@ -1,5 +1,6 @@
 """A trained network that others learn from: read, checked, run, and never changed."""
 
+import os
 import pathlib
 
 import keras
@@ -20,6 +21,8 @@ class Teacher:
     """
 
     def __init__(self, source: keras.Model | str | pathlib.Path):
+        if not isinstance(source, (keras.Model, str, os.PathLike)):
+            raise ValueError(f"Expected a teacher: a Keras model, its .keras file or a workdir. Received: {source!r}")
         self._source = source
         self.network = source if isinstance(source, keras.Model) else _load(pathlib.Path(source))
 

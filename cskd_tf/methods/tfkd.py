@@ -57,8 +57,7 @@ class TFKD(Method):
         default = 0.1 if teacher is None else 0.9
         self.alpha = check_fraction("alpha", default if alpha is None else alpha, one=True)
         self.temperature = check_number("temperature", temperature, positive=True)
-        self.correct = check_fraction("correct", correct)
-        check_number("correct", correct, positive=True)
+        self.correct = check_fraction("correct", correct, zero=False)
         self.form = check_option("form", form, ("paper", "public"))
         self.multiplier = check_number("multiplier", multiplier, positive=True)
         self.hard_weight = 1 - self.alpha

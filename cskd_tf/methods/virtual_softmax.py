@@ -15,7 +15,7 @@ class VirtualSoftmax(Method):
     norms. Inference and all other views see the plain logits `f W`.
 
     Example: embedding (3, 4), class vectors (1, 0) and (0, 2), label 1: logits (3, 8) and the virtual one `2 * 5 = 10`,
-    so the cross-entropy is `ln(e^-5 + 1 + e^2) = 2.127726`.
+    so the cross-entropy is `ln(e^-5 + 1 + e^2) = 2.127731`.
 
     Raises:
         ValueError: when the model is built, around a network whose classifier is not found.
