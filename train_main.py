@@ -27,14 +27,12 @@ def clear_errors():
     except Exception as error:
         origin = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename).parents
         ours = CHECKED & set(origin) or isinstance(error, OSError)
-        key_error = isinstance(error, AttributeError) and isinstance(error.args[0], KeyError)  # of ml_collections
-        in_list = isinstance(error, (KeyError, IndexError))  # of an override such as --config.methods[0].weight
         if not ours or os.environ.get("CSKD_TF_TRACEBACK"):
             raise
-        if key_error:
+        if isinstance(error, AttributeError) and isinstance(error.args[0], KeyError):  # of ml_collections
             error = f"Expected a key of configs/base.py. Received: {error.args[0].args[0]}"
-        if in_list:
-            error = f"Expected an entry that the config's list has, or --config.methods=... whole. Received: {error}"
+        elif isinstance(error, (KeyError, IndexError)):  # of --config.methods[0].KEY
+            error = f"Expected what the config's list holds, or the whole of it: --config.methods=... Received: {error}"
         sys.exit(f"error: {error}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
 
 

@@ -171,7 +171,15 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
         (["--config.seed=-1"], "seed to be at least 0. Received: seed=-1"),
         (["--config.data.train_per_class=-1"], "train_per_class to be at least 0"),
         (["--config.data.mean=('a',)"], "data.mean to hold numbers. Received: data.mean=\\['a'\\]"),
-        (["--config.methods=('CSKD',)"], "one mapping a method, with its name. Received: methods=\\['CSKD'\\]"),
+        (
+            ["--config.methods=('CSKD',)"],
+            "Expected a list with a mapping for each method.*Received: methods=\\['CSKD'\\]",
+        ),
+        (
+            ["--config.methods[0].partners=2"],
+            "what the config's list holds, or the whole of it: .*Received: 'partners'",
+        ),
+        (["--config.methods[1].weight=2"], "what the config's list holds, .*Received: tuple index out of range"),
         (["--workdir=/proc/nowhere/run"], "/proc/nowhere"),
         (["--workdir=elsewhere", "--mode=evaluate"], "Expected the folder of a run"),
         (["--workdir=elsewhere", "--mode=report"], "Expected finished runs"),
