@@ -272,3 +272,10 @@ def test_a_missing_view_is_named(linear_network, images_and_labels):
     images, labels = images_and_labels
     with pytest.raises(ValueError, match=r"need the views \['partner'\].*Received: a batch with \['image', 'label'\]"):
         compiled(linear_network(), [CSKD()]).fit(images, labels, verbose=0)
+
+
+def test_the_data_are_told_among_how_many_replicas_they_are_split(linear_network, images_and_labels, two_replicas):
+    with two_replicas.scope():
+        model = compiled(linear_network(), [CSKD(in_batch=True)])
+    with pytest.raises(ValueError, match="a multiple of 4 as batch size, for whole pairs on each of 2 replica"):
+        paired_dataset(*images_and_labels, batch_size=6, seed=0, epochs=1, **model.data_options)
