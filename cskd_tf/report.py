@@ -54,11 +54,30 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
     """Runs whose configs differ in seeds alone, together; those with fewer methods first."""
     groups: dict[str, list[Workdir]] = {}
     for run in runs:
-        ignored = (*SEED_KEYS, "baseline", "verbose")
-        same = {key: value for key, value in flatten(run.config()).items() if key not in ignored}
-        same["imported"] = run.imported_from() is not None
-        groups.setdefault(json.dumps(same, sort_keys=True), []).append(run)
+        groups.setdefault(json.dumps(_settings(run), sort_keys=True), []).append(run)
     return sorted(groups.values(), key=lambda group: (len(group[0].config()["methods"]), str(group[0].path)))
+
+
+def _settings(run: Workdir) -> dict[str, Any]:
+    """What runs of one group share."""
+    ignored = (*SEED_KEYS, "baseline", "verbose")
+    settings = {key: value for key, value in flatten(run.config()).items() if key not in ignored}
+    return {**settings, "imported": run.imported_from() is not None}
+
+
+def name_groups(groups: Sequence[Sequence[Workdir]]) -> list[str]:
+    """A name for each group: its methods, and beside others of the same methods in what it differs from them.
+
+    Example: `["cross-entropy, epochs=60", "cross-entropy, epochs=80", "CSKD(temperature=4)"]`.
+    """
+    methods = [describe(group[0].config()) for group in groups]
+    settings = [_settings(group[0]) for group in groups]
+    names = []
+    for name, own in zip(methods, settings, strict=True):
+        alike = [each for other, each in zip(methods, settings, strict=True) if other == name]
+        different = [key for key in own if key != "imported" and any(each.get(key) != own[key] for each in alike)]
+        names.append(", ".join([name, *(f"{key}={own[key]}" for key in different)]))
+    return names
 
 
 def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
@@ -71,9 +90,9 @@ def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
     result.add_column("\nruns", justify="right")
     for heading, _, _ in COLUMNS:
         result.add_column(heading, justify="right")
-    for group in group_by_seed(runs):
-        imported = " (imported)" if group[0].imported_from() else ""
-        name = describe(group[0].config()) + imported
+    groups = group_by_seed(runs)
+    for name, group in zip(name_groups(groups), groups, strict=True):
+        name += " (imported)" if group[0].imported_from() else ""
         result.add_row(name, str(len(group)), *_cells([run.metrics()[split] for run in group]))
         if (together := ensemble_metrics(group, split=split)) is not None:
             result.add_row(f"  their ensemble: {name}", str(len(group)), *_cells([together]))

@@ -8,9 +8,9 @@ from cskd_tf.predictions import Predictions
 from cskd_tf.workdir import Workdir
 
 
-def finished(path, *, seed, labels, split_seed=0):
+def finished(path, *, seed, labels, split_seed=0, **changes):
     """A run that has finished, with random predictions."""
-    config = as_plain(digits.get_config())
+    config = as_plain(digits.get_config()) | changes
     config["seed"], config["data"]["split_seed"] = seed, split_seed
     run = Workdir(path)
     run.claim(config)
@@ -42,6 +42,20 @@ def test_seeds_are_averaged_and_their_ensemble_stands_below(tmp_path):
     assert row[4] == f"{-np.log(mean[np.arange(30), labels]).mean():.3f}"
     assert row[5] == f"{100 * metrics.expected_calibration_error(np.log(mean), labels, bins=20):.2f}"
     assert row[6] == "-"
+
+
+def test_rows_of_the_same_methods_say_in_what_they_differ(tmp_path):
+    labels = np.arange(30) % 3
+    changes = ({"epochs": 60}, {"epochs": 60}, {"epochs": 80}, {"epochs": 80, "batch_size": 16}, {"methods": []})
+    runs = [finished(tmp_path / str(n), seed=n, labels=labels, **each)[0] for n, each in enumerate(changes)]
+    names = report.name_groups(report.group_by_seed(runs))
+    cskd = "CSKD(temperature=4, weight=1)"
+    assert names == [
+        "cross-entropy",
+        f"{cskd}, epochs=60, batch_size=32",
+        f"{cskd}, epochs=80, batch_size=32",
+        f"{cskd}, epochs=80, batch_size=16",
+    ]
 
 
 @pytest.mark.parametrize("difference", [{"split_seed": 1}, {"labels": np.arange(30)[::-1] % 3}])
