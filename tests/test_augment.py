@@ -15,8 +15,8 @@ from cskd_tf.data.augment import (
     RandomResizedCrop,
     build_transforms,
     draws,
-    resample,
 )
+from cskd_tf.data.resampling import resample
 
 
 def seeds(count, start=0):

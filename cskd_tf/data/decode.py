@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from cskd_tf.data.augment import Compose, Resize, Transform, as_accepted, resample
+from cskd_tf.data.augment import Compose, Resize, Transform, as_accepted
+from cskd_tf.data.resampling import resample
 
 
 def map_quickly(function: Callable, elements: tf.Tensor, spec: tf.TensorSpec, *, unroll: int = 8) -> tf.Tensor:
@@ -117,7 +118,7 @@ def extent(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_box(contents: tf.Tensor, extent: tf.Tensor, box: tf.Tensor, *, resize: Resize, channels: int) -> tf.Tensor:
-    """The box of one encoded image at the size that `resize` asks for: `augment.resample` before decoding."""
+    """The box of one encoded image at the size that `resize` asks for: `resampling.resample` before decoding."""
     if resize.confine:  # the boxes are whole pixels
         corner, size = tf.split(tf.cast(box, tf.int32), 2)
 
