@@ -109,9 +109,8 @@ class SelfDistiller(keras.Model):
         """What inference needs, sharing its layers: the network, and the method that replaces its head."""
         heads = [] if self._head is None else [self._head]
         made = SelfDistiller(self.network, heads, embedding_layer=self.embedding_layer)
-        if (
-            self.built and not made.built
-        ):  # around a subclassed network; unbuilt, its file would lack the head's weights
+        # Around a subclassed network it is not built, and its file would lack the head's weights.
+        if self.built and not made.built:
             made.build(self._image_shape)
         return made
 
