@@ -15,16 +15,16 @@ test: .venv/test
 
 # The README's longer commands as they stand: 3 minutes.
 newcomer: .venv/test
-	$(BIN)/python -m pytest -m newcomer --dist=load
+	$(BIN)/python -m pytest -m newcomer
 
 # A step of every experiment of the papers, and of every pair of methods, at toy size: 10 minutes.
 papers: .venv/test
-	$(BIN)/python -m pytest -m papers --dist=load
+	$(BIN)/python -m pytest -m papers
 
 # Every network against the same one in PyTorch, and its checkpoints: 4 minutes. PyTorch is 200 MB to install as the
 # build for the CPU; what PyPI has for Linux brings CUDA, gigabytes.
 parity: .venv/parity
-	$(BIN)/python -m pytest -m parity --dist=load
+	$(BIN)/python -m pytest -m parity
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -96,7 +96,11 @@ def test_a_step_follows_the_gradient_of_the_loss_in_numpy(case, batch):
     check(case, model, logs, before, batch, labels)
 
 
-@pytest.mark.parametrize("case", CASES)
+# Methods alone in every test run; beside each other, which no replica and no compiler knows of, with the papers'.
+ALONE_FIRST = [pytest.param(case, marks=[pytest.mark.papers] if " beside " in case else []) for case in CASES]
+
+
+@pytest.mark.parametrize("case", ALONE_FIRST)
 def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replicas):
     batch, labels = step_inputs(case, batch)
     if case == "CSKD in the batch":  # a pair stays on one replica
@@ -116,7 +120,7 @@ def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replic
     check(case, model, logs, before, batch, labels, parts=[-(-len(labels) // 2)])
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ALONE_FIRST)
 def test_a_step_compiles_with_static_shapes(case, batch):
     batch, labels = step_inputs(case, batch)
     model = make_model(case)
