@@ -13,7 +13,9 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf import figures
+from cskd_tf.inputs import Expectations, image_shape
 from cskd_tf.metrics import DEFAULT_ECE_BINS
+from cskd_tf.networks.logits import check_logits
 from cskd_tf.predictions import Collector, Predictions
 from cskd_tf.workdir import Workdir
 
@@ -28,41 +30,92 @@ class Evaluation(keras.callbacks.Callback):
 
     Example: `model.fit(data, callbacks=[Evaluation((images, labels)), keras.callbacks.CSVLogger("log.csv")])`.
 
+    Weights are those that Keras' own validation would see: with `SwapEMAWeights` beside it, in any order, the averaged
+    ones. (`SelfDistiller.fit` tells which callbacks there are; with a plain Keras model, put
+    `SwapEMAWeights(swap_on_epoch=True)` before this.)
+
     Args:
-        data: a `tf.data.Dataset` of `(images, labels)` batches, or the two arrays as a tuple.
+        data: a `tf.data.Dataset` of `(images, labels)` batches, or the two arrays as a tuple; labels int `[N]` or
+            `[N, 1]`, at least two images.
         ece_bins: confidence bins of the ECE.
         batch_size: for arrays.
         collector: of the model, where one is there already; it keeps the traced function.
 
     Attributes:
         predictions: of the last pass.
+
+    Raises:
+        ValueError: data of another form; when training begins, labels of arrays that are none of the model's classes.
     """
 
     def __init__(
         self, data, *, ece_bins: int = DEFAULT_ECE_BINS, batch_size: int = 256, collector: Collector | None = None
     ):
         super().__init__()
-        if not isinstance(data, tf.data.Dataset):
-            images, labels = data
-            if len(images) != len(labels):
-                raise ValueError(
-                    f"Expected as many labels as images. Received: {len(images)} images and {len(labels)} labels"
-                )
-            data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
-        self.data = data
+        self._labels: np.ndarray | None = None  # of arrays
+        self.data = data if isinstance(data, tf.data.Dataset) else self._batches(data, batch_size)
+        _check_form(self.data.element_spec)
         self.ece_bins = ece_bins
         self.predictions: Predictions | None = None
         self._collector = collector
 
+    def _batches(self, data, batch_size: int) -> tf.data.Dataset:
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            received = f"{len(data)} parts" if isinstance(data, (tuple, list)) else type(data).__name__
+            raise ValueError(f"{_FORM} Received: {received}")
+        images, labels = np.asarray(data[0]), np.asarray(data[1])
+        if labels.ndim == 0 or len(images) != len(labels) or len(labels) < 2:
+            count = len(labels) if labels.ndim else "no"
+            raise ValueError(
+                "Expected as many labels as images, of at least two images. "
+                f"Received: {len(images)} images and {count} labels"
+            )
+        self._labels = labels
+        return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
+
     def on_train_begin(self, logs=None):
-        self._collector = self._collector or Collector.of(self.model)
+        if self._collector is None or not self._collector.is_of(self.model):
+            self._collector = Collector.of(self.model)
+        if self._labels is not None:
+            images = image_shape(self.data)
+            network = getattr(self.model, "network", self.model)
+            Expectations(num_classes=check_logits(network, input_shape=images)).check(self._labels)
 
     def on_epoch_end(self, epoch, logs=None):
+        swaps = self._swaps()
+        for swap in swaps:
+            swap.on_test_begin()
         self.predictions = self._collector.collect(self.data)
+        for swap in swaps:
+            swap.on_test_end()
         if not np.isfinite(self.predictions.logits).all():
             raise FloatingPointError(_advice(f"The validation logits are not finite after epoch {epoch + 1}"))
         for name, value in self.predictions.metrics(ece_bins=self.ece_bins).items():
             logs[f"val_{name}"] = value
+
+    def _swaps(self) -> list[keras.callbacks.SwapEMAWeights]:
+        """The callbacks that have averaged weights, but have not put them into the model yet."""
+        callbacks = list(getattr(self.model, "fit_callbacks", ()))
+        before = callbacks[: callbacks.index(self)] if self in callbacks else []
+        return [
+            callback
+            for callback in callbacks
+            if isinstance(callback, keras.callbacks.SwapEMAWeights)
+            and not (callback.swap_on_epoch and callback in before)
+        ]
+
+
+_FORM = "Expected Evaluation's data as (images, labels): two arrays, or a tf.data.Dataset of two such parts a batch."
+
+
+def _check_form(element_spec) -> None:
+    """Raises ValueError unless batches are of images and integer labels."""
+    if not isinstance(element_spec, tuple) or len(element_spec) != 2:
+        parts = len(element_spec) if isinstance(element_spec, tuple) else 1
+        raise ValueError(f"{_FORM} Received: {parts} parts, of which sample weights would be one")
+    labels = element_spec[1]
+    if not (labels.dtype.is_integer and (labels.shape.rank == 1 or labels.shape[1:] == [1])):
+        raise ValueError(f"{_FORM} Expected integer labels [B]. Received: {labels.dtype.name} of shape {labels.shape}")
 
 
 def _advice(problem: str) -> str:

@@ -1,17 +1,29 @@
 """`SelfDistiller`, the Keras model that trains any classifier with cross-entropy and a list of methods."""
 
+import types
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from cskd_tf import losses
-from cskd_tf.batches import check_for_training, image_shape, one_hot_targets, steps_per_epoch, unpack
+from cskd_tf.data.paired import PairedDataset
+from cskd_tf.fitting import Course, check_steps_per_execution, check_trainable, prepare_callbacks
+from cskd_tf.inputs import (
+    Expectations,
+    check_batch,
+    check_for_training,
+    checked,
+    image_shape,
+    one_hot_targets,
+    peeked,
+    unpack,
+)
 from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views, overrides, term_names
-from cskd_tf.metrics import DIRECTIONS
 from cskd_tf.networks.features import NetworkOutputs
+from cskd_tf.networks.logits import check_logits, check_one_input
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -28,7 +40,7 @@ class SelfDistiller(keras.Model):
 
         model = SelfDistiller(network, [CSKD(temperature=4.0, weight=1.0)])
         model.compile(optimizer=cskd_tf.optimizers.SGD(0.1), metrics=["accuracy"])
-        model.fit(cskd_tf.data.paired_dataset(images, labels, batch_size=128, seed=0, epochs=200), epochs=200)
+        model.fit(cskd_tf.data.paired_dataset(images, labels, batch_size=128, seed=0), epochs=200)
 
     Args:
         network: any Keras model that maps images `[B, H, W, C]` to logits `[B, classes]`.
@@ -37,8 +49,11 @@ class SelfDistiller(keras.Model):
         embedding_layer: name of the layer whose input is the embedding; found by itself where that is the last dense
             layer.
 
+    Attributes:
+        step: int64, training steps so far, and which batch of a `PairedDataset` comes next. It is saved with the model.
+
     Raises:
-        ValueError: methods that cannot work together, or a network that returns probabilities.
+        ValueError: methods that cannot work together, or a network that returns something else than logits.
     """
 
     def __init__(
@@ -51,6 +66,7 @@ class SelfDistiller(keras.Model):
         **kwargs,
     ):
         check_composition(methods)
+        check_one_input(network)
         # The network casts its inputs by its own policy; raw pixels must not be rounded to bfloat16 before that.
         super().__init__(autocast=False, dtype=kwargs.pop("dtype", network.dtype_policy), **kwargs)
         self.network = network
@@ -64,6 +80,12 @@ class SelfDistiller(keras.Model):
         self._hard_weight = 1.0
         for method in self.methods:
             self._hard_weight *= method.hard_weight
+        # Not among the weights, of which a classifier must have the same: see save_own_variables.
+        self._state = types.SimpleNamespace(
+            step=keras.Variable(
+                0, dtype="int64", trainable=False, autocast=False, aggregation="only_first_replica", name="step"
+            )
+        )
         self._trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", *term_names(self.methods))}
         # A subclassed network may be built and not know its input's shape: the first batch does.
         if network.built and (shape := getattr(network, "input_shape", None)) is not None:
@@ -75,6 +97,7 @@ class SelfDistiller(keras.Model):
         if not self.network.built:
             # A symbolic call; build() would not reach the layers of a subclassed network.
             self.network(keras.KerasTensor(tuple(shape), dtype="float32"))
+        self._state.num_classes = check_logits(self.network, input_shape=shape)
         # Not again to the same network, or what a method owns would start anew.
         new = []
         for method in self.methods:
@@ -91,12 +114,36 @@ class SelfDistiller(keras.Model):
             method.attached_to = weakref.ref(self.network)
         self.built = True
 
+    @property
+    def step(self) -> keras.Variable:
+        return self._state.step
+
+    @property
+    def fit_callbacks(self) -> Sequence[keras.callbacks.Callback]:
+        """Those of the running or last `fit`, in their order."""
+        return getattr(self._state, "callbacks", ())
+
+    def save_own_variables(self, store) -> None:
+        super().save_own_variables(store)
+        store["step"] = self.step.numpy()
+
+    def load_own_variables(self, store) -> None:
+        super().load_own_variables({key: store[key] for key in store.keys() if key != "step"})  # noqa: SIM118
+        if "step" in store.keys():  # noqa: SIM118  (of an HDF5 file; older ones have none)
+            self.step.assign(store["step"][()])
+
     def compile(self, optimizer="rmsprop", **kwargs) -> None:
         """As `keras.Model.compile`; the loss is cross-entropy and the methods' terms, so none is taken."""
         if kwargs.get("loss") is not None:
             raise ValueError(
                 "Expected no loss: SelfDistiller minimises cross-entropy and the terms of its methods. "
                 f"Received: loss={kwargs['loss']!r}"
+            )
+        if kwargs.get("jit_compile") is True and self._replicas() > 1:
+            raise ValueError(
+                'Expected jit_compile="auto" or False on several replicas: Keras would compile them and what they '
+                "exchange as one program, which XLA cannot. Received: jit_compile=True on "
+                f"{self._replicas()} replicas"
             )
         super().compile(optimizer=optimizer, **kwargs)
 
@@ -144,29 +191,68 @@ class SelfDistiller(keras.Model):
         return self.outputs(images, training=training)["logits"]
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
-        """As `keras.Model.fit`. A data set of `cskd_tf.data` knows its steps an epoch and is read once, through all."""
+        """As `keras.Model.fit`; what cannot be trained is refused before the first step.
+
+        A data set of `cskd_tf.data.paired_dataset` knows its steps an epoch, and is read on from where the model is:
+        see `Course`. `epochs` of the data set need not be `fit`'s.
+        """
+        x = self._built_from(x)
+        if self.built:
+            check_trainable(self)
+        if isinstance(x, PairedDataset) and kwargs.get("steps_per_epoch") is None:
+            kwargs["steps_per_epoch"] = x.steps_per_epoch
+        steps = kwargs.get("steps_per_epoch")
+        check_steps_per_execution(steps, steps_per_execution=self.steps_per_execution)
+        course = Course(epochs=epochs, steps_per_epoch=steps)
+        callbacks = prepare_callbacks(callbacks, own=course, model=self)
+        self._state.callbacks = callbacks if isinstance(callbacks, list) else callbacks.callbacks
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
-        if kwargs.get("steps_per_epoch") is None:
-            start = kwargs.get("initial_epoch", 0)
-            kwargs["steps_per_epoch"] = steps_per_epoch(x, epochs=epochs, initial_epoch=start)
-        self._build_from(x)
-        callbacks = self._with_own_callbacks(callbacks, epochs=epochs)
+        x = self._checked(x, y, shuffle=kwargs.get("shuffle", True), opened_at=course.position)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, (tuple, list)):
+            self._checked(*validation[:2])
+        elif validation is not None:
+            kwargs["validation_data"] = self._checked(validation, None)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.evaluate`."""
+        if not kwargs.get("_use_cached_eval_dataset"):  # of fit, which has checked it
+            x = self._checked(self._built_from(x), y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """As `keras.Model.train_on_batch`."""
+        self._built_from(x)
+        check_batch((x, y), self._expected(training=True))
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        """As `keras.Model.test_on_batch`."""
+        self._built_from(x)
+        check_batch((x, y), self._expected(training=False))
+        return super().test_on_batch(x, y, *args, **kwargs)
 
     def train_step(self, data) -> dict[str, Any]:
         batch, labels = unpack(data)
         check_for_training(batch, self.methods)
         if not self.built:
             self.build(batch["image"].shape)
+        # For loops of the user's own; fit looks at the data before they get here, where XLA drops this.
+        with tf.control_dependencies(self._expected(training=True).assertions(labels, batch.get("index"))):
+            labels = batch["label"] = tf.identity(labels)
         with tf.GradientTape() as tape:
             outputs = {}
             for view in self.views:
                 outputs[view.name] = self._run_view(view, batch, tape)
                 if view.name == "image":
                     # Read now: the next run of the network clears what its layers added.
-                    regularization = tf.add_n(self.losses) if self.losses else tf.constant(0.0)
+                    # Each layer has its own precision; what is added up has float32.
+                    regularization = tf.add_n([tf.constant(0.0), *(tf.cast(each, tf.float32) for each in self.losses)])
             targets = one_hot_targets(batch, classes=outputs["image"]["logits"].shape[-1])
+            if "targets" in batch:
+                batch = {**batch, "targets": targets}
             for method in self.methods:
                 targets = method.targets(batch, targets)
             terms = {}
@@ -185,6 +271,7 @@ class SelfDistiller(keras.Model):
         self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, variables), variables, strict=True))
         for method in self.methods:
             method.after_step(batch, outputs)
+        self.step.assign_add(1)
         for name, values in {**terms, "loss": per_example + regularization}.items():
             self._trackers[name].update_state(values)
         return self.compute_metrics(batch, labels, outputs["image"]["logits"])
@@ -193,6 +280,8 @@ class SelfDistiller(keras.Model):
         """Cross-entropy alone, as `loss`, and the compiled metrics."""
         batch, labels = unpack(data)
         logits = self(batch, training=False)
+        with tf.control_dependencies(Expectations(num_classes=logits.shape[-1]).assertions(labels)):
+            batch["label"] = tf.identity(labels)
         values = losses.cross_entropy(logits, targets=one_hot_targets(batch, classes=logits.shape[-1]))
         for name in ("loss", "cross_entropy"):
             self._trackers[name].update_state(values)
@@ -217,31 +306,42 @@ class SelfDistiller(keras.Model):
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
         return cls(**config)
 
-    def _build_from(self, data) -> None:
-        """Builds what Keras would build in the first step: methods are told of the first epoch before that."""
+    def _built_from(self, x):
+        """`x`, after this model was built as its images ask, which Keras would do in the first step: too late for us.
+
+        Only data that are distributed already do not tell their shape.
+        """
         if self.built:
-            return
-        if (shape := image_shape(data)) is not None:
+            return x
+        x, sample = peeked(x)
+        if (shape := image_shape(sample)) is not None:
             with self.distribute_strategy.scope():
                 self.build(shape)
-        elif any(overrides(method, "attach") for method in self.methods):
-            raise ValueError(
-                "Expected a model that is built, by build((None, height, width, channels)), before fit() reads from "
-                f"something else than arrays and tf.data. Received: {type(data).__name__}"
-            )
+        return x
 
-    def _with_own_callbacks(self, callbacks, *, epochs: int):
-        own = _MethodsEpoch(epochs)
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            own.set_model(self)
-            callbacks.callbacks.insert(0, own)
-            return callbacks
-        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
-        for callback in callbacks:
-            # Keras knows the direction of its own metrics only, and refuses to guess that of others.
-            if getattr(callback, "mode", None) == "auto" and callback.monitor.removeprefix("val_") in DIRECTIONS:
-                callback.mode = DIRECTIONS[callback.monitor.removeprefix("val_")]
-        return [own, *callbacks]
+    def _expected(self, *, training: bool) -> Expectations:
+        """What every batch has to be like, of the built model."""
+        classes = self._state.num_classes
+        if not training:
+            return Expectations(num_classes=classes)
+        return Expectations(
+            num_classes=classes,
+            pairs_adjacent=any(method.pairs_adjacent for method in self.methods),
+            num_examples=self.num_examples if any("index" in method.extras for method in self.methods) else None,
+        )
+
+    def _checked(self, x, y, *, shuffle: bool = False, opened_at: Callable[[], int] | None = None):
+        """What Keras is to read in place of `x`; for training, where `opened_at` says at which step."""
+        if not self.built:
+            return x
+        expected = self._expected(training=opened_at is not None)
+        if not isinstance(x, PairedDataset):
+            return checked(x, y, expected=expected, shuffle=shuffle)
+        expected.check_data(x)
+        if opened_at is None:
+            return x
+        batches = x.opened_at(opened_at, num_classes=expected.num_classes)
+        return checked(batches, None, expected=expected) if x.relabelled else batches
 
     def _run_view(self, view: View, batch: dict, tape: tf.GradientTape) -> dict[str, Any]:
         images = batch[view.name]
@@ -296,15 +396,3 @@ class SelfDistiller(keras.Model):
 def _as_wide(targets, scores):
     """Targets `[B, C]` with zeros for the classes that a head has added to its scores."""
     return tf.pad(targets, [(0, 0), (0, scores.shape[-1] - targets.shape[-1])])
-
-
-class _MethodsEpoch(keras.callbacks.Callback):
-    """Tells the methods which epoch begins."""
-
-    def __init__(self, epochs: int):
-        super().__init__()
-        self.epochs = epochs
-
-    def on_epoch_begin(self, epoch, logs=None):
-        for method in self.model.methods:
-            method.on_epoch_begin(epoch, epochs=self.epochs)

@@ -122,13 +122,12 @@ class Experiment:
     pairing: dict[str, Any]
     steps_per_epoch: int
 
-    def training_data(self, *, first_epoch: int = 0) -> tf.data.Dataset:
-        """All epochs from `first_epoch` (counted from 0) on."""
+    def training_data(self) -> data.PairedDataset:
+        """All epochs."""
         return data.paired_dataset(
             self.splits["train"],
             seed=self.config["seed"],
             epochs=self.config["epochs"],
-            first_step=first_epoch * self.steps_per_epoch,
             augment=self.training_transform,
             clean=self.evaluation_transform,
             **self.pairing,

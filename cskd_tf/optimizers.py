@@ -37,6 +37,9 @@ class SGD(keras.optimizers.SGD):
             raise ValueError(f"Expected momentum to be from 0 to 1. Received: momentum={momentum!r}")
         if not 0 <= weight_decay < math.inf:
             raise ValueError(f"Expected weight_decay to be at least 0. Received: weight_decay={weight_decay!r}")
+        clipping = {name: value for name, value in kwargs.items() if "clip" in name and value is not None}
+        if clip_norm and clipping:
+            raise ValueError(f"Expected one kind of clipping. Received: clip_norm={clip_norm!r}, {clipping}")
         if not 0 <= clip_norm < math.inf:
             raise ValueError(f"Expected clip_norm to be at least 0. Received: clip_norm={clip_norm!r}")
         super().__init__(learning_rate, momentum=float(momentum), nesterov=nesterov, weight_decay=None, **kwargs)
@@ -44,14 +47,15 @@ class SGD(keras.optimizers.SGD):
         self.clip_norm = clip_norm
 
     def apply(self, grads, trainable_variables=None):
-        # Keras' own global_clipnorm would clip each replica's part by itself.
+        # Keras clips where it should: after the loss scale was taken out and parts of a batch were added up. But on
+        # each replica by itself, whose gradients it then adds up. So each is given its share of the whole.
+        context = tf.distribute.get_replica_context()
+        replicas = 1 if context is None else context.num_replicas_in_sync
+        if self.clip_norm and replicas > 1:
+            whole = iter(context.all_reduce("MEAN", [tf.convert_to_tensor(each) for each in grads if each is not None]))
+            grads = [None if each is None else next(whole) for each in grads]
         if self.clip_norm:
-            context = tf.distribute.get_replica_context()
-            replicas = 1 if context is None else context.num_replicas_in_sync
-            if replicas > 1:
-                grads = context.all_reduce("SUM", grads)
-            grads, _ = tf.clip_by_global_norm(grads, self.clip_norm)
-            grads = [gradient / replicas for gradient in grads]  # which are then summed over the replicas
+            self.global_clipnorm = self.clip_norm / replicas
         return super().apply(grads, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
@@ -64,7 +68,8 @@ class SGD(keras.optimizers.SGD):
         self.assign_sub(variable, learning_rate * step)
 
     def get_config(self):
-        return {**super().get_config(), "weight_decay": self.coupled_weight_decay, "clip_norm": self.clip_norm}
+        config = {**super().get_config(), "weight_decay": self.coupled_weight_decay, "clip_norm": self.clip_norm}
+        return {**config, "global_clipnorm": None} if self.clip_norm else config
 
 
 def _check_learning_rate(learning_rate: float) -> None:

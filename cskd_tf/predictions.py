@@ -3,14 +3,17 @@
 import dataclasses
 import os
 import pathlib
+import weakref
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from cskd_tf.distiller import SelfDistiller
+from cskd_tf.inputs import image_shape
 from cskd_tf.metrics import summarize
 from cskd_tf.networks.features import NetworkOutputs
+from cskd_tf.networks.logits import check_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +49,11 @@ class Collector(keras.Model):
     def __init__(self, model: keras.Model):
         super().__init__(autocast=False)
         self._run = model.outputs if isinstance(model, SelfDistiller) else NetworkOutputs(model)
-        self._model_name = model.name
+        self._model = weakref.ref(model)
+
+    def is_of(self, model: keras.Model) -> bool:
+        """Whether this collects the predictions of `model`, and of no other."""
+        return self._model() is model
 
     @classmethod
     def of(cls, model: keras.Model) -> "Collector":
@@ -59,15 +66,21 @@ class Collector(keras.Model):
         if "embedding" not in outputs:
             raise ValueError(
                 "Expected a network whose last dense layer reads the embedding, or SelfDistiller(embedding_layer=...). "
-                f"Received: {self._model_name!r}, which has no dense layer"
+                f"Received: {self._model().name!r}, which has no dense layer"
             )
         logits, embedding = (tf.cast(outputs[name], tf.float32) for name in ("logits", "embedding"))
         return {"logits": logits, "labels": batch["label"], "embeddings": embedding}
 
     def collect(self, dataset: tf.data.Dataset) -> Predictions:
-        """Predictions for a data set of `(images, labels)` batches; images may be a dictionary with `"image"`."""
+        """Predictions for a data set of `(images, labels)` batches; images may be a dictionary with `"image"`.
+
+        Raises:
+            ValueError: a model that returns something else than logits.
+        """
+        model, shape = self._model(), image_shape(dataset)
+        check_logits(model.network if isinstance(model, SelfDistiller) else model, input_shape=shape)
 
         def as_inputs(images, labels):
-            return {"image": images["image"] if isinstance(images, dict) else images, "label": labels}
+            return {"image": images["image"] if isinstance(images, dict) else images, "label": tf.reshape(labels, [-1])}
 
         return Predictions(**self.predict(dataset.map(as_inputs), verbose=0))

@@ -99,7 +99,7 @@ def fit(experiment: Experiment, workdir: Workdir) -> callbacks.Checkpoint:
             collector=experiment.collector,
         )
         model.fit(
-            experiment.training_data(first_epoch=done),
+            experiment.training_data(),
             epochs=config["epochs"],
             initial_epoch=done,
             verbose=config["verbose"],

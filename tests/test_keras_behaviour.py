@@ -56,8 +56,8 @@ def test_a_softmax_inside_a_network_is_no_reason_to_refuse_it(images_and_labels)
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda labels: labels + 1, tf.errors.InvalidArgumentError, "Expected labels from 0 to 2"),
-        (lambda labels: labels - 1, tf.errors.InvalidArgumentError, "Expected labels from 0 to 2"),
+        (lambda labels: labels + 1, ValueError, "Expected labels from 0 to 2"),
+        (lambda labels: labels - 1, ValueError, "Expected labels from 0 to 2"),
         (lambda labels: labels + 0.5, ValueError, "Expected integer labels .*Received: float"),
         (lambda labels: np.eye(3, dtype=int)[labels], ValueError, r"Received: int64 of shape \(None, 3\)"),
     ],
@@ -72,13 +72,6 @@ def test_labels_may_be_a_column(linear_network, images_and_labels):
     images, labels = images_and_labels
     model = compiled(linear_network())
     assert model.evaluate(images, labels, verbose=0) == model.evaluate(images, labels[:, None], verbose=0)
-
-
-def test_a_data_set_that_lost_its_epochs_is_refused(linear_network, images_and_labels):
-    data = paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=2).prefetch(1)
-    with pytest.raises(ValueError, match="Expected steps_per_epoch, or a data set as paired_dataset returned it"):
-        compiled(linear_network(), [CSKD()]).fit(data, epochs=2, verbose=0)
-    compiled(linear_network(), [CSKD()]).fit(data, epochs=2, steps_per_epoch=3, verbose=0)
 
 
 def test_a_single_callback_will_do(linear_network, images_and_labels):
@@ -145,12 +138,6 @@ def test_fit_takes_keras_positional_arguments(linear_network, images_and_labels)
     images, labels = images_and_labels
     history = compiled(linear_network()).fit(images, labels, 8, 3, 0).history
     assert len(history["loss"]) == 3
-
-
-def test_a_data_set_of_too_few_epochs_is_refused(linear_network, images_and_labels):
-    data = paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=2)
-    with pytest.raises(ValueError, match=r"epochs=3\): 9 batches. Received: 6 batches"):
-        compiled(linear_network(), [CSKD()]).fit(data, epochs=3, verbose=0)
 
 
 def test_evaluate_returns_cross_entropy_and_the_compiled_metrics(linear_network, images_and_labels):

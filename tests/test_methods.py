@@ -203,7 +203,7 @@ def test_images_that_nobody_mixed_are_refused(chosen, message, linear_network, i
 @pytest.mark.parametrize("batch_size", [22, 11])
 def test_neighbours_that_are_no_pairs_are_refused(batch_size, linear_network, images_and_labels):
     model = compiled(linear_network(), [CSKD(in_batch=True)])
-    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="Expected a batch of pairs of one class"):
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="Expected batches of pairs of one class"):
         model.fit(*images_and_labels, batch_size=batch_size, verbose=0)
 
 

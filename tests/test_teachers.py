@@ -98,7 +98,7 @@ def test_teachers_that_do_not_fit_are_refused(batch_norm_network, linear_network
     for network, message in (
         (batch_norm_network(classes=4), "student's 3 classes. Received: 4 classes"),
         (batch_norm_network(shape=(6, 6, 1)), r"student's images, \(4, 4, 1\). Received: a teacher of \(6, 6, 1\)"),
-        (linear_network(activation="softmax"), r"makes logits of .*Received: .*leave out the softmax"),
+        (linear_network(activation="softmax"), r"makes logits of .*Received: .*as after a softmax"),
     ):
         with pytest.raises(ValueError, match=message):
             SelfDistiller(linear_network(), [Distillation(teacher=network)])

@@ -10,8 +10,8 @@ from absl import logging
 from cskd_tf.data.augment import Transform, as_accepted
 from cskd_tf.data.decode import decode_batch
 from cskd_tf.data.pairing import FURTHER_PARTNERS, MIX, VIEWS, BatchOrder, ClassBuckets, count_steps, image_seeds, key
+from cskd_tf.data.paired import PairedDataset, mapped
 from cskd_tf.data.sources import ArraySource, Source, is_encoded
-from cskd_tf.data.storage import as_is
 
 EXTRAS = ("index",)
 
@@ -37,12 +37,12 @@ def paired_dataset(
     num_replicas: int = 1,
     worker: int = 0,
     num_workers: int = 1,
-) -> tf.data.Dataset:
+) -> PairedDataset:
     """Training batches in which every image comes beside another image of its class.
 
     An epoch shows each image once, in an order and with partners that are a function of (seed, epoch) alone, in
-    `ceil(N / batch_size)` batches, the last one as large as what is left. The data set holds `epochs` different
-    epochs; pass it to `SelfDistiller.fit(data, epochs=epochs)`, which reads it once, through all of them.
+    `ceil(N / batch_size)` batches, the last one as large as what is left. `SelfDistiller.fit(data, epochs=E)` opens it
+    at the step that the model is at, so that no epoch comes twice, whatever loop `fit` is called in.
 
     Example: 10 images, batch size 4 and 2 epochs are 6 batches of 4, 4, 2, 4, 4, 2 images.
 
@@ -51,8 +51,9 @@ def paired_dataset(
         labels: int `[N]`, every class of `range(max + 1)` at least once; None with a source.
         batch_size: images a batch over all replicas, partners not counted, from 1 to N.
         seed: integer; all randomness follows from it.
-        epochs: how many epochs the data set spans.
-        first_step: how many batches to leave out at the start, to resume a run; nothing before it is read.
+        epochs: how many epochs there are to read by hand; `fit` reads as many as it trains.
+        first_step: how many batches to leave out at the start; nothing before it is read, and `fit` never begins
+            before it.
         augment: transform of every view but `"clean"` (see `cskd_tf.data.augment`); without one, pixels pass unchanged
             as float32.
         clean: transform of the view `"clean"`.
@@ -68,7 +69,7 @@ def paired_dataset(
             partners come from the image's own shard, where a small class may have one image alone. With as many
             shards as replicas, no partner leaves its replica.
         mix: functions `(batch, targets, seed=) -> (batch, targets)` on whole batches, targets float32 `[B, C]`, which
-            then stand under `"targets"` in the batch.
+            then stand under `"targets"` in the batch; C is the network's number of classes in `fit`, by hand the data's.
         drop_remainder: leave out a smaller last batch, where shapes have to be static; logged.
         num_replicas: among which each batch will be split, for the checks.
         worker: which part of every batch to make, where several workers each make theirs (`InputContext`'s
@@ -77,7 +78,7 @@ def paired_dataset(
         num_workers: how many workers there are.
 
     Returns:
-        A `tf.data.Dataset` of known cardinality, with the attribute `steps_per_epoch`.
+        A `tf.data.Dataset` that knows its epochs (`PairedDataset`).
 
     Raises:
         ValueError: a batch size, view or extra that does not fit, or data that cannot be used (see `ArraySource`).
@@ -126,7 +127,7 @@ def paired_dataset(
     # Mixing needs the whole batch; else a worker loads its own part alone.
     whole = 1 if mix else num_workers
 
-    def batch_at(step):
+    def batch_at(step, num_classes):
         places = order.at(step)
         if static:
             places = places._replace(indices=tf.ensure_shape(places.indices, [batch_size]))
@@ -142,7 +143,7 @@ def paired_dataset(
             batch["index"] = indices
         label = tf.gather(order.buckets.labels, indices)
         if mix:
-            targets = tf.one_hot(label, len(source.class_names))
+            targets = tf.one_hot(label, num_classes)
             for method_number, function in enumerate(mix):
                 mix_seed = tf.bitcast(key(seed, MIX, step, method_number)[:2], tf.int32)
                 batch, targets = function(batch, targets, seed=mix_seed)
@@ -150,9 +151,15 @@ def paired_dataset(
             batch, label = tf.nest.map_structure(lambda rows: _part(rows, worker, num_workers), (batch, label))
         return batch, label
 
-    dataset = _mapped(tf.data.Dataset.range(first_step, steps), batch_at)
-    dataset.steps_per_epoch = order.steps_per_epoch
-    return dataset
+    return PairedDataset(
+        batch_at,
+        first_step=first_step,
+        epochs=epochs,
+        steps_per_epoch=order.steps_per_epoch,
+        num_examples=size,
+        num_classes=len(source.class_names),
+        pairs_adjacent=pairs_adjacent,
+    )
 
 
 def _partner_number(view: str) -> int:
@@ -172,12 +179,6 @@ def _part(rows: tf.Tensor, part: int, parts: int) -> tf.Tensor:
     return rows[start : start + share + (tf.cast(part < rest, tf.int32) if static is None else int(part < rest))]
 
 
-def _mapped(steps: tf.data.Dataset, batch_at: Callable) -> tf.data.Dataset:
-    """Batches made in parallel, and handed out in order."""
-    batches = steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return as_is(batches.prefetch(2))  # with AUTOTUNE it goes on to fill gigabytes
-
-
 def evaluation_dataset(source: Source, *, batch_size: int, transform: Transform | None = None) -> tf.data.Dataset:
     """`(images, labels)` of every image once, in the order of the source, the last batch as large as what is left."""
     size = len(source.labels)
@@ -189,7 +190,7 @@ def evaluation_dataset(source: Source, *, batch_size: int, transform: Transform 
         seeds = tf.zeros([tf.shape(indices)[0], 2], tf.int32)
         return _load(source, indices, seeds, transform), tf.gather(labels, indices)
 
-    return _mapped(tf.data.Dataset.range(-(-size // batch_size)), batch_at)
+    return mapped(tf.data.Dataset.range(-(-size // batch_size)), batch_at)
 
 
 def _load(source: Source, indices: tf.Tensor, seeds: tf.Tensor, transform: Transform | None) -> tf.Tensor:

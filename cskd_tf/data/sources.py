@@ -38,12 +38,14 @@ class Source(Protocol):
 
 
 def check_labels(labels, *, num_classes: int | None = None, complete: bool = True) -> np.ndarray:
-    """Labels as int32 `[N]`.
+    """Labels `[N]`, or `[N, 1]` as `keras.datasets` has them, as int32 `[N]`.
 
     Raises:
-        ValueError: not a vector of integers, a label outside the classes, or (`complete`) a class without an image.
+        ValueError: not integers of that shape, a label outside the classes, or (`complete`) a class without an image.
     """
     labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"Expected labels to be integers [N]. Received: {labels.dtype} of shape {labels.shape}")
     if not len(labels):

@@ -6,7 +6,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from cskd_tf.networks.features import NetworkOutputs
+from cskd_tf.networks.logits import check_logits
 from cskd_tf.workdir import CLASSIFIER
 
 
@@ -56,7 +56,7 @@ class Teacher:
                 f"Expected a teacher of the student's images, {tuple(images[1:])}. Received: a teacher of {taken[1:]}"
             )
         try:
-            taught = NetworkOutputs(self.network).describe(images)["logits"].shape[-1]
+            taught = check_logits(self.network, input_shape=images)
         except ValueError as error:
             raise ValueError(
                 f"Expected a teacher that makes logits of the student's images, {tuple(images[1:])}. Received: {error}"

@@ -30,10 +30,6 @@ def _observe(layer: keras.layers.Layer) -> None:
     layer.call = observed_call
 
 
-def _is_softmax(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
-
-
 class NetworkOutputs:
     """Runs a network that maps images to logits and returns what is inside as well, in one pass.
 
@@ -49,7 +45,7 @@ class NetworkOutputs:
         embedding_layer: name of the layer whose input is the embedding, where it is not found so.
 
     Raises:
-        ValueError: the named layer does not exist; when called, if the network ends in a softmax, so returns no logits.
+        ValueError: the named layer does not exist.
     """
 
     def __init__(self, network: keras.Model, *, embedding_layer: str | None = None):
@@ -67,7 +63,7 @@ class NetworkOutputs:
                 f"Unknown layer; expected one of {names}. Received: embedding_layer={self.embedding_layer!r}"
             )
         for layer in layers:
-            if self._is_head(layer) or _stage_number(layer) or _is_softmax(layer):
+            if self._is_head(layer) or _stage_number(layer):
                 _observe(layer)
         self._prepared = self.network.built
 
@@ -114,11 +110,6 @@ class NetworkOutputs:
             logits = self.network(images, training=training)
         finally:
             _recording.notes = outer
-        if any(_is_softmax(layer) and made is logits for layer, _, made in notes):
-            raise ValueError(
-                "Expected a network that returns logits: leave out the softmax (activation=None). "
-                f"Received: network={self.network.name!r}, whose last layer is a softmax"
-            )
         outputs, classifier = {"logits": logits}, None
         heads = [(layer, read) for layer, read, _ in notes if self._is_head(layer)]
         if heads and self._reads_embedding(*heads[-1]):

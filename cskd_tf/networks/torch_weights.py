@@ -54,12 +54,17 @@ def _layer_name(module: str) -> str | None:
     return None
 
 
+def _bare(name: str) -> str:
+    """A weight's name without what DataParallel and torch.compile put before it, in any order."""
+    return re.sub(r"^((module|_orig_mod)\.)+", "", name)
+
+
 def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The weights in a file of PyTorch's, by their names there.
 
     The file is read as weights only: what else is pickled in it is not executed. A state dict may stand by itself or
-    under `net` (the CS-KD and PS-KD code), `state_dict` or `model`; DataParallel's prefix `module.` is dropped, and so
-    are the batch counters that PyTorch keeps.
+    under `net` (the CS-KD and PS-KD code), `state_dict` or `model`; the prefixes of DataParallel and torch.compile
+    (`module.`, `_orig_mod.`) are dropped, and so are the batch counters that PyTorch keeps.
 
     Args:
         path: a `.pth` or `.t7` file, of any version of PyTorch.
@@ -90,7 +95,7 @@ def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
             content = content[key]
             break
     tensors = isinstance(content, Mapping) and {
-        str(name).removeprefix("module."): tensor for name, tensor in content.items() if torch.is_tensor(tensor)
+        _bare(str(name)): tensor for name, tensor in content.items() if torch.is_tensor(tensor)
     }
     if not tensors or len(tensors) < len(content):
         raise ValueError(
@@ -119,6 +124,7 @@ def load_torch_weights(network: keras.Model, weights: str | pathlib.Path | Mappi
             `read_torch_checkpoint`.
     """
     arrays = weights if isinstance(weights, Mapping) else read_torch_checkpoint(weights)
+    arrays = {_bare(name): array for name, array in arrays.items()}
     by_layer: dict[str, str] = {}
     left_over = []
     for name in arrays:
@@ -156,7 +162,7 @@ def load_torch_weights(network: keras.Model, weights: str | pathlib.Path | Mappi
 def count_classes(weights: Mapping[str, np.ndarray]) -> int | None:
     """Classes that the weights of `read_torch_checkpoint` tell apart; None where no classifier is among them."""
     for name, array in weights.items():
-        if _layer_name(name.rpartition(".")[0]) == "classifier":
+        if _layer_name(_bare(name).rpartition(".")[0]) == "classifier":
             return len(array)
     return None
 

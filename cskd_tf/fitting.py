@@ -1,0 +1,104 @@
+"""What `SelfDistiller.fit` does around Keras' own: where the data go on, what the methods are told, what is refused."""
+
+from collections.abc import Sequence
+
+import keras
+from absl import logging
+
+from cskd_tf.methods.base import overrides
+from cskd_tf.metrics import DIRECTIONS
+
+
+class Course(keras.callbacks.Callback):
+    """Knows which step the model is at when `fit` opens the data, and tells the methods which epoch begins.
+
+    Batch s of a `PairedDataset` is what step s of the model sees, counted through everything that it was ever trained
+    for: so `fit` in a loop, from an `initial_epoch`, after an interruption or from a file goes on where it was, without
+    showing an epoch again. A model of fewer steps than `initial_epoch` tells of, one that was made of weights alone,
+    joins there.
+
+    Example: with 3 steps an epoch, a model after 6 steps goes on at step 6, in `fit(epochs=1)` as well as in
+    `fit(initial_epoch=2, epochs=4)`; a new one begins at 0, or at 6.
+
+    Args:
+        epochs: of the whole training, for the methods.
+        steps_per_epoch: of it; None where Keras alone finds out.
+    """
+
+    def __init__(self, *, epochs: int, steps_per_epoch: int | None):
+        super().__init__()
+        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
+        self._position: int | None = None
+
+    def position(self) -> int:
+        """The step whose batch comes first."""
+        # Not what the model's step is now: a step may count itself before it has asked for its batch.
+        return self._position or 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._position is None:
+            self._join(epoch)
+        for method in self.model.methods:
+            method.on_epoch_begin(epoch, epochs=self.epochs)
+
+    def _join(self, epoch: int) -> None:
+        # Now and not before, because callbacks restore models when the training begins.
+        steps = self.steps_per_epoch or self.params.get("steps") or 0
+        self._position = max(int(self.model.step.numpy()), epoch * steps)
+        self.model.step.assign(self._position)
+        reached = self._position // steps if steps else 0
+        told = [type(method).__name__ for method in self.model.methods if overrides(method, "on_epoch_begin")]
+        if not told or reached <= epoch:
+            return
+        if self.epochs == 1:
+            raise ValueError(
+                f"Expected fit(initial_epoch={reached}, epochs=...) of a model that was trained for {reached} epochs: "
+                f"{told} must know which epoch it is, and of how many. Received: initial_epoch={epoch}, epochs=1"
+            )
+        logging.info("%s: epoch %d of %d, though the model has seen %d", told, epoch + 1, self.epochs, reached)
+
+
+def prepare_callbacks(callbacks, *, own: Course, model: keras.Model):
+    """What `fit` takes as callbacks, with ours in front of them; refuses those that would fail after the first epoch.
+
+    Raises:
+        ValueError: `ModelCheckpoint` is to save a model that cannot be saved whole.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        _check_saving(callbacks.callbacks, model)
+        own.set_model(model)
+        callbacks.callbacks = [own, *(each for each in callbacks.callbacks if not isinstance(each, Course))]
+        return callbacks
+    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
+    _check_saving(callbacks, model)
+    for callback in callbacks:
+        # Keras knows the direction of its own metrics only, and refuses to guess that of others.
+        if getattr(callback, "mode", None) == "auto" and callback.monitor.removeprefix("val_") in DIRECTIONS:
+            callback.mode = DIRECTIONS[callback.monitor.removeprefix("val_")]
+    return [own, *callbacks]
+
+
+def _check_saving(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
+    saves = [each for each in callbacks if isinstance(each, keras.callbacks.ModelCheckpoint)]
+    if any(not each.save_weights_only for each in saves):
+        model.get_config()  # where a teacher is an object, it says what to do
+
+
+def check_trainable(model: keras.Model) -> None:
+    """Raises ValueError where no weight would be trained, which Keras only warns of."""
+    if not model.trainable_variables:
+        raise ValueError(
+            "Expected at least one trainable weight; set network.trainable = True, or unfreeze its classifier, and "
+            f"compile again. Received: network={model.network.name!r}, all of it frozen"
+        )
+
+
+def check_steps_per_execution(steps: int | None, *, steps_per_execution: int) -> None:
+    """Raises ValueError unless whole executions make an epoch, so that no execution runs on into the next one.
+
+    Example: 3 steps an epoch go with 1 or 3 steps an execution; with 2 Keras would take 4.
+    """
+    if steps and steps % steps_per_execution:
+        raise ValueError(
+            f"Expected steps_per_execution to divide the {steps} steps of an epoch. Received: {steps_per_execution=}"
+        )
