@@ -338,9 +338,7 @@ class SelfDistiller(keras.Model):
         if not isinstance(x, PairedDataset):
             return checked(x, y, expected=expected, shuffle=shuffle)
         expected.check_data(x)
-        if opened_at is None:
-            return x
-        batches = x.opened_at(opened_at, num_classes=expected.num_classes)
+        batches = x if opened_at is None else x.opened_at(opened_at, num_classes=expected.num_classes)
         return checked(batches, None, expected=expected) if x.relabelled else batches
 
     def _run_view(self, view: View, batch: dict, tape: tf.GradientTape) -> dict[str, Any]:

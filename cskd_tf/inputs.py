@@ -101,8 +101,8 @@ class Expectations:
         return (
             f"Expected labels from 0 to {self.num_classes - 1}, one of the classes of the network.",
             f"Expected batches of pairs of one class, image, partner, image, partner: {BUILD}.",
-            f"Expected indices below num_examples={self.num_examples}: SelfDistiller(num_examples=...) is not the size of "
-            "the training set.",
+            f"Expected indices below num_examples={self.num_examples}, which SelfDistiller was told is the size of the "
+            "training set.",
         )
 
     def check(self, labels, index=None) -> None:

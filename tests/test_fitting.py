@@ -57,7 +57,10 @@ def nothing_seen():
 
 
 def test_every_epoch_shows_other_pairs(whole):
-    orders = [sum((indices for indices, _ in whole[STEPS * e : STEPS * (e + 1)]), []) for e in range(EPOCHS)]
+    orders = [
+        [index for indices, _ in whole[STEPS * epoch : STEPS * (epoch + 1)] for index in indices]
+        for epoch in range(EPOCHS)
+    ]
     assert all(sorted(order) == list(range(22)) for order in orders)
     assert len({tuple(order) for order in orders}) == EPOCHS
 
@@ -145,7 +148,7 @@ def three_steps_an_execution(make_model, make_data, folder):
 )
 def test_no_epoch_is_shown_again_and_none_left_out(train, make_model, make_data, whole, tmp_path):
     train(make_model, make_data, tmp_path)
-    assert SEEN == whole[: STEPS * EPOCHS]
+    assert whole[: STEPS * EPOCHS] == SEEN
 
 
 def test_a_run_restored_within_an_epoch_goes_on_at_its_step(make_model, make_data, whole, tmp_path):
@@ -179,7 +182,7 @@ def test_reading_by_hand_starts_at_the_first_step_whenever_it_is_opened(make_dat
 
 def test_fit_never_begins_before_the_first_step(make_model, make_data, whole):
     make_model().fit(make_data(epochs=2, first_step=3), epochs=1, verbose=0)
-    assert SEEN == whole[3:6]
+    assert whole[3:6] == SEEN
 
 
 def test_a_data_set_opens_at_any_step(make_data, whole):

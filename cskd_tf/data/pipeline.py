@@ -9,8 +9,8 @@ from absl import logging
 
 from cskd_tf.data.augment import Transform, as_accepted
 from cskd_tf.data.decode import decode_batch
-from cskd_tf.data.pairing import FURTHER_PARTNERS, MIX, VIEWS, BatchOrder, ClassBuckets, count_steps, image_seeds, key
 from cskd_tf.data.paired import PairedDataset, mapped
+from cskd_tf.data.pairing import FURTHER_PARTNERS, MIX, VIEWS, BatchOrder, ClassBuckets, count_steps, image_seeds, key
 from cskd_tf.data.sources import ArraySource, Source, is_encoded
 
 EXTRAS = ("index",)
@@ -69,7 +69,7 @@ def paired_dataset(
             partners come from the image's own shard, where a small class may have one image alone. With as many
             shards as replicas, no partner leaves its replica.
         mix: functions `(batch, targets, seed=) -> (batch, targets)` on whole batches, targets float32 `[B, C]`, which
-            then stand under `"targets"` in the batch; C is the network's number of classes in `fit`, by hand the data's.
+            then stand under `"targets"` in the batch; C are the network's classes in `fit`, by hand the data's.
         drop_remainder: leave out a smaller last batch, where shapes have to be static; logged.
         num_replicas: among which each batch will be split, for the checks.
         worker: which part of every batch to make, where several workers each make theirs (`InputContext`'s

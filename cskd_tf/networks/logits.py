@@ -97,8 +97,8 @@ def _other_weights(network: keras.Model, random: np.random.Generator) -> list:
             continue
         value = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
         noise = random.normal(size=value.shape)
-        if not variable.trainable:
-            value = value * np.exp(noise / 2)  # a variance stays above 0
+        if not variable.trainable and "var" in variable.name:
+            value = value * np.exp(noise / 2)  # of a batch norm: it stays above 0
         elif value.ndim > 1:
             value = value + noise * np.sqrt(2 / np.prod(value.shape[:-1]))
         else:

@@ -1,0 +1,209 @@
+"""What is wrong with a batch is said on every path into the step, under XLA too, which drops assertions inside it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf.data import paired_dataset
+from cskd_tf.data.stream import paired_stream
+from cskd_tf.distiller import SelfDistiller
+from cskd_tf.inputs import Expectations
+from cskd_tf.methods import CSKD, PSKD
+from cskd_tf.optimizers import SGD
+
+REFUSALS = (ValueError, tf.errors.InvalidArgumentError)
+
+
+class Batches(keras.utils.PyDataset):
+    steps_per_epoch = "not ours"
+
+    def __init__(self, inputs, labels):
+        super().__init__()
+        self.inputs, self.labels = inputs, labels
+        self.ended = 0
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        part = slice(8 * index, 8 * index + 8)
+        return {name: rows[part] for name, rows in self.inputs.items()}, self.labels[part]
+
+    def on_epoch_end(self):
+        self.ended += 1
+
+
+def generator(inputs, labels):
+    for index in range(3):
+        yield Batches(inputs, labels)[index]
+
+
+class Loader:
+    """Of PyTorch's form: it can be gone through again, and has nothing of Keras'."""
+
+    def __init__(self, *data):
+        self.data = data
+
+    def __iter__(self):
+        return generator(*self.data)
+
+
+def slices(inputs, labels):
+    return tf.data.Dataset.from_tensor_slices((inputs, labels)).batch(8)
+
+
+KINDS = {
+    "arrays": lambda inputs, labels: (inputs, labels),
+    "column": lambda inputs, labels: (inputs, labels.astype("uint8" if labels.min() >= 0 else "int8")[:, None]),
+    "tensors": lambda inputs, labels: ({key: tf.constant(rows) for key, rows in inputs.items()}, tf.constant(labels)),
+    "tf.data": lambda inputs, labels: (slices(inputs, labels),),
+    "mapped pairs": lambda inputs, labels: (
+        paired_dataset(inputs["image"], labels * 0 + np.arange(24) % 3, batch_size=8, seed=0).map(
+            lambda batch, _: (batch, tf.constant(labels[:8]))
+        ),
+    ),
+    "PyDataset": lambda inputs, labels: (Batches(inputs, labels),),
+    "generator": lambda inputs, labels: (generator(inputs, labels),),
+}
+
+
+@pytest.fixture
+def inputs():
+    images = np.random.default_rng(0).normal(size=(24, 4, 4, 1)).astype("float32")
+    return {"image": images, "partner": images}
+
+
+def make_model(network, methods=(), *, jit=True, **options):
+    model = SelfDistiller(network, methods, **options)
+    model.compile(SGD(0.1), jit_compile=jit)
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("shift", "received"), [(1, r"\[3\]"), (-1, r"\[-1\]")])
+def test_labels_outside_of_the_classes(kind, shift, received, linear_network, inputs):
+    labels = np.arange(24) % 3 + shift
+    model = make_model(linear_network(), [CSKD()])
+    before = model.get_weights()
+    with pytest.raises(REFUSALS, match="Expected labels from 0 to 2, one of the classes of the network") as refusal:
+        model.fit(*KINDS[kind](inputs, labels), shuffle=False, verbose=0)
+    if kind in ("arrays", "column", "tensors", "PyDataset"):
+        assert refusal.match(f"Received: {received}")
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+    with pytest.raises(REFUSALS, match="Expected labels from 0 to 2"):
+        model.evaluate(*KINDS[kind](inputs, labels), verbose=0)
+
+
+def test_every_kind_of_data_trains(linear_network, inputs):
+    labels = np.arange(24) % 3
+    for kind, make in KINDS.items():
+        model, data = make_model(linear_network(), [CSKD()], jit=kind == "tf.data"), make(inputs, labels)
+        steps = {"steps_per_epoch": 3} if kind == "generator" else {}
+        history = model.fit(*data, shuffle=False, batch_size=8 if len(data) == 2 else None, verbose=0, **steps)
+        assert np.isfinite(history.history["loss"]).all()
+        assert int(model.step.numpy()) == 3
+        if kind == "PyDataset":
+            assert data[0].ended > 0
+
+
+def test_of_a_loader_the_first_batch_is_looked_at(linear_network, inputs):
+    from cskd_tf.inputs import checked
+
+    labels = np.arange(24) % 3
+    loader = Loader(inputs, labels)
+    assert checked(loader, None, expected=Expectations(num_classes=3)) is loader
+    with pytest.raises(ValueError, match=r"Expected labels from 0 to 1.*Received: \[2\]"):
+        checked(loader, None, expected=Expectations(num_classes=2))
+
+
+def test_single_batches(linear_network, inputs):
+    labels = np.arange(24) % 3
+    model = make_model(linear_network(), [CSKD()])
+    for call in (model.train_on_batch, model.test_on_batch):
+        call(inputs, labels)
+        with pytest.raises(ValueError, match=r"Expected labels from 0 to 2.*Received: \[3\]"):
+            call(inputs, labels + 1)
+
+
+def test_validation_data(linear_network, inputs):
+    labels = np.arange(24) % 3
+    for validation in ((inputs, labels + 1), slices(inputs, labels + 1), Batches(inputs, labels + 1)):
+        with pytest.raises(REFUSALS, match="Expected labels from 0 to 2"):
+            make_model(linear_network(), [CSKD()]).fit(inputs, labels, validation_data=validation, verbose=0)
+
+
+def test_a_loop_of_ones_own_is_told_too(linear_network, inputs):
+    model = SelfDistiller(linear_network(), [CSKD()])
+    model.compile(SGD(0.1))
+    step = tf.function(model.train_step, autograph=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected labels from 0 to 2"):
+        step((inputs, tf.range(24)))
+
+
+@pytest.mark.parametrize("kind", ["tf.data", "PyDataset", "generator"])
+def test_neighbours_of_different_classes(kind, linear_network, inputs):
+    model = make_model(linear_network(), [CSKD(in_batch=True)])
+    pairs = np.repeat(np.arange(12) % 3, 2)
+    wrong = np.roll(pairs, 1)
+    with pytest.raises(REFUSALS, match="Expected batches of pairs of one class, image, partner"):
+        model.fit(*KINDS[kind](inputs, wrong), shuffle=False, verbose=0)
+    steps = {"steps_per_epoch": 3} if kind == "generator" else {}
+    assert np.isfinite(model.fit(*KINDS[kind](inputs, pairs), shuffle=False, verbose=0, **steps).history["loss"]).all()
+
+
+def test_pairs_of_arrays_and_data_sets_without_them(linear_network, inputs):
+    model, pairs = make_model(linear_network(), [CSKD(in_batch=True)]), np.repeat(np.arange(12) % 3, 2)
+    with pytest.raises(ValueError, match="Expected batches of pairs.*arrays, which fit.. shuffles"):
+        model.fit(inputs, pairs, verbose=0)
+    with pytest.raises(ValueError, match="Expected batches of pairs.*a data set with pairs_adjacent=False"):
+        model.fit(paired_dataset(inputs["image"], pairs, batch_size=8, seed=0), verbose=0)
+    with pytest.raises(ValueError, match=r"Expected batches of pairs.*labels \[0, 1, 2"):
+        model.fit(inputs, np.arange(24) % 3, shuffle=False, verbose=0)
+    model.fit(inputs, pairs, shuffle=False, batch_size=8, verbose=0)
+
+
+@pytest.mark.parametrize("kind", ["tf.data", "PyDataset", "generator", "arrays"])
+def test_images_that_a_table_has_no_row_for(kind, linear_network, inputs):
+    labels = np.arange(24) % 3
+    indexed = {**inputs, "index": np.arange(24)}
+    with pytest.raises(REFUSALS, match="Expected indices below num_examples=12"):
+        make_model(linear_network(), [PSKD()], num_examples=12).fit(
+            *KINDS[kind](indexed, labels), shuffle=False, verbose=0
+        )
+
+
+def test_data_of_more_classes_or_images_than_the_model(linear_network, inputs):
+    labels = np.arange(24) % 3
+    data = paired_dataset(inputs["image"], labels, batch_size=8, seed=0, extras=("index",))
+    with pytest.raises(ValueError, match="Expected labels from 0 to 1.*Received: data of 3 classes"):
+        make_model(linear_network(classes=2)).fit(data, verbose=0)
+    with pytest.raises(ValueError, match="num_examples=12.*Received: 24 training images"):
+        make_model(linear_network(), [PSKD()], num_examples=12).fit(data, verbose=0)
+    # Fewer classes after a map of the user's are his own affair, and looked at batch by batch.
+    merged = data.map(lambda batch, label: (batch, label // 2))
+    make_model(linear_network(classes=2)).fit(merged, verbose=0)
+
+
+def test_a_stream_is_read_again_each_epoch(linear_network, inputs):
+    examples = tf.data.Dataset.from_tensor_slices((inputs["image"], np.arange(24) % 3))
+    stream = paired_stream(examples, num_classes=3, batch_size=8, seed=0)
+    model = make_model(linear_network(), [CSKD()], jit=False)
+    assert len(model.fit(stream, epochs=2, verbose=0).history["loss"]) == 2
+    assert int(model.step.numpy()) == 6
+
+
+def test_ones_own_pairs_are_read_again_each_epoch(linear_network, inputs):
+    model = make_model(linear_network(), [CSKD()], jit=False)
+    model.fit(slices(inputs, np.arange(24) % 3), epochs=2, verbose=0)
+    assert int(model.step.numpy()) == 6
+
+
+@pytest.mark.parametrize("kind", ["PyDataset", "generator", "tf.data"])
+def test_a_model_without_a_shape_is_built_from_the_first_batch(kind, inputs):
+    network = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+    model = make_model(network, [CSKD()], jit=False)
+    steps = {"steps_per_epoch": 3} if kind == "generator" else {}
+    model.fit(*KINDS[kind](inputs, np.arange(24) % 3), shuffle=False, verbose=0, **steps)
+    assert network.layers[1].kernel.shape == (16, 3)
+    assert int(model.step.numpy()) == 3
