@@ -10,7 +10,13 @@ import tensorflow as tf
 
 from cskd_tf import losses
 from cskd_tf.data.paired import PairedDataset
-from cskd_tf.fitting import Course, check_steps_per_execution, check_trainable, prepare_callbacks
+from cskd_tf.fitting import (
+    Course,
+    check_for_replicas,
+    check_steps_per_execution,
+    check_trainable,
+    prepare_callbacks,
+)
 from cskd_tf.inputs import (
     Expectations,
     check_batch,
@@ -139,12 +145,8 @@ class SelfDistiller(keras.Model):
                 "Expected no loss: SelfDistiller minimises cross-entropy and the terms of its methods. "
                 f"Received: loss={kwargs['loss']!r}"
             )
-        if kwargs.get("jit_compile") is True and self._replicas() > 1:
-            raise ValueError(
-                'Expected jit_compile="auto" or False on several replicas: Keras would compile them and what they '
-                "exchange as one program, which XLA cannot. Received: jit_compile=True on "
-                f"{self._replicas()} replicas"
-            )
+        if self._replicas() > 1:
+            check_for_replicas(optimizer, jit_compile=kwargs.get("jit_compile", "auto"), replicas=self._replicas())
         super().compile(optimizer=optimizer, **kwargs)
 
     def compile_from_config(self, config) -> None:

@@ -102,3 +102,17 @@ def check_steps_per_execution(steps: int | None, *, steps_per_execution: int) ->
         raise ValueError(
             f"Expected steps_per_execution to divide the {steps} steps of an epoch. Received: {steps_per_execution=}"
         )
+
+
+def check_for_replicas(optimizer, *, jit_compile: bool | str, replicas: int) -> None:
+    """Raises ValueError for what Keras lets through `compile` and fails at in the first step, on several replicas."""
+    if jit_compile is True:
+        raise ValueError(
+            'Expected jit_compile="auto" or False on several replicas: Keras would compile them and what they exchange '
+            f"as one program, which XLA cannot. Received: jit_compile=True on {replicas} replicas"
+        )
+    if parts := getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None):
+        raise ValueError(
+            "Expected no gradient accumulation on several replicas, which Keras' optimizers cannot bring together "
+            f"inside a condition. Received: gradient_accumulation_steps={parts} on {replicas} replicas"
+        )

@@ -47,14 +47,16 @@ class SGD(keras.optimizers.SGD):
         self.clip_norm = clip_norm
 
     def apply(self, grads, trainable_variables=None):
-        # Keras clips where it should: after the loss scale was taken out and parts of a batch were added up. But on
-        # each replica by itself, whose gradients it then adds up. So each is given its share of the whole.
-        context = tf.distribute.get_replica_context()
-        replicas = 1 if context is None else context.num_replicas_in_sync
-        if self.clip_norm and replicas > 1:
-            whole = iter(context.all_reduce("MEAN", [tf.convert_to_tensor(each) for each in grads if each is not None]))
-            grads = [None if each is None else next(whole) for each in grads]
+        # Weight decay reaches every row, so nothing is gained by sparse gradients, which Keras cannot unscale.
+        grads = [tf.convert_to_tensor(each) if isinstance(each, tf.IndexedSlices) else each for each in grads]
         if self.clip_norm:
+            # Keras clips where it should, after the loss scale was taken out and parts of a batch were added up, but
+            # on each replica by itself, whose gradients it then adds up. So each is given its share of the whole.
+            context = tf.distribute.get_replica_context()
+            replicas = 1 if context is None else context.num_replicas_in_sync
+            if replicas > 1:
+                whole = iter(context.all_reduce("MEAN", [each for each in grads if each is not None]))
+                grads = [None if each is None else next(whole) for each in grads]
             self.global_clipnorm = self.clip_norm / replicas
         return super().apply(grads, trainable_variables)
 

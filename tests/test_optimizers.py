@@ -106,3 +106,104 @@ def test_warm_up_rises_in_a_line_and_survives_saving():
         np.testing.assert_allclose(rates, [0.025, 0.05, 0.075, 0.1, 0.01, 0.01], rtol=1e-6)
     with pytest.raises(ValueError, match="warmup_epochs from 0 to 4"):
         step_schedule(0.1, **options, warmup_epochs=5)
+
+
+def variables():
+    return [keras.Variable([0.0]), keras.Variable([[0.0], [0.0]]), keras.Variable([5.0])]
+
+
+# The gradients (3) and (4) of two weights are 5 long; the third weight is used nowhere.
+GRADIENTS = [tf.constant([3.0]), tf.IndexedSlices(tf.constant([[4.0]]), tf.constant([1]), tf.constant([2, 1])), None]
+CLIPPED = [[-0.6], [0.0, -0.8], [5.0]]
+
+
+def scaled(gradient, scale):
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(gradient.values * scale, gradient.indices, gradient.dense_shape)
+    return None if gradient is None else gradient * scale
+
+
+def apply(optimizer, *, scale=1.0):
+    """What the weights are after one step, of gradients that are scaled as the optimizer scaled the loss."""
+    weights = variables()
+    optimizer.build(weights)
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        optimizer.apply([scaled(each, scale) for each in GRADIENTS], weights)
+    return [weight.numpy().reshape(-1).tolist() for weight in weights]
+
+
+PLAIN = {"momentum": 0.0, "weight_decay": 0.0, "clip_norm": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("make", "changes"),
+    [
+        (lambda: SGD(1.0, **PLAIN), {}),
+        (lambda: SGD(1.0, **PLAIN, loss_scale_factor=128.0), {"scale": 128.0}),
+        (lambda: keras.optimizers.LossScaleOptimizer(SGD(1.0, **PLAIN), initial_scale=64.0), {"scale": 64.0}),
+    ],
+)
+def test_clipping_takes_the_loss_scale_out_first_and_any_gradient(make, changes):
+    for measured, expected in zip(apply(make(), **changes), CLIPPED, strict=True):
+        np.testing.assert_allclose(measured, expected, rtol=1e-6)
+
+
+def fitted(network, images, labels, *, batch_size, **options):
+    start = network.get_weights()
+    model = SelfDistiller(network)
+    model.compile(SGD(0.1, momentum=0.0, weight_decay=0.0, clip_norm=0.5, **options))
+    model.fit(images, labels, batch_size=batch_size, shuffle=False, verbose=0)
+    return [new - old for new, old in zip(network.get_weights(), start, strict=True)]
+
+
+def test_parts_of_a_batch_are_added_up_before_they_are_clipped(linear_network, images_and_labels):
+    images, labels = (part[:20] for part in images_and_labels)
+    keras.utils.set_random_seed(1)
+    whole = fitted(linear_network(), images, labels, batch_size=20)
+    assert np.sqrt(sum((part**2).sum() for part in whole)) == pytest.approx(0.05, rel=1e-4)
+    keras.utils.set_random_seed(1)
+    options = {"gradient_accumulation_steps": 5, "loss_scale_factor": 128.0}
+    parts = fitted(linear_network(), images, labels, batch_size=4, **options)
+    for one, two in zip(parts, whole, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-7)
+
+
+def test_parts_of_a_batch_are_refused_on_several_replicas(linear_network, two_replicas):
+    with two_replicas.scope():
+        model = SelfDistiller(linear_network())
+        with pytest.raises(ValueError, match="gradient_accumulation_steps=5 on 2 replicas"):
+            model.compile(SGD(0.1, gradient_accumulation_steps=5))
+
+
+def test_clipping_beside_dynamic_loss_scaling_on_two_replicas(linear_network, images_and_labels, two_replicas):
+    keras.config.set_dtype_policy("mixed_float16")
+    steps = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        keras.utils.set_random_seed(1)
+        with strategy.scope():
+            steps.append(fitted(linear_network(), *images_and_labels, batch_size=22))
+    assert np.sqrt(sum((part**2).sum() for part in steps[0])) == pytest.approx(0.05, rel=1e-3)
+    for one, two in zip(*steps, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+def test_a_sparse_gradient_is_a_dense_one_with_zeros():
+    dense = [tf.convert_to_tensor(each) if isinstance(each, tf.IndexedSlices) else each for each in GRADIENTS]
+    results = []
+    for gradients in (GRADIENTS, dense):
+        weights, optimizer = variables(), SGD(0.1, momentum=0.9, weight_decay=0.1)
+        optimizer.build(weights)
+        for _ in range(2):
+            optimizer.apply(gradients[:2], weights[:2])
+        results.append([weight.numpy() for weight in weights])
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_clipping_is_saved_and_not_mixed_with_keras_own():
+    optimizer = SGD(1.0, **PLAIN)
+    apply(optimizer)
+    assert SGD.from_config(optimizer.get_config()).clip_norm == 1.0
+    with pytest.raises(ValueError, match="one kind of clipping. Received: clip_norm=1.0, {'clipvalue': 2.0}"):
+        SGD(1.0, clip_norm=1.0, clipvalue=2.0)
+    assert SGD.from_config(SGD(1.0, global_clipnorm=0.5).get_config()).global_clipnorm == 0.5
