@@ -149,6 +149,22 @@ def test_regularization_counts_once_on_any_number_of_replicas(images_and_labels,
     np.testing.assert_allclose(weights[1], weights[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("policy", ["float32", "float64", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+def test_regularizers_of_any_precision_are_added_in_float32(policy, images_and_labels):
+    images, labels = images_and_labels
+    regularized = {"dtype": policy, "kernel_regularizer": "l2", "activity_regularizer": "l1"}
+    hidden = keras.layers.Dense(5, **regularized)
+    head = keras.layers.Dense(3, dtype="float32", kernel_regularizer="l2")
+    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), hidden, head])
+    model = compiled(network, [CSKD()])
+    kernels = [layer.kernel.numpy().astype("float64") for layer in (hidden, head)]
+    activity = np.abs(images.reshape(22, -1) @ kernels[0]).sum()
+    log = model.fit(one_batch(images, labels, partner=images), verbose=0).history
+    added = log["loss"][0] - log["cross_entropy"][0] - log["class_wise"][0]
+    expected = 0.01 * sum((kernel**2).sum() for kernel in kernels) + 0.01 * activity / 22  # as Keras has it, an image
+    assert added == pytest.approx(expected, rel=2e-2 if "16" in policy else 1e-5)
+
+
 def test_uneven_last_batch_is_averaged_over_itself(linear_network, images_and_labels):
     images, labels = images_and_labels
     model = compiled(linear_network())

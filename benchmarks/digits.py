@@ -1,0 +1,51 @@
+"""The README's first table: cross-entropy and CS-KD on the embedded default, over seeds of weights, data and split.
+
+`python -m benchmarks.digits` trains `configs/digits.py` with each seed, in `workdirs/digits_seeds/`, prints the report
+of all and writes `results/digits.json`. Runs that are there already are not trained again.
+"""
+
+import pathlib
+import statistics
+import subprocess
+import sys
+
+from absl import app, flags
+
+from benchmarks.results import record
+
+SEEDS = flags.DEFINE_integer("seeds", 5, "How many, from 0.")
+WORKDIR = flags.DEFINE_string("workdir", "workdirs/digits_seeds", "Where the runs lie.")
+
+
+def train(seed: int) -> None:
+    options = [f"--config.seed={seed}", f"--config.data.split_seed={seed}"]
+    quiet = ["--config.export.enabled=False", "--config.verbose=0"]
+    command = [sys.executable, "train_main.py", f"--workdir={WORKDIR.value}/{seed}", *options, *quiet]
+    subprocess.run(command, check=True)
+
+
+def lines() -> list[dict]:
+    """A line a method: mean, standard deviation and the single values of each metric of the test split."""
+    from cskd_tf import report
+
+    made = []
+    for group in report.group_by_seed(report.find_runs(pathlib.Path(WORKDIR.value))):
+        members = [run.metrics()["test"] for run in group]
+        line = {"benchmark": "digits", "methods": report.describe(group[0].config()), "runs": len(group)}
+        for _, key, _ in report.COLUMNS:
+            values = [member[key] for member in members]
+            line[key] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values), "values": values}
+        made.append({**line, "ece_bins": members[0]["ece_bins"]})
+    return made
+
+
+def main(argv):
+    del argv
+    for seed in range(SEEDS.value):
+        train(seed)
+    subprocess.run([sys.executable, "train_main.py", "--mode=report", f"--workdir={WORKDIR.value}"], check=True)
+    record("digits", lines())
+
+
+if __name__ == "__main__":
+    app.run(main)
