@@ -1,5 +1,6 @@
 """`SelfDistiller`, the Keras model that trains any classifier with cross-entropy and a list of methods."""
 
+import math
 import types
 import weakref
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from cskd_tf.fitting import (
 )
 from cskd_tf.inputs import (
     Expectations,
+    assert_all,
     check_batch,
     check_for_training,
     checked,
@@ -241,8 +243,9 @@ class SelfDistiller(keras.Model):
         check_for_training(batch, self.methods)
         if not self.built:
             self.build(batch["image"].shape)
-        # For loops of the user's own; fit looks at the data before they get here, where XLA drops this.
-        with tf.control_dependencies(self._expected(training=True).assertions(labels, batch.get("index"))):
+        # For loops of the user's own; fit looks at the data before they get here, where XLA drops the assertions.
+        conditions = self._expected(training=True).conditions(labels, batch.get("index"))
+        with tf.control_dependencies(assert_all(conditions)):
             labels = batch["label"] = tf.identity(labels)
         with tf.GradientTape() as tape:
             outputs = {}
@@ -266,7 +269,7 @@ class SelfDistiller(keras.Model):
             outputs = {name: self._with_scores(output, training=True) for name, output in outputs.items()}
             for method in self.methods:
                 terms.update(self._terms(method, batch, outputs, targets))
-            per_example = tf.add_n(list(terms.values()))
+            per_example = tf.where(tf.reduce_all(list(conditions.values())), tf.add_n(list(terms.values())), math.nan)
             loss = self._global_mean(per_example, labels) + regularization / self._replicas()
             scaled_loss = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
@@ -282,8 +285,8 @@ class SelfDistiller(keras.Model):
         """Cross-entropy alone, as `loss`, and the compiled metrics."""
         batch, labels = unpack(data)
         logits = self(batch, training=False)
-        with tf.control_dependencies(Expectations(num_classes=logits.shape[-1]).assertions(labels)):
-            batch["label"] = tf.identity(labels)
+        with tf.control_dependencies(assert_all(self._expected(training=False).conditions(labels))):
+            labels = batch["label"] = tf.identity(labels)
         values = losses.cross_entropy(logits, targets=one_hot_targets(batch, classes=logits.shape[-1]))
         for name in ("loss", "cross_entropy"):
             self._trackers[name].update_state(values)

@@ -1,7 +1,8 @@
 """What `SelfDistiller` reads: its form is checked when a step is traced, its values where XLA cannot drop the check.
 
 Keras compiles the step with XLA on a GPU, which leaves out every assertion inside. So labels, pairs and indices are
-checked before they get there: of arrays and of a `PairedDataset` when `fit` begins, of other data as they flow by.
+checked before they get there: of arrays and of a `PairedDataset` when `fit` begins, of other data as they flow by. What
+reaches a compiled step all the same, in a loop of the user's own, makes its loss NaN and moves no weight.
 """
 
 import dataclasses
@@ -130,24 +131,24 @@ class Expectations:
             images = f"{data.num_examples} training images"
             raise ValueError(f"{wrong_index} Received: {images}")
 
-    def assertions(self, labels: tf.Tensor, index: tf.Tensor | None = None) -> list[tf.Operation]:
-        """The same inside a graph, labels int `[n]`; an operation for each."""
+    def conditions(self, labels: tf.Tensor, index: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """The same inside a graph, labels int `[n]`: for each message whether all is well, bool."""
         wrong_label, wrong_pair, wrong_index = self._messages
         labels = tf.cast(labels, tf.int64)
-        checks = [
-            tf.debugging.assert_non_negative(labels, message=wrong_label),
-            tf.debugging.assert_less(labels, tf.constant(self.num_classes, tf.int64), message=wrong_label),
-        ]
+        conditions = {wrong_label: tf.reduce_all((labels >= 0) & (labels < self.num_classes))}
         if self.pairs_adjacent:
             even = tf.shape(labels)[0] // 2 * 2
-            checks += [
-                tf.debugging.assert_equal(tf.shape(labels)[0], even, message=wrong_pair),
-                tf.debugging.assert_equal(labels[:even:2], labels[1:even:2], message=wrong_pair),
-            ]
+            equal = tf.reduce_all(labels[:even:2] == labels[1:even:2])
+            conditions[wrong_pair] = equal & (tf.shape(labels)[0] == even)
         if self.num_examples is not None and index is not None:
-            end = tf.constant(self.num_examples, index.dtype)
-            checks.append(tf.debugging.assert_less(index, end, message=wrong_index))
-        return [check for check in checks if check is not None]  # eagerly there is nothing to return
+            conditions[wrong_index] = tf.reduce_all(tf.cast(index, tf.int64) < self.num_examples)
+        return conditions
+
+
+def assert_all(conditions: dict[str, tf.Tensor]) -> list[tf.Operation]:
+    """An operation for each condition, which raises `tf.errors.InvalidArgumentError` with its message."""
+    checks = [tf.debugging.Assert(condition, [message]) for message, condition in conditions.items()]
+    return [check for check in checks if check is not None]  # eagerly there is nothing to return
 
 
 def checked(data, labels, *, expected: Expectations, shuffle: bool = False) -> Any:
@@ -194,7 +195,7 @@ def _asserted(parts: tuple, expected: Expectations):
     if len(parts) < 2 or not tf.is_tensor(parts[1]) or not parts[1].dtype.is_integer:
         return element
     column = tf.reshape(parts[1], [-1])
-    with tf.control_dependencies(expected.assertions(column, _index(parts[0]))):
+    with tf.control_dependencies(assert_all(expected.conditions(column, _index(parts[0])))):
         return tf.nest.map_structure(lambda part: tf.identity(part) if tf.is_tensor(part) else part, element)
 
 

@@ -135,10 +135,16 @@ def test_validation_data(linear_network, inputs):
 
 def test_a_loop_of_ones_own_is_told_too(linear_network, inputs):
     model = SelfDistiller(linear_network(), [CSKD()])
-    model.compile(SGD(0.1))
+    model.compile(SGD(0.1, weight_decay=0.0))
+    model.optimizer.build(model.trainable_variables)
     step = tf.function(model.train_step, autograph=False)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Expected labels from 0 to 2"):
         step((inputs, tf.range(24)))
+    before = model.get_weights()
+    compiled_step = tf.function(model.train_step, autograph=False, jit_compile=True)
+    assert np.isnan(float(compiled_step((inputs, tf.range(24)))["loss"]))
+    for one, two in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("kind", ["tf.data", "PyDataset", "generator"])
