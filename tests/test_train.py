@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import math
+import types
 
 import numpy as np
 import pytest
@@ -122,6 +124,35 @@ def test_json_is_written_whole(tmp_path):
     workdir.write_metrics({"val": {"ece": 0.5}})
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"val": {"ece": 0.5}}
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_what_json_lacks_becomes_null(tmp_path):
+    """Python writes NaN for a metric that is undefined, which other readers refuse."""
+    workdir = Workdir(tmp_path)
+    workdir.write_metrics({"val": {"recall_at_1": math.nan, "nll": [math.inf, 1.5]}, "best": (np.float64("nan"), 2)})
+    assert workdir.metrics() == {"val": {"recall_at_1": None, "nll": [None, 1.5]}, "best": [None, 2]}
+    workdir.append_log({"epoch": 1, "val_recall_at_1": math.nan})
+    workdir.append_log({"epoch": 2, "val_recall_at_1": 0.5})
+    workdir.trim_log(epochs=1)
+    for name in ("metrics.json", "log.jsonl"):
+        json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
+    assert workdir.log() == [{"epoch": 1, "val_recall_at_1": None}]
+
+
+def test_images_alone_in_their_class_are_counted(tmp_path):
+    labels = np.array([0, 0, 1, 2])
+    predictions = Predictions(2 * np.eye(3)[labels], labels, np.eye(3)[labels])
+    alone = Predictions(2 * np.eye(3), np.arange(3), np.eye(3))
+    config = {"evaluation": {"ece_bins": 5}}
+    fields = dict.fromkeys(field.name for field in dataclasses.fields(experiment.Experiment))
+    run = experiment.Experiment(
+        **fields | {"config": config, "splits": {"train": types.SimpleNamespace(class_groups=None)}}
+    )
+    metrics = run.metrics(predictions)
+    assert (metrics["recall_at_1"], metrics["recall_left_out"]) == (1.0, 2)
+    metrics = run.metrics(alone)
+    assert math.isnan(metrics["recall_at_1"])
+    assert metrics["recall_left_out"] == 3
 
 
 def test_an_image_that_turns_out_damaged_in_training_is_named(config, image_folder, tmp_path):
