@@ -84,7 +84,7 @@ def _labels(labels, scores):
     if scores.shape.rank != 2 or (scores.shape[-1] or 2) < 2:
         raise ValueError(f"Expected predictions [B, classes] of two classes or more. Received: shape {scores.shape}")
     if labels.shape.rank == 2 and labels.shape[-1] == scores.shape[-1]:
-        return tf.argmax(labels, axis=-1, output_type=tf.int32)
+        return tf.argmax(tf.cast(labels, tf.float32), axis=-1, output_type=tf.int32)
     if labels.shape.rank == 2 and labels.shape[-1] == 1:
         labels = labels[:, 0]
     if labels.shape.rank != 1 or not labels.shape.is_compatible_with(scores.shape[:1]):

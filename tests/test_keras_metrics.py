@@ -50,6 +50,7 @@ def test_probabilities_when_told():
         lambda labels: labels.astype("uint8"),
         lambda labels: np.eye(4)[labels],
         lambda labels: np.eye(4, dtype=int)[labels],
+        lambda labels: np.eye(4, dtype=bool)[labels],
         lambda labels: 0.7 * np.eye(4)[labels] + 0.3 * np.eye(4)[(labels + 1) % 4],
     ],
 )
@@ -88,7 +89,7 @@ def test_predictions_of_sixteen_bits(dtype, from_logits):
 def test_confidences_at_the_edges():
     probabilities = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [1.0, 0.0]], "float32")
     metric = ExpectedCalibrationError(bins=2, from_logits=False)
-    # |1/3 ... of three at 1 two are right: 1; of one at .5, in the first bin: .5. (3 * 1/3 + 1 * .5) / 4.
+    # Two of the three at 1 are right, so is the one at .5, in the first bin: (3 * |2/3 - 1| + 1 * |1 - .5|) / 4.
     assert measured(metric, np.array([0, 0, 0, 0]), probabilities) == pytest.approx((1 + 0.5) / 4)
     assert expected_calibration_error(probabilities, [0, 0, 0, 0], bins=2, from_logits=False) == 0.375
     logits = np.array([[800.0, 0.0], [0.0, 800.0]], "float32")
