@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from absl import logging
+
 from cskd_tf import figures, methods
 from cskd_tf.callbacks import Checkpoint
 from cskd_tf.experiment import Experiment, prepare
@@ -41,6 +43,10 @@ def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
         path = workdir.figures / f"reliability_{split}.png"
         figures.save_reliability_diagram(predictions, path, bins=bins, title=f"{workdir.path.name}: {split}")
         results[split] = experiment.metrics(predictions)
+        if alone := results[split]["recall_left_out"]:
+            logging.info(
+                "%s: R@1 leaves out %d of %d images, alone in their class", split, alone, len(predictions.labels)
+            )
     return results
 
 

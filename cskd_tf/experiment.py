@@ -16,7 +16,7 @@ from cskd_tf.data.augment import Transform
 from cskd_tf.data.pairing import count_steps
 from cskd_tf.data.pipeline import check_batches
 from cskd_tf.distiller import SelfDistiller
-from cskd_tf.metrics import group_error
+from cskd_tf.metrics import alone_in_class, group_error
 from cskd_tf.predictions import Collector, Predictions
 from cskd_tf.workdir import flatten
 
@@ -139,9 +139,13 @@ class Experiment:
         return self.collector.collect(self.evaluation_data(split))
 
     def metrics(self, predictions: Predictions) -> dict[str, Any]:
-        """All metrics, and beside the ECE the number of its bins; `group_error` where the classes have groups."""
+        """All metrics, and beside the ECE the number of its bins; `group_error` where the classes have groups.
+
+        `recall_left_out` says how many images are alone in their class, which R@1 leaves out.
+        """
         bins = self.config["evaluation"]["ece_bins"]
         results = {**predictions.metrics(ece_bins=bins), "ece_bins": bins}
+        results["recall_left_out"] = alone_in_class(predictions.labels)
         if groups := self.splits["train"].class_groups:
             results["group_error"] = group_error(predictions.logits, predictions.labels, groups=groups)
         return results

@@ -3,11 +3,28 @@
 Everything is computed in float64: in float32 many confidences round to exactly 1, and the order among them is lost.
 """
 
-import keras
-import numpy as np
-from sklearn.neighbors import NearestNeighbors
+import warnings
 
-DEFAULT_ECE_BINS = 20
+import numpy as np
+
+from cskd_tf.keras_metrics import DEFAULT_ECE_BINS, ExpectedCalibrationError
+from cskd_tf.neighbours import alone_in_class, recall_at_k
+
+__all__ = [
+    "DEFAULT_ECE_BINS",
+    "DIRECTIONS",
+    "ExpectedCalibrationError",
+    "alone_in_class",
+    "area_under_risk_coverage",
+    "confidence_bins",
+    "ensemble",
+    "expected_calibration_error",
+    "group_error",
+    "negative_log_likelihood",
+    "recall_at_k",
+    "summarize",
+    "top_k_error",
+]
 # The names of `summarize`, and whether less or more of each is better.
 DIRECTIONS = {"top1_error": "min", "top5_error": "min", "nll": "min", "ece": "min", "recall_at_1": "max", "aurc": "min"}
 
@@ -18,14 +35,14 @@ def _check_scores(scores, labels) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"Expected scores [N, classes] and labels [N]. Received: shapes {scores.shape} and {labels.shape}"
         )
-    if labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= scores.shape[1]:
+    if labels.dtype.kind not in "bui" or labels.min() < 0 or labels.max() >= scores.shape[1]:
         raise ValueError(
             f"Expected integer labels from 0 to {scores.shape[1] - 1}. "
             f"Received: {labels.dtype} from {labels.min()} to {labels.max()}"
         )
     if not np.isfinite(scores).all():
         raise ValueError("Expected finite scores. Received: NaN or infinity")
-    return scores, labels
+    return scores, labels.astype(np.int64)
 
 
 def _log_probabilities(logits: np.ndarray) -> np.ndarray:
@@ -33,20 +50,30 @@ def _log_probabilities(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def _probabilities(scores: np.ndarray, *, from_logits: bool) -> np.ndarray:
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    # Not through the logarithm: 1/10 of ten equal logits has to fall on the edge of its bin.
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def _check_scores_of_kind(scores, labels, *, from_logits: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Refuses what cannot be probabilities; warns of logits that may be some, as values alone cannot tell."""
+    scores, labels = _check_scores(scores, labels)
     sums_to_one = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
-    if from_logits:
-        if sums_to_one:
-            raise ValueError("Expected logits. Received: rows of probabilities; pass from_logits=False for those")
-        return np.exp(_log_probabilities(scores))
-    if not sums_to_one:
+    if not from_logits and not sums_to_one:
         raise ValueError("Expected probabilities that sum to 1. Received: other rows; pass from_logits=True for logits")
-    return scores
+    # A collapsed network returns the same logits for every image, such as .5 and .5.
+    if from_logits and sums_to_one and (scores != scores[0]).any():
+        warnings.warn(
+            "The scores look like probabilities, and were taken for logits; from_logits=False is for probabilities",
+            UserWarning,
+            stacklevel=3,
+        )
+    return scores, labels
 
 
 def _confidence_and_correct(scores, labels, *, from_logits: bool) -> tuple[np.ndarray, np.ndarray]:
-    scores, labels = _check_scores(scores, labels)
-    probabilities = _probabilities(scores, from_logits=from_logits)
+    probabilities = _softmax(scores) if from_logits else scores
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
 
 
@@ -99,18 +126,21 @@ def negative_log_likelihood(scores, labels, *, from_logits: bool = True) -> floa
     Args:
         scores: `[N, C]`, logits, or probabilities with `from_logits=False`.
         labels: int `[N]`.
-        from_logits: what the scores are.
+        from_logits: what the scores are; logits that look like probabilities are warned of.
 
     Raises:
         ValueError: shapes, labels or the kind of scores do not fit.
     """
-    scores, labels = _check_scores(scores, labels)
-    probabilities = _probabilities(scores, from_logits=from_logits)
+    scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
+    return _negative_log_likelihood(scores, labels, from_logits=from_logits)
+
+
+def _negative_log_likelihood(scores, labels, *, from_logits: bool) -> float:
     rows = np.arange(len(labels))
     if from_logits:
         return float(-_log_probabilities(scores)[rows, labels].mean())
     with np.errstate(divide="ignore"):
-        return float(-np.log(probabilities[rows, labels]).mean())
+        return float(-np.log(scores[rows, labels]).mean())
 
 
 def confidence_bins(scores, labels, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True) -> dict[str, np.ndarray]:
@@ -133,9 +163,13 @@ def confidence_bins(scores, labels, *, bins: int = DEFAULT_ECE_BINS, from_logits
     Raises:
         ValueError: shapes, labels, bins or the kind of scores do not fit.
     """
+    scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
+    return _bins(*_confidence_and_correct(scores, labels, from_logits=from_logits), bins=bins)
+
+
+def _bins(confidence, correct, *, bins: int) -> dict[str, np.ndarray]:
     if bins < 1:
         raise ValueError(f"Expected at least one bin. Received: bins={bins}")
-    confidence, correct = _confidence_and_correct(scores, labels, from_logits=from_logits)
     edges = np.linspace(0, 1, bins + 1)
     # Rounding may put a certain prediction just above 1.
     index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
@@ -157,7 +191,11 @@ def expected_calibration_error(scores, labels, *, bins: int = DEFAULT_ECE_BINS, 
 
     Args and errors: as `confidence_bins`.
     """
-    parts = confidence_bins(scores, labels, bins=bins, from_logits=from_logits)
+    scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
+    return _mean_gap(_bins(*_confidence_and_correct(scores, labels, from_logits=from_logits), bins=bins))
+
+
+def _mean_gap(parts: dict[str, np.ndarray]) -> float:
     gaps = np.abs(parts["accuracy"] - parts["confidence"])
     return float((parts["count"] * gaps).sum() / parts["count"].sum())
 
@@ -178,38 +216,15 @@ def area_under_risk_coverage(scores, labels, *, from_logits: bool = True) -> flo
     Raises:
         ValueError: shapes, labels or the kind of scores do not fit.
     """
-    confidence, correct = _confidence_and_correct(scores, labels, from_logits=from_logits)
+    scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
+    return _area_under_risk_coverage(*_confidence_and_correct(scores, labels, from_logits=from_logits))
+
+
+def _area_under_risk_coverage(confidence, correct) -> float:
     _, group = np.unique(-confidence, return_inverse=True)
     group_error = np.bincount(group, weights=~correct) / np.bincount(group)
     errors = np.cumsum(group_error[np.sort(group)])
     return float((errors / np.arange(1, len(errors) + 1)).mean())
-
-
-def recall_at_k(embeddings, labels, *, k: int = 1) -> float:
-    """Share of images with another image of their class among the k nearest others, by L2 distance of embeddings.
-
-    Example: embeddings `[[0], [1], [3]]` with labels `[0, 0, 1]` have R@1 2/3.
-
-    Args:
-        embeddings: `[N, D]`.
-        labels: int `[N]`.
-        k: from 1 to N - 1.
-
-    Raises:
-        ValueError: shapes or k that do not fit, or values that are not finite.
-    """
-    embeddings, labels = np.asarray(embeddings, np.float64), np.asarray(labels)
-    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
-        raise ValueError(
-            f"Expected embeddings [N, D] and labels [N]. Received: shapes {embeddings.shape} and {labels.shape}"
-        )
-    if not np.isfinite(embeddings).all():
-        raise ValueError("Expected finite embeddings. Received: NaN or infinity")
-    if not 1 <= k < len(labels):
-        raise ValueError(f"Expected k from 1 to {len(labels) - 1}, the number of other images. Received: k={k}")
-    # Without an argument, kneighbors leaves each point out of its own neighbours, copies of it excepted.
-    neighbours = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(embeddings).kneighbors(return_distance=False)
-    return float((labels[neighbours] == labels[:, None]).any(axis=1).mean())
 
 
 def ensemble(members) -> np.ndarray:
@@ -234,61 +249,17 @@ def ensemble(members) -> np.ndarray:
 def summarize(logits, labels, embeddings, *, ece_bins: int = DEFAULT_ECE_BINS) -> dict[str, float]:
     """All metrics of a split under the names that logs, JSON and TensorBoard use. Arguments as of the functions.
 
-    Without embeddings (None, of an ensemble), there is no `recall_at_1`.
+    Without embeddings (None, of an ensemble), there is no `recall_at_1`; it is NaN where no image has another one of
+    its class, as of a single image. Logits that look like probabilities are warned of once.
     """
+    logits, labels = _check_scores_of_kind(logits, labels, from_logits=True)
+    confidence, correct = _confidence_and_correct(logits, labels, from_logits=True)
     results = {
         "top1_error": top_k_error(logits, labels, k=1),
         "top5_error": top_k_error(logits, labels, k=5),
-        "nll": negative_log_likelihood(logits, labels),
-        "ece": expected_calibration_error(logits, labels, bins=ece_bins),
+        "nll": _negative_log_likelihood(logits, labels, from_logits=True),
+        "ece": _mean_gap(_bins(confidence, correct, bins=ece_bins)),
     }
     if embeddings is not None:
-        results["recall_at_1"] = recall_at_k(embeddings, labels, k=1)
-    return {**results, "aurc": area_under_risk_coverage(logits, labels)}
-
-
-@keras.saving.register_keras_serializable("cskd_tf")
-class ExpectedCalibrationError(keras.metrics.Metric):
-    """ECE as a streaming metric for `compile(metrics=[...])`, exact over the batches it has seen.
-
-    Example: as `expected_calibration_error`.
-
-    Args:
-        bins: equal-width confidence bins.
-        from_logits: whether the predictions are logits; as elsewhere in Keras, probabilities are the default.
-        name: of the metric.
-
-    Raises:
-        ValueError: fewer than one bin.
-    """
-
-    def __init__(self, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = False, name: str = "ece", **kwargs):
-        super().__init__(name=name, **kwargs)
-        if bins < 1:
-            raise ValueError(f"Expected at least one bin. Received: bins={bins}")
-        self.bins = bins
-        self.from_logits = from_logits
-        self._direction = "down"  # where Keras' callbacks look for whether lower is better
-        self._edges = np.linspace(0, 1, bins + 1)[1:].astype("float32")
-        self._count = self.add_variable((bins,), "zeros", name="count")
-        self._gap = self.add_variable((bins,), "zeros", name="gap")
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        probabilities = keras.ops.softmax(y_pred) if self.from_logits else y_pred
-        probabilities = keras.ops.cast(probabilities, "float32")
-        confidence = keras.ops.max(probabilities, axis=-1)
-        labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), keras.ops.shape(confidence))
-        correct = keras.ops.cast(keras.ops.cast(keras.ops.argmax(probabilities, axis=-1), "int32") == labels, "float32")
-        weight = keras.ops.ones_like(confidence) if sample_weight is None else keras.ops.cast(sample_weight, "float32")
-        # (lo, hi]: as many edges lie below a confidence as bins do.
-        index = keras.ops.minimum(keras.ops.searchsorted(self._edges, confidence, side="left"), self.bins - 1)
-        member = keras.ops.one_hot(index, self.bins, dtype="float32") * weight[:, None]
-        self._count.assign_add(keras.ops.sum(member, axis=0))
-        self._gap.assign_add(keras.ops.sum(member * (correct - confidence)[:, None], axis=0))
-
-    def result(self):
-        total = keras.ops.sum(self._count)
-        return keras.ops.sum(keras.ops.abs(self._gap)) / keras.ops.maximum(total, keras.config.epsilon())
-
-    def get_config(self):
-        return {**super().get_config(), "bins": self.bins, "from_logits": self.from_logits}
+        results["recall_at_1"] = recall_at_k(embeddings, labels, k=1) if len(labels) > 1 else float("nan")
+    return {**results, "aurc": _area_under_risk_coverage(confidence, correct)}

@@ -1,6 +1,7 @@
 """Tables of finished runs."""
 
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -100,11 +101,17 @@ def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
 
 
 def _cells(members: Sequence[dict[str, float]]) -> list[str]:
-    """Mean and standard deviation of each column; a dash for what is not there."""
+    """Mean and standard deviation of each column; a dash for what is not there.
+
+    A column is undefined if it is so, null in `metrics.json`, in one of the runs: the mean is then one of other runs.
+    """
     cells = []
     for _, key, factor in COLUMNS:
         if key not in members[0]:
             cells.append("-")
+            continue
+        if any(metrics[key] is None or math.isnan(metrics[key]) for metrics in members):
+            cells.append("undefined")
             continue
         values = [factor * metrics[key] for metrics in members]
         digits = 3 if factor == 1 else 2

@@ -1,6 +1,7 @@
 """The folder of a run: which config it belongs to, and the files that others read."""
 
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -9,10 +10,23 @@ CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "im
 CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
 
 
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON text, with null for NaN and infinities, which JSON lacks. Example: `{"a": NaN}` is `{"a": null}`."""
+
+    def finite(part):
+        if isinstance(part, dict):
+            return {key: finite(item) for key, item in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [finite(item) for item in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes whole or not at all: a reader never sees half a file."""
+    """Writes whole or not at all: a reader never sees half a file. As `as_json`."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.write_text(as_json(value, indent=2) + "\n")
     os.replace(partial, path)
 
 
@@ -82,13 +96,13 @@ class Workdir:
 
     def append_log(self, entry: dict[str, Any]) -> None:
         with open(self.path / LOG, "a") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(as_json(entry) + "\n")
 
     def trim_log(self, *, epochs: int) -> None:
         """Keeps the entries of the first `epochs` epochs; what follows will be trained, and logged, again."""
         if (self.path / LOG).exists():
             partial = self.path / (LOG + ".partial")
-            partial.write_text("".join(json.dumps(entry) + "\n" for entry in self.log() if entry["epoch"] <= epochs))
+            partial.write_text("".join(as_json(entry) + "\n" for entry in self.log() if entry["epoch"] <= epochs))
             os.replace(partial, self.path / LOG)
 
     def metrics(self) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import pytest
 from cskd_tf.methods import METHODS
 
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "cskd_tf"
-CORE = {"losses", "metrics", "data", "networks", "optimizers", "workdir"}
+CORE = {"losses", "keras_metrics", "neighbours", "data", "networks", "optimizers", "workdir"}
 ALLOWED = {
     **{name: {name} for name in CORE},
+    "metrics": {"keras_metrics", "neighbours"},
     "methods": {"methods", "losses", "networks.features", "networks.layers", "workdir"},
     "batches": {"methods.base", "losses"},
     "distiller": {"batches", "methods.base", "networks", "losses", "metrics"},

@@ -1,4 +1,6 @@
-import keras
+import math
+import warnings
+
 import numpy as np
 import pytest
 
@@ -70,28 +72,6 @@ def test_certain_predictions_fall_into_the_last_bin():
     assert parts["accuracy"][19] == 0.5
 
 
-def test_keras_metric_equals_the_function_over_uneven_batches():
-    logits, labels = random_split(size=23)
-    metric = metrics.ExpectedCalibrationError(bins=15, from_logits=True)
-    for start in range(0, 23, 8):
-        metric.update_state(labels[start : start + 8], logits[start : start + 8].astype("float32"))
-    expected = metrics.expected_calibration_error(logits, labels, bins=15)
-    assert float(metric.result()) == pytest.approx(expected, abs=1e-6)
-    metric.reset_state()
-    assert float(metric.result()) == 0.0
-
-
-def test_keras_metric_in_compile_and_config(images_and_labels):
-    images, labels = images_and_labels
-    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")])
-    metric = metrics.ExpectedCalibrationError(bins=10)
-    model.compile(loss="sparse_categorical_crossentropy", metrics=[metric])
-    measured = model.evaluate(images, labels, verbose=0, return_dict=True)["ece"]
-    expected = metrics.expected_calibration_error(model.predict(images, verbose=0), labels, bins=10, from_logits=False)
-    assert measured == pytest.approx(expected, abs=1e-6)
-    assert metrics.ExpectedCalibrationError.from_config(metric.get_config()).bins == 10
-
-
 def test_aurc_by_hand():
     # Right, wrong, right by falling confidence: risks 0, 1/2, 1/3.
     logits = as_logits([0.9, 0.8, 0.7])
@@ -112,29 +92,64 @@ def test_aurc_with_ties_is_the_mean_over_all_orders():
     assert metrics.area_under_risk_coverage(as_logits(confidences[shuffled]), wrong[shuffled]) == measured
 
 
-@pytest.mark.parametrize("k", [1, 4])
-def test_recall_against_brute_force(k):
-    generator = np.random.default_rng(0)
-    embeddings, labels = generator.normal(size=(60, 3)), generator.integers(0, 5, 60)
-    hits = []
-    for index in range(60):
-        distances = np.linalg.norm(embeddings - embeddings[index], axis=1)
-        distances[index] = np.inf
-        hits.append((labels[np.argsort(distances)[:k]] == labels[index]).any())
-    assert metrics.recall_at_k(embeddings, labels, k=k) == pytest.approx(np.mean(hits))
-
-
-def test_recall_by_hand_and_of_copies():
-    assert metrics.recall_at_k([[0.0], [1.0], [3.0]], [0, 0, 1]) == pytest.approx(2 / 3)
-    assert metrics.recall_at_k([[5.0]] * 4, [0, 0, 0, 0]) == 1.0
-    assert metrics.recall_at_k([[5.0], [5.0], [9.0], [9.0]], [0, 1, 2, 2]) == 0.5
-
-
 def test_summary_names_are_those_of_the_log():
     logits, labels = random_split()
     summary = metrics.summarize(logits, labels, logits)
     assert list(summary) == ["top1_error", "top5_error", "nll", "ece", "recall_at_1", "aurc"]
     assert summary["ece"] == metrics.expected_calibration_error(logits, labels, bins=20)
+
+
+def test_summary_of_one_image_and_of_few_classes():
+    summary = metrics.summarize([[np.log(3), 0.0]], [1], [[1.0]])
+    assert math.isnan(summary.pop("recall_at_1"))
+    assert summary == pytest.approx({"top1_error": 1, "top5_error": 0, "nll": np.log(4), "ece": 0.75, "aurc": 1})
+
+
+def test_logits_of_a_collapsed_network_may_look_like_probabilities():
+    collapsed = [[0.5, 0.5], [0.5, 0.5]]
+    summary = metrics.summarize(collapsed, [0, 1], collapsed)
+    assert summary["nll"] == pytest.approx(np.log(2))
+    assert summary["ece"] == 0.0  # confidence .5, and half are right
+    assert metrics.negative_log_likelihood([[0.9, 0.1]], [0]) == pytest.approx(np.log(1 + np.exp(-0.8)))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda scores, labels: metrics.summarize(scores, labels, None)["nll"],
+        metrics.negative_log_likelihood,
+    ],
+)
+def test_what_looks_like_probabilities_is_warned_of_once_and_computed(call):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        value = call([[0.9, 0.1], [0.2, 0.8]], [0, 1])
+    (warning,) = caught
+    assert warning.category is UserWarning
+    assert "look like probabilities" in str(warning.message)
+    assert "from_logits=False" in str(warning.message)
+    assert warning.filename == __file__
+    assert value == pytest.approx(np.log((1 + np.exp(-0.8)) * (1 + np.exp(-0.6))) / 2)
+
+
+@pytest.mark.parametrize("function", [metrics.expected_calibration_error, metrics.area_under_risk_coverage])
+def test_every_metric_of_confidences_warns_of_probabilities(function):
+    with pytest.warns(UserWarning, match="look like probabilities"):
+        assert function([[0.9, 0.1], [0.2, 0.8]], [0, 1]) == function([[0.8, 0.0], [0.0, 0.6]], [0, 1])
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "uint64"])
+def test_labels_of_every_integer_type(dtype):
+    labels = np.array([0, 1, 1], dtype)
+    logits = [[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]
+    assert metrics.summarize(logits, labels, logits) == metrics.summarize(logits, [0, 1, 1], logits)
+    assert metrics.top_k_error(logits, labels) == pytest.approx(1 / 3)
+
+
+def test_a_confidence_at_an_edge_falls_below_it():
+    parts = metrics.confidence_bins(np.full((3, 10), 7.0), [0, 0, 1], bins=10)
+    assert parts["count"].tolist() == [3] + [0] * 9
+    assert parts["confidence"][0] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +160,10 @@ def test_summary_names_are_those_of_the_log():
         (lambda: metrics.top_k_error([[0.0, 1.0]], [0.0]), "float64"),
         (lambda: metrics.top_k_error([[0.0, np.nan]], [0]), "NaN"),
         (lambda: metrics.top_k_error([[0.0, 1.0]], [0], k=0), "k=0"),
-        (lambda: metrics.expected_calibration_error([[0.9, 0.1]], [0]), "from_logits=False"),
+        (lambda: metrics.top_k_error([[0.0, 1.0]], [[0]]), "shapes"),
         (lambda: metrics.expected_calibration_error([[3.0, 1.0]], [0], from_logits=False), "from_logits=True"),
         (lambda: metrics.expected_calibration_error([[3.0, 1.0]], [0], bins=0), "bins=0"),
-        (lambda: metrics.recall_at_k([[0.0], [1.0]], [0, 1], k=2), "k from 1 to 1"),
-        (lambda: metrics.recall_at_k([0.0, 1.0], [0, 1]), "shapes"),
-        (lambda: metrics.ExpectedCalibrationError(bins=0), "bins=0"),
+        (lambda: metrics.negative_log_likelihood([[0.5, 0.498]], [0], from_logits=False), "from_logits=True"),
     ],
 )
 def test_bad_input_is_named(call, message):

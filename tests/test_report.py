@@ -44,6 +44,20 @@ def test_seeds_are_averaged_and_their_ensemble_stands_below(tmp_path):
     assert row[6] == "-"
 
 
+def test_what_is_undefined_says_so(tmp_path):
+    """Every image alone in its class: R@1 is null in the file, and no number in the table."""
+    labels = np.arange(3)
+    runs = [finished(tmp_path / str(seed), seed=seed, labels=labels)[0] for seed in (1, 2)]
+    assert '"recall_at_1": null' in (tmp_path / "1" / "metrics.json").read_text()
+    assert cells(report.table(runs), 0)[6] == "undefined"
+    assert cells(report.table(runs[:1]), 0)[6] == "undefined"
+    # Of two seeds with other splits, one may have it: a mean would be of the other alone.
+    other, _ = finished(tmp_path / "3", seed=3, labels=np.arange(3) // 2, split_seed=1)
+    assert other.metrics()["test"]["recall_at_1"] is not None
+    row = cells(report.table([runs[0], other]), 0)
+    assert (row[1], row[6]) == ("2", "undefined")
+
+
 def test_rows_of_the_same_methods_say_in_what_they_differ(tmp_path):
     labels = np.arange(30) % 3
     changes = ({"epochs": 60}, {"epochs": 60}, {"epochs": 80}, {"epochs": 80, "batch_size": 16}, {"methods": []})

@@ -1,12 +1,15 @@
+import dataclasses
 import json
 import math
+import types
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from configs import digits
-from cskd_tf import evaluate, experiment, train
+from cskd_tf import callbacks, evaluate, experiment, metrics, train
 from cskd_tf.predictions import Predictions
 from cskd_tf.workdir import Workdir, flatten
 
@@ -122,6 +125,50 @@ def test_json_is_written_whole(tmp_path):
     workdir.write_metrics({"val": {"ece": 0.5}})
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"val": {"ece": 0.5}}
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_what_json_lacks_becomes_null(tmp_path):
+    """Python writes NaN for a metric that is undefined, which other readers refuse."""
+    workdir = Workdir(tmp_path)
+    workdir.write_metrics({"val": {"recall_at_1": math.nan, "nll": [math.inf, 1.5]}, "best": (np.float64("nan"), 2)})
+    assert workdir.metrics() == {"val": {"recall_at_1": None, "nll": [None, 1.5]}, "best": [None, 2]}
+    workdir.append_log({"epoch": 1, "val_recall_at_1": math.nan})
+    workdir.append_log({"epoch": 2, "val_recall_at_1": 0.5})
+    workdir.trim_log(epochs=1)
+    for name in ("metrics.json", "log.jsonl"):
+        json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
+    assert workdir.log() == [{"epoch": 1, "val_recall_at_1": None}]
+
+
+def test_an_epoch_log_with_an_undefined_figure_is_json(linear_network, images_and_labels, tmp_path):
+    images, labels = images_and_labels
+    network = linear_network()
+    network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    workdir = Workdir(tmp_path)
+    evaluation = callbacks.Evaluation((images[:1], labels[:1]))
+    board = callbacks.TensorBoard(workdir.tensorboard, evaluation=evaluation)
+    network.fit(images, labels, epochs=2, verbose=0, callbacks=[evaluation, callbacks.RunLog(workdir), board])
+    json.loads((tmp_path / "log.jsonl").read_text().splitlines()[1], parse_constant=pytest.fail)
+    assert [entry["val_recall_at_1"] for entry in workdir.log()] == [None, None]
+    assert workdir.log()[1]["val_nll"] == pytest.approx(
+        metrics.negative_log_likelihood(network(images[:1]), labels[:1])
+    )
+
+
+def test_images_alone_in_their_class_are_counted(tmp_path):
+    labels = np.array([0, 0, 1, 2])
+    predictions = Predictions(2 * np.eye(3)[labels], labels, np.eye(3)[labels])
+    alone = Predictions(2 * np.eye(3), np.arange(3), np.eye(3))
+    config = {"evaluation": {"ece_bins": 5}}
+    fields = dict.fromkeys(field.name for field in dataclasses.fields(experiment.Experiment))
+    run = experiment.Experiment(
+        **fields | {"config": config, "splits": {"train": types.SimpleNamespace(class_groups=None)}}
+    )
+    measured = run.metrics(predictions)
+    assert (measured["recall_at_1"], measured["recall_left_out"]) == (1.0, 2)
+    measured = run.metrics(alone)
+    assert math.isnan(measured["recall_at_1"])
+    assert measured["recall_left_out"] == 3
 
 
 def test_an_image_that_turns_out_damaged_in_training_is_named(config, image_folder, tmp_path):

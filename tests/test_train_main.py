@@ -42,7 +42,7 @@ def test_a_run_leaves_every_file_of_the_workdir(command, tmp_path):
         "classifier.keras", "checkpoints", "tensorboard", "figures",
     }  # fmt: skip
     metrics = json.loads((run / "metrics.json").read_text())
-    expected = {"top1_error", "top5_error", "nll", "ece", "ece_bins", "recall_at_1", "aurc"}
+    expected = {"top1_error", "top5_error", "nll", "ece", "ece_bins", "recall_at_1", "recall_left_out", "aurc"}
     assert set(metrics["val"]) == set(metrics["test"]) == expected
     assert set(metrics["best_epoch"]) == {"epoch", "val", "test"}
     for split in ("val", "test"):
