@@ -33,13 +33,20 @@ class Evaluation(keras.callbacks.Callback):
         ece_bins: confidence bins of the ECE.
         batch_size: for arrays.
         collector: of the model, where one is there already; it keeps the traced function.
+        split: what the data are, which the names in `logs` begin with: `"test"` makes `test_top1_error` of it.
 
     Attributes:
         predictions: of the last pass.
     """
 
     def __init__(
-        self, data, *, ece_bins: int = DEFAULT_ECE_BINS, batch_size: int = 256, collector: Collector | None = None
+        self,
+        data,
+        *,
+        ece_bins: int = DEFAULT_ECE_BINS,
+        batch_size: int = 256,
+        collector: Collector | None = None,
+        split: str = "val",
     ):
         super().__init__()
         if not isinstance(data, tf.data.Dataset):
@@ -50,6 +57,7 @@ class Evaluation(keras.callbacks.Callback):
                 )
             data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
         self.data = data
+        self.split = split
         self.ece_bins = ece_bins
         self.predictions: Predictions | None = None
         self._collector = collector
@@ -60,9 +68,10 @@ class Evaluation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.predictions = self._collector.collect(self.data)
         if not np.isfinite(self.predictions.logits).all():
-            raise FloatingPointError(_advice(f"The validation logits are not finite after epoch {epoch + 1}"))
+            name = {"val": "validation"}.get(self.split, self.split)
+            raise FloatingPointError(_advice(f"The {name} logits are not finite after epoch {epoch + 1}"))
         for name, value in self.predictions.metrics(ece_bins=self.ece_bins).items():
-            logs[f"val_{name}"] = value
+            logs[f"{self.split}_{name}"] = value
 
 
 def _advice(problem: str) -> str:
@@ -112,7 +121,7 @@ class RunLog(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Every scalar of the logs under its own name, and the reliability diagram of the validation split, each epoch.
+    """Every scalar of the logs under its own name, and the reliability diagram of the evaluated split, each epoch.
 
     Keras' TensorBoard callback would rename `val_ece` to `validation/epoch_ece`; here names are the same everywhere.
 
@@ -135,7 +144,7 @@ class TensorBoard(keras.callbacks.Callback):
         with self._writer.as_default(step=epoch + 1):
             for name, value in logs.items():
                 tf.summary.scalar(name, float(value))
-            tf.summary.image("val_reliability", figures.as_image(diagram))
+            tf.summary.image(f"{self.evaluation.split}_reliability", figures.as_image(diagram))
         self._writer.flush()
 
     def on_train_end(self, logs=None):
@@ -152,10 +161,10 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         workdir: of the run.
         model: built and compiled.
-        monitor: log of which the lowest value is the best.
+        monitor: log of which the lowest value is the best; None: no epoch is, because there is nothing to choose by.
     """
 
-    def __init__(self, workdir: Workdir, model: keras.Model, *, monitor: str):
+    def __init__(self, workdir: Workdir, model: keras.Model, *, monitor: str | None):
         super().__init__()
         self.workdir = workdir
         self.monitor = monitor
@@ -174,10 +183,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch.assign(epoch + 1)
-        # A best epoch is one that no earlier epoch equals, so an interrupted run finds the same one.
-        earlier = [entry[self.monitor] for entry in self.workdir.log() if entry["epoch"] <= epoch]
-        if not earlier or logs[self.monitor] < min(earlier):
-            self._write(self._classifier, "best", keep=1)
+        if self.monitor is not None:
+            # A best epoch is one that no earlier epoch equals, so an interrupted run finds the same one.
+            earlier = [entry[self.monitor] for entry in self.workdir.log() if entry["epoch"] <= epoch]
+            if not earlier or logs[self.monitor] < min(earlier):
+                self._write(self._classifier, "best", keep=1)
         self.save(epoch + 1)
 
     def save(self, epochs: int) -> None:
@@ -198,7 +208,7 @@ class Checkpoint(keras.callbacks.Callback):
         return self._restore_newest(self._classifier)
 
     def restore_best(self) -> int:
-        """Restores the classifier of the best validation epoch; returns which one it was, 0 where it is lost."""
+        """Restores the classifier of the best validation epoch; returns which one it was, 0 where there is none."""
         return self._restore(self._classifier, "best")
 
     def _restore_newest(self, checkpoint: tf.train.Checkpoint) -> int:

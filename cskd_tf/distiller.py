@@ -239,8 +239,9 @@ class SelfDistiller(keras.Model):
         callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
         for callback in callbacks:
             # Keras knows the direction of its own metrics only, and refuses to guess that of others.
-            if getattr(callback, "mode", None) == "auto" and callback.monitor.removeprefix("val_") in DIRECTIONS:
-                callback.mode = DIRECTIONS[callback.monitor.removeprefix("val_")]
+            if getattr(callback, "mode", None) == "auto":
+                metric = callback.monitor.removeprefix("val_").removeprefix("test_")
+                callback.mode = DIRECTIONS.get(metric, "auto")
         return [own, *callbacks]
 
     def _run_view(self, view: View, batch: dict, tape: tf.GradientTape) -> dict[str, Any]:
