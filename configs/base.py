@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The CS-KD paper's CIFAR recipe, without data."""
+    """The CS-KD paper's recipe for small images, without data; its configs also set the crop and hold nothing out."""
     config = ConfigDict()
     config.seed = 0  # of initialisation, order, partners and augmentation
     config.epochs = 200

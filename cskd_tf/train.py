@@ -60,6 +60,8 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
     sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
     classes = len(experiment.splits["train"].class_names)
     logging.info("%s, %d classes, images: %s", config["data"]["name"], classes, sizes)
+    if "val" not in experiment.splits:
+        logging.info("No validation images: the test split is evaluated each epoch, and nothing is chosen by it")
     try:
         checkpoint = fit(experiment, workdir)
     except tf.errors.OpError as error:

@@ -69,6 +69,7 @@ def test_every_replica_starts_with_the_same_vectors(two_replicas):
     one, two = (part.numpy() for part in model.network.get_layer("head").kernel.value.values)
     np.testing.assert_array_equal(one, two)
     np.testing.assert_array_equal(one, head(make([AdaCos()])))
+    assert np.abs(one).max() <= np.sqrt(6 / 74)
 
 
 class Unbuilt(keras.Model):
