@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The CS-KD paper's CIFAR recipe, without data."""
+    """The CS-KD paper's recipe for small images, without data; its configs also set the crop and hold nothing out."""
     config = ConfigDict()
     config.seed = 0  # of initialisation, order, partners and augmentation
     config.epochs = 200
@@ -30,7 +30,9 @@ def get_config() -> ConfigDict:
     config.data.test_split = ""
     config.data.split_seed = 0  # of the splits that the data set does not bring itself
     config.data.test_fraction = 0.2  # of each class, where there is no test split
-    config.data.validation_fraction = 0.1  # of each class of the training images, where there is no validation split
+    # Of each class of the training images, where there is no validation split. 0: train on all of them; then the test
+    # split is evaluated each epoch and nothing is chosen by it, as in the papers.
+    config.data.validation_fraction = 0.1
     config.data.train_per_class = 0  # keep this many training images a class; 0: all
     config.data.balanced = False  # show all classes equally often in training, whatever their sizes
     config.data.exclude_self = False  # never pair an image with itself; the papers do

@@ -1,6 +1,9 @@
 """CS-KD on CIFAR-100, as in the CS-KD paper: temperature 4, weight 1, batches of 128, 200 epochs.
 
-python train_main.py --config=configs/cifar100.py
+    python train_main.py --config=configs/cifar100.py
+
+The paper flips and crops at random sizes, as for ImageNet (section 3.1, footnote 6). Its public code pads by 4 pixels
+and crops 32: `configs/cskd_paper.py:cifar100_pad_crop,resnet18,cskd`.
 """
 
 from configs import base
@@ -10,4 +13,6 @@ def get_config():
     config = base.get_config()
     config.methods = ({"name": "CSKD", "temperature": 4.0, "weight": 1.0},)
     config.data.name = "cifar100"
+    config.data.validation_fraction = 0  # the paper's network has seen all training images
+    config.data.crop = "random_resized_crop"
     return config

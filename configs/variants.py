@@ -40,6 +40,7 @@ def get_config(variant: str = "in_batch"):
     config.epochs = 100
     config.batch_size = 32
     config.data.train_per_class = 50
+    config.data.validation_fraction = 0.1  # of no paper, so there is something to choose
     config.data.crop = "pad_crop"
     config.network.name = "preact_resnet10"
     config.network.width = 16

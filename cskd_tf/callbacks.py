@@ -40,6 +40,7 @@ class Evaluation(keras.callbacks.Callback):
         ece_bins: confidence bins of the ECE.
         batch_size: for arrays.
         collector: of the model, where one is there already; it keeps the traced function.
+        split: what the data are, which the names in `logs` begin with: `"test"` makes `test_top1_error` of it.
 
     Attributes:
         predictions: of the last pass.
@@ -49,12 +50,19 @@ class Evaluation(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, data, *, ece_bins: int = DEFAULT_ECE_BINS, batch_size: int = 256, collector: Collector | None = None
+        self,
+        data,
+        *,
+        ece_bins: int = DEFAULT_ECE_BINS,
+        batch_size: int = 256,
+        collector: Collector | None = None,
+        split: str = "val",
     ):
         super().__init__()
         self._labels: np.ndarray | None = None  # of arrays
         self.data = data if isinstance(data, tf.data.Dataset) else self._batches(data, batch_size)
         _check_form(self.data.element_spec)
+        self.split = split
         self.ece_bins = ece_bins
         self.predictions: Predictions | None = None
         self._collector = collector
@@ -89,9 +97,10 @@ class Evaluation(keras.callbacks.Callback):
         for swap in swaps:
             swap.on_test_end()
         if not np.isfinite(self.predictions.logits).all():
-            raise FloatingPointError(_advice(f"The validation logits are not finite after epoch {epoch + 1}"))
+            name = {"val": "validation"}.get(self.split, self.split)
+            raise FloatingPointError(_advice(f"The {name} logits are not finite after epoch {epoch + 1}"))
         for name, value in self.predictions.metrics(ece_bins=self.ece_bins).items():
-            logs[f"val_{name}"] = value
+            logs[f"{self.split}_{name}"] = value
 
     def _swaps(self) -> list[keras.callbacks.SwapEMAWeights]:
         """The callbacks that have averaged weights, but have not put them into the model yet."""
@@ -165,7 +174,7 @@ class RunLog(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Every scalar of the logs under its own name, and the reliability diagram of the validation split, each epoch.
+    """Every scalar of the logs under its own name, and the reliability diagram of the evaluated split, each epoch.
 
     Keras' TensorBoard callback would rename `val_ece` to `validation/epoch_ece`; here names are the same everywhere.
 
@@ -188,7 +197,7 @@ class TensorBoard(keras.callbacks.Callback):
         with self._writer.as_default(step=epoch + 1):
             for name, value in logs.items():
                 tf.summary.scalar(name, float(value))
-            tf.summary.image("val_reliability", figures.as_image(diagram))
+            tf.summary.image(f"{self.evaluation.split}_reliability", figures.as_image(diagram))
         self._writer.flush()
 
     def on_train_end(self, logs=None):
@@ -205,10 +214,10 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         workdir: of the run.
         model: built and compiled.
-        monitor: log of which the lowest value is the best.
+        monitor: log of which the lowest value is the best; None: no epoch is, because there is nothing to choose by.
     """
 
-    def __init__(self, workdir: Workdir, model: keras.Model, *, monitor: str):
+    def __init__(self, workdir: Workdir, model: keras.Model, *, monitor: str | None):
         super().__init__()
         self.workdir = workdir
         self.monitor = monitor
@@ -227,10 +236,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch.assign(epoch + 1)
-        # A best epoch is one that no earlier epoch equals, so an interrupted run finds the same one.
-        earlier = [entry[self.monitor] for entry in self.workdir.log() if entry["epoch"] <= epoch]
-        if not earlier or logs[self.monitor] < min(earlier):
-            self._write(self._classifier, "best", keep=1)
+        if self.monitor is not None:
+            # A best epoch is one that no earlier epoch equals, so an interrupted run finds the same one.
+            earlier = [entry[self.monitor] for entry in self.workdir.log() if entry["epoch"] <= epoch]
+            if not earlier or logs[self.monitor] < min(earlier):
+                self._write(self._classifier, "best", keep=1)
         self.save(epoch + 1)
 
     def save(self, epochs: int) -> None:
@@ -251,7 +261,7 @@ class Checkpoint(keras.callbacks.Callback):
         return self._restore_newest(self._classifier)
 
     def restore_best(self) -> int:
-        """Restores the classifier of the best validation epoch; returns which one it was, 0 where it is lost."""
+        """Restores the classifier of the best validation epoch; returns which one it was, 0 where there is none."""
         return self._restore(self._classifier, "best")
 
     def _restore_newest(self, checkpoint: tf.train.Checkpoint) -> int:

@@ -10,8 +10,6 @@ from cskd_tf.callbacks import Checkpoint
 from cskd_tf.experiment import Experiment, prepare
 from cskd_tf.workdir import Workdir
 
-SPLITS = ("val", "test")
-
 
 def load_run(workdir: Workdir) -> Experiment:
     """The experiment of a workdir, with the weights of its last epoch.
@@ -27,17 +25,20 @@ def load_run(workdir: Workdir) -> Experiment:
         )
     # Without what training alone needs, such as a teacher, which may be gone.
     experiment = prepare({**config, "methods": methods.for_inference(config["methods"])})
-    if not Checkpoint(workdir, experiment.model, monitor="val_top1_error").restore_classifier():
+    if not Checkpoint(workdir, experiment.model, monitor=None).restore_classifier():
         raise ValueError(f"Expected a run with a checkpoint. Received: workdir {workdir.path}, without one")
     return dataclasses.replace(experiment, config=config)
 
 
 def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
-    """Writes predictions and a reliability diagram of each split; returns `{"val": {...}, "test": {...}}`."""
+    """Writes predictions and a reliability diagram of each split; returns `{"val": {...}, "test": {...}}`.
+
+    Without validation images there is `"test"` alone.
+    """
     workdir.figures.mkdir(exist_ok=True)
     bins = experiment.config["evaluation"]["ece_bins"]
     results = {}
-    for split in SPLITS:
+    for split in experiment.evaluation_splits:
         predictions = experiment.predict(split)
         predictions.save(workdir.predictions(split))
         path = workdir.figures / f"reliability_{split}.png"

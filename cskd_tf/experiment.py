@@ -104,7 +104,7 @@ class Experiment:
 
     Attributes:
         config: plain, as in `config.json`.
-        splits: the sources `train`, `val` and `test`.
+        splits: the sources `train`, `test` and, but for a `validation_fraction` of 0, `val`.
         training_transform: from raw images to the network's input, at random.
         evaluation_transform: the same without randomness.
         model: compiled, on its strategy.
@@ -134,6 +134,11 @@ class Experiment:
             **self.model.data_options,
         )
 
+    @property
+    def evaluation_splits(self) -> tuple[str, ...]:
+        """Those with metrics of their own; the first is evaluated each epoch. Example: `("val", "test")`."""
+        return tuple(split for split in self.splits if split != "train")
+
     def predict(self, split: str) -> Predictions:
         """Predictions of a split under the weights that the model has now."""
         return self.collector.collect(self.evaluation_data(split))
@@ -157,7 +162,7 @@ class Experiment:
 
 
 def load_splits(config: Mapping[str, Any], **changes) -> dict[str, data.Source]:
-    """The sources `train`, `val` and `test`; `changes` and errors as in `data.load_splits`."""
+    """The sources `train`, `test` and perhaps `val`; `changes` and errors as in `data.load_splits`."""
     others = (*TRANSFORM_KEYS, *PAIRING_KEYS)
     return data.load_splits(**{key: value for key, value in config["data"].items() if key not in others} | changes)
 

@@ -73,8 +73,9 @@ def prepare_callbacks(callbacks, *, own: Course, model: keras.Model):
     _check_saving(callbacks, model)
     for callback in callbacks:
         # Keras knows the direction of its own metrics only, and refuses to guess that of others.
-        if getattr(callback, "mode", None) == "auto" and callback.monitor.removeprefix("val_") in DIRECTIONS:
-            callback.mode = DIRECTIONS[callback.monitor.removeprefix("val_")]
+        if getattr(callback, "mode", None) == "auto":
+            metric = callback.monitor.removeprefix("val_").removeprefix("test_")
+            callback.mode = DIRECTIONS.get(metric, "auto")
     return [own, *callbacks]
 
 

@@ -42,7 +42,7 @@ def import_run(config: dict[str, Any], workdir: Workdir, *, checkpoint: str | pa
     if list(names) != sorted(names):
         logging.warning("Classes are not in the order of their names, as public code has them: %s ...", names[:5])
     workdir.claim(config, imported_from=checkpoint)
-    saved = callbacks.Checkpoint(workdir, experiment.model, monitor="val_top1_error")
+    saved = callbacks.Checkpoint(workdir, experiment.model, monitor=None)
     saved.save(config["epochs"])
     logging.info("%s: imported %d weights from %s", workdir.path, len(weights), checkpoint)
     train.finish(experiment, workdir, imported_from=checkpoint)

@@ -106,6 +106,16 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), steps=config["steps"])
 
 
+def milestone_epochs(milestones: tuple[float, ...], *, epochs: int) -> list[int]:
+    """How many epochs each rate lasts until, counted from the start. Example: (0.5, 0.75) of 3 epochs are [1, 2]."""
+    last, result = 0, []
+    for milestone in milestones:
+        # 0.29 * 100 is 28.999999999999996.
+        last = max(math.floor(milestone * epochs + 1e-9), last + 1)
+        result.append(last)
+    return result
+
+
 def step_schedule(
     learning_rate: float,
     *,
@@ -119,6 +129,11 @@ def step_schedule(
 
     Example: 0.1, milestones (0.5, 0.75), factor 0.1, 200 epochs: 0.1 through epoch 100, 0.01 through epoch 150, 0.001
     to the end (epochs counted from 1), as the CS-KD paper says. Its public code drops one epoch later.
+
+    A milestone within an epoch counts from that epoch's start, but the first epoch always has the full rate and each
+    milestone comes at least an epoch after the one before: of 90 epochs (0.5, 0.75) are 45 and 67, of 3 epochs 1 and 2,
+    of 2 epochs 1 alone, because the second would come when the run is over. (The public code compares the epoch, from
+    0, with 67.5 after it was trained, and so drops after 69.)
 
     Args:
         learning_rate: of the first epochs.
@@ -139,8 +154,7 @@ def step_schedule(
     if not 0 <= warmup_epochs <= epochs:
         raise ValueError(f"Expected warmup_epochs from 0 to {epochs}. Received: warmup_epochs={warmup_epochs!r}")
     # Keras uses the old value up to and including the boundary; the first step of the new epoch must have the new one.
-    # A run of few epochs has at least one at the full rate.
-    boundaries = [max(round(milestone * epochs), 1) * steps_per_epoch - 1 for milestone in milestones]
+    boundaries = [epoch * steps_per_epoch - 1 for epoch in milestone_epochs(milestones, epochs=epochs)]
     values = [learning_rate * factor**drops for drops in range(len(milestones) + 1)]
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
     return WarmUp(schedule, steps=warmup_epochs * steps_per_epoch) if warmup_epochs else schedule

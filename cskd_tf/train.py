@@ -60,6 +60,8 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
     sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
     classes = len(experiment.splits["train"].class_names)
     logging.info("%s, %d classes, images: %s", config["data"]["name"], classes, sizes)
+    if "val" not in experiment.splits:
+        logging.info("No validation images: the test split is evaluated each epoch, and nothing is chosen by it")
     try:
         checkpoint = fit(experiment, workdir)
     except tf.errors.OpError as error:
@@ -69,7 +71,7 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
         raise
     best = {}
     if best_epoch := checkpoint.restore_best():
-        metrics = {split: experiment.metrics(experiment.predict(split)) for split in evaluate.SPLITS}
+        metrics = {split: experiment.metrics(experiment.predict(split)) for split in experiment.evaluation_splits}
         best = {"best_epoch": {"epoch": best_epoch, **metrics}}
         checkpoint.restore_last()
     finish(experiment, workdir, **best)
@@ -85,16 +87,21 @@ def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
 
 
 def fit(experiment: Experiment, workdir: Workdir) -> callbacks.Checkpoint:
-    """Trains the epochs that are left, logging and saving each."""
+    """Trains the epochs that are left, logging and saving each.
+
+    Without validation images the test split is evaluated each epoch, and no epoch is the best: nothing is chosen by it.
+    """
     config, model = experiment.config, experiment.model
-    checkpoint = callbacks.Checkpoint(workdir, model, monitor="val_top1_error")
+    split = experiment.evaluation_splits[0]
+    checkpoint = callbacks.Checkpoint(workdir, model, monitor="val_top1_error" if split == "val" else None)
     done = checkpoint.restore_last()
     workdir.trim_log(epochs=done)
     if done:
         logging.info("%s: continuing after epoch %d", workdir.path, done)
     if done < config["epochs"]:
         evaluation = callbacks.Evaluation(
-            experiment.evaluation_data("val"),
+            experiment.evaluation_data(split),
+            split=split,
             ece_bins=config["evaluation"]["ece_bins"],
             collector=experiment.collector,
         )

@@ -183,7 +183,7 @@ def normalised(values, scale, shift, parts):
     return np.maximum(np.concatenate(made) * scale + shift, 0)
 
 
-def byot_loss(*, squared=False, public=False):
+def byot_loss(*, squared=True, public=False):
     def run(weights, batch, parts):
         first, second, deep, deep_logits = staged_forward(weights, batch["image"])
         exits = iter(weights[8:])
@@ -268,14 +268,14 @@ CASES = {
         ),
     ),
     **{
-        f"BYOT {form}{' squared' if squared else ''}": (
+        f"BYOT {form}, squared {squared}": (
             lambda form=form, squared=squared: [
                 BYOT(alpha=0.3, temperature=3, feature_weight=0.5, squared=squared, form=form)
             ],
-            byot_loss(squared=squared, public=form == "public"),
+            byot_loss(squared=form == "paper" if squared is None else squared, public=form == "public"),
         )
         for form in ("paper", "public")
-        for squared in (False, True)
+        for squared in (None, form != "paper")
     },
     **{
         f"PSKD {source}": (lambda source=source: [PSKD(alpha=0.4, source=source)], pskd_loss(source))

@@ -12,18 +12,21 @@ from cskd_tf import experiment, methods, networks
 from cskd_tf.data.datasets import DATASETS
 from cskd_tf.methods.base import term_names
 
+PAPER_CROPS = [data for data in cskd_paper.DATASETS if data != "cifar100_pad_crop"]
 SELF_KD = ("cross_entropy", "label_smoothing", "cskd", "tfkd", "pskd")
 COMPOSED = {
     "cskd_paper": [
-        *(f"{data},resnet18,{method}" for data in cskd_paper.DATASETS for method in cskd_paper.methods(data)),
-        *(f"{data},densenet121,{method}" for data in cskd_paper.DATASETS for method in ("cross_entropy", "cskd")),
-        *(f"{data},resnet10,{method}" for data in cskd_paper.DATASETS for method in ("cross_entropy", "kd", "kd_cskd")),
+        *(f"{data},resnet18,{method}" for data in PAPER_CROPS for method in cskd_paper.methods(data)),
+        *(f"{data},densenet121,{method}" for data in PAPER_CROPS for method in ("cross_entropy", "cskd")),
+        *(f"{data},resnet10,{method}" for data in PAPER_CROPS for method in ("cross_entropy", "kd", "kd_cskd")),
+        *(f"cifar100_pad_crop,resnet18,{method}" for method in ("cross_entropy", "cskd")),
         *(f"imagenet2012,{network},cskd" for network in ("resnet50", "resnet101", "resnext101_32x4d")),
     ],
     "pskd_paper": [
         *(f"{network},{method}" for network in pskd_paper.NETWORKS[:4] for method in SELF_KD),
         *(f"preact_resnet18,{method}" for method in pskd_paper.methods("preact_resnet18")),
         *(f"pyramidnet200,{name}" for name in ("cutout", "cutout_pskd", "cutmix", "cutmix_pskd", "pskd")),
+        *(f"pyramidnet200,{name}_pskd_network" for name in ("cutout", "cutmix")),
         *(f"pyramidnet200_shakedrop,{name}" for name in ("cutmix", "cutmix_pskd")),
         *(f"resnet152,{method}" for method in (*SELF_KD, "cutmix", *(f"cutmix_{name}" for name in SELF_KD[1:]))),
     ],

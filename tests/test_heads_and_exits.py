@@ -28,7 +28,7 @@ def trained(methods, images_and_labels, *, epochs=2, network=None):
 
 
 def test_the_worked_number_of_adacos():
-    method = AdaCos()
+    method = AdaCos(class_vectors="network")
     layer = keras.layers.Dense(3)
     layer.build((None, 3))
     layer.set_weights([np.eye(3), np.ones(3)])
@@ -172,11 +172,16 @@ def test_the_worked_number_of_byot(linear_network):
     deep = {
         "logits": tf.constant([[np.log(3.0), 0.0]]),
         "embedding": tf.ones((1, 5)),
-        "stages": (tf.ones((1, 5)), None),
+        "stages": (tf.constant([[4.0, 5.0, 1.0, 1.0, 1.0]]), None),
     }
     terms = method.terms({}, {"image": deep}, tf.constant([[1.0, 0.0]]))
     total = sum(float(terms[name][0]) for name in ("exits_cross_entropy", "exits_distillation", "exits_features"))
-    assert total == pytest.approx(0.693147, abs=1e-6)
+    assert total == pytest.approx(1.443147, abs=1e-6)
+    assert "1.443147" in BYOT.__doc__
+    method.squared = False
+    terms = method.terms({}, {"image": deep}, tf.constant([[1.0, 0.0]]))
+    assert float(terms["exits_features"][0]) == pytest.approx(0.03 * 5, abs=1e-6)
+    assert [BYOT().squared, BYOT(form="public").squared, BYOT(squared=False).squared] == [True, False, False]
 
 
 def test_byots_exits_are_trained_and_left_out_of_the_classifier(images_and_labels, tmp_path):

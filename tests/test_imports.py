@@ -12,12 +12,13 @@ CORE = {"losses", "keras_metrics", "neighbours", "data", "networks", "optimizers
 ALLOWED = {
     **{name: {name} for name in CORE},
     "metrics": {"keras_metrics", "neighbours"},
-    "methods": {"methods", "losses", "networks.features", "networks.layers", "workdir"},
-    "batches": {"methods.base", "losses"},
-    "distiller": {"batches", "methods.base", "networks", "losses", "metrics"},
-    "predictions": {"distiller", "metrics", "networks"},
+    "methods": {"methods", "losses", "networks.features", "networks.layers", "networks.logits", "workdir"},
+    "inputs": {"methods.base", "losses", "data.paired"},
+    "fitting": {"methods.base", "metrics"},
+    "distiller": {"inputs", "fitting", "data.paired", "methods.base", "networks", "losses"},
+    "predictions": {"distiller", "inputs", "metrics", "networks"},
     "figures": {"metrics", "predictions"},
-    "callbacks": {"figures", "metrics", "predictions", "workdir"},
+    "callbacks": {"figures", "inputs", "metrics", "networks", "predictions", "workdir"},
 }
 
 

@@ -78,7 +78,36 @@ def test_the_box_of_cutmix_has_the_share_that_beta_draws():
     assert areas.mean() == pytest.approx((u * (1 - np.sqrt(u) / 4) ** 2).mean(), abs=0.05)
 
 
-@pytest.mark.parametrize("method", [CutMix(probability=0.5), Cutout(size=6, probability=0.5)])
+@pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 1.0])
+def test_one_coin_mixes_a_whole_batch_or_none_of_it(probability, batch):
+    method, heads, images = CutMix(probability=probability), 0, []
+    for seed in range(200):
+        made, targets = mixed(method, batch, seed)
+        assert made["mixed"].tolist() in ([0.0] * COUNT, [1.0] * COUNT)
+        heads += made["mixed"][0] == 1
+        moved = np.diag(targets) < 1
+        images.append(moved.sum())
+        if not made["mixed"][0]:
+            np.testing.assert_array_equal(targets, TARGETS)
+            for view in ("image", "partner"):
+                np.testing.assert_array_equal(made[view], batch[view])
+    assert method.mixes_all == (probability == 1)
+    assert heads / 200 == pytest.approx(probability, abs=0.11)  # deviation at most .035
+    # Of a batch that is mixed all images but those that the permutation leaves, one on average, change; where the box
+    # has no pixel none does.
+    changed = [count for count in images if count]
+    if changed:
+        assert np.mean(changed) == pytest.approx(COUNT - 1, abs=0.6)
+        assert len(changed) <= heads
+
+
+def test_an_unknown_coin_is_refused():
+    assert CutMix().coin == "batch"
+    with pytest.raises(ValueError, match="coin to be one of .'batch', 'image'.. Received: coin='pixel'"):
+        CutMix(coin="pixel")
+
+
+@pytest.mark.parametrize("method", [CutMix(probability=0.5, coin="image"), Cutout(size=6, probability=0.5)])
 def test_half_of_the_images_are_chosen_one_by_one(method, batch):
     counts = []
     for seed in range(40):

@@ -53,6 +53,29 @@ def test_schedule_drops_before_the_first_step_after_a_milestone():
     np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "milestones", "expected"),
+    [
+        (1, (0.5, 0.75), [0]),
+        (2, (0.5, 0.75), [0, 1]),
+        (3, (0.5, 0.75), [0, 1, 2]),
+        (4, (0.5, 0.75), [0, 0, 1, 2]),
+        (5, (0.5, 0.75), [0, 0, 1, 2, 2]),
+        (60, (0.5, 0.75), [0] * 30 + [1] * 15 + [2] * 15),
+        (90, (1 / 3, 2 / 3), [0] * 30 + [1] * 30 + [2] * 30),
+        (90, (0.5, 0.75), [0] * 45 + [1] * 22 + [2] * 23),
+        (100, (0.29, 0.58), [0] * 29 + [1] * 29 + [2] * 42),  # 0.29 * 100 is 28.999999999999996
+        (200, (0.5, 0.75), [0] * 100 + [1] * 50 + [2] * 50),
+        (300, (0.5, 0.75), [0] * 150 + [1] * 75 + [2] * 75),
+    ],
+)
+def test_the_rate_of_every_epoch(epochs, milestones, expected):
+    schedule = step_schedule(0.1, milestones=milestones, factor=0.1, epochs=epochs, steps_per_epoch=7)
+    for step in (0, 6):  # the first and the last step of each epoch
+        rates = [float(schedule(7 * epoch + step)) for epoch in range(epochs)]
+        np.testing.assert_allclose(rates, [0.1 * 0.1**drops for drops in expected], rtol=1e-6)
+
+
 def test_a_single_epoch_has_the_full_rate():
     schedule = step_schedule(0.1, milestones=(0.25, 0.5), factor=0.1, epochs=1, steps_per_epoch=5)
     np.testing.assert_allclose([float(schedule(step)) for step in range(5)], 0.1, rtol=1e-6)

@@ -96,6 +96,29 @@ def test_cut_images_keep_their_targets_and_leave_no_prediction():
     np.testing.assert_allclose(targets, [[0.8, 0.2], [0.0, 1.0]], atol=1e-6)
 
 
+@pytest.mark.parametrize("method", [CutMix(probability=0.5, coin="image"), Cutout(size=2, probability=0.5)])
+def test_stored_targets_beside_mixed_images_are_two_epochs_old_on_average(method):
+    count, epochs = 500, 24
+    pskd = PSKD(alpha=1.0)
+    pskd.attach(None, parts={"logits": tf.zeros((1, 2))}, num_examples=count)
+    index, images, onehot = tf.range(count, dtype=tf.int64), tf.zeros((count, 4, 4, 1)), tf.one_hot([0] * count, 2)
+    ages = []
+    for epoch in range(1, epochs + 1):
+        batch, _ = method.mix({"image": images, "index": index}, onehot, seed=tf.constant([epoch, 7]))
+        if epoch > epochs // 2:  # when most rows have been written
+            pskd.share.assign(1.0)
+            second = pskd.targets(batch, onehot).numpy()[:, 1]
+            refined = (batch["mixed"].numpy() == 0) & (second > 0)
+            ages += list(epoch - np.round(second[refined] * 32))
+        # Each prediction says of which epoch it is.
+        share = tf.fill([count], epoch / 32)
+        pskd.after_step(batch, {"image": {"logits": tf.math.log(tf.stack([1 - share, share], axis=-1))}})
+    ages = np.array(ages)
+    assert ages.min() == 1
+    assert ages.mean() == pytest.approx(2, abs=0.1)  # deviation .026
+    assert (ages > 3).mean() == pytest.approx(1 / 8, abs=0.03)
+
+
 def test_a_row_that_was_never_written_leaves_the_target_alone():
     for top_k in (None, 2):
         method = PSKD(top_k=top_k)
@@ -129,7 +152,7 @@ def test_validation_needs_no_indices(linear_network, images_and_labels):
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        (lambda: [CutMix(), PSKD()], "CutMix and Cutout take probability=0.5"),
+        (lambda: [CutMix(), PSKD()], "CutMix and Cutout take probability=0.5, CutMix with coin='image'"),
         (lambda: [Mixup(), PSKD()], "CutMix and Cutout take probability=0.5"),
         (lambda: [Cutout(), PSKD()], "CutMix and Cutout take probability=0.5"),
         (lambda: [AdaCos(), PSKD(source="network")], "source='stored' beside a method that replaces"),
@@ -141,6 +164,7 @@ def test_lists_that_would_do_something_else_than_they_say_are_refused(methods, m
     with pytest.raises(ValueError, match=message):
         check_composition(methods())
     check_composition([CutMix(probability=0.5), PSKD()])
+    check_composition([CutMix(probability=0.5, coin="image"), PSKD()])
     check_composition([AdaCos(), PSKD()])
 
 

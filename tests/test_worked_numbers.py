@@ -51,7 +51,7 @@ def virtual_softmax():
 
 
 def adacos(*, moved):
-    method = AdaCos()
+    method = AdaCos(class_vectors="network")
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, kernel_initializer="identity")])
     model = SelfDistiller(network, [method])
     if moved:

@@ -138,7 +138,8 @@ def load_splits(
 ) -> dict[str, Source]:
     """`{"train", "val", "test"}` of a data set. Arguments as in configs/base.py; `check_files`: see `ImageFolder`.
 
-    What the data set does not bring itself is taken from the training images, by class, from the seed.
+    What the data set does not bring itself is taken from the training images, by class, from the seed. With a
+    `validation_fraction` of 0 no image is taken for validation, and there is no `"val"` where none is brought.
 
     Raises:
         ValueError: an unknown data set (the known ones are listed), or data that cannot be used.
@@ -160,6 +161,12 @@ def load_splits(
             part, request, test_fraction=test_fraction, validation_fraction=validation_fraction, seed=split_seed
         )
     (splits, *others) = parts.values()
+    if any(set(part) != set(splits) for part in others):
+        without = [each for each, part in parts.items() if "val" not in part]
+        raise ValueError(
+            "Expected validation images of each data set or of none; a data.validation_fraction above 0 takes them. "
+            f"Received: validation_fraction=0, and none of {without}"
+        )
     if others:
         splits = {split: Concatenation({each: part[split] for each, part in parts.items()}) for split in splits}
     if train_per_class:
@@ -193,7 +200,7 @@ def _part_of(value: str, number: int, *, key: str, count: int) -> str:
 def _load_part(
     name: str, request: Request, *, test_fraction: float, validation_fraction: float, seed: int
 ) -> dict[str, Source]:
-    """All three splits of one data set."""
+    """All splits of one data set."""
     if name.startswith(TFDS_PREFIX):
         load = FromTfds(name.removeprefix(TFDS_PREFIX), val=None, test=None)
     elif name in DATASETS:
@@ -209,12 +216,12 @@ def _load_part(
             f"Expected images of {request.channels} channels. Received: {name} with {splits['train'].image_shape[2]}"
         )
     for split, fraction in (("test", test_fraction), ("val", validation_fraction)):
-        if split not in splits:
+        if split not in splits and (split == "test" or fraction != 0):
             long_name = {"test": "test", "val": "validation"}[split]
             kept, gone = split_by_class(splits["train"].labels, fraction=fraction, seed=seed, name=long_name)
             splits[split] = Subset(splits["train"], gone)
             splits["train"] = Subset(splits["train"], kept)
-    return {split: splits[split] for split in SPLITS}
+    return {split: splits[split] for split in SPLITS if split in splits}
 
 
 def split_by_class(labels: np.ndarray, *, fraction: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:

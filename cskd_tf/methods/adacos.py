@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from cskd_tf.methods.base import Method, class_vectors, mixes_labels
-from cskd_tf.methods.checks import check_flag
+from cskd_tf.methods.checks import check_flag, check_option
 from cskd_tf.methods.replicas import gather
 
 
@@ -14,8 +14,13 @@ from cskd_tf.methods.replicas import gather
 class AdaCos(Method):
     """Replaces the logits by `s * cos(theta)`, of the angles between embedding and class vectors, without bias.
 
-    The class vectors are the kernel of the network's own classifier, whose bias is frozen from then on. The scale
-    starts at `sqrt(2) ln(C - 1)`; at each training step, before it is used, it becomes (equation 15 of the paper)
+    The class vectors are the kernel `[D, C]` of the network's own classifier, whose bias is frozen from then on. When
+    the model is built they start anew, Xavier uniform as in the code that the CS-KD paper cites: within
+    `+-sqrt(6 / (D + C))`, from Keras' seed. What is loaded after that, from a `.keras` file or a checkpoint, replaces
+    them as it does all weights. (Before `class_vectors` was there, they were always the network's.)
+
+    The scale starts at `sqrt(2) ln(C - 1)`; at each training step, before it is used, it becomes (equation 15 of the
+    paper)
 
     `s = ln(B) / cos(min(pi / 4, median_i theta_i))`, `B = mean_i sum_{k != y_i} exp(s_before cos theta_ik)`,
 
@@ -29,14 +34,16 @@ class AdaCos(Method):
     Args:
         scale_at_evaluation: whether inference uses the scale too. Public code returns bare cosines there, and the CS-KD
             paper's ECE of 73.76 % (Table 6) shows that this was measured.
+        class_vectors: `"xavier"`, or `"network"` to keep the classifier as it is, of a network that is trained already.
 
     Raises:
         ValueError: when the model is built, with fewer than three classes (the scale would start at 0), or around a
             network whose classifier is not found.
     """
 
-    def __init__(self, *, scale_at_evaluation: bool = True, **kwargs):
+    def __init__(self, *, scale_at_evaluation: bool = True, class_vectors: str = "xavier", **kwargs):
         super().__init__(**kwargs)
+        self.class_vectors = check_option("class_vectors", class_vectors, ("xavier", "network"))
         self.scale_at_evaluation = check_flag("scale_at_evaluation", scale_at_evaluation)
 
     def refuses(self, methods):
@@ -49,6 +56,11 @@ class AdaCos(Method):
         if classes < 3:
             raise ValueError(f"Expected at least three classes for AdaCos. Received: {classes} classes")
         self._class_vectors = class_vectors(parts, method=self)
+        if self.class_vectors == "xavier":
+            kernel = parts["classifier"].kernel
+            with tf.init_scope():  # and not as an operation of a graph that is being traced
+                vectors = keras.initializers.GlorotUniform()((kernel.shape[-2], classes), dtype=kernel.dtype)
+                kernel.assign(tf.reshape(vectors, kernel.shape))
         start = keras.initializers.Constant(math.sqrt(2) * math.log(classes - 1))
         options = {"dtype": "float32", "trainable": False, "aggregation": "only_first_replica", "autocast": False}
         self.scale = self.add_weight(name="scale", shape=(), initializer=start, **options)

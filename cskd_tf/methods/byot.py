@@ -15,23 +15,24 @@ from cskd_tf.networks.layers import Pieces, torch_default
 class BYOT(Method):
     """Puts a classifier on each shallower stage and trains it by the labels, the deepest logits and embedding.
 
-    Adds `sum_i [ (1 - alpha) CE_i + alpha * CE(softmax(z_deep / T), z_i / T) ] + feature_weight * || f_i - f_deep ||`
+    Adds `sum_i [ (1 - alpha) CE_i + alpha * CE(softmax(z_deep / T), z_i / T) + feature_weight * || f_i - f_deep ||^2 ]`
     (equation 7 of the paper), without gradient into `z_deep` `[B, C]` and `f_deep` `[B, D]`, in nats an image. An exit
     halves stage `i` (`[B, H, W, K]`) by 3 x 3 convolutions until it has the deepest stage's size and channels, whose
     pooled values are `f_i` `[B, D]`. The exits keep their own balance beside methods that take a share of the network's
     cross-entropy.
 
-    With `form="public"`, as in public code: one norm of all differences in the batch, and without that of the exit next
-    to the deepest.
+    The distance is squared, as a comment in the authors' code says of the paper's version. With `form="public"`, as
+    that code computes: one plain norm of all differences in the batch, and none for the exit next to the deepest.
+    (Before, the plain norm was the default of both forms.)
 
-    Example: at T = 1 and alpha .3, one exit with logits (0, 0), deepest (ln 3, 0), label 0, equal features: `.7 ln 2 +
-    .3 ln 2 = 0.693147`.
+    Example: at T = 1 and alpha .3, one exit with logits (0, 0), deepest (ln 3, 0), label 0, features (3, 4) and (0, 0)
+    at feature weight .03: `.7 ln 2 + .3 ln 2 + .03 * 25 = 1.443147`.
 
     Args:
         alpha: share of the deepest predictions, in [0, 1]; 0.3, in other recipes 0.1.
         temperature: T, above 0.
         feature_weight: of the embeddings' distance, at least 0; 0.03, in other recipes 1e-6 on squares.
-        squared: take the squared distance.
+        squared: take the squared distance; None: in the paper's form, and not in the public one.
         form: `"paper"` or `"public"`.
 
     Raises:
@@ -46,7 +47,7 @@ class BYOT(Method):
         alpha: float = 0.3,
         temperature: float = 3.0,
         feature_weight: float = 0.03,
-        squared: bool = False,
+        squared: bool | None = None,
         form: str = "paper",
         **kwargs,
     ):
@@ -54,8 +55,8 @@ class BYOT(Method):
         self.alpha = check_fraction("alpha", alpha, one=True)
         self.temperature = check_number("temperature", temperature, positive=True)
         self.feature_weight = check_number("feature_weight", feature_weight, positive=False)
-        self.squared = check_flag("squared", squared)
         self.form = check_option("form", form, ("paper", "public"))
+        self.squared = check_flag("squared", form == "paper" if squared is None else squared)
 
     def attach(self, network, *, parts, num_examples=None):
         stages = parts.get("stages", ())

@@ -19,8 +19,8 @@ class Cutout(Method):
 
     Args:
         size: side of the square, in pixels; 8 on CIFAR in the PS-KD paper.
-        probability: of each image to get a hole; PS-KD + Cutout cuts half of them and refines the targets of the
-            others.
+        probability: of each image to get a hole; all of them in its paper. PS-KD + Cutout cuts half of them and refines
+            the targets of the others.
 
     Raises:
         ValueError: an argument out of range.

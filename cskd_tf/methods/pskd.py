@@ -22,15 +22,19 @@ class PSKD(Method):
 
     `P_{t-1}` comes from a table of one row a training image, the prediction in its last training step (`"stored"`, as
     in the authors' code: no further pass, N x C numbers of 2 bytes), or from a copy of the network as it was when the
-    last epoch ended, at inference (`"network"`: one more pass). The table belongs to the training state: it is in the
-    checkpoints that training resumes from, not in that of the best epoch nor in what inference loads. (Keras' own files
-    of a whole `SelfDistiller` hold it, so that they, too, resume.)
+    last epoch ended, at inference (`"network"`: one more pass; what the paper does on ImageNet, section 3.2). The table
+    belongs to the training state: it is in the checkpoints that training resumes from, not in that of the best epoch
+    nor in what inference loads. (Keras' own files of a whole `SelfDistiller` hold it, so that they, too, resume.)
+
+    A mixed or cut image leaves its row as it is. Beside CutMix or Cutout at probability 1/2 a stored target is
+    therefore 2 epochs old on average and not 1: more than 3 for one image in 8, more than 13 for one in 8,192. With
+    `"network"` all are of the last epoch.
 
     Example: alpha .8 in epoch 150 of 300 is `a = .4`: the target (1, 0) with the prediction (.5, .5) becomes (.8, .2).
 
     Args:
         alpha: of the last epoch, in [0, 1]; 0.8 on CIFAR-100, 0.7 for ResNeXt-29.
-        source: `"stored"` or `"network"`.
+        source: `"stored"` or `"network"`; beside CutMix or Cutout the latter has targets of the last epoch.
         top_k: keep this many probabilities of a row, and spread what is left evenly over the other classes; None: all.
 
     Raises:
@@ -48,7 +52,7 @@ class PSKD(Method):
         if all_mixed := [type(method).__name__ for method in methods if method.mixes_all]:
             return (
                 f"Expected images that PS-KD can refine the targets of, and {all_mixed[0]} changes them all; "
-                "CutMix and Cutout take probability=0.5."
+                "CutMix and Cutout take probability=0.5, CutMix with coin='image'."
             )
         if self.source == "network" and any(overrides(method, "scores") for method in methods):
             return "Expected source='stored' beside a method that replaces the classifier head."
