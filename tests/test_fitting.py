@@ -215,7 +215,7 @@ def test_methods_that_count_epochs_are_told_or_the_loop_is_refused(linear_networ
         model.fit(data, epochs=1, verbose=0)
     model.fit(data, initial_epoch=1, epochs=2, verbose=0)
     assert model.methods[0].share.numpy() == pytest.approx(0.8)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         model.fit(data, epochs=2, verbose=0)
     assert "epoch 1 of 2, though the model has seen 2" in caplog.text
 

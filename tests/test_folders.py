@@ -405,7 +405,7 @@ def test_what_is_held_follows_from_the_budget(same_sizes, caplog):
         (bytes_encoded - 1, 0, "train: 8 images read as they are needed; they take 0.00 GiB, and 0.00 of data.memory"),
     ):
         caplog.clear()
-        with caplog.at_level("INFO"):
+        with caplog.at_level("INFO", logger="absl"):
             chosen, taken = in_memory(source, budget=budget, name="train")
         assert (taken, chosen is source) == (held, held == 0)
         assert message in caplog.text
@@ -416,13 +416,13 @@ def test_what_is_held_follows_from_the_budget(same_sizes, caplog):
 
 def test_images_of_several_sizes_stay_encoded(same_sizes, caplog):
     write(same_sizes / "class 1" / "4.jpg", encoded(photo(16, 17)))
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         in_memory(ImageFolder(same_sizes), budget=2**20, name="test")
     assert "test: 9 images encoded in memory" in caplog.text
 
 
 def test_memory_is_shared_among_the_splits(image_folder, caplog):
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         load_splits("image_folder", path=str(image_folder), **HALVES, memory=1e-5)  # 10,737 bytes
     assert [line.split(" images ")[1].split(";")[0] for line in caplog.messages if " images " in line] == [
         "encoded in memory, 0.00 GiB",

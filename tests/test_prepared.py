@@ -361,7 +361,7 @@ def test_images_are_described_by_their_name_and_split(tiny):
 
 
 def test_loading_leaves_the_log_as_loud_as_it_was(tiny, caplog):
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         load_splits("tiny_imagenet", **{**tiny[0], "memory": 1})
         load_splits("tiny_imagenet", **{**tiny[0], "memory": 1})
     assert sum("Preparing tiny_imagenet/archive_" in message for message in caplog.messages) == 1
