@@ -6,11 +6,11 @@ Digits with 30 training images a class by default (`--config=configs/NAME.py`), 
 line a weight and recipe, with the steps at which runs diverged and the mean loss of the last epoch of the others.
 """
 
-import json
-
 import keras
 from absl import app, flags
 from ml_collections import config_flags
+
+from benchmarks.results import record
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/digits.py", "As of train_main.py.")
 WEIGHT = flags.DEFINE_multi_float("weight", [1.0, 3.0], "Weights of CS-KD.")
@@ -63,7 +63,7 @@ def main(argv):
                 "at_steps": [step for step, _ in results if step is not None],
                 "mean_loss": round(sum(finite) / len(finite), 3) if finite else None,
             }
-            print(json.dumps(line), flush=True)
+            record("divergence", line)
 
 
 if __name__ == "__main__":

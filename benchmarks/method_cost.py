@@ -5,10 +5,9 @@ peak memory is given. Beside the ratio stands what theory says: a pass with grad
 costs one. Mixup, CutMix and Cutout are timed as part of the step; in training they work beside it, in the pipeline.
 """
 
-import json
-
 from absl import app, flags
 
+from benchmarks.results import record
 from benchmarks.turns import take_turns
 
 TEACHER = "another network of the same kind"
@@ -112,7 +111,7 @@ def measure(case: str) -> dict:
 def main(argv):
     del argv
     for case in METHOD.value:
-        print(json.dumps(measure(case)), flush=True)
+        record("method_cost", measure(case))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ In theory a CS-KD step costs 4/3 of a cross-entropy step: forward and backward a
 pass one more. Both are timed in turns on the same batch, so that whatever else the machine does meets both.
 """
 
-import json
 import os
 import resource
 import statistics
@@ -17,6 +16,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import cskd_tf
+from benchmarks.results import record
 
 NETWORK = flags.DEFINE_string("network", "preact_resnet18", "One of cskd_tf.networks.")
 WIDTH = flags.DEFINE_integer("width", 64, "Channels of the first stage.")
@@ -64,7 +64,7 @@ def main(argv):
         "cskd_images_per_second": round(BATCH.value / medians["cskd"], 1),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    print(json.dumps(result))
+    record("step_time", result)
 
 
 if __name__ == "__main__":
