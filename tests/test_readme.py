@@ -1,5 +1,6 @@
 """Runs what the README tells its readers to run."""
 
+import json
 import pathlib
 import re
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import cskd_tf
+from benchmarks import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -56,6 +58,24 @@ def test_a_keras_application_is_a_network():
 
 def test_no_figure_is_left_to_fill_in():
     assert not re.findall(r"\b[A-Z_]+_(?:TIME|TABLE|SENTENCE)\b", README)
+
+
+def test_tables_are_what_commands_wrote():
+    assert sorted(tables.TABLES) == sorted(re.findall(r"<!-- (?!end)(\w+) -->", README))
+    assert tables.refreshed(README) == README, "python -m benchmarks.tables writes them from results/"
+    for path in sorted((ROOT / "results").glob("*.json")):
+        for line in json.loads(path.read_text()):
+            assert re.fullmatch(r"[0-9a-f]{7,}(-dirty)?", line["commit"]), path.name
+            assert line["cpu"], path.name
+
+
+def test_the_words_hold_what_the_digits_table_holds():
+    cross_entropy, cskd = tables.read("digits")
+    assert (cross_entropy["methods"], cskd["methods"]) == ("cross-entropy", "CSKD(temperature=4, weight=1)")
+    assert cskd["top1_error"]["mean"] < cross_entropy["top1_error"]["mean"]
+    assert cskd["aurc"]["mean"] < cross_entropy["aurc"]["mean"]
+    assert cskd["ece"]["mean"] > cross_entropy["ece"]["mean"]
+    assert cskd["runs"] == cross_entropy["runs"] >= 5
 
 
 def test_every_command_is_tested():
