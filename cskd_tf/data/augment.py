@@ -57,8 +57,8 @@ def as_accepted(images: tf.Tensor, transform: Transform) -> tf.Tensor:
 class Resize:
     """Cuts a box out of each image and resizes it to a square: the base of the transforms that change the size.
 
-    Subclasses say which box. The pipeline asks for the boxes itself where images are still encoded, so that no pixel
-    outside of them need be decoded.
+    Subclasses say which box. The pipeline asks for the boxes and resizes itself (`resampling.resample_bytes`), so that
+    no pixel outside of them need be decoded; called, this is a graph that can be exported.
     """
 
     size: int
@@ -69,7 +69,13 @@ class Resize:
         """float32 `[n, 4]` boxes (top, left, height, width) in images of `extents` float32 `[n, 2]`."""
         raise NotImplementedError
 
-    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+    def keeps(self, shape: tf.TensorShape) -> bool:
+        """Whether images of a shape `[n, H, W, C]` stay as they are."""
+        return False
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None) -> tf.Tensor:
+        if self.keeps(images.shape):
+            return images
         extents = tf.tile(tf.cast(tf.shape(images)[None, 1:3], tf.float32), [tf.shape(images)[0], 1])
         boxes = self.boxes(extents, seeds)
         return resample(images, boxes, size=(self.size, self.size), confine=self.confine)
@@ -94,9 +100,10 @@ class CentreCrop(Resize):
         scales = extents / resized
         return tf.concat([corners * scales, self.size * scales], axis=1)
 
+    def keeps(self, shape: tf.TensorShape) -> bool:
+        return shape[1:3] == (self.size, self.size) and self.short_side == self.size
+
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
-        if images.shape[1:3] == (self.size, self.size) and self.short_side == self.size:
-            return images
         return super().__call__(images, seeds)
 
 
