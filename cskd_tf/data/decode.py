@@ -1,5 +1,6 @@
 """From encoded images (JPEG, PNG) to pixels inside the tf.data graph, bit by bit as PIL decodes them."""
 
+import re
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -8,6 +9,7 @@ from cskd_tf.data.augment import Compose, Resize, Transform, as_accepted
 from cskd_tf.data.resampling import PIXEL_TYPES, resample_bytes
 
 _ACCURATE = "INTEGER_ACCURATE"  # TensorFlow's default trades accuracy for speed
+_REFUSED = "Expected JPEG or PNG."
 
 
 def map_quickly(function: Callable, elements: tf.Tensor, spec: tf.TensorSpec, *, unroll: int = 8) -> tf.Tensor:
@@ -37,9 +39,33 @@ def decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
 
     JPEG is decoded with libjpeg's accurate transform. Colour and grey JPEG and PNG of 8 bits equal PIL's pixels. Other
     than PIL, 16-bit PNG gives the high byte instead of clipping at 255; CMYK differs by at most 1, colour converted to
-    grey by at most 3 (JPEG) or 1 (PNG).
+    grey by at most 3 (JPEG) or 1 (PNG). Every other kind of file is refused, whatever it is called.
     """
-    return tf.io.decode_jpeg(contents, channels=channels, dct_method=_ACCURATE)  # it decodes PNG as well
+    with tf.control_dependencies([extent(contents)]):  # TensorFlow would decode GIF, BMP and WebP too
+        return tf.io.decode_jpeg(contents, channels=channels, dct_method=_ACCURATE)  # PNG as well
+
+
+def check(contents: tf.Tensor, *, channels: int) -> tuple[tuple[int, int], str]:
+    """What `decode` makes of one encoded image: its height and width, and else why it cannot be used.
+
+    Training decodes with the same function; so whatever has to know beforehand what training will read asks here.
+
+    Example: a JPEG of 3 x 5 pixels gives `((3, 5), "")`, a GIF `((0, 0), "Expected JPEG or PNG.")`.
+    """
+    try:
+        height, width, _ = decode(contents, channels=channels).shape
+    except tf.errors.OpError as error:
+        empty = tf.strings.length(contents) == 0
+        return (0, 0), "empty file" if empty else reason(error)
+    return (height, width), ""
+
+
+def reason(error: Exception) -> str:
+    """One line of an error of TensorFlow, without the names of its functions."""
+    message = str(getattr(error, "message", error)).split("[Op:")[0].strip()
+    if _REFUSED in message:  # beside what an assertion adds
+        return _REFUSED
+    return re.sub(r"^\{\{.*?\}\} *", "", message).splitlines()[0].strip()
 
 
 def decode_batch(
@@ -114,13 +140,16 @@ _TOGETHER = 2**22  # bytes of pixels, so that they stay in the processor's cache
 
 
 def extent(contents: tf.Tensor) -> tf.Tensor:
-    """Height and width of one encoded image, int32 `[2]`, from its header."""
+    """Height and width of one encoded image, int32 `[2]`, from its header; of JPEG and PNG alone."""
 
     def of_png():
-        signature = tf.strings.substr(contents, 1, 3)
-        tf.debugging.Assert(signature == "PNG", ["Expected JPEG or PNG."])
-        fields = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)
-        return tf.reverse(fields, axis=[0])
+        # The signature and the chunk that comes first; a file may be shorter.
+        header = tf.strings.join([tf.strings.substr(contents, 0, 24), bytes(24)])
+        found = tf.strings.substr(header, [0, 12], [8, 4])
+        is_png = tf.reduce_all(found == [b"\x89PNG\r\n\x1a\n", b"IHDR"])
+        with tf.control_dependencies([tf.debugging.Assert(is_png, [_REFUSED])]):
+            fields = tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
+        return tf.reverse(tf.ensure_shape(fields, [2]), axis=[0])
 
     return tf.cond(tf.io.is_jpeg(contents), lambda: tf.io.extract_jpeg_shape(contents)[:2], of_png)
 
