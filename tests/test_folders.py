@@ -8,6 +8,7 @@ import shutil
 import unicodedata
 from typing import ClassVar
 
+import cykooz_resizer
 import numpy as np
 import PIL.Image
 import pytest
@@ -518,6 +519,40 @@ def test_a_part_decoded_alone_equals_the_part_of_the_whole(size):
         whole = as_pil(content)
         for (top, left), part in zip(corners, parts_of_one, strict=True):
             np.testing.assert_array_equal(part, whole[top : top + size, left : left + size])
+
+
+@pytest.mark.parametrize("transform", [RandomResizedCrop(24), CentreCrop(24, 28)])
+def test_pixels_do_not_depend_on_what_else_is_in_the_batch(transform, monkeypatch):
+    jpegs = [content for content in MIXED if content[:2] == b"\xff\xd8"] * 3
+    decoded = lambda contents: decode_batch(  # noqa: E731
+        tf.constant(contents), seeds(len(contents)), transform=transform, channels=3
+    ).numpy()
+    small = decoded(jpegs)  # decoded whole
+    assert small.shape == (9, 24, 24, 3)
+    np.testing.assert_array_equal(decoded([*jpegs, MIXED[1]])[:9], small)  # in part, for there is a PNG
+    np.testing.assert_array_equal(decoded(jpegs[:1]), small[:1])
+    large = encoded(photo(700, 600), quality=100, subsampling=0)
+    assert len(large) > 10 * 2**14
+    beside = decoded([*jpegs, large])
+    np.testing.assert_array_equal(beside[:9], small)
+    monkeypatch.setattr("cskd_tf.data.decode._TOGETHER", 20_000)  # a few at a time, and the large one alone
+    np.testing.assert_array_equal(decoded([*jpegs, large]), beside)
+
+
+def test_a_batch_is_the_same_with_every_kind_of_instructions(monkeypatch):
+    contents, transform = tf.constant(MIXED), RandomResizedCrop(24)
+    expected = decode_batch(contents, seeds(4), transform=transform, channels=3)
+    made = []
+
+    class Plain(cykooz_resizer.Resizer):
+        def __init__(self):
+            super().__init__()
+            self.cpu_extensions = cykooz_resizer.CpuExtensions.none
+            made.append(self)
+
+    monkeypatch.setattr(cykooz_resizer, "Resizer", Plain)
+    np.testing.assert_array_equal(decode_batch(contents, seeds(4), transform=transform, channels=3), expected)
+    assert made
 
 
 def test_transforms_that_do_not_begin_with_a_crop_see_whole_images():

@@ -8,7 +8,6 @@ import tensorflow as tf
 from cskd_tf.data.augment import Compose, Resize, Transform, as_accepted
 from cskd_tf.data.resampling import PIXEL_TYPES, resample_bytes
 
-_ACCURATE = "INTEGER_ACCURATE"  # TensorFlow's default trades accuracy for speed
 _REFUSED = "Expected JPEG or PNG."
 
 
@@ -37,12 +36,17 @@ def map_quickly(function: Callable, elements: tf.Tensor, spec: tf.TensorSpec, *,
 def decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
     """uint8 `[H, W, channels]` of one encoded image, as stored: an EXIF orientation is not applied, as in torchvision.
 
-    JPEG is decoded with libjpeg's accurate transform. Colour and grey JPEG and PNG of 8 bits equal PIL's pixels. Other
-    than PIL, 16-bit PNG gives the high byte instead of clipping at 255; CMYK differs by at most 1, colour converted to
-    grey by at most 3 (JPEG) or 1 (PNG). Every other kind of file is refused, whatever it is called.
+    TensorFlow's default for JPEG trades accuracy for speed; this is libjpeg's accurate transform. Colour and grey JPEG
+    and PNG of 8 bits equal PIL's pixels. Other than PIL, 16-bit PNG gives the high byte instead of clipping at 255;
+    CMYK differs by at most 1, colour converted to grey by at most 3 (JPEG) or 1 (PNG). Every other kind of file is
+    refused, whatever it is called.
     """
     with tf.control_dependencies([extent(contents)]):  # TensorFlow would decode GIF, BMP and WebP too
-        return tf.io.decode_jpeg(contents, channels=channels, dct_method=_ACCURATE)  # PNG as well
+        return _decode(contents, channels=channels)
+
+
+def _decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
+    return tf.io.decode_jpeg(contents, channels=channels, dct_method="INTEGER_ACCURATE")  # PNG as well
 
 
 def check(contents: tf.Tensor, *, channels: int) -> tuple[tuple[int, int], str]:
@@ -97,9 +101,22 @@ def decode_batch(
 
         return tf.map_fn(transformed, (contents, seeds), fn_output_signature=tf.float32, parallel_iterations=parallel)
 
-    extents = map_quickly(extent, contents, tf.TensorSpec([2], tf.int32))
-    boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
-    images = _decode_boxes(contents, boxes, extents, resize=resize, channels=channels, parallel=parallel)
+    arguments = {"size": (resize.size, resize.size), "channels": channels, "confine": resize.confine}
+
+    def whole():
+        pixels, extents = _decode_whole(contents, channels=channels, parallel=parallel)
+        return resample_bytes(pixels, extents, resize.boxes(tf.cast(extents, tf.float32), seeds), **arguments)
+
+    def parts():
+        extents = map_quickly(extent, contents, tf.TensorSpec([2], tf.int32))
+        boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
+        windows = _windows(boxes, extents, resize=resize)
+        return _decode_boxes(contents, boxes, windows, parallel=parallel, **arguments)
+
+    # Of small files, all the parts cost less than to find out which are needed. (A small PNG can be a large image.)
+    are_jpeg = tf.strings.substr(contents, 0, 3) == b"\xff\xd8\xff"
+    are_small = tf.reduce_max(tf.strings.length(contents)) <= _SMALL
+    images = tf.cond(tf.reduce_all(are_jpeg) & are_small, whole, parts)
     return tf.cast(Compose(rest)(images, seeds), tf.float32)
 
 
@@ -136,6 +153,7 @@ def _split(transform: Transform | None) -> tuple[Resize | None, list[Transform]]
 # Where a decoded part ends, libjpeg lacks the neighbours that it interpolates colours from. Two pixels more on each
 # side, which are not used afterwards, and the part equals the whole to the bit.
 _MARGIN = 2
+_SMALL = 2**14  # bytes of a JPEG file
 _TOGETHER = 2**22  # bytes of pixels, so that they stay in the processor's cache
 
 
@@ -163,22 +181,48 @@ def _windows(boxes: tf.Tensor, extents: tf.Tensor, *, resize: Resize) -> tf.Tens
     return tf.concat([first, last - first], axis=1)
 
 
+def _decode_whole(contents: tf.Tensor, *, channels: int, parallel: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """uint8: encoded images, `[H, W, channels]` in a row, one after the other; int32 `[n, 2]`, their H and W."""
+    count, unroll = tf.shape(contents)[0], 8  # as in map_quickly
+    groups = (count + unroll - 1) // unroll
+    missing = tf.repeat(contents[-1:], groups * unroll - count, axis=0)
+    contents = tf.reshape(tf.concat([contents, missing], axis=0), [-1, unroll])
+
+    def add(number, pixels, extents):
+        images = [_decode(content, channels=channels) for content in tf.unstack(contents[number], unroll)]
+        in_a_row = tf.concat([tf.reshape(image, [-1]) for image in images], axis=0)
+        shapes = tf.stack([tf.shape(image)[:2] for image in images])
+        return number + 1, pixels.write(number, in_a_row), extents.write(number, shapes)
+
+    pixels = tf.TensorArray(tf.uint8, size=groups, infer_shape=False, element_shape=[None])
+    extents = tf.TensorArray(tf.int32, size=groups, element_shape=[unroll, 2])
+    more = lambda number, *_: number < groups  # noqa: E731
+    _, pixels, extents = tf.while_loop(more, add, (0, pixels, extents), parallel_iterations=parallel)
+    return pixels.concat(), extents.concat()[:count]
+
+
 def _decode_boxes(
-    contents: tf.Tensor, boxes: tf.Tensor, extents: tf.Tensor, *, resize: Resize, channels: int, parallel: int
+    contents: tf.Tensor,
+    boxes: tf.Tensor,
+    windows: tf.Tensor,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    confine: bool,
+    parallel: int,
 ) -> tf.Tensor:
-    """uint8 `[n, size, size, channels]`: the boxes of encoded images, a few at a time, so that memory is bounded."""
-    count, size = tf.shape(contents)[0], (resize.size, resize.size)
-    windows = _windows(boxes, extents, resize=resize)
-    boxes = boxes - tf.pad(tf.cast(windows[:, :2], tf.float32), [[0, 0], [0, 2]])
+    """uint8 `[n, *size, channels]`: the boxes of encoded images, a few at a time, so that memory is bounded."""
+    count = tf.shape(contents)[0]
+    # float32 would round the difference, and with it, now and then, a pixel.
+    boxes = tf.cast(boxes, tf.float64) - tf.pad(tf.cast(windows[:, :2], tf.float64), [[0, 0], [0, 2]])
     largest = tf.reduce_max(tf.reduce_prod(tf.cast(windows[:, 2:], tf.int64), axis=1)) * channels
     few = tf.cast(tf.clip_by_value(_TOGETHER // largest, 1, tf.cast(count, tf.int64)), tf.int32)
 
     def add(number, results):
         members = slice(number * few, (number + 1) * few)
         pixels = _decode_windows(contents[members], windows[members], channels=channels, parallel=parallel)
-        resized = resample_bytes(
-            pixels, windows[members, 2:], boxes[members], size=size, channels=channels, confine=resize.confine
-        )
+        arguments = {"size": size, "channels": channels, "confine": confine}
+        resized = resample_bytes(pixels, windows[members, 2:], boxes[members], **arguments)
         return number + 1, results.write(number, resized)
 
     groups = (count + few - 1) // few
@@ -196,7 +240,7 @@ def _decode_windows(contents: tf.Tensor, windows: tf.Tensor, *, channels: int, p
         content, window = contents[index], windows[index]
         image = tf.cond(
             tf.io.is_jpeg(content),
-            lambda: tf.io.decode_and_crop_jpeg(content, window, channels=channels, dct_method=_ACCURATE),
+            lambda: tf.io.decode_and_crop_jpeg(content, window, channels=channels, dct_method="INTEGER_ACCURATE"),
             lambda: _cut(decode(content, channels=channels), window),
         )
         return index + 1, parts.write(index, tf.reshape(image, [-1]))

@@ -81,7 +81,7 @@ def resample_bytes(
     Args:
         pixels: uint8, the images one after the other, each `[H, W, channels]` in a row.
         extents: int32 `[n, 2]`, height and width of each image.
-        boxes: float32 `[n, 4]`, as for `resample`; whole numbers where they confine.
+        boxes: float32 or float64 `[n, 4]`, as for `resample`; whole numbers where they confine.
         size: height and width of the result.
         channels: from 1 to 4.
         confine: as for `resample`.
@@ -92,10 +92,12 @@ def resample_bytes(
 
     def resized(pixels, extents, boxes):
         results = np.empty([len(boxes), *size, channels], np.uint8)
-        ends = np.cumsum(extents.prod(axis=1, dtype=np.int64) * channels)
-        for result, (height, width), box, end in zip(results, extents, boxes, ends, strict=True):
-            image = pixels[end - height * width * channels : end].reshape(height, width, channels)
-            result[...] = _resized(image, box, size=size, confine=confine)
+        resizer = cykooz_resizer.Resizer()
+        end = 0
+        for result, (height, width), box in zip(results, extents.tolist(), boxes.tolist(), strict=True):
+            start, end = end, end + height * width * channels
+            image = pixels[start:end].reshape(height, width, channels)
+            result[...] = _resized(image, box, size=size, confine=confine, resizer=resizer)
         return results
 
     # Declared stateless, which it is, so that batches are made in parallel.
@@ -103,18 +105,21 @@ def resample_bytes(
     return tf.ensure_shape(results, [boxes.shape[0], *size, channels])
 
 
-def _resized(image: np.ndarray, box: np.ndarray, *, size: tuple[int, int], confine: bool) -> np.ndarray:
+def _resized(
+    image: np.ndarray, box: list[float], *, size: tuple[int, int], confine: bool, resizer: cykooz_resizer.Resizer
+) -> np.ndarray:
     options = cykooz_resizer.ResizeOptions(resize_alg=_BILINEAR, use_alpha=False)
+    top, left, height, width = box
     if confine:
-        top, left, height, width = (int(value) for value in box)
-        image = image[top : top + height, left : left + width]
+        top, left = int(top), int(left)
+        image = image[top : top + int(height), left : left + int(width)]
     else:
         # In float32 a box can end a little outside of its image, which the library refuses.
-        corner = np.maximum(box[:2].astype(np.float64), 0.0)
-        height, width = np.minimum(box[2:], image.shape[:2] - corner)
-        options.crop_box = cykooz_resizer.CropBox(left=corner[1], top=corner[0], width=width, height=height)
+        top, left = max(top, 0.0), max(left, 0.0)
+        height, width = min(height, image.shape[0] - top), min(width, image.shape[1] - left)
+        options.crop_box = cykooz_resizer.CropBox(left=left, top=top, width=width, height=height)
     kind = PIXEL_TYPES[image.shape[2]]
     source = cykooz_resizer.ImageData(image.shape[1], image.shape[0], kind, image.tobytes())
     target = cykooz_resizer.ImageData(size[1], size[0], kind)
-    cykooz_resizer.Resizer().resize(source, target, options)
+    resizer.resize(source, target, options)
     return np.frombuffer(target.get_buffer(), np.uint8).reshape(*size, -1)
