@@ -73,7 +73,7 @@ class Resize:
         """Whether images of a shape `[n, H, W, C]` stay as they are."""
         return False
 
-    def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
         if self.keeps(images.shape):
             return images
         extents = tf.tile(tf.cast(tf.shape(images)[None, 1:3], tf.float32), [tf.shape(images)[0], 1])
@@ -102,9 +102,6 @@ class CentreCrop(Resize):
 
     def keeps(self, shape: tf.TensorShape) -> bool:
         return shape[1:3] == (self.size, self.size) and self.short_side == self.size
-
-    def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
-        return super().__call__(images, seeds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,11 +175,13 @@ class Flip:
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(images)
-        # TensorFlow has a fast kernel for the middle axis of three, and one that selects whole rows by a vector.
-        mirrored = tf.reverse(tf.reshape(images, [-1, shape[2], shape[3]]), axis=[1])
-        chosen = draws(seeds, first=1000, count=1)[:, 0] < 0.5
-        flipped = tf.raw_ops.Select(condition=chosen, x=tf.reshape(mirrored, shape), y=images)
-        return tf.ensure_shape(flipped, images.shape)
+        chosen = tf.cast(draws(seeds, first=1000, count=1)[:, 0] < 0.5, tf.int32)
+        places = tf.dynamic_partition(tf.range(shape[0]), chosen, 2)
+        kept, mirrored = (tf.gather(images, members) for members in places)
+        # TensorFlow has a fast kernel for the middle axis of three.
+        mirrored = tf.reverse(tf.reshape(mirrored, [-1, shape[2], shape[3]]), axis=[1])
+        mirrored = tf.reshape(mirrored, [-1, shape[1], shape[2], shape[3]])
+        return tf.ensure_shape(tf.dynamic_stitch(places, [kept, mirrored]), images.shape)
 
 
 @dataclasses.dataclass(frozen=True)
