@@ -444,12 +444,14 @@ def test_batches_are_the_same_wherever_the_images_are(crop, same_sizes):
     source = ImageFolder(same_sizes)
     files = batches(source, augment)
     assert len(files) == 3
-    for budget in (6143, 6144):  # encoded, and decoded
+    # Encoded, and decoded: small images are resized in a batch then, without PIL's rounding, by up to 1 of 255 apart.
+    apart = 1.001 / 255 / 0.25 if crop == "random_resized_crop" else 0
+    for budget, tolerance in ((6143, 0), (6144, apart)):
         held = batches(in_memory(source, budget=budget, name="train")[0], augment)
         for batch, expected in zip(held, files, strict=True):
             assert set(batch) == {"image", "partner", "label"}
             for key, value in batch.items():
-                np.testing.assert_array_equal(value, expected[key])
+                np.testing.assert_allclose(value, expected[key], rtol=0, atol=tolerance)
 
 
 # --- Decoding in part ---

@@ -69,13 +69,7 @@ class Resize:
         """float32 `[n, 4]` boxes (top, left, height, width) in images of `extents` float32 `[n, 2]`."""
         raise NotImplementedError
 
-    def keeps(self, shape: tf.TensorShape) -> bool:
-        """Whether images of a shape `[n, H, W, C]` stay as they are."""
-        return False
-
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
-        if self.keeps(images.shape):
-            return images
         extents = tf.tile(tf.cast(tf.shape(images)[None, 1:3], tf.float32), [tf.shape(images)[0], 1])
         boxes = self.boxes(extents, seeds)
         return resample(images, boxes, size=(self.size, self.size), confine=self.confine)
@@ -100,8 +94,10 @@ class CentreCrop(Resize):
         scales = extents / resized
         return tf.concat([corners * scales, self.size * scales], axis=1)
 
-    def keeps(self, shape: tf.TensorShape) -> bool:
-        return shape[1:3] == (self.size, self.size) and self.short_side == self.size
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
+        if images.shape[1:3] == (self.size, self.size) and self.short_side == self.size:
+            return images
+        return super().__call__(images, seeds)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,7 +121,7 @@ def decode_batch(
 
 
 def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform | None) -> tf.Tensor:
-    """Decoded images of one size as one transformed batch: what `decode_batch` makes of them while they are encoded.
+    """Decoded images of one size as one transformed batch, what `decode_batch` makes of them, to 1 of 255.
 
     Args:
         images: `[n, H, W, C]`.
@@ -133,7 +133,9 @@ def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform
     """
     resize, rest = _split(transform)
     channels = images.shape[3]
-    if resize is not None and images.dtype == tf.uint8 and channels in PIXEL_TYPES and not resize.keeps(images.shape):
+    # Small images cost less as one matrix product a batch (`resample`) than one after the other.
+    large = None not in images.shape[1:3] and max(images.shape[1:3]) > 128
+    if resize is not None and large and images.dtype == tf.uint8 and channels in PIXEL_TYPES:
         extents = tf.tile(tf.shape(images)[None, 1:3], [tf.shape(images)[0], 1])
         boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
         size, pixels = (resize.size, resize.size), tf.reshape(images, [-1])
