@@ -5,7 +5,6 @@ time until the first batch of a run that starts at step 0 or at step 1,000,000. 
 own, so that the peak memory is its own too; `memory_before_mib` of it were taken before the clock started.
 """
 
-import json
 import multiprocessing
 import os
 import resource
@@ -18,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+from benchmarks.results import record
 from cskd_tf.data import paired_dataset
 from cskd_tf.data.pairing import ClassBuckets
 
@@ -97,13 +97,13 @@ def main(argv):
     del argv
     for images, classes, limit in BUCKETS:
         figure = {"benchmark": "pairing_speed", "part": "buckets", "images": images, "classes": classes}
-        print(json.dumps(figure | measure(build_buckets, images, classes) | {"limit": limit}), flush=True)
+        record("pairing_speed", figure | measure(build_buckets, images, classes) | {"limit": limit})
     start = None
     for step in STEPS:
         figure = {"benchmark": "pairing_speed", "part": "first_batch", "images": BUCKETS[0][0], "first_step": step}
         figure |= measure(first_batch, step)
         start = figure["seconds"] if start is None else start
-        print(json.dumps(figure | {"later_than_step_0": round(figure["seconds"] - start, 3), "limit": LIMIT}))
+        record("pairing_speed", figure | {"later_than_step_0": round(figure["seconds"] - start, 3), "limit": LIMIT})
 
 
 if __name__ == "__main__":

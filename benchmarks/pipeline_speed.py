@@ -7,7 +7,6 @@ that suit it best. `--baseline=torch`, where torch is installed, takes PyTorch's
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import resource
@@ -20,6 +19,7 @@ import PIL.Image
 from absl import app, flags
 
 from benchmarks import usual_loader
+from benchmarks.results import record
 
 # TensorFlow is imported where it is used: worker processes of the usual loader import this file too.
 
@@ -207,7 +207,7 @@ def main(argv):
         "cores": os.cpu_count(),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    print(json.dumps(result))
+    record(f"pipeline_speed_{CASE.value}_{BASELINE.value}", result)
 
 
 if __name__ == "__main__":

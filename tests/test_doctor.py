@@ -57,6 +57,7 @@ def test_findings_that_do_not_keep_from_training(image_folder, capsys):
     exif[0x0112] = 6
     PIL.Image.fromarray(pixels).save(train / "owl" / "grey.jpg", exif=exif)
     PIL.Image.fromarray(pixels.astype(np.uint16) * 256).save(test / "owl" / "deep.png")
+    PIL.Image.fromarray(pixels).save(test / "cat" / "profile.png", icc_profile=bytes(2_000_000))  # too much for PIL
     doctor.examine(config_of(image_folder))
     printed = capsys.readouterr().out
     assert row(printed, "classes of a single image")[0] == "1"
@@ -64,6 +65,7 @@ def test_findings_that_do_not_keep_from_training(image_folder, capsys):
     assert "train: 1 images are grey" in printed
     assert "train: 1 images are rotated by EXIF, used as stored" in printed
     assert "test: 1 images are 16-bit, of which 8 are used" in printed
+    assert "test: 1 images are sound but for what PIL cannot read of their metadata" in printed
     assert row(printed, "also in an earlier split") == ["0", "0", "1"]
     assert re.search(r"test: 1 images are in an earlier split as well, to the byte: .*cat/1.jpg.*cat/copy.jpg", printed)
 

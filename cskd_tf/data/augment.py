@@ -57,8 +57,8 @@ def as_accepted(images: tf.Tensor, transform: Transform) -> tf.Tensor:
 class Resize:
     """Cuts a box out of each image and resizes it to a square: the base of the transforms that change the size.
 
-    Subclasses say which box. The pipeline asks for the boxes itself where images are still encoded, so that no pixel
-    outside of them need be decoded.
+    Subclasses say which box. The pipeline asks for the boxes and resizes itself (`resampling.resample_bytes`), so that
+    no pixel outside of them need be decoded; called, this is a graph that can be exported.
     """
 
     size: int
@@ -69,7 +69,7 @@ class Resize:
         """float32 `[n, 4]` boxes (top, left, height, width) in images of `extents` float32 `[n, 2]`."""
         raise NotImplementedError
 
-    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
         extents = tf.tile(tf.cast(tf.shape(images)[None, 1:3], tf.float32), [tf.shape(images)[0], 1])
         boxes = self.boxes(extents, seeds)
         return resample(images, boxes, size=(self.size, self.size), confine=self.confine)
@@ -171,11 +171,13 @@ class Flip:
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(images)
-        # TensorFlow has a fast kernel for the middle axis of three, and one that selects whole rows by a vector.
-        mirrored = tf.reverse(tf.reshape(images, [-1, shape[2], shape[3]]), axis=[1])
-        chosen = draws(seeds, first=1000, count=1)[:, 0] < 0.5
-        flipped = tf.raw_ops.Select(condition=chosen, x=tf.reshape(mirrored, shape), y=images)
-        return tf.ensure_shape(flipped, images.shape)
+        chosen = tf.cast(draws(seeds, first=1000, count=1)[:, 0] < 0.5, tf.int32)
+        places = tf.dynamic_partition(tf.range(shape[0]), chosen, 2)
+        kept, mirrored = (tf.gather(images, members) for members in places)
+        # TensorFlow has a fast kernel for the middle axis of three.
+        mirrored = tf.reverse(tf.reshape(mirrored, [-1, shape[2], shape[3]]), axis=[1])
+        mirrored = tf.reshape(mirrored, [-1, shape[1], shape[2], shape[3]])
+        return tf.ensure_shape(tf.dynamic_stitch(places, [kept, mirrored]), images.shape)
 
 
 @dataclasses.dataclass(frozen=True)

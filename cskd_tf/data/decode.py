@@ -1,11 +1,14 @@
 """From encoded images (JPEG, PNG) to pixels inside the tf.data graph, bit by bit as PIL decodes them."""
 
+import re
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from cskd_tf.data.augment import Compose, Resize, Transform, as_accepted
-from cskd_tf.data.resampling import resample
+from cskd_tf.data.resampling import PIXEL_TYPES, resample_bytes
+
+_REFUSED = "Expected JPEG or PNG."
 
 
 def map_quickly(function: Callable, elements: tf.Tensor, spec: tf.TensorSpec, *, unroll: int = 8) -> tf.Tensor:
@@ -35,9 +38,38 @@ def decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
 
     TensorFlow's default for JPEG trades accuracy for speed; this is libjpeg's accurate transform. Colour and grey JPEG
     and PNG of 8 bits equal PIL's pixels. Other than PIL, 16-bit PNG gives the high byte instead of clipping at 255;
-    CMYK differs by at most 1, colour converted to grey by at most 3 (JPEG) or 1 (PNG).
+    CMYK differs by at most 1, colour converted to grey by at most 3 (JPEG) or 1 (PNG). Every other kind of file is
+    refused, whatever it is called.
     """
-    return tf.io.decode_jpeg(contents, channels=channels, dct_method="INTEGER_ACCURATE")  # it decodes PNG as well
+    with tf.control_dependencies([extent(contents)]):  # TensorFlow would decode GIF, BMP and WebP too
+        return _decode(contents, channels=channels)
+
+
+def _decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
+    return tf.io.decode_jpeg(contents, channels=channels, dct_method="INTEGER_ACCURATE")  # PNG as well
+
+
+def check(contents: tf.Tensor, *, channels: int) -> tuple[tuple[int, int], str]:
+    """What `decode` makes of one encoded image: its height and width, and else why it cannot be used.
+
+    Training decodes with the same function; so whatever has to know beforehand what training will read asks here.
+
+    Example: a JPEG of 3 x 5 pixels gives `((3, 5), "")`, a GIF `((0, 0), "Expected JPEG or PNG.")`.
+    """
+    try:
+        height, width, _ = decode(contents, channels=channels).shape
+    except tf.errors.OpError as error:
+        empty = tf.strings.length(contents) == 0
+        return (0, 0), "empty file" if empty else reason(error)
+    return (height, width), ""
+
+
+def reason(error: Exception) -> str:
+    """One line of an error of TensorFlow, without the names of its functions."""
+    message = str(getattr(error, "message", error)).split("[Op:")[0].strip()
+    if _REFUSED in message:  # beside what an assertion adds
+        return _REFUSED
+    return re.sub(r"^\{\{.*?\}\} *", "", message).splitlines()[0].strip()
 
 
 def decode_batch(
@@ -58,8 +90,8 @@ def decode_batch(
     Returns:
         float32 `[n, H, W, channels]`.
     """
-    transforms = list(transform.transforms) if isinstance(transform, Compose) else [transform]
-    if not isinstance(transforms[0], Resize):
+    resize, rest = _split(transform)
+    if resize is None:
 
         def transformed(pair):
             image = decode(pair[0], channels=channels)[None]
@@ -69,99 +101,158 @@ def decode_batch(
 
         return tf.map_fn(transformed, (contents, seeds), fn_output_signature=tf.float32, parallel_iterations=parallel)
 
-    resize, *rest = transforms
-    extents = map_quickly(extent, contents, tf.TensorSpec([2], tf.int32))
-    boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
+    arguments = {"size": (resize.size, resize.size), "channels": channels, "confine": resize.confine}
 
-    def one_by_one():
-        return tf.map_fn(
-            lambda parts: _decode_box(*parts, resize=resize, channels=channels),
-            (contents, extents, boxes),
-            fn_output_signature=tf.TensorSpec([resize.size, resize.size, channels], tf.float32),
-            parallel_iterations=parallel,
-        )
+    def whole():
+        pixels, extents = _decode_whole(contents, channels=channels, parallel=parallel)
+        return resample_bytes(pixels, extents, resize.boxes(tf.cast(extents, tf.float32), seeds), **arguments)
 
-    def together():
-        largest = tf.reduce_max(extents, axis=0)
+    def parts():
+        extents = map_quickly(extent, contents, tf.TensorSpec([2], tf.int32))
+        boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
+        windows = _windows(boxes, extents, resize=resize)
+        return _decode_boxes(contents, boxes, windows, parallel=parallel, **arguments)
 
-        def padded(pair):
-            edges = tf.stack([tf.zeros([2], tf.int32), largest - pair[1]], axis=1)
-            return tf.pad(decode(pair[0], channels=channels), tf.concat([edges, [[0, 0]]], axis=0))
-
-        spec = tf.TensorSpec([None, None, channels], tf.uint8)
-        images = tf.map_fn(padded, (contents, extents), fn_output_signature=spec, parallel_iterations=parallel)
-        size = (resize.size, resize.size)
-        heights_and_widths = tf.cast(extents, tf.float32)
-        return resample(images, boxes, size=size, confine=resize.confine, extents=heights_and_widths)
-
-    # Small images cost less in a batch, whole, than what it takes to start one operation each.
-    images = tf.cond(tf.reduce_max(extents) <= _SMALL, together, one_by_one)
-    return Compose(rest)(tf.ensure_shape(images, [None, resize.size, resize.size, channels]), seeds)
+    # Of small files, all the parts cost less than to find out which are needed. (A small PNG can be a large image.)
+    are_jpeg = tf.strings.substr(contents, 0, 3) == b"\xff\xd8\xff"
+    are_small = tf.reduce_max(tf.strings.length(contents)) <= _SMALL
+    images = tf.cond(tf.reduce_all(are_jpeg) & are_small, whole, parts)
+    return tf.cast(Compose(rest)(images, seeds), tf.float32)
 
 
-# Where a decoded part ends, libjpeg lacks the neighbours that it interpolates colours from. With two pixels more on
-# each side, cut off afterwards, the part equals the whole to the bit.
+def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform | None) -> tf.Tensor:
+    """Decoded images of one size as one transformed batch, what `decode_batch` makes of them, to 1 of 255.
+
+    Args:
+        images: `[n, H, W, C]`.
+        seeds: int32 `[n, 2]`.
+        transform: as for `decode_batch`.
+
+    Returns:
+        float32 images.
+    """
+    resize, rest = _split(transform)
+    channels = images.shape[3]
+    # Small images cost less as one matrix product a batch (`resample`) than one after the other.
+    large = None not in images.shape[1:3] and max(images.shape[1:3]) > 128
+    if resize is not None and large and images.dtype == tf.uint8 and channels in PIXEL_TYPES:
+        extents = tf.tile(tf.shape(images)[None, 1:3], [tf.shape(images)[0], 1])
+        boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
+        size, pixels = (resize.size, resize.size), tf.reshape(images, [-1])
+        images = resample_bytes(pixels, extents, boxes, size=size, channels=channels, confine=resize.confine)
+        transform = Compose(rest)
+    if transform is not None:
+        images = transform(as_accepted(images, transform), seeds)
+    return tf.cast(images, tf.float32)
+
+
+def _split(transform: Transform | None) -> tuple[Resize | None, list[Transform]]:
+    """The resizing that a transform begins with, if it does, and what follows."""
+    first, *rest = transform.transforms if isinstance(transform, Compose) else [transform]
+    return (first, rest) if isinstance(first, Resize) else (None, [])
+
+
+# Where a decoded part ends, libjpeg lacks the neighbours that it interpolates colours from. Two pixels more on each
+# side, which are not used afterwards, and the part equals the whole to the bit.
 _MARGIN = 2
-_SMALL = 128  # pixels of the longer side
+_SMALL = 2**14  # bytes of a JPEG file
+_TOGETHER = 2**22  # bytes of pixels, so that they stay in the processor's cache
 
 
 def extent(contents: tf.Tensor) -> tf.Tensor:
-    """Height and width of one encoded image, int32 `[2]`, from its header."""
+    """Height and width of one encoded image, int32 `[2]`, from its header; of JPEG and PNG alone."""
 
     def of_png():
-        signature = tf.strings.substr(contents, 1, 3)
-        tf.debugging.Assert(signature == "PNG", ["Expected JPEG or PNG."])
-        fields = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)
-        return tf.reverse(fields, axis=[0])
+        # The signature and the chunk that comes first; a file may be shorter.
+        header = tf.strings.join([tf.strings.substr(contents, 0, 24), bytes(24)])
+        found = tf.strings.substr(header, [0, 12], [8, 4])
+        is_png = tf.reduce_all(found == [b"\x89PNG\r\n\x1a\n", b"IHDR"])
+        with tf.control_dependencies([tf.debugging.Assert(is_png, [_REFUSED])]):
+            fields = tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
+        return tf.reverse(tf.ensure_shape(fields, [2]), axis=[0])
 
     return tf.cond(tf.io.is_jpeg(contents), lambda: tf.io.extract_jpeg_shape(contents)[:2], of_png)
 
 
-def _decode_box(contents: tf.Tensor, extent: tf.Tensor, box: tf.Tensor, *, resize: Resize, channels: int) -> tf.Tensor:
-    """The box of one encoded image at the size that `resize` asks for: `resampling.resample` before decoding."""
-    if resize.confine:  # the boxes are whole pixels
-        corner, size = tf.split(tf.cast(box, tf.int32), 2)
+def _windows(boxes: tf.Tensor, extents: tf.Tensor, *, resize: Resize) -> tf.Tensor:
+    """What to decode, int32 `[n, 4]` (top, left, height, width): all pixels that weigh in the boxes, and a margin."""
+    support = 0.0 if resize.confine else tf.maximum(boxes[:, 2:] / resize.size, 1.0)
+    first = tf.cast(tf.floor(boxes[:, :2] - support), tf.int32) - _MARGIN
+    last = tf.cast(tf.math.ceil(boxes[:, :2] + boxes[:, 2:] + support), tf.int32) + _MARGIN
+    first, last = tf.maximum(first, 0), tf.minimum(last, extents)
+    return tf.concat([first, last - first], axis=1)
 
-        def decode_part():
-            first = tf.maximum(corner - _MARGIN, 0)
-            last = tf.minimum(corner + size + _MARGIN, extent)
-            window = tf.concat([first, last - first], axis=0)
-            part = tf.io.decode_and_crop_jpeg(contents, window, channels=channels, dct_method="INTEGER_ACCURATE")
-            return _cut(part, corner - first, size)
 
+def _decode_whole(contents: tf.Tensor, *, channels: int, parallel: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """uint8: encoded images, `[H, W, channels]` in a row, one after the other; int32 `[n, 2]`, their H and W."""
+    count, unroll = tf.shape(contents)[0], 8  # as in map_quickly
+    groups = (count + unroll - 1) // unroll
+    missing = tf.repeat(contents[-1:], groups * unroll - count, axis=0)
+    contents = tf.reshape(tf.concat([contents, missing], axis=0), [-1, unroll])
+
+    def add(number, pixels, extents):
+        images = [_decode(content, channels=channels) for content in tf.unstack(contents[number], unroll)]
+        in_a_row = tf.concat([tf.reshape(image, [-1]) for image in images], axis=0)
+        shapes = tf.stack([tf.shape(image)[:2] for image in images])
+        return number + 1, pixels.write(number, in_a_row), extents.write(number, shapes)
+
+    pixels = tf.TensorArray(tf.uint8, size=groups, infer_shape=False, element_shape=[None])
+    extents = tf.TensorArray(tf.int32, size=groups, element_shape=[unroll, 2])
+    more = lambda number, *_: number < groups  # noqa: E731
+    _, pixels, extents = tf.while_loop(more, add, (0, pixels, extents), parallel_iterations=parallel)
+    return pixels.concat(), extents.concat()[:count]
+
+
+def _decode_boxes(
+    contents: tf.Tensor,
+    boxes: tf.Tensor,
+    windows: tf.Tensor,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    confine: bool,
+    parallel: int,
+) -> tf.Tensor:
+    """uint8 `[n, *size, channels]`: the boxes of encoded images, a few at a time, so that memory is bounded."""
+    count = tf.shape(contents)[0]
+    # float32 would round the difference, and with it, now and then, a pixel.
+    boxes = tf.cast(boxes, tf.float64) - tf.pad(tf.cast(windows[:, :2], tf.float64), [[0, 0], [0, 2]])
+    largest = tf.reduce_max(tf.reduce_prod(tf.cast(windows[:, 2:], tf.int64), axis=1)) * channels
+    few = tf.cast(tf.clip_by_value(_TOGETHER // largest, 1, tf.cast(count, tf.int64)), tf.int32)
+
+    def add(number, results):
+        members = slice(number * few, (number + 1) * few)
+        pixels = _decode_windows(contents[members], windows[members], channels=channels, parallel=parallel)
+        arguments = {"size": size, "channels": channels, "confine": confine}
+        resized = resample_bytes(pixels, windows[members, 2:], boxes[members], **arguments)
+        return number + 1, results.write(number, resized)
+
+    groups = (count + few - 1) // few
+    results = tf.TensorArray(tf.uint8, size=groups, infer_shape=False, element_shape=[None, *size, channels])
+    more = lambda number, _: number < groups  # noqa: E731
+    _, results = tf.while_loop(more, add, (0, results), parallel_iterations=1)
+    return tf.ensure_shape(results.concat(), [contents.shape[0], *size, channels])
+
+
+def _decode_windows(contents: tf.Tensor, windows: tf.Tensor, *, channels: int, parallel: int) -> tf.Tensor:
+    """uint8: one part of each encoded image, `[H, W, channels]` in a row, one after the other."""
+    count = tf.shape(contents)[0]
+
+    def add(index, parts):
+        content, window = contents[index], windows[index]
         image = tf.cond(
-            tf.io.is_jpeg(contents), decode_part, lambda: _cut(decode(contents, channels=channels), corner, size)
+            tf.io.is_jpeg(content),
+            lambda: tf.io.decode_and_crop_jpeg(content, window, channels=channels, dct_method="INTEGER_ACCURATE"),
+            lambda: _cut(decode(content, channels=channels), window),
         )
-        start = tf.zeros([2])
-    else:
-        image, start = decode(contents, channels=channels), box[:2]
-    scale = resize.size / box[2:]
-    if resize.size < _SMALL:
-        resized = _scale(image, scale, -start * scale, size=[resize.size, resize.size])
-    else:
-        # The kernel works along channels; a row at a time is nearly twice as fast, and gives the same bits.
-        rows, columns = ((tf.stack([scale[axis], 1.0]), tf.stack([-start[axis] * scale[axis], 0.0])) for axis in (0, 1))
-        shape = tf.shape(image)
-        image = tf.reshape(image, [shape[0], 1, shape[1] * channels])
-        image = tf.reshape(_scale(image, *rows, size=[resize.size, 1]), [resize.size, shape[1], channels])
-        image = tf.reshape(tf.transpose(image, [1, 0, 2]), [shape[1], 1, resize.size * channels])
-        resized = tf.reshape(_scale(image, *columns, size=[resize.size, 1]), [resize.size, resize.size, channels])
-        resized = tf.transpose(resized, [1, 0, 2])
-    return tf.ensure_shape(resized, [resize.size, resize.size, channels])
+        return index + 1, parts.write(index, tf.reshape(image, [-1]))
+
+    parts = tf.TensorArray(tf.uint8, size=count, infer_shape=False, element_shape=[None])
+    more = lambda index, _: index < count  # noqa: E731
+    _, parts = tf.while_loop(more, add, (0, parts), parallel_iterations=parallel)
+    return parts.concat()
 
 
-def _scale(image: tf.Tensor, scale: tf.Tensor, translation: tf.Tensor, *, size: list[int]) -> tf.Tensor:
-    """float32 `[*size, C]`: bilinear with antialiasing."""
-    resized = tf.raw_ops.ScaleAndTranslate(
-        images=image[None],
-        size=size,
-        scale=scale,
-        translation=translation,
-        kernel_type="triangle",
-        antialias=True,
-    )
-    return resized[0]
-
-
-def _cut(image: tf.Tensor, corner: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def _cut(image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    corner, size = tf.split(window, 2)
     return tf.slice(image, tf.concat([corner, [0]], axis=0), tf.concat([size, [-1]], axis=0))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf.data.decode import decode
+from cskd_tf.data.decode import check
 from cskd_tf.data.sources import Files
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -75,7 +75,7 @@ class ImageFolder(Files):
             class_names=found,
             class_groups=[name.split("/")[0] for name in found] if levels > 1 else None,
             channels=channels,
-            sizes=_check_image_files(paths) if check_files else list(map(os.path.getsize, paths)),
+            sizes=_check_image_files(paths, channels=channels) if check_files else list(map(os.path.getsize, paths)),
         )
 
 
@@ -120,9 +120,9 @@ def _refuse_similar_names(names: Sequence[str], folder: pathlib.Path) -> None:
         )
 
 
-def _check_image_files(paths: Sequence[str]) -> list[int]:
+def _check_image_files(paths: Sequence[str], *, channels: int) -> list[int]:
     """Bytes of each file. Refuses files that are no images, or cut off; only suspicious ones are decoded here."""
-    sizes = [_size_of_image(path) for path in paths]
+    sizes = [_size_of_image(path, channels=channels) for path in paths]
     broken = [path for path, size in zip(paths, sizes, strict=True) if size is None]
     if broken:
         raise ValueError(
@@ -131,7 +131,7 @@ def _check_image_files(paths: Sequence[str]) -> list[int]:
     return sizes
 
 
-def _size_of_image(path: str) -> int | None:
+def _size_of_image(path: str, *, channels: int) -> int | None:
     try:
         with open(path, "rb") as file:
             start = file.read(8)
@@ -142,13 +142,6 @@ def _size_of_image(path: str) -> int | None:
         return None
     for magic, last in ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND")):
         if start.startswith(magic):
-            return size if last in end or _decodes(path) else None
+            whole = last in end or not check(tf.io.read_file(path), channels=channels)[1]
+            return size if whole else None
     return None
-
-
-def _decodes(path: str) -> bool:
-    try:
-        decode(tf.io.read_file(path), channels=3)
-    except tf.errors.InvalidArgumentError:
-        return False
-    return True

@@ -5,16 +5,17 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import io
+import warnings
 
 import numpy as np
 import PIL.Image
 import tensorflow as tf
 
-from cskd_tf.data.decode import decode
 from cskd_tf.data.sources import Source, is_encoded
-from cskd_tf.data.storage import track
+from cskd_tf.data.storage import look, track
 
 _EXIF_ORIENTATION = 0x0112
+_KINDS = {"L": "grey", "1": "black and white", "CMYK": "CMYK", "P": "palette", "RGBA": "with transparency"}
 
 
 @dataclasses.dataclass
@@ -38,12 +39,13 @@ class Inspection:
 
 def inspect(source: Source, *, name: str) -> Inspection:
     """Reads and decodes every image of a split once, on all cores."""
-    look = _look_at_encoded if is_encoded(source) else _look_at_pixels
+    look_at = _look_at_encoded if is_encoded(source) else _look_at_pixels
     extents, digests, unreadable = [], collections.defaultdict(list), {}
     remarks: collections.Counter = collections.Counter()
     count = len(source.labels)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        found = pool.map(lambda index: look(source, index), range(count))
+    with concurrent.futures.ThreadPoolExecutor() as pool, warnings.catch_warnings():
+        warnings.filterwarnings("error", module="PIL")  # to be counted, instead of printed
+        found = pool.map(lambda index: look_at(source, index), range(count))
         for index, (digest, extent, problem, notes) in enumerate(
             track(found, total=count, description=f"Looking at {name}")
         ):
@@ -68,23 +70,25 @@ def _look_at_pixels(source: Source, index: int):
 
 
 def _look_at_encoded(source: Source, index: int):
-    contents, problem, extent = b"", "", (0, 0)
-    try:
-        contents = source.read(tf.constant([index], tf.int64))[0].numpy()
-        extent = tuple(decode(contents, channels=source.image_shape[2]).shape[:2])
-    except tf.errors.OpError as error:
-        problem = "empty file" if not contents else str(error.message).split("[Op:")[0].splitlines()[0].strip()
+    contents, extent, problem = look(source, index)
     return hashlib.sha256(contents).digest(), extent, problem, [] if problem else _remarks(contents)
 
 
 def _remarks(contents: bytes) -> list[str]:
-    with PIL.Image.open(io.BytesIO(contents)) as image:
-        kinds = {"L": "grey", "1": "black and white", "CMYK": "CMYK", "P": "palette", "RGBA": "with transparency"}
-        remarks = [kinds[image.mode]] if image.mode in kinds else []
-        if image.mode.startswith("I"):
-            remarks.append("16-bit, of which 8 are used")
-        if getattr(image, "n_frames", 1) > 1:
-            remarks.append("animated, of which the first frame is used")
-        if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
-            remarks.append("rotated by EXIF, used as stored")
+    """What PIL says of an image that training reads; what PIL itself stumbles over is no more than a remark."""
+    remarks = []
+    try:
+        with PIL.Image.open(io.BytesIO(contents)) as image:
+            if image.mode in _KINDS:
+                remarks.append(_KINDS[image.mode])
+            if image.mode.startswith("I"):
+                remarks.append("16-bit, of which 8 are used")
+            if getattr(image, "n_frames", 1) > 1:
+                remarks.append("animated, of which the first frame is used")
+            if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
+                remarks.append("rotated by EXIF, used as stored")
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
+        remarks.append(f"of more than {PIL.Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels, which PIL warns of")
+    except Exception:  # whatever its many parsers raise
+        remarks.append("sound but for what PIL cannot read of their metadata: EXIF, text, colour profile or animation")
     return remarks

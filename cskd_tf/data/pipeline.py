@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf.data.augment import Transform, as_accepted
-from cskd_tf.data.decode import decode_batch
+from cskd_tf.data.augment import Transform
+from cskd_tf.data.decode import decode_batch, transform_batch
 from cskd_tf.data.paired import PairedDataset, mapped
 from cskd_tf.data.pairing import FURTHER_PARTNERS, MIX, VIEWS, BatchOrder, ClassBuckets, count_steps, image_seeds, key
 from cskd_tf.data.sources import ArraySource, Source, is_encoded
@@ -198,9 +198,7 @@ def _load(source: Source, indices: tf.Tensor, seeds: tf.Tensor, transform: Trans
     if is_encoded(source):
         return decode_batch(source.read(indices), seeds, transform=transform, channels=source.image_shape[2])
     images = tf.ensure_shape(source.load(indices), [None, *source.image_shape])
-    if transform is not None:
-        images = transform(as_accepted(images, transform), seeds)
-    return tf.cast(images, tf.float32)
+    return transform_batch(images, seeds, transform=transform)
 
 
 def _source(images, labels) -> Source:

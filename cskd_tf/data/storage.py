@@ -9,7 +9,7 @@ import rich.progress
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf.data.decode import decode, extent, map_quickly
+from cskd_tf.data.decode import check, decode, extent, map_quickly, reason
 from cskd_tf.data.sources import ArraySource, Encoded, Source, Subset, is_encoded
 
 GIB = 2**30
@@ -74,20 +74,22 @@ def extents(source: Source, *, name: str) -> np.ndarray:
     return np.concatenate(_batches(source, of_all, name, "Measuring"))
 
 
+def look(source: Source, index: int) -> tuple[bytes, tuple[int, int], str]:
+    """One encoded image as it is read for training: its bytes, height and width, and why it cannot be used."""
+    try:
+        contents = source.read(tf.constant([index], tf.int64))[0]
+    except (tf.errors.OpError, OSError) as error:
+        return b"", (0, 0), reason(error)
+    return contents.numpy(), *check(contents, channels=source.image_shape[2])
+
+
 def unreadable(source: Source, *, name: str) -> dict[int, str]:
-    """The encoded images that cannot be decoded, with the decoder's reason."""
-
-    def attempt(index):
-        try:
-            extent(source.read(tf.constant([index], tf.int64))[0])
-            source.load(tf.constant([index], tf.int64))
-        except (tf.errors.OpError, OSError) as error:
-            return index, str(getattr(error, "message", error)).splitlines()[0]
-
+    """The encoded images that cannot be used, with the reason."""
     indices = range(len(source.labels))
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        found = list(track(pool.map(attempt, indices), total=len(indices), description=f"Checking {name}"))
-    return dict(filter(None, found))
+        looks = pool.map(lambda index: look(source, index)[2], indices)
+        problems = list(track(looks, total=len(indices), description=f"Checking {name}"))
+    return {index: problem for index, problem in enumerate(problems) if problem}
 
 
 def refuse_unreadable(source: Source, *, name: str) -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.data.augment import Transform, as_accepted
-from cskd_tf.data.decode import decode_batch
+from cskd_tf.data.augment import Transform
+from cskd_tf.data.decode import decode_batch, transform_batch
 from cskd_tf.data.pairing import PARTNER, VIEWS, image_seeds, key
 
 
@@ -105,9 +105,7 @@ def paired_stream(
             if shown.dtype == tf.string:
                 views[view] = decode_batch(shown, seeds, transform=augment, channels=channels)
             else:
-                if augment is not None:
-                    shown = augment(as_accepted(shown, augment), seeds)
-                views[view] = tf.cast(shown, tf.float32)
+                views[view] = transform_batch(shown, seeds, transform=augment)
         return views, labels
 
     # One batch after the other goes through the buckets; only then is the work done in parallel.
