@@ -1,0 +1,83 @@
+"""What a command measured, where and on which code: a JSON line each on the screen, and all of a run in results/.
+
+`record("network_speed", {"network": "resnet18", "images_per_second": 29.0})` prints
+`{"network": "resnet18", "images_per_second": 29.0, "commit": "e27efc8", "cpu": "AMD EPYC", "onednn": "on"}` and writes
+the list of this run's lines so far to results/network_speed.json.
+"""
+
+import contextlib
+import functools
+import importlib
+import json
+import os
+import pathlib
+import platform
+import subprocess
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+_lines: dict[str, list[dict]] = {}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@functools.cache
+def commit() -> str:
+    """The checkout's commit, with "-dirty" where files other than results differ from it; "unknown" without git.
+
+    Asked once a process: what is edited while a command runs is not what it runs.
+    """
+    try:
+        changed = _git("status", "--porcelain", "--", ".", ":(exclude)results")
+        return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+@functools.cache
+def cpu() -> str:
+    """The CPU's model name, as the system has it."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def onednn() -> str:
+    """Whether TensorFlow's convolutions run on oneDNN's kernels in this process, and on which of the CPU's.
+
+    Example: "off"; "on"; "on, at most AVX2" with ONEDNN_MAX_CPU_ISA=AVX2; "unknown" without TensorFlow.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        importlib.import_module("cskd_tf")  # before TensorFlow, whose kernels it chooses
+        tensorflow = importlib.import_module("tensorflow.python.util._pywrap_util_port")
+    except ImportError:
+        return "unknown"
+    if not tensorflow.IsMklEnabled():
+        return "off"
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return f"on, at most {limit}" if limit else "on"
+
+
+def record(name: str, lines: list[dict] | dict) -> None:
+    """Prints each line with its commit, CPU and kernels, and writes all of this run's to results/<name>.json.
+
+    A line's own `onednn` stays, for steps that ran in other processes. The file is replaced whole: whoever reads it
+    never sees half a run's line, and a command that is interrupted leaves what it had measured.
+
+    Args:
+        name: of the file; lines of several calls in one process are one run.
+        lines: JSON objects.
+    """
+    for line in [lines] if isinstance(lines, dict) else lines:
+        where = {"commit": commit(), "cpu": cpu(), "onednn": line["onednn"] if "onednn" in line else onednn()}
+        _lines.setdefault(name, []).append({**line, **where})
+        print(json.dumps(_lines[name][-1]), flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    partial = RESULTS / f".{name}.{os.getpid()}"
+    partial.write_text("[\n" + ",\n".join(json.dumps(line) for line in _lines.get(name, [])) + "\n]\n")
+    partial.replace(RESULTS / f"{name}.json")
