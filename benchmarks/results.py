@@ -7,7 +7,6 @@ the list of this run's lines so far to results/network_speed.json.
 
 import contextlib
 import functools
-import importlib
 import json
 import os
 import pathlib
@@ -53,11 +52,10 @@ def onednn() -> str:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        importlib.import_module("cskd_tf")  # before TensorFlow, whose kernels it chooses
-        tensorflow = importlib.import_module("tensorflow.python.util._pywrap_util_port")
+        from cskd_tf import kernels
     except ImportError:
         return "unknown"
-    if not tensorflow.IsMklEnabled():
+    if not kernels.onednn_is_on():
         return "off"
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
     return f"on, at most {limit}" if limit else "on"
