@@ -6,6 +6,9 @@ Digits with 30 training images a class by default (`--config=configs/NAME.py`), 
 line a weight and recipe, with the steps at which runs diverged and the mean loss of the last epoch of the others.
 """
 
+from cskd_tf import callbacks, experiment  # before TensorFlow, whose kernels it chooses
+
+# isort: split
 import keras
 from absl import app, flags
 from ml_collections import config_flags
@@ -25,8 +28,6 @@ RECIPES = {
 
 def run(config) -> tuple[int | None, float]:
     """The step at which the loss was no longer finite, and the last epoch's loss."""
-    from cskd_tf import callbacks, experiment
-
     keras.utils.clear_session()
     built = experiment.prepare(config)
     steps = []

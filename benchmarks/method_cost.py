@@ -44,9 +44,9 @@ STEPS = flags.DEFINE_integer("steps", 5, "Steps of each kind that are timed.")
 
 
 def method_step(descriptions: list, network: str, images: int):
-    import tensorflow as tf
+    import cskd_tf  # before TensorFlow, whose kernels it chooses
 
-    import cskd_tf
+    import tensorflow as tf  # isort: skip
 
     def build():
         return cskd_tf.networks.build(network, num_classes=100, input_shape=(32, 32, 3))

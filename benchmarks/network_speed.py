@@ -2,15 +2,18 @@
 
 Cross-entropy and SGD on one batch, in turns: with the fused batch norm, with Keras' own, and, where PyTorch is
 installed, as a plain PyTorch step (`--torch_format=channels_last` for its other memory layout). Each runs in a process
-of its own, whose peak memory is given; a JSON line a network and precision.
+of its own, whose peak memory is given; a JSON line a network and precision, which says on which kernels TensorFlow ran:
+oneDNN's "on" or "off", as cskd_tf leaves it or TF_ENABLE_ONEDNN_OPTS has it, with ONEDNN_MAX_CPU_ISA as an older CPU.
+PyTorch's oneDNN obeys that variable too, and its own kernels ATEN_CPU_CAPABILITY.
 """
 
 import importlib.util
-import json
+import os
 import statistics
 
 from absl import app, flags
 
+from benchmarks import results
 from benchmarks.turns import take_turns
 
 SMALL = {"image": 32, "classes": 100}
@@ -39,14 +42,16 @@ NETWORK = flags.DEFINE_multi_enum("network", list(SETTINGS), list(SETTINGS), "Wh
 PRECISION = flags.DEFINE_multi_enum("precision", ["float32", "bfloat16"], ["float32", "bfloat16"], "Which precisions.")
 BATCH = flags.DEFINE_integer("batch", None, "Images a step; by default as in SETTINGS.")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "Steps of each kind that are timed.")
+AGAINST = flags.DEFINE_multi_enum("against", ["keras", "torch"], ["keras", "torch"], "What stands beside our step.")
 TORCH_FORMAT = flags.DEFINE_enum("torch_format", "contiguous_format", ["contiguous_format", "channels_last"], "Layout.")
 
 
 def keras_step(name: str, precision: str, setting: dict, fused: bool):
-    import keras
+    import cskd_tf  # before TensorFlow, whose kernels it chooses
+
+    import keras  # isort: skip
     import tensorflow as tf
 
-    import cskd_tf
     from cskd_tf.networks.layers import BatchNormalization
 
     keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
@@ -87,14 +92,14 @@ def torch_step(name: str, precision: str, setting: dict, layout: str):
 
 def measure(name: str, precision: str) -> dict:
     setting = {**SETTINGS[name], **({"batch": BATCH.value} if BATCH.value else {})}
-    programs = {
-        "fused": (keras_step, (name, precision, setting, True)),
-        "keras": (keras_step, (name, precision, setting, False)),
-    }
-    if importlib.util.find_spec("torch"):
+    programs = {"fused": (keras_step, (name, precision, setting, True))}
+    if "keras" in AGAINST.value:
+        programs["keras"] = (keras_step, (name, precision, setting, False))
+    if "torch" in AGAINST.value and importlib.util.find_spec("torch"):
         programs["torch"] = (torch_step, (name, precision, setting, TORCH_FORMAT.value))
     timed = take_turns(programs, rounds=ROUNDS.value)
     result = {"benchmark": "network_speed", "network": name, "precision": precision, **setting}
+    result["torch_kernels"] = os.environ.get("ATEN_CPU_CAPABILITY", "default")
     for kind, each in timed.items():
         result[f"{kind}_images_per_second"] = round(setting["batch"] / statistics.median(each.seconds), 1)
         result[f"{kind}_peak_memory_mib"] = each.peak_memory
@@ -107,7 +112,7 @@ def main(argv):
     del argv
     for name in NETWORK.value:
         for precision in PRECISION.value:
-            print(json.dumps(measure(name, precision)), flush=True)
+            results.record("network_speed", measure(name, precision))
 
 
 if __name__ == "__main__":

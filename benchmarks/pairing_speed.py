@@ -13,12 +13,14 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from cskd_tf.data import paired_dataset  # before TensorFlow, whose kernels it chooses
+
+# isort: split
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
 from benchmarks.results import record
-from cskd_tf.data import paired_dataset
 from cskd_tf.data.pairing import ClassBuckets
 
 # Images, classes, seconds at most: ImageNet's ILSVRC 2012 and the whole of it.

@@ -11,11 +11,13 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import cskd_tf  # before TensorFlow, whose kernels it chooses
+
+# isort: split
 import keras
 import tensorflow as tf
 from absl import app, flags
 
-import cskd_tf
 from benchmarks.results import record
 
 NETWORK = flags.DEFINE_string("network", "preact_resnet18", "One of cskd_tf.networks.")

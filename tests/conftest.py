@@ -7,7 +7,9 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
+import cskd_tf  # noqa: F401, before TensorFlow, whose kernels it chooses
+
+import keras  # isort: skip
 import numpy as np
 import pytest
 import tensorflow as tf

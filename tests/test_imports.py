@@ -8,7 +8,7 @@ import pytest
 from cskd_tf.methods import METHODS
 
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "cskd_tf"
-CORE = {"losses", "keras_metrics", "neighbours", "data", "networks", "optimizers", "workdir"}
+CORE = {"kernels", "losses", "keras_metrics", "neighbours", "data", "networks", "optimizers", "workdir"}
 ALLOWED = {
     **{name: {name} for name in CORE},
     "metrics": {"keras_metrics", "neighbours"},

@@ -5,10 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf import networks
+from cskd_tf import SelfDistiller, methods, networks
 from cskd_tf.networks import layers as shared_layers
+from cskd_tf.networks.densenet import densenet
 from cskd_tf.networks.layers import BatchNormalization, Pieces
-from cskd_tf.networks.pyramidnet import ShakeDrop
+from cskd_tf.networks.preact_resnet import preact_resnet
+from cskd_tf.networks.pyramidnet import ShakeDrop, pyramidnet
+from cskd_tf.networks.resnet import bottleneck, resnet
+from cskd_tf.networks.resnext import resnext
+from cskd_tf.optimizers import SGD
 
 
 def test_strided_convolution_pads_symmetrically():
@@ -19,9 +24,10 @@ def test_strided_convolution_pads_symmetrically():
     assert float(corner) == 4.0  # padding on the top left; with padding="same" it would be 9
 
 
-@pytest.mark.parametrize("has_kernel", [True, False])
-def test_grouped_convolution_is_one_convolution_a_group(has_kernel, monkeypatch):
-    monkeypatch.setattr(shared_layers, "_has_grouped_gradient", lambda dtype: has_kernel)
+@pytest.mark.parametrize("split", [False, True])
+def test_grouped_convolution_is_one_convolution_a_group(split, monkeypatch):
+    if split:  # as where TensorFlow has no kernel; else what is right for this process, which may be the same
+        monkeypatch.setattr(shared_layers, "_has_grouped_gradient", lambda dtype: False)
     generator = np.random.default_rng(0)
     images = tf.constant(generator.normal(size=(2, 5, 5, 6)), tf.float32)
     layer = shared_layers.Convolution(12, 3, groups=3, use_bias=False)
@@ -39,6 +45,12 @@ def test_grouped_convolution_is_one_convolution_a_group(has_kernel, monkeypatch)
         np.testing.assert_allclose(outputs[..., 4 * group : 4 * group + 4], alone, rtol=1e-4, atol=1e-5)
         expected = tape.gradient(loss, kernel)
         np.testing.assert_allclose(gradient[..., 4 * group : 4 * group + 4], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_grouped_convolution_is_whole_where_tensorflow_can_train_it():
+    traced = tf.function(shared_layers.Convolution(12, 3, groups=3)).get_concrete_function(tf.TensorSpec((2, 5, 5, 6)))
+    kinds = [operation.type for operation in traced.graph.get_operations()]
+    assert kinds.count("Conv2D") == (1 if shared_layers._has_grouped_gradient("float32") else 3)
 
 
 def test_other_options_of_a_convolution_stay_keras_own():
@@ -64,6 +76,57 @@ def test_a_split_convolution_stands_in_where_tensorflow_cannot_train_a_grouped_o
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(network(np.ones((2, 8, 8, 3)), training=True))
     assert all(gradient is not None for gradient in tape.gradient(loss, [w.value for w in network.trainable_weights]))
+
+
+@pytest.fixture
+def _channels_first():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format(before)
+
+
+@pytest.mark.usefixtures("_channels_first")
+@pytest.mark.parametrize(
+    ("family", "size", "options"),
+    [
+        (preact_resnet, (1, 1), {}),
+        (resnet, (1, 1), {}),
+        (resnet, (1, 1), {"hidden": bottleneck, "small_images": True}),
+        (resnext, (1, 1), {"cardinality": 2, "group_width": 64}),
+        (densenet, (1, 1), {}),
+        (densenet, (1, 1), {"small_images": True}),
+        (pyramidnet, 11, {"shake_drop": 0.5}),
+    ],
+)
+def test_channels_are_last_whatever_keras_says(family, size, options):
+    def build():
+        keras.utils.set_random_seed(0)
+        return family(size, num_classes=3, input_shape=(32, 31, 3), width=4, name="network", **options)
+
+    network = build()
+    assert {layer.data_format for layer in network.layers if hasattr(layer, "data_format")} == {"channels_last"}
+    keras.config.set_image_data_format("channels_last")
+    expected = build()
+    images = np.random.default_rng(0).normal(size=(2, 32, 31, 3)).astype("float32")
+    for ours, theirs in zip(network.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_allclose(network(images), expected(images), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("_channels_first")
+def test_training_under_channels_first_keeps_channels_last():
+    model = SelfDistiller(
+        networks.build("preact_resnet10", num_classes=3, input_shape=(8, 8, 3), width=16), [methods.BYOT()]
+    )
+    model.compile(SGD(0.01))
+    images = np.random.default_rng(0).normal(size=(12, 8, 8, 3)).astype("float32")
+    history = model.fit(images, np.arange(12) % 3, batch_size=4, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert model.outputs(images[:2])["embedding"].shape == (2, 128)
+    for exit_network in model.methods[0].exits:
+        said = {layer.data_format for layer in exit_network.layers if hasattr(layer, "data_format")}
+        assert said == {"channels_last"}
 
 
 def test_shake_drop_lets_through_or_shakes_each_image():

@@ -116,7 +116,8 @@ def _exit(pieces: Pieces, shape, channels, *, features: int, number: int) -> ker
         name = f"exit{number + 1}_{step}"
         outputs = pieces.convolution(outputs, filters, kernel_size=3, stride=2, name=f"{name}_conv")
         outputs = pieces.batch_norm_relu(outputs, name=f"{name}_bn")
-    outputs = layers.GlobalAveragePooling2D(dtype=pieces.dtype, name=f"exit{number + 1}_embedding")(outputs)
+    options = {"data_format": "channels_last", "dtype": pieces.dtype}
+    outputs = layers.GlobalAveragePooling2D(**options, name=f"exit{number + 1}_embedding")(outputs)
     if outputs.shape[-1] != features:
         outputs = layers.Dense(features, dtype=pieces.dtype, name=f"exit{number + 1}_project")(outputs)
     return keras.Model(inputs, outputs, name=f"exit{number + 1}")

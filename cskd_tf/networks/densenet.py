@@ -24,7 +24,7 @@ def _transition(pieces: Pieces, inputs, *, name: str):
     """Halves the channels, and then the image; an odd last row or column is dropped."""
     outputs = pieces.batch_norm_relu(inputs, name=f"{name}_bn")
     outputs = pieces.convolution(outputs, inputs.shape[-1] // 2, kernel_size=1, name=f"{name}_conv")
-    return layers.AveragePooling2D(2, name=f"{name}_pool")(outputs)
+    return layers.AveragePooling2D(2, data_format="channels_last", name=f"{name}_pool")(outputs)
 
 
 def densenet(

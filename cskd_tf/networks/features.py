@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from cskd_tf.networks.layers import keep_memory_whole
+
 _recording = threading.local()  # replicas of one process run in threads that take turns
 
 
@@ -63,6 +65,7 @@ class NetworkOutputs:
                 f"Unknown layer; expected one of {names}. Received: embedding_layer={self.embedding_layer!r}"
             )
         for layer in layers:
+            keep_memory_whole(layer)
             if self._is_head(layer) or _stage_number(layer):
                 _observe(layer)
         self._prepared = self.network.built

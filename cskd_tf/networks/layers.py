@@ -104,19 +104,62 @@ def _has_grouped_gradient(dtype: str) -> bool:
     return True
 
 
+def _skips_pixels(layer: layers.Conv2D, kernel) -> bool:
+    """Whether oneDNN's kernels would write past their memory in the gradient of this convolution.
+
+    That of the filter, of 1 x 1 pixels at a stride over fewer than 16 channels, on CPUs with AVX-512: where a thread
+    begins within an image, as on two cores with every odd batch, oneDNN 3.7's copy of the pixels between the strides is
+    longer than the buffer for it. The heap then breaks ("double free") in a third of such steps.
+    """
+    return set(layer.kernel_size) == {1} and max(layer.strides) > 1 and kernel.shape[-2] < 16
+
+
+def _visited_pixels(layer: layers.Conv2D, inputs):
+    """Those that a 1 x 1 kernel reads; on them alone it has stride 1, and the same outputs."""
+    rows, columns = layer.strides
+    last = layer.data_format == "channels_last"
+    return inputs[:, ::rows, ::columns] if last else inputs[:, :, ::rows, ::columns]
+
+
+def keep_memory_whole(layer: keras.layers.Layer) -> None:
+    """Makes a convolution of Keras' own that would break the heap compute as `Convolution` does.
+
+    Example: `Conv2D(8, 1, strides=2)` on an image of 3 channels reads every other row and column at stride 1 instead.
+    """
+    if not isinstance(layer, layers.Conv2D) or type(layer).convolution_op is not layers.Conv2D.convolution_op:
+        return
+    if "convolution_op" in vars(layer):
+        return
+    convolution_op = layer.convolution_op
+
+    def whole_convolution_op(inputs, kernel):
+        if layer.groups > 1 or not _skips_pixels(layer, kernel):
+            return convolution_op(inputs, kernel)
+        return keras.ops.conv(_visited_pixels(layer, inputs), kernel, data_format=layer.data_format)
+
+    layer.convolution_op = whole_convolution_op
+
+
 @keras.saving.register_keras_serializable("cskd_tf")
 class Convolution(layers.Conv2D):
-    """Convolution by TensorFlow's own kernels, where it is grouped too.
+    """Convolution by TensorFlow's own kernels, where it is grouped too, and by none that breaks the heap.
 
     Keras compiles grouped convolutions with XLA, whose gradient takes 70 to 1,000 times as long on a CPU.
     """
 
     def convolution_op(self, inputs, kernel):
-        if self.groups == 1 or self.data_format != "channels_last" or set(self.dilation_rate) != {1}:
+        last = self.data_format == "channels_last"
+        strides = self.strides
+        if last and _skips_pixels(self, kernel):
+            inputs, strides = _visited_pixels(self, inputs), (1, 1)
+        elif self.groups == 1 or not last or set(self.dilation_rate) != {1}:
             return super().convolution_op(inputs, kernel)
 
         def convolve(inputs, kernel):
-            return tf.nn.conv2d(inputs, kernel, strides=self.strides, padding=self.padding.upper())
+            return tf.nn.conv2d(inputs, kernel, strides=strides, padding=self.padding.upper())
+
+        if self.groups == 1:
+            return convolve(inputs, kernel)
 
         if _has_grouped_gradient(self.compute_dtype):
             return convolve(inputs, kernel)
@@ -127,6 +170,8 @@ class Convolution(layers.Conv2D):
 @dataclasses.dataclass(frozen=True)
 class Pieces:
     """Makes the layers of one network, which agree in how they start and in how they average.
+
+    All have the channels last, whatever Keras' `image_data_format` says: so do this package's images.
 
     Args:
         initializer: makes a new initialiser for each convolution.
@@ -144,13 +189,17 @@ class Pieces:
         `padding="same"` at stride 2 would pad the bottom and the right only.
         """
         if stride > 1 and kernel_size > 1:
-            inputs = layers.ZeroPadding2D(kernel_size // 2, dtype=self.dtype, name=f"{name}_padding")(inputs)
+            padding = layers.ZeroPadding2D(
+                kernel_size // 2, data_format="channels_last", dtype=self.dtype, name=f"{name}_padding"
+            )
+            inputs = padding(inputs)
         return Convolution(
             filters,
             kernel_size,
             strides=stride,
             padding="same" if stride == 1 else "valid",
             groups=groups,
+            data_format="channels_last",
             use_bias=False,
             kernel_initializer=self.initializer(),
             dtype=self.dtype,
@@ -171,9 +220,10 @@ class Pieces:
         outputs = self.batch_norm_relu(outputs, name="stem_bn")
         if small_images:
             return outputs
+        options = {"data_format": "channels_last", "dtype": self.dtype}
         # PyTorch pads with -inf; after a ReLU no padded zero exceeds what it stands beside.
-        outputs = layers.ZeroPadding2D(1, dtype=self.dtype, name="stem_pool_padding")(outputs)
-        return layers.MaxPooling2D(3, strides=2, dtype=self.dtype, name="stem_pool")(outputs)
+        outputs = layers.ZeroPadding2D(1, **options, name="stem_pool_padding")(outputs)
+        return layers.MaxPooling2D(3, strides=2, **options, name="stem_pool")(outputs)
 
 
 def classifier(
@@ -184,7 +234,7 @@ def classifier(
     zero_bias: bool = False,
 ):
     """Global average pooling and a dense layer: `[B, H, W, D]` to logits `[B, num_classes]` in float32."""
-    embedding = layers.GlobalAveragePooling2D(name="embedding")(features)
+    embedding = layers.GlobalAveragePooling2D(data_format="channels_last", name="embedding")(features)
     limit = embedding.shape[-1] ** -0.5
     # In float32 under mixed precision too: the losses would not get back the digits that a half-precision logit drops.
     return layers.Dense(

@@ -75,7 +75,9 @@ def _block(pieces: Pieces, inputs, hidden: int, *, stride: int, drop_rate: float
         outputs = ShakeDrop(drop_rate, name=f"{name}_shake_drop")(outputs)
     shortcut = inputs
     if stride > 1:  # an odd last row or column is averaged by itself
-        shortcut = layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")(shortcut)
+        shortcut = layers.AveragePooling2D(2, padding="same", data_format="channels_last", name=f"{name}_pool")(
+            shortcut
+        )
     if added := outputs.shape[-1] - inputs.shape[-1]:
         shortcut = keras.ops.pad(shortcut, [(0, 0), (0, 0), (0, 0), (0, added)])
     return layers.Add(name=f"{name}_add")([outputs, shortcut])

@@ -1,0 +1,84 @@
+"""What the benchmarks write down."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import results
+
+
+@pytest.fixture
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(results, "_lines", {})
+    monkeypatch.setattr(results, "commit", lambda: "abc1234-dirty")
+    monkeypatch.setattr(results, "cpu", lambda: "A CPU")
+    monkeypatch.setattr(results, "onednn", lambda: "on")
+
+
+@pytest.mark.usefixtures("_elsewhere")
+def test_a_run_is_one_file_that_says_where_it_ran(tmp_path, capsys):
+    results.record("speed", {"network": "a", "images": 1.5})
+    results.record("speed", [{"network": "b", "onednn": "off"}])
+    results.record("other", [])
+    where = {"commit": "abc1234-dirty", "cpu": "A CPU"}
+    expected = [
+        {"network": "a", "images": 1.5, **where, "onednn": "on"},
+        {"network": "b", **where, "onednn": "off"},
+    ]
+    assert json.loads((tmp_path / "results" / "speed.json").read_text()) == expected
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == expected
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["other.json", "speed.json"]
+
+
+@pytest.mark.usefixtures("_elsewhere")
+def test_another_run_replaces_the_file_and_a_failed_one_leaves_it(tmp_path, monkeypatch):
+    results.record("speed", {"run": 1})
+    monkeypatch.setattr(results, "_lines", {})
+    with pytest.raises(TypeError):
+        results.record("speed", {"run": object()})
+    written = tmp_path / "results" / "speed.json"
+    assert [line["run"] for line in json.loads(written.read_text())] == [1]
+    monkeypatch.setattr(results, "_lines", {})
+    results.record("speed", {"run": 2})
+    assert [line["run"] for line in json.loads(written.read_text())] == [2]
+
+
+def test_the_commit_is_dirty_where_anything_but_results_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    commit = results.commit.__wrapped__
+    assert commit() == "unknown"
+
+    def git(*arguments):
+        name = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *name, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "code.py").write_text("1")
+    git("add", ".")
+    git("commit", "-m", "first")
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=tmp_path, capture_output=True, text=True)
+    assert commit() == head.stdout.strip()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "speed.json").write_text("[]")
+    assert commit() == head.stdout.strip()
+    (tmp_path / "code.py").write_text("2")
+    assert commit() == head.stdout.strip() + "-dirty"
+
+
+def test_the_kernels_are_those_that_tensorflow_runs():
+    code = (
+        "import sys; from benchmarks import results; sys.exit('tensorflow' in sys.modules or print(results.onednn()))"
+    )
+
+    def kernels(**variables):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment | variables)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    environment = {k: v for k, v in os.environ.items() if k not in ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA")}
+    assert kernels(TF_ENABLE_ONEDNN_OPTS="0") == "off"
+    assert kernels(TF_ENABLE_ONEDNN_OPTS="1", ONEDNN_MAX_CPU_ISA="AVX2") == "on, at most AVX2"
