@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
+from tensorflow.python.framework import config  # nothing public switches determinism off
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 tf.config.set_logical_device_configuration(
@@ -23,6 +24,7 @@ tf.config.set_logical_device_configuration(
 
 @pytest.fixture(autouse=True)
 def fresh_keras():
+    config.disable_op_determinism()  # which a run has switched on, and with which Keras compiles nothing with XLA
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("float32")
 

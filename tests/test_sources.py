@@ -22,7 +22,7 @@ DIGITS = {
         (IMAGES, [0, 1, 1], "4 images and 3 labels"),
         (IMAGES, [0, 1, -1, 0], r"labels from 0 to 1. Received: \[-1\]"),
         (IMAGES, [0, 2, 2, 0], r"each of the 3 classes. Received: none of \[1\]"),
-        (IMAGES, [[0], [1], [1], [0]], r"shape \(4, 1\)"),
+        (IMAGES, [[0, 1], [1, 0], [1, 0], [0, 1]], r"shape \(4, 2\)"),
         (IMAGES[..., 0], LABELS, r"Received: uint8 of shape \(4, 2, 2\)"),
         (IMAGES.astype(str), LABELS, "images to be numbers"),
         (np.where(np.arange(4)[:, None, None, None] == 2, np.nan, IMAGES), LABELS, r"NaN or infinity in images \[2\]"),
@@ -101,3 +101,8 @@ def test_digits_are_split_by_class_without_overlap():
 def test_unknown_and_missing_data_are_named(name, changes, message):
     with pytest.raises(ValueError, match=message):
         load_splits(name, **{**DIGITS, **changes})
+
+
+def test_labels_may_be_a_column_as_keras_data_sets_have_them():
+    source = ArraySource(IMAGES, np.array([[0], [1], [1], [0]], "uint8"))
+    assert source.labels.tolist() == [0, 1, 1, 0]
