@@ -17,6 +17,7 @@ from cskd_tf.data.inspection import Inspection, duplicates, inspect
 from cskd_tf.data.sources import Source, is_encoded
 from cskd_tf.data.storage import GIB
 from cskd_tf.experiment import Experiment, as_plain, load_splits, prepare
+from cskd_tf.metrics import alone_in_class
 
 SHOWN = 5  # examples of each finding
 TIMED_STEPS = 4
@@ -104,6 +105,11 @@ def _remarks(splits: dict[str, Source], found: dict[str, Inspection]) -> list[st
         if len(single := np.flatnonzero(each.counts == 1)) and split == "train":
             names = [source.class_names[label] for label in single[:SHOWN]]
             lines.append(f"{split}: {len(single)} classes have one image, which is paired with itself: {names}")
+        if split != "train" and (alone := alone_in_class(source.labels)):
+            undefined = ", and is undefined" if alone == len(source.labels) else ""
+            lines.append(
+                f"{split}: R@1 leaves out {alone:,} of {len(source.labels):,} images, alone in their class{undefined}"
+            )
         lines += [f"{split}: {count:,} images are {remark}" for remark, count in each.remarks.most_common()]
         if repeated := _repeated(found, each):
             pairs = [

@@ -62,6 +62,7 @@ def test_findings_that_do_not_keep_from_training(image_folder, capsys):
     printed = capsys.readouterr().out
     assert row(printed, "classes of a single image")[0] == "1"
     assert "train: 1 classes have one image, which is paired with itself: ['owl']" in printed
+    assert "test: R@1 leaves out 1 of 9 images, alone in their class\n" in printed
     assert "train: 1 images are grey" in printed
     assert "train: 1 images are rotated by EXIF, used as stored" in printed
     assert "test: 1 images are 16-bit, of which 8 are used" in printed
