@@ -1,41 +1,23 @@
 """`SelfDistiller`, the Keras model that trains any classifier with cross-entropy and a list of methods."""
 
 import math
-import types
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from cskd_tf import losses
-from cskd_tf.data.paired import PairedDataset
-from cskd_tf.fitting import (
-    Course,
-    check_for_replicas,
-    check_steps_per_execution,
-    check_trainable,
-    prepare_callbacks,
-)
-from cskd_tf.inputs import (
-    Expectations,
-    assert_all,
-    check_batch,
-    check_for_training,
-    checked,
-    image_shape,
-    one_hot_targets,
-    peeked,
-    unpack,
-)
+from cskd_tf.fitting import ContinuingModel
+from cskd_tf.inputs import Expectations, assert_all, check_for_training, one_hot_targets, unpack
 from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views, overrides, term_names
 from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.networks.logits import check_logits, check_one_input
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
-class SelfDistiller(keras.Model):
+class SelfDistiller(ContinuingModel):
     """A classifier and the way it is trained.
 
     Each training step runs the network on every image view that the methods ask for, in order (`x`, then its partner),
@@ -88,12 +70,6 @@ class SelfDistiller(keras.Model):
         self._hard_weight = 1.0
         for method in self.methods:
             self._hard_weight *= method.hard_weight
-        # Not among the weights, of which a classifier must have the same: see save_own_variables.
-        self._state = types.SimpleNamespace(
-            step=keras.Variable(
-                0, dtype="int64", trainable=False, autocast=False, aggregation="only_first_replica", name="step"
-            )
-        )
         self._trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", *term_names(self.methods))}
         # A subclassed network may be built and not know its input's shape: the first batch does.
         if network.built and (shape := getattr(network, "input_shape", None)) is not None:
@@ -105,7 +81,7 @@ class SelfDistiller(keras.Model):
         if not self.network.built:
             # A symbolic call; build() would not reach the layers of a subclassed network.
             self.network(keras.KerasTensor(tuple(shape), dtype="float32"))
-        self._state.num_classes = check_logits(self.network, input_shape=shape)
+        self._num_classes = check_logits(self.network, input_shape=shape)
         # Not again to the same network, or what a method owns would start anew.
         new = []
         for method in self.methods:
@@ -122,24 +98,6 @@ class SelfDistiller(keras.Model):
             method.attached_to = weakref.ref(self.network)
         self.built = True
 
-    @property
-    def step(self) -> keras.Variable:
-        return self._state.step
-
-    @property
-    def fit_callbacks(self) -> Sequence[keras.callbacks.Callback]:
-        """Those of the running or last `fit`, in their order."""
-        return getattr(self._state, "callbacks", ())
-
-    def save_own_variables(self, store) -> None:
-        super().save_own_variables(store)
-        store["step"] = self.step.numpy()
-
-    def load_own_variables(self, store) -> None:
-        super().load_own_variables({key: store[key] for key in store.keys() if key != "step"})  # noqa: SIM118
-        if "step" in store.keys():  # noqa: SIM118  (of an HDF5 file; older ones have none)
-            self.step.assign(store["step"][()])
-
     def compile(self, optimizer="rmsprop", **kwargs) -> None:
         """As `keras.Model.compile`; the loss is cross-entropy and the methods' terms, so none is taken."""
         if kwargs.get("loss") is not None:
@@ -147,8 +105,6 @@ class SelfDistiller(keras.Model):
                 "Expected no loss: SelfDistiller minimises cross-entropy and the terms of its methods. "
                 f"Received: loss={kwargs['loss']!r}"
             )
-        if self._replicas() > 1:
-            check_for_replicas(optimizer, jit_compile=kwargs.get("jit_compile", "auto"), replicas=self._replicas())
         super().compile(optimizer=optimizer, **kwargs)
 
     def compile_from_config(self, config) -> None:
@@ -194,57 +150,13 @@ class SelfDistiller(keras.Model):
         images = inputs["image"] if isinstance(inputs, dict) else inputs
         return self.outputs(images, training=training)["logits"]
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
-        """As `keras.Model.fit`; what cannot be trained is refused before the first step.
-
-        A data set of `cskd_tf.data.paired_dataset` knows its steps an epoch, and is read on from where the model is:
-        see `Course`. `epochs` of the data set need not be `fit`'s.
-        """
-        x = self._built_from(x)
-        if self.built:
-            check_trainable(self)
-        if isinstance(x, PairedDataset) and kwargs.get("steps_per_epoch") is None:
-            kwargs["steps_per_epoch"] = x.steps_per_epoch
-        steps = kwargs.get("steps_per_epoch")
-        check_steps_per_execution(steps, steps_per_execution=self.steps_per_execution)
-        course = Course(epochs=epochs, steps_per_epoch=steps)
-        callbacks = prepare_callbacks(callbacks, own=course, model=self)
-        self._state.callbacks = callbacks if isinstance(callbacks, list) else callbacks.callbacks
-        if isinstance(x, tf.data.Dataset):
-            kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
-        x = self._checked(x, y, shuffle=kwargs.get("shuffle", True), opened_at=course.position)
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, (tuple, list)):
-            self._checked(*validation[:2])
-        elif validation is not None:
-            kwargs["validation_data"] = self._checked(validation, None)
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
-
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        """As `keras.Model.evaluate`."""
-        if not kwargs.get("_use_cached_eval_dataset"):  # of fit, which has checked it
-            x = self._checked(self._built_from(x), y)
-        return super().evaluate(x, y, *args, **kwargs)
-
-    def train_on_batch(self, x, y=None, *args, **kwargs):
-        """As `keras.Model.train_on_batch`."""
-        self._built_from(x)
-        check_batch((x, y), self._expected(training=True))
-        return super().train_on_batch(x, y, *args, **kwargs)
-
-    def test_on_batch(self, x, y=None, *args, **kwargs):
-        """As `keras.Model.test_on_batch`."""
-        self._built_from(x)
-        check_batch((x, y), self._expected(training=False))
-        return super().test_on_batch(x, y, *args, **kwargs)
-
     def train_step(self, data) -> dict[str, Any]:
         batch, labels = unpack(data)
         check_for_training(batch, self.methods)
         if not self.built:
             self.build(batch["image"].shape)
         # For loops of the user's own; fit looks at the data before they get here, where XLA drops the assertions.
-        conditions = self._expected(training=True).conditions(labels, batch.get("index"))
+        conditions = self.expectations(training=True).conditions(labels, batch.get("index"))
         with tf.control_dependencies(assert_all(conditions)):
             labels = batch["label"] = tf.identity(labels)
         with tf.GradientTape() as tape:
@@ -285,7 +197,7 @@ class SelfDistiller(keras.Model):
         """Cross-entropy alone, as `loss`, and the compiled metrics."""
         batch, labels = unpack(data)
         logits = self(batch, training=False)
-        with tf.control_dependencies(assert_all(self._expected(training=False).conditions(labels))):
+        with tf.control_dependencies(assert_all(self.expectations(training=False).conditions(labels))):
             labels = batch["label"] = tf.identity(labels)
         values = losses.cross_entropy(logits, targets=one_hot_targets(batch, classes=logits.shape[-1]))
         for name in ("loss", "cross_entropy"):
@@ -311,22 +223,9 @@ class SelfDistiller(keras.Model):
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
         return cls(**config)
 
-    def _built_from(self, x):
-        """`x`, after this model was built as its images ask, which Keras would do in the first step: too late for us.
-
-        Only data that are distributed already do not tell their shape.
-        """
-        if self.built:
-            return x
-        x, sample = peeked(x)
-        if (shape := image_shape(sample)) is not None:
-            with self.distribute_strategy.scope():
-                self.build(shape)
-        return x
-
-    def _expected(self, *, training: bool) -> Expectations:
+    def expectations(self, *, training: bool) -> Expectations:
         """What every batch has to be like, of the built model."""
-        classes = self._state.num_classes
+        classes = self._num_classes
         if not training:
             return Expectations(num_classes=classes)
         return Expectations(
@@ -334,17 +233,6 @@ class SelfDistiller(keras.Model):
             pairs_adjacent=any(method.pairs_adjacent for method in self.methods),
             num_examples=self.num_examples if any("index" in method.extras for method in self.methods) else None,
         )
-
-    def _checked(self, x, y, *, shuffle: bool = False, opened_at: Callable[[], int] | None = None):
-        """What Keras is to read in place of `x`; for training, where `opened_at` says at which step."""
-        if not self.built:
-            return x
-        expected = self._expected(training=opened_at is not None)
-        if not isinstance(x, PairedDataset):
-            return checked(x, y, expected=expected, shuffle=shuffle)
-        expected.check_data(x)
-        batches = x if opened_at is None else x.opened_at(opened_at, num_classes=expected.num_classes)
-        return checked(batches, None, expected=expected) if x.relabelled else batches
 
     def _run_view(self, view: View, batch: dict, tape: tf.GradientTape) -> dict[str, Any]:
         images = batch[view.name]
@@ -391,9 +279,6 @@ class SelfDistiller(keras.Model):
         if self._replicas() > 1:
             batch_size = tf.distribute.get_replica_context().all_reduce("SUM", batch_size)
         return tf.reduce_sum(values) / batch_size
-
-    def _replicas(self) -> int:
-        return self.distribute_strategy.num_replicas_in_sync
 
 
 def _as_wide(targets, scores):

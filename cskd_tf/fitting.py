@@ -1,12 +1,134 @@
-"""What `SelfDistiller.fit` does around Keras' own: where the data go on, what the methods are told, what is refused."""
+"""What `fit` does around Keras' own: where the data go on, what the methods are told, what is refused."""
 
-from collections.abc import Sequence
+import types
+from collections.abc import Callable, Sequence
 
 import keras
+import tensorflow as tf
 from absl import logging
 
+from cskd_tf.data.paired import PairedDataset
+from cskd_tf.inputs import Expectations, check_batch, checked, image_shape, peeked
 from cskd_tf.methods.base import overrides
 from cskd_tf.metrics import DIRECTIONS
+
+
+class ContinuingModel(keras.Model):
+    """A Keras model that goes on with its data where it was, and looks at them before they reach its step.
+
+    Its training step counts itself: `self.step.assign_add(1)`. A subclass has `methods`, which are told of epochs, and
+    `expectations`.
+
+    Attributes:
+        step: int64, training steps so far, and which batch of a `PairedDataset` comes next. It is saved with the model.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        # Not among the weights, of which a classifier must have the same: see save_own_variables.
+        self._state = types.SimpleNamespace(
+            step=keras.Variable(
+                0, dtype="int64", trainable=False, autocast=False, aggregation="only_first_replica", name="step"
+            )
+        )
+
+    def expectations(self, *, training: bool) -> Expectations:
+        """What every batch has to be like, of the built model."""
+        raise NotImplementedError
+
+    @property
+    def step(self) -> keras.Variable:
+        return self._state.step
+
+    @property
+    def fit_callbacks(self) -> Sequence[keras.callbacks.Callback]:
+        """Those of the running or last `fit`, in their order."""
+        return getattr(self._state, "callbacks", ())
+
+    def save_own_variables(self, store) -> None:
+        super().save_own_variables(store)
+        store["step"] = self.step.numpy()
+
+    def load_own_variables(self, store) -> None:
+        super().load_own_variables({key: store[key] for key in store.keys() if key != "step"})  # noqa: SIM118
+        if "step" in store.keys():  # noqa: SIM118  (of an HDF5 file; older ones have none)
+            self.step.assign(store["step"][()])
+
+    def compile(self, optimizer="rmsprop", **kwargs) -> None:
+        if self._replicas() > 1:
+            check_for_replicas(optimizer, jit_compile=kwargs.get("jit_compile", "auto"), replicas=self._replicas())
+        super().compile(optimizer=optimizer, **kwargs)
+
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
+        """As `keras.Model.fit`; what cannot be trained is refused before the first step.
+
+        A data set of `cskd_tf.data.paired_dataset` knows its steps an epoch, and is read on from where the model is:
+        see `Course`. `epochs` of the data set need not be `fit`'s.
+        """
+        x = self._built_from(x)
+        if self.built:
+            check_trainable(self)
+        if isinstance(x, PairedDataset) and kwargs.get("steps_per_epoch") is None:
+            kwargs["steps_per_epoch"] = x.steps_per_epoch
+        steps = kwargs.get("steps_per_epoch")
+        check_steps_per_execution(steps, steps_per_execution=self.steps_per_execution)
+        course = Course(epochs=epochs, steps_per_epoch=steps)
+        callbacks = prepare_callbacks(callbacks, own=course, model=self)
+        self._state.callbacks = callbacks if isinstance(callbacks, list) else callbacks.callbacks
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
+        x = self._checked(x, y, shuffle=kwargs.get("shuffle", True), opened_at=course.position)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, (tuple, list)):
+            self._checked(*validation[:2])
+        elif validation is not None:
+            kwargs["validation_data"] = self._checked(validation, None)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.evaluate`."""
+        if not kwargs.get("_use_cached_eval_dataset"):  # of fit, which has checked it
+            x = self._checked(self._built_from(x), y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """As `keras.Model.train_on_batch`."""
+        self._built_from(x)
+        check_batch((x, y), self.expectations(training=True))
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        """As `keras.Model.test_on_batch`."""
+        self._built_from(x)
+        check_batch((x, y), self.expectations(training=False))
+        return super().test_on_batch(x, y, *args, **kwargs)
+
+    def _built_from(self, x):
+        """`x`, after this model was built as its images ask, which Keras would do in the first step: too late for us.
+
+        Only data that are distributed already do not tell their shape.
+        """
+        if self.built:
+            return x
+        x, sample = peeked(x)
+        if (shape := image_shape(sample)) is not None:
+            with self.distribute_strategy.scope():
+                self.build(shape)
+        return x
+
+    def _checked(self, x, y, *, shuffle: bool = False, opened_at: Callable[[], int] | None = None):
+        """What Keras is to read in place of `x`; for training, where `opened_at` says at which step."""
+        if not self.built:
+            return x
+        expected = self.expectations(training=opened_at is not None)
+        if not isinstance(x, PairedDataset):
+            return checked(x, y, expected=expected, shuffle=shuffle)
+        expected.check_data(x)
+        batches = x if opened_at is None else x.opened_at(opened_at, num_classes=expected.num_classes)
+        return checked(batches, None, expected=expected) if x.relabelled else batches
+
+    def _replicas(self) -> int:
+        return self.distribute_strategy.num_replicas_in_sync
 
 
 class Course(keras.callbacks.Callback):
