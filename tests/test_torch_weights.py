@@ -62,6 +62,20 @@ def test_every_weight_finds_its_layer_turned_the_keras_way(network, weights):
     np.testing.assert_array_equal(network.get_layer("classifier").get_weights()[0], weights["linear.weight"].T)
 
 
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."])
+def test_names_of_compiled_and_parallel_networks_are_those_of_the_network(prefix, network, weights):
+    load_torch_weights(network, weights)
+    expected = network.get_weights()
+    wrapped = {prefix + name: array for name, array in weights.items()}
+    assert count_classes(wrapped) == CLASSES
+    network.set_weights([0 * each for each in expected])
+    load_torch_weights(network, wrapped)
+    for one, two in zip(network.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(one, two)
+    with pytest.raises(ValueError, match=r"each weight once. Received: \['linear.bias'\] with and without"):
+        load_torch_weights(network, {**wrapped, "linear.bias": weights["linear.bias"]})
+
+
 def test_weights_that_do_not_fit_are_all_listed_and_nothing_changes(network, weights):
     before = network.get_weights()
     del weights["layer1.0.conv2.weight"]

@@ -3,6 +3,7 @@
 A name there and a layer here differ in spelling only, so a short list of rules translates every family.
 """
 
+import collections
 import pathlib
 import re
 from collections.abc import Mapping
@@ -59,6 +60,15 @@ def _bare(name: str) -> str:
     return re.sub(r"^((module|_orig_mod)\.)+", "", name)
 
 
+def _bare_names(arrays: Mapping) -> dict:
+    """As `_bare`, of all names; ValueError where two become one."""
+    bare = {_bare(str(name)): array for name, array in arrays.items()}
+    if len(bare) < len(arrays):
+        twice = sorted(name for name, count in collections.Counter(map(_bare, map(str, arrays))).items() if count > 1)
+        raise ValueError(f"Expected each weight once. Received: {twice[:8]} with and without module. or _orig_mod.")
+    return bare
+
+
 def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The weights in a file of PyTorch's, by their names there.
 
@@ -94,9 +104,9 @@ def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    tensors = isinstance(content, Mapping) and {
-        _bare(str(name)): tensor for name, tensor in content.items() if torch.is_tensor(tensor)
-    }
+    tensors = isinstance(content, Mapping) and _bare_names(
+        {name: tensor for name, tensor in content.items() if torch.is_tensor(tensor)}
+    )
     if not tensors or len(tensors) < len(content):
         raise ValueError(
             "Expected a state dict, alone or under 'net': names and tensors. "
@@ -124,7 +134,7 @@ def load_torch_weights(network: keras.Model, weights: str | pathlib.Path | Mappi
             `read_torch_checkpoint`.
     """
     arrays = weights if isinstance(weights, Mapping) else read_torch_checkpoint(weights)
-    arrays = {_bare(name): array for name, array in arrays.items()}
+    arrays = _bare_names(arrays)
     by_layer: dict[str, str] = {}
     left_over = []
     for name in arrays:
