@@ -3,13 +3,24 @@
 import keras
 
 from cskd_tf.distiller import SelfDistiller
+from cskd_tf.methods import CSKD
 from cskd_tf.optimizers import SGD
+
+EVALUATION_LOGS = ["val_top1_error", "val_top5_error", "val_nll", "val_ece", "val_recall_at_1", "val_aurc"]
 
 
 def compiled(network, methods=(), *, learning_rate=0.1, momentum=0.0, weight_decay=0.0, **kwargs):
     """A `SelfDistiller` around `network` with plain SGD."""
     model = SelfDistiller(network, methods, **kwargs)
     model.compile(SGD(learning_rate, momentum=momentum, weight_decay=weight_decay))
+    return model
+
+
+def trainable_model(network, **settings):
+    """CS-KD around `network`, with the variables of its optimizer, as checkpoints need them."""
+    model = SelfDistiller(network, [CSKD()])
+    model.compile(SGD(**{"learning_rate": 0.05, **settings}))
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

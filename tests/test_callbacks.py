@@ -5,161 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf import metrics
 from cskd_tf.callbacks import Checkpoint, Evaluation, RunLog, StopOnNaN, TensorBoard
 from cskd_tf.data import paired_dataset
 from cskd_tf.distiller import SelfDistiller
-from cskd_tf.methods import CSKD
 from cskd_tf.optimizers import SGD
-from cskd_tf.predictions import Collector, Predictions
 from cskd_tf.workdir import Workdir
-
-NAMES = ["val_top1_error", "val_top5_error", "val_nll", "val_ece", "val_recall_at_1", "val_aurc"]
-
-
-def make_model(network, **settings):
-    model = SelfDistiller(network, [CSKD()])
-    model.compile(SGD(**{"learning_rate": 0.05, **settings}))
-    model.optimizer.build(model.trainable_variables)
-    return model
+from tests.helpers import EVALUATION_LOGS, trainable_model
 
 
 @pytest.fixture
 def data(images_and_labels):
     return lambda epochs, **start: paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=epochs, **start)
-
-
-def test_evaluation_logs_all_metrics_for_later_callbacks(linear_network, images_and_labels, data, tmp_path):
-    images, labels = images_and_labels
-    model = make_model(linear_network())
-    evaluation = Evaluation((images, labels), ece_bins=7, batch_size=5)
-    path = str(tmp_path / "best.keras")
-    best = keras.callbacks.ModelCheckpoint(path, monitor="val_ece", save_best_only=True)
-    recall = keras.callbacks.EarlyStopping(monitor="val_recall_at_1", patience=9)
-    log = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
-    history = model.fit(data(3), epochs=3, verbose=0, callbacks=[evaluation, best, log, recall]).history
-    logits, embeddings = model.predict(images, verbose=0), images.reshape(22, -1)
-    expected = metrics.summarize(logits, labels, embeddings, ece_bins=7)
-    for name in NAMES:
-        assert history[name][-1] == pytest.approx(expected[name.removeprefix("val_")], abs=1e-6)
-    assert (best.mode, recall.mode) == ("min", "max")
-    assert set(NAMES) <= set((tmp_path / "log.csv").read_text().splitlines()[0].split(","))
-    saved = keras.models.load_model(tmp_path / "best.keras")
-    ece = metrics.expected_calibration_error(saved.predict(images, verbose=0), labels, bins=7)
-    assert ece == pytest.approx(min(history["val_ece"]), abs=1e-6)
-
-
-def test_evaluation_of_a_plain_keras_model(linear_network, images_and_labels):
-    images, labels = images_and_labels
-    network = linear_network()
-    network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    validation = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
-    history = network.fit(images, labels, verbose=0, callbacks=[Evaluation(validation)]).history
-    logits = network.predict(images, verbose=0)
-    assert history["val_nll"][0] == pytest.approx(metrics.negative_log_likelihood(logits, labels), abs=1e-6)
-
-
-def test_predictions_are_the_same_on_two_replicas(linear_network, images_and_labels, two_replicas):
-    images, labels = images_and_labels
-    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(7)  # the last batch has one image
-    with two_replicas.scope():
-        model = make_model(linear_network())
-    predictions = Collector.of(model).collect(batches)
-    np.testing.assert_array_equal(predictions.labels, labels)
-    np.testing.assert_allclose(predictions.logits, model.network(images), atol=1e-6)
-    np.testing.assert_allclose(predictions.embeddings, images.reshape(22, -1), atol=1e-6)
-
-
-def test_evaluation_needs_an_embedding(images_and_labels):
-    images, labels = images_and_labels
-    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(3, 4), keras.layers.Flatten()])
-    with pytest.raises(ValueError, match=r"embedding_layer=.*has no dense layer"):
-        Collector.of(network).collect(tf.data.Dataset.from_tensors((images, labels)))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda x, y: (x, y[1:]), "as many labels as images.*22 images and 21 labels"),
-        (lambda x, y: (x[:1], y[:1]), "at least two images.*1 images and 1 labels"),
-        (lambda x, y: (x, y, np.ones(22)), r"as \(images, labels\).*Received: 3 parts"),
-        (lambda x, y: x, "Received: ndarray"),
-        (lambda x, y: (x, np.eye(3, dtype="float32")[y]), r"integer labels \[B\]. Received: float32 of shape"),
-        (lambda x, y: (x, np.eye(3, dtype=int)[y]), r"Received: int64 of shape \(None, 3\)"),
-        (lambda x, y: (x, y.astype(float)), "Received: float64"),
-        (lambda x, y: tf.data.Dataset.from_tensors((x, y, y)), "Received: 3 parts, of which sample weights"),
-        (lambda x, y: tf.data.Dataset.from_tensors(x), "Received: 1 parts"),
-        (lambda x, y: tf.data.Dataset.from_tensors((x, y / 2)), "Received: float64"),
-    ],
-)
-def test_evaluation_refuses_data_of_another_form(change, message, images_and_labels):
-    with pytest.raises(ValueError, match=message):
-        Evaluation(change(*images_and_labels))
-
-
-def test_evaluation_refuses_labels_of_other_classes_before_training(linear_network, images_and_labels):
-    images, labels = images_and_labels
-    model = make_model(linear_network())
-    with pytest.raises(ValueError, match=r"Expected labels from 0 to 2.*Received: \[3\]"):
-        model.fit(images, labels, verbose=0, callbacks=[Evaluation((images, labels + 1))])
-    assert int(model.step.numpy()) == 0
-
-
-def test_evaluation_takes_labels_as_keras_has_them(linear_network, images_and_labels):
-    images, labels = images_and_labels
-    model = SelfDistiller(linear_network())
-    model.compile(SGD(0.1))
-    column = labels.astype("uint8")[:, None]
-    evaluations = [Evaluation((images, labels)), Evaluation((images, column))]
-    model.fit(images, column, verbose=0, callbacks=evaluations)
-    one, two = (evaluation.predictions.metrics(ece_bins=20) for evaluation in evaluations)
-    assert one == two
-
-
-def test_one_evaluation_serves_model_after_model(linear_network, images_and_labels):
-    images, labels = images_and_labels
-    evaluation = Evaluation((images, labels))
-    for seed in (1, 2):
-        keras.utils.set_random_seed(seed)
-        model = SelfDistiller(linear_network())
-        model.compile(SGD(0.1))
-        for _ in range(2):  # and for a second training of one
-            log = model.fit(images, labels, verbose=0, callbacks=[evaluation]).history
-            own = metrics.negative_log_likelihood(model.predict(images, verbose=0), labels)
-            assert log["val_nll"][-1] == pytest.approx(own, abs=1e-6)
-
-
-@pytest.mark.parametrize("swap_on_epoch", [False, True])
-@pytest.mark.parametrize("first", ["swap", "evaluation"])
-def test_averaged_weights_are_evaluated_as_keras_does(swap_on_epoch, first, linear_network, images_and_labels):
-    images, labels = images_and_labels
-    model = SelfDistiller(linear_network())
-    model.compile(SGD(0.5, use_ema=True, ema_momentum=0.5))
-    swap, evaluation = keras.callbacks.SwapEMAWeights(swap_on_epoch=swap_on_epoch), Evaluation((images, labels))
-    callbacks = [swap, evaluation] if first == "swap" else [evaluation, swap]
-    raw, seen = [], []
-    peek = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: raw.append(model.network.get_weights()[0].copy()),
-        on_epoch_end=lambda epoch, logs: seen.append(model.network.get_weights()[0].copy()),
-    )
-    history = model.fit(
-        images, labels, batch_size=8, epochs=3, verbose=0,
-        validation_data=(images, labels), callbacks=[*callbacks, peek],
-    ).history  # fmt: skip
-    np.testing.assert_allclose(history["val_nll"], history["val_cross_entropy"], atol=1e-5)
-    # Who comes later sees the weights that Keras promises them: averaged at the epoch's end, or not.
-    for epoch in range(2):
-        assert np.allclose(seen[epoch], raw[3 * epoch + 2], atol=1e-6) != swap_on_epoch
-
-
-def test_predictions_come_back_from_disk(tmp_path):
-    predictions = Predictions(np.ones((2, 3), "float32"), np.array([0, 1]), np.zeros((2, 4), "float32"))
-    predictions.save(tmp_path / "predictions_val.npz")
-    assert [path.name for path in tmp_path.iterdir()] == ["predictions_val.npz"]
-    back = Predictions.load(tmp_path / "predictions_val.npz")
-    np.testing.assert_array_equal(back.logits, predictions.logits)
-    np.testing.assert_array_equal(back.labels, predictions.labels)
-    assert back.embeddings.shape == (2, 4)
 
 
 def test_a_loss_that_becomes_nan_stops_at_its_step(linear_network, images_and_labels):
@@ -175,7 +31,7 @@ def test_a_loss_that_becomes_nan_stops_at_its_step(linear_network, images_and_la
 
 
 def train(workdir, network, images_and_labels, data, *, epochs, done=0, extra=()):
-    model = make_model(network, momentum=0.9)
+    model = trainable_model(network, momentum=0.9)
     checkpoint = Checkpoint(workdir, model, monitor="val_top1_error")
     restored = checkpoint.restore_last()
     assert restored == done
@@ -217,7 +73,7 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(
     workdir = Workdir(tmp_path)
     train(workdir, linear_network(), images_and_labels, data, epochs=3)
     truncate(workdir.checkpoints / "last" / f"ckpt-3.{part}")
-    model = make_model(linear_network(), momentum=0.9)
+    model = trainable_model(linear_network(), momentum=0.9)
     checkpoint = Checkpoint(workdir, model, monitor="val_top1_error")
     with caplog.at_level("WARNING"):
         assert checkpoint.restore_last() == 2
@@ -249,7 +105,7 @@ def test_divergence_keeps_the_checkpoint_of_the_last_good_epoch(linear_network, 
     with pytest.raises(FloatingPointError, match=r"in epoch 3, step \d"):
         train(workdir, linear_network(), images_and_labels, data, epochs=4, done=2, extra=[Poison()])
     assert {path: path.read_bytes() for path in workdir.checkpoints.rglob("*") if path.is_file()} == kept
-    model = make_model(linear_network(), momentum=0.9)
+    model = trainable_model(linear_network(), momentum=0.9)
     assert Checkpoint(workdir, model, monitor="val_top1_error").restore_last() == 2
     np.testing.assert_array_equal(model.network.get_weights()[0], good.network.get_weights()[0])
 
@@ -267,7 +123,7 @@ def test_weights_that_the_last_step_ruined_are_not_saved(linear_network, images_
                 Poison.on_epoch_begin(self, 0)
 
     # Before Evaluation in the list, so that it sees what the last step left.
-    model = make_model(linear_network())
+    model = trainable_model(linear_network())
     checkpoint = Checkpoint(Workdir(tmp_path), model, monitor="val_top1_error")
     stops = [StopOnNaN(), PoisonAtTheEnd(), Evaluation(images_and_labels), checkpoint]
     with pytest.raises(FloatingPointError, match="validation logits are not finite after epoch 1"):
@@ -284,7 +140,7 @@ def test_the_best_epoch_is_the_first_of_the_lowest_error(linear_network, images_
             logs["val_top1_error"] = [0.5, 0.2, 0.2, 0.4][epoch]
             weights.append(self.model.network.get_weights())
 
-    model = make_model(linear_network(), momentum=0.9)
+    model = trainable_model(linear_network(), momentum=0.9)
     checkpoint = Checkpoint(workdir, model, monitor="val_top1_error")
     model.fit(data(4), epochs=4, verbose=0, callbacks=[Grab(), RunLog(workdir), checkpoint])
     assert checkpoint.restore_best() == 2
@@ -297,7 +153,7 @@ def test_the_run_log_has_a_line_an_epoch(linear_network, images_and_labels, data
     workdir = Workdir(tmp_path)
     train(workdir, linear_network(), images_and_labels, data, epochs=2)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    expected = {"epoch", "loss", "cross_entropy", "class_wise", "learning_rate", "seconds", *NAMES}
+    expected = {"epoch", "loss", "cross_entropy", "class_wise", "learning_rate", "seconds", *EVALUATION_LOGS}
     assert [set(line) for line in lines] == [expected] * 2
     assert lines[0]["learning_rate"] == pytest.approx(0.05)
     assert lines[0]["loss"] == pytest.approx(lines[0]["cross_entropy"] + lines[0]["class_wise"], rel=1e-5)
@@ -311,7 +167,7 @@ def test_the_run_log_has_a_line_an_epoch(linear_network, images_and_labels, data
 def test_tensorboard_has_every_scalar_and_the_diagram(linear_network, images_and_labels, data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    model = make_model(linear_network())
+    model = trainable_model(linear_network())
     evaluation = Evaluation(images_and_labels)
     workdir = Workdir(tmp_path)
     board = TensorBoard(tmp_path / "tensorboard", evaluation=evaluation)
@@ -319,7 +175,7 @@ def test_tensorboard_has_every_scalar_and_the_diagram(linear_network, images_and
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     tags = set(events.Tags()["tensors"])
-    assert tags == {"loss", "cross_entropy", "class_wise", "learning_rate", "val_reliability", *NAMES}
+    assert tags == {"loss", "cross_entropy", "class_wise", "learning_rate", "val_reliability", *EVALUATION_LOGS}
     steps = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors("val_ece")]
     assert steps == [(1, pytest.approx(history["val_ece"][0])), (2, pytest.approx(history["val_ece"][1]))]
     png = tf.make_ndarray(events.Tensors("val_reliability")[1].tensor_proto)[2]
