@@ -53,20 +53,6 @@ def digits() -> list[str]:
     return [*_rows(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", _where("digits")]
 
 
-def method_cost() -> list[str]:
-    """Time and memory of a step over cross-entropy's."""
-    rows = [
-        [
-            f"`{line['method']}`",
-            f"{line['over_cross_entropy']:.2f}",
-            f"{line['theory']:.2f}",
-            f"{line['peak_memory_over_cross_entropy']:.2f}",
-        ]
-        for line in read("method_cost")
-    ]
-    return [*_rows(["over cross-entropy", "time", "in theory", "memory"], rows), "", _where("method_cost")]
-
-
 def network_speed() -> list[str]:
     """Times as fast as PyTorch, a row a network, a column a precision."""
     networks: dict[str, dict] = {}
@@ -101,9 +87,7 @@ def pipeline_speed() -> list[str]:
     return [*_rows(heading, rows), "", _where("pipeline_speed_folder500_torch")]
 
 
-TABLES: dict[str, Callable[[], list[str]]] = {
-    each.__name__: each for each in (digits, method_cost, network_speed, pipeline_speed)
-}
+TABLES: dict[str, Callable[[], list[str]]] = {each.__name__: each for each in (digits, network_speed, pipeline_speed)}
 
 
 def refreshed(text: str) -> str:
