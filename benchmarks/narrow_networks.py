@@ -1,7 +1,7 @@
 """Whether narrow networks train on odd batches without breaking the heap: `python -m benchmarks.narrow_networks`.
 
 TensorFlow 2.21's oneDNN writes past its memory in one gradient that a network of fewer than 16 channels can have
-(`cskd_tf.networks.layers`). Each seed is a process of its own that takes gradients of single convolutions and
+(`cskd_tf.networks.convolution`). Each seed is a process of its own that takes gradients of single convolutions and
 then trains small networks, ours and ones of Keras' own layers, all of random widths and on batches of odd size, with
 oneDNN on; a JSON line with how many processes died.
 """
@@ -48,11 +48,11 @@ def gradients(seed: int, *, layers: int) -> None:
 
     generator = random.Random(seed)
     for _ in range(layers):
-        kind = generator.choice([cskd_tf.networks.layers.Convolution, keras.layers.Conv2D])
+        kind = generator.choice([cskd_tf.networks.convolution.Convolution, keras.layers.Conv2D])
         dtype = generator.choice(["float32", "mixed_bfloat16"])
         kernel_size, stride = generator.choice([(1, 1), (1, 2), (1, 2), (1, 3), (3, 1), (3, 2)])
         layer = kind(generator.randint(1, 15), kernel_size, strides=stride, padding="same", dtype=dtype)
-        cskd_tf.networks.layers.keep_memory_whole(layer)
+        cskd_tf.networks.convolution.keep_memory_whole(layer)
         batch, size = generator.choice([1, 3, 5, 7, 9, 11, 13, 33]), generator.choice([14, 15, 16, 18, 28, 32])
         images = tf.ones((batch, size, size, generator.randint(1, 15)))
         for _ in range(8):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from cskd_tf import kernels, networks
 from cskd_tf.networks import features
-from cskd_tf.networks.layers import Convolution, _visited_pixels, keep_memory_whole
+from cskd_tf.networks.convolution import Convolution, _visited_pixels, keep_memory_whole
 
 VARIABLES = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "KERAS_BACKEND", "KERAS_HOME")
 
@@ -33,7 +33,7 @@ def test_onednn_is_on_where_nobody_has_chosen(chosen, on):
         "program = runpy.run_path('train_main.py')\n"  # what it imports must not load TensorFlow yet
         "assert 'tensorflow' not in sys.modules\n"
         "from cskd_tf import kernels\n"
-        "from cskd_tf.networks.layers import _has_grouped_gradient\n"
+        "from cskd_tf.networks.convolution import _has_grouped_gradient\n"
         "print(os.environ['TF_ENABLE_ONEDNN_OPTS'], kernels.onednn_is_on(), _has_grouped_gradient('float32'))"
     )
     done = run("-c", code, **chosen)
@@ -153,7 +153,7 @@ def gradients(network):
 def test_no_network_takes_the_gradient_that_breaks_the_heap(name, monkeypatch):
     network = networks.build(name, num_classes=2, input_shape=(33, 33, 3), width=2)
     assert not dangerous(gradients(network))
-    monkeypatch.setattr("cskd_tf.networks.layers._skips_pixels", lambda layer, kernel: False)
+    monkeypatch.setattr("cskd_tf.networks.convolution._skips_pixels", lambda layer, kernel: False)
     assert dangerous(gradients(network))
 
 

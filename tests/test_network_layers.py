@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf import SelfDistiller, methods, networks
+from cskd_tf.networks import convolution
 from cskd_tf.networks import layers as shared_layers
 from cskd_tf.networks.densenet import densenet
 from cskd_tf.networks.layers import BatchNormalization, Pieces
@@ -27,10 +28,10 @@ def test_strided_convolution_pads_symmetrically():
 @pytest.mark.parametrize("split", [False, True])
 def test_grouped_convolution_is_one_convolution_a_group(split, monkeypatch):
     if split:  # as where TensorFlow has no kernel; else what is right for this process, which may be the same
-        monkeypatch.setattr(shared_layers, "_has_grouped_gradient", lambda dtype: False)
+        monkeypatch.setattr(convolution, "_has_grouped_gradient", lambda dtype: False)
     generator = np.random.default_rng(0)
     images = tf.constant(generator.normal(size=(2, 5, 5, 6)), tf.float32)
-    layer = shared_layers.Convolution(12, 3, groups=3, use_bias=False)
+    layer = convolution.Convolution(12, 3, groups=3, use_bias=False)
     layer.build(images.shape)
     with tf.GradientTape() as tape:
         outputs = layer(images)
@@ -48,13 +49,50 @@ def test_grouped_convolution_is_one_convolution_a_group(split, monkeypatch):
 
 
 def test_a_grouped_convolution_is_whole_where_tensorflow_can_train_it():
-    traced = tf.function(shared_layers.Convolution(12, 3, groups=3)).get_concrete_function(tf.TensorSpec((2, 5, 5, 6)))
+    traced = tf.function(convolution.Convolution(12, 3, groups=3)).get_concrete_function(tf.TensorSpec((2, 5, 5, 6)))
     kinds = [operation.type for operation in traced.graph.get_operations()]
-    assert kinds.count("Conv2D") == (1 if shared_layers._has_grouped_gradient("float32") else 3)
+    assert kinds.count("Conv2D") == (1 if convolution._has_grouped_gradient("float32") else 3)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (3, 5)])
+def test_the_filters_gradient_by_matrix_products_is_the_convolutions(size):
+    generator = np.random.default_rng(0)
+    images, upstream = (tf.constant(generator.normal(size=(3, *size, many)), tf.float32) for many in (6, 4))
+    kernel = tf.constant(generator.normal(size=(3, 3, 6, 4)), tf.float32)
+    gradients = []
+    for convolve in (convolution._convolve_same, lambda *pair: tf.nn.conv2d(*pair, strides=1, padding="SAME")):
+        with tf.GradientTape() as tape:
+            tape.watch([images, kernel])
+            total = tf.reduce_sum(upstream * convolve(images, kernel))
+        gradients.append([total, *tape.gradient(total, [images, kernel])])
+    for one, two in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "policy", "products"), [
+    (256, "mixed_bfloat16", True), (255, "mixed_bfloat16", False), (256, "float32", False),
+])  # fmt: skip
+def test_half_precision_of_many_channels_trains_by_matrix_products(channels, policy, products):
+    layer = convolution.Convolution(4, 3, padding="same", use_bias=False, dtype=policy)
+    layer.build((None, 4, 4, channels))
+
+    @tf.function
+    def gradient(images):
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(layer(images))
+        return tape.gradient(total, layer.kernel.value)
+
+    images = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 4, channels)), tf.float32)
+    kinds = {each.type for each in gradient.get_concrete_function(images).graph.get_operations()}
+    assert ("Conv2DBackpropFilter" in kinds) != products
+    # With a gradient of 1 everywhere the middle of the filter gets the sum of all pixels.
+    rounded = tf.cast(images, layer.compute_dtype)
+    expected = tf.reduce_sum(tf.cast(rounded, tf.float32), axis=(0, 1, 2))
+    np.testing.assert_allclose(gradient(images)[1, 1, :, 0], expected, rtol=1e-2, atol=5e-2)
 
 
 def test_other_options_of_a_convolution_stay_keras_own():
-    layer = shared_layers.Convolution(4, 3, groups=2, dilation_rate=2, use_bias=False)
+    layer = convolution.Convolution(4, 3, groups=2, dilation_rate=2, use_bias=False)
     assert layer(tf.ones((1, 9, 9, 4))).shape == (1, 5, 5, 4)
 
 
@@ -70,7 +108,7 @@ def test_unfused_batch_norm_keeps_the_unbiased_variance_too(options):
 
 
 def test_a_split_convolution_stands_in_where_tensorflow_cannot_train_a_grouped_one():
-    assert not shared_layers._has_grouped_gradient("float64")
+    assert not convolution._has_grouped_gradient("float64")
     keras.config.set_dtype_policy("float64")
     network = networks.build("resnext29_8x64d", num_classes=2, input_shape=(8, 8, 3), width=1)
     with tf.GradientTape() as tape:

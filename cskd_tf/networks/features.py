@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cskd_tf.networks.layers import keep_memory_whole
+from cskd_tf.networks.convolution import keep_memory_whole
 
 _recording = threading.local()  # replicas of one process run in threads that take turns
 

@@ -1,4 +1,4 @@
-"""Pieces that the network families share: convolutions, fused batch norm, pooling, classifier head."""
+"""Pieces that the network families share: convolutions and how they start, fused batch norm, pooling, the head."""
 
 import dataclasses
 import functools
@@ -7,6 +7,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 from keras import layers
+
+from cskd_tf.networks.convolution import Convolution, is_on_cpu
 
 
 def torch_default() -> keras.initializers.Initializer:
@@ -33,8 +35,7 @@ def _fused_is_fast(channels: int) -> bool:
 
     Other numbers of channels send oneDNN to its reference code, up to 1.6 times as slow as plain operations.
     """
-    accelerated = any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
-    return accelerated or channels % 16 == 0
+    return not is_on_cpu() or channels % 16 == 0
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -88,83 +89,6 @@ class BatchNormalization(layers.BatchNormalization):
             added = self.moving_variance.value - self.momentum * before
             self.moving_variance.assign(self.momentum * before + added * count / tf.maximum(count - 1, 1))
         return outputs
-
-
-@functools.cache
-def _has_grouped_gradient(dtype: str) -> bool:
-    """Whether TensorFlow's kernels can train a grouped convolution: on accelerators, and on CPUs by oneDNN alone."""
-    with tf.init_scope():  # where a tape does not record
-        images, gradient = tf.ones((1, 4, 4, 4), dtype), tf.ones((1, 2, 2, 4), dtype)
-        try:
-            tf.raw_ops.Conv2DBackpropFilter(
-                input=images, filter_sizes=(3, 3, 2, 4), out_backprop=gradient, strides=(1, 1, 1, 1), padding="VALID"
-            )
-        except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
-            return False
-    return True
-
-
-def _skips_pixels(layer: layers.Conv2D, kernel) -> bool:
-    """Whether oneDNN's kernels would write past their memory in the gradient of this convolution.
-
-    That of the filter, of 1 x 1 pixels at a stride over fewer than 16 channels, on CPUs with AVX-512: where a thread
-    begins within an image, as on two cores with every odd batch, oneDNN 3.7's copy of the pixels between the strides is
-    longer than the buffer for it. The heap then breaks ("double free") in a third of such steps.
-    """
-    return set(layer.kernel_size) == {1} and max(layer.strides) > 1 and kernel.shape[-2] < 16
-
-
-def _visited_pixels(layer: layers.Conv2D, inputs):
-    """Those that a 1 x 1 kernel reads; on them alone it has stride 1, and the same outputs."""
-    rows, columns = layer.strides
-    last = layer.data_format == "channels_last"
-    return inputs[:, ::rows, ::columns] if last else inputs[:, :, ::rows, ::columns]
-
-
-def keep_memory_whole(layer: keras.layers.Layer) -> None:
-    """Makes a convolution of Keras' own that would break the heap compute as `Convolution` does.
-
-    Example: `Conv2D(8, 1, strides=2)` on an image of 3 channels reads every other row and column at stride 1 instead.
-    """
-    if not isinstance(layer, layers.Conv2D) or type(layer).convolution_op is not layers.Conv2D.convolution_op:
-        return
-    if "convolution_op" in vars(layer):
-        return
-    convolution_op = layer.convolution_op
-
-    def whole_convolution_op(inputs, kernel):
-        if layer.groups > 1 or not _skips_pixels(layer, kernel):
-            return convolution_op(inputs, kernel)
-        return keras.ops.conv(_visited_pixels(layer, inputs), kernel, data_format=layer.data_format)
-
-    layer.convolution_op = whole_convolution_op
-
-
-@keras.saving.register_keras_serializable("cskd_tf")
-class Convolution(layers.Conv2D):
-    """Convolution by TensorFlow's own kernels, where it is grouped too, and by none that breaks the heap.
-
-    Keras compiles grouped convolutions with XLA, whose gradient takes 70 to 1,000 times as long on a CPU.
-    """
-
-    def convolution_op(self, inputs, kernel):
-        last = self.data_format == "channels_last"
-        strides = self.strides
-        if last and _skips_pixels(self, kernel):
-            inputs, strides = _visited_pixels(self, inputs), (1, 1)
-        elif self.groups == 1 or not last or set(self.dilation_rate) != {1}:
-            return super().convolution_op(inputs, kernel)
-
-        def convolve(inputs, kernel):
-            return tf.nn.conv2d(inputs, kernel, strides=strides, padding=self.padding.upper())
-
-        if self.groups == 1:
-            return convolve(inputs, kernel)
-
-        if _has_grouped_gradient(self.compute_dtype):
-            return convolve(inputs, kernel)
-        parts = zip(tf.split(inputs, self.groups, axis=-1), tf.split(kernel, self.groups, axis=-1), strict=True)
-        return tf.concat([convolve(*part) for part in parts], axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
