@@ -83,6 +83,7 @@ def test_half_precision_of_many_channels_trains_by_matrix_products(channels, pol
         return tape.gradient(total, layer.kernel.value)
 
     images = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 4, channels)), tf.float32)
+    assert layer(np.zeros((1, 4, 4, channels), "float32")).shape == (1, 4, 4, 4)  # outside of a graph, too
     kinds = {each.type for each in gradient.get_concrete_function(images).graph.get_operations()}
     assert ("Conv2DBackpropFilter" in kinds) != products
     # With a gradient of 1 everywhere the middle of the filter gets the sum of all pixels.

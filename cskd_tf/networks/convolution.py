@@ -116,7 +116,7 @@ class Convolution(layers.Conv2D):
         last = self.data_format == "channels_last"
         strides = self.strides
         if _has_slow_filter_gradient(self, kernel):
-            return _convolve_same(inputs, keras.ops.convert_to_tensor(kernel))
+            return _convolve_same(inputs, tf.cast(tf.convert_to_tensor(kernel), inputs.dtype))
         if last and _skips_pixels(self, kernel):
             inputs, strides = _visited_pixels(self, inputs), (1, 1)
         elif self.groups == 1 or not last or set(self.dilation_rate) != {1}:
