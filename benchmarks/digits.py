@@ -26,7 +26,7 @@ def train(seed: int) -> None:
 
 def lines() -> list[dict]:
     """A line a method: mean, standard deviation and the single values of each metric of the test split."""
-    from cskd_tf import report
+    from cskd_tf.runs import report
 
     made = []
     for group in report.group_by_seed(report.find_runs(pathlib.Path(WORKDIR.value))):

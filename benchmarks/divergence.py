@@ -6,7 +6,8 @@ Digits with 30 training images a class by default (`--config=configs/NAME.py`), 
 line a weight and recipe, with the steps at which runs diverged and the mean loss of the last epoch of the others.
 """
 
-from cskd_tf import callbacks, experiment  # before TensorFlow, whose kernels it chooses
+from cskd_tf.runs import experiment
+from cskd_tf.training import callbacks  # before TensorFlow, whose kernels it chooses
 
 # isort: split
 import keras

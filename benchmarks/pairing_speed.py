@@ -21,7 +21,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from benchmarks.results import record
-from cskd_tf.data.pairing import ClassBuckets
+from cskd_tf.data.batches.pairing import ClassBuckets
 
 # Images, classes, seconds at most: ImageNet's ILSVRC 2012 and the whole of it.
 BUCKETS = ((1_281_167, 1_000, 1.0), (14_197_122, 21_841, 15.0))

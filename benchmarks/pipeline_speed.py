@@ -130,7 +130,7 @@ def our_datasets(case: Case, images) -> dict:
     """Ours: from the arrays, or from files and from memory."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import cskd_tf.data
-    from cskd_tf.data.augment import Compose, Flip, Normalize, PadCrop, RandomResizedCrop
+    from cskd_tf.data.images.transforms import Compose, Flip, Normalize, PadCrop, RandomResizedCrop
 
     if isinstance(images, usual_loader.ArrayImages):
         crop = PadCrop(4)

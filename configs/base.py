@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.methods = ()
 
     config.data = ConfigDict()
-    # One of cskd_tf.data.datasets.DATASETS, "tfds:NAME" for any of TensorFlow Datasets', or several joined by "+".
+    # One of cskd_tf.data.DATASETS, "tfds:NAME" for any of TensorFlow Datasets', or several joined by "+".
     config.data.name = ""
     config.data.path = ""  # of an image folder, or of the folder where TFDS keeps data sets ("": ~/tensorflow_datasets)
     config.data.archive = ""  # for tiny_imagenet and mit67: an archive other than the published one

@@ -7,7 +7,7 @@ kernels.choose_onednn()
 kernels.check_backend()
 
 from cskd_tf import callbacks, data, losses, methods, metrics, networks, optimizers
-from cskd_tf.distiller import SelfDistiller
+from cskd_tf.training.distiller import SelfDistiller
 
 __version__ = "0.1.0"
 __all__ = ["SelfDistiller", "callbacks", "data", "losses", "methods", "metrics", "networks", "optimizers"]

@@ -2,9 +2,9 @@
 
 import keras
 
-from cskd_tf.distiller import SelfDistiller
 from cskd_tf.methods import CSKD
-from cskd_tf.optimizers import SGD
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
 
 EVALUATION_LOGS = ["val_top1_error", "val_top5_error", "val_nll", "val_ece", "val_recall_at_1", "val_aurc"]
 

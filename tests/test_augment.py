@@ -4,7 +4,8 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from cskd_tf.data.augment import (
+from cskd_tf.data.images.resampling import resample
+from cskd_tf.data.images.transforms import (
     CentreCrop,
     ColorJitter,
     Compose,
@@ -16,7 +17,6 @@ from cskd_tf.data.augment import (
     build_transforms,
     draws,
 )
-from cskd_tf.data.resampling import resample
 
 
 def seeds(count, start=0):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.callbacks import Checkpoint, Evaluation, RunLog, StopOnNaN, TensorBoard
 from cskd_tf.data import paired_dataset
-from cskd_tf.distiller import SelfDistiller
-from cskd_tf.optimizers import SGD
-from cskd_tf.workdir import Workdir
+from cskd_tf.runs.callbacks import Checkpoint, Evaluation, RunLog, StopOnNaN, TensorBoard
+from cskd_tf.runs.workdir import Workdir
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
 from tests.helpers import EVALUATION_LOGS, trainable_model
 
 

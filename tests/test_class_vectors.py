@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf import importing, networks
-from cskd_tf.callbacks import Checkpoint
-from cskd_tf.distiller import SelfDistiller
+from cskd_tf import networks
 from cskd_tf.methods import BYOT, AdaCos, CutMix
-from cskd_tf.optimizers import SGD
-from cskd_tf.workdir import Workdir
+from cskd_tf.runs import import_checkpoint
+from cskd_tf.runs.callbacks import Checkpoint
+from cskd_tf.runs.workdir import Workdir
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
 from tests.test_torch_weights import preact_resnet10_shapes
 
 
@@ -127,7 +128,7 @@ def test_an_import_keeps_the_vectors_of_its_checkpoint(command, monkeypatch, tmp
     generator = np.random.default_rng(0)
     shapes = preact_resnet10_shapes(width=16)
     weights = {name: generator.uniform(0.1, 0.2, shape).astype("float32") for name, shape in shapes.items()}
-    monkeypatch.setattr(importing, "read_torch_checkpoint", lambda path: weights)
+    monkeypatch.setattr(import_checkpoint, "read_torch_checkpoint", lambda path: weights)
     code, printed = command(
         "--mode=import", "--checkpoint=ckpt.t7", "--workdir=run", "--config.baseline=False", "--config.verbose=0",
         "--config.export.enabled=False", "--config.methods=({'name': 'AdaCos'},)",

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from configs import base, cskd_paper, pskd_paper, variants
-from cskd_tf import experiment, methods, networks
-from cskd_tf.data.datasets import DATASETS
+from cskd_tf import methods, networks
+from cskd_tf.data.catalogue.splits import DATASETS
 from cskd_tf.methods.base import term_names
+from cskd_tf.runs import experiment
 
 PAPER_CROPS = [data for data in cskd_paper.DATASETS if data != "cifar100_pad_crop"]
 SELF_KD = ("cross_entropy", "label_smoothing", "cskd", "tfkd", "pskd")

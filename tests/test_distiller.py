@@ -4,9 +4,9 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
-from cskd_tf.distiller import SelfDistiller
 from cskd_tf.methods import CSKD, Method, View
-from cskd_tf.optimizers import SGD
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
 from tests.helpers import compiled
 
 

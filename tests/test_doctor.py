@@ -7,10 +7,10 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from cskd_tf import doctor
 from cskd_tf.data import ArraySource
-from cskd_tf.data.inspection import duplicates, inspect
-from cskd_tf.experiment import as_plain
+from cskd_tf.data.sources.inspection import duplicates, inspect
+from cskd_tf.runs import doctor
+from cskd_tf.runs.experiment import as_plain
 
 
 def config_of(folder, **changes):

@@ -6,11 +6,12 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf import metrics
-from cskd_tf.callbacks import Evaluation
 from cskd_tf.data import paired_dataset
-from cskd_tf.distiller import SelfDistiller
-from cskd_tf.optimizers import SGD
-from cskd_tf.predictions import Collector, Predictions
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.training.callbacks import Evaluation
+from cskd_tf.training.collector import Collector
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
 from tests.helpers import EVALUATION_LOGS, trainable_model
 
 

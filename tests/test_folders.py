@@ -15,10 +15,10 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import ImageFolder, build_transforms, in_memory, load_splits, paired_dataset
-from cskd_tf.data.augment import CentreCrop, RandomResizedCrop, Resize
-from cskd_tf.data.datasets import first_of_each_class, split_by_class
-from cskd_tf.data.decode import decode, decode_batch, extent
-from cskd_tf.data.pairing import ClassBuckets
+from cskd_tf.data.batches.pairing import ClassBuckets
+from cskd_tf.data.catalogue.splits import first_of_each_class, split_by_class
+from cskd_tf.data.images.decode import decode, decode_batch, extent
+from cskd_tf.data.images.transforms import CentreCrop, RandomResizedCrop, Resize
 
 HALVES = {"test_fraction": 0.5, "validation_fraction": 0.5}
 
@@ -537,7 +537,7 @@ def test_pixels_do_not_depend_on_what_else_is_in_the_batch(transform, monkeypatc
     assert len(large) > 10 * 2**14
     beside = decoded([*jpegs, large])
     np.testing.assert_array_equal(beside[:9], small)
-    monkeypatch.setattr("cskd_tf.data.decode._TOGETHER", 20_000)  # a few at a time, and the large one alone
+    monkeypatch.setattr("cskd_tf.data.images.decode._TOGETHER", 20_000)  # a few at a time, and the large one alone
     np.testing.assert_array_equal(decoded([*jpegs, large]), beside)
 
 

@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf import networks
-from cskd_tf.callbacks import Checkpoint
 from cskd_tf.data import paired_dataset
-from cskd_tf.distiller import SelfDistiller
 from cskd_tf.methods import BYOT, CSKD, PSKD, AdaCos, LabelSmoothing, VirtualSoftmax
-from cskd_tf.optimizers import SGD
-from cskd_tf.workdir import Workdir
+from cskd_tf.runs.callbacks import Checkpoint
+from cskd_tf.runs.workdir import Workdir
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
 from tests.helpers import staged_network
 
 

@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
-from cskd_tf.data.stream import paired_stream
-from cskd_tf.distiller import SelfDistiller
-from cskd_tf.inputs import Expectations
+from cskd_tf.data.batches.stream import paired_stream
 from cskd_tf.methods import CSKD, PSKD
-from cskd_tf.optimizers import SGD
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.inputs import Expectations
+from cskd_tf.training.optimizers import SGD
 
 REFUSALS = (ValueError, tf.errors.InvalidArgumentError)
 
@@ -108,7 +108,7 @@ def test_every_kind_of_data_trains(linear_network, inputs):
 
 
 def test_of_a_loader_the_first_batch_is_looked_at(linear_network, inputs):
-    from cskd_tf.inputs import checked
+    from cskd_tf.training.inputs import checked
 
     labels = np.arange(24) % 3
     loader = Loader(inputs, labels)

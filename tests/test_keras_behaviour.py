@@ -7,9 +7,9 @@ import tensorflow as tf
 
 import cskd_tf
 from cskd_tf.data import paired_dataset
-from cskd_tf.distiller import SelfDistiller
 from cskd_tf.methods import CSKD, Method
-from cskd_tf.optimizers import SGD
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
 from tests.helpers import compiled
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.callbacks import Evaluation
-from cskd_tf.distiller import SelfDistiller
 from cskd_tf.methods import Distillation
 from cskd_tf.networks.logits import check_logits
+from cskd_tf.training.callbacks import Evaluation
+from cskd_tf.training.distiller import SelfDistiller
 
 SHAPE = (None, 4, 4, 1)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.distiller import SelfDistiller
-from cskd_tf.optimizers import SGD
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
 from tests.helpers import staged_network
 from tests.method_cases import CASES, CLASSES, IMAGES, TABLE, forward, make_network, softmax
 

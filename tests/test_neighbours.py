@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from cskd_tf import neighbours
-from cskd_tf.metrics import alone_in_class, recall_at_k, summarize
+from cskd_tf.evaluation import neighbours
+from cskd_tf.evaluation.metrics import alone_in_class, recall_at_k, summarize
 
 
 def squared_distances(embeddings):

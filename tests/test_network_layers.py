@@ -14,7 +14,7 @@ from cskd_tf.networks.preact_resnet import preact_resnet
 from cskd_tf.networks.pyramidnet import ShakeDrop, pyramidnet
 from cskd_tf.networks.resnet import bottleneck, resnet
 from cskd_tf.networks.resnext import resnext
-from cskd_tf.optimizers import SGD
+from cskd_tf.training.optimizers import SGD
 
 
 def test_strided_convolution_pads_symmetrically():

@@ -13,11 +13,11 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import ImageFolder, in_memory, paired_dataset
-from cskd_tf.data.augment import RandomResizedCrop
-from cskd_tf.data.decode import check
-from cskd_tf.data.inspection import inspect
-from cskd_tf.data.pipeline import evaluation_dataset
-from cskd_tf.data.storage import refuse_unreadable
+from cskd_tf.data.batches.pipeline import evaluation_dataset
+from cskd_tf.data.images.decode import check
+from cskd_tf.data.images.transforms import RandomResizedCrop
+from cskd_tf.data.sources.inspection import inspect
+from cskd_tf.data.sources.memory import refuse_unreadable
 
 METADATA = "sound but for what PIL cannot read of their metadata: EXIF, text, colour profile or animation"
 LARGE = "of more than 89 megapixels, which PIL warns of"

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.distiller import SelfDistiller
-from cskd_tf.optimizers import SGD, WarmUp, step_schedule
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD, WarmUp, step_schedule
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

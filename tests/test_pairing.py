@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from cskd_tf.data.pairing import BatchOrder, ClassBuckets, count_steps, image_seeds, key, shuffled, uniform
+from cskd_tf.data.batches.pairing import BatchOrder, ClassBuckets, count_steps, image_seeds, key, shuffled, uniform
 
 LABELS = np.repeat([2, 0, 1, 0, 2], [4, 3, 1, 7, 9])
 

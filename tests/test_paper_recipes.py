@@ -9,10 +9,10 @@ import inspect
 import pytest
 
 from configs import cskd_paper, pskd_paper
-from cskd_tf.experiment import as_plain
 from cskd_tf.methods import METHODS
-from cskd_tf.optimizers import milestone_epochs
-from cskd_tf.workdir import flatten
+from cskd_tf.runs.experiment import as_plain
+from cskd_tf.runs.workdir import flatten
+from cskd_tf.training.optimizers import milestone_epochs
 
 # Of the machine, of files, or of splits that these data sets bring themselves.
 OF_NO_PAPER = {

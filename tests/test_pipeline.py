@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import ArraySource, ImageFolder, evaluation_dataset, paired_dataset
-from cskd_tf.data.augment import Flip
+from cskd_tf.data.images.transforms import Flip
 
 SIZE, CLASSES = 22, 3
 LABELS = np.repeat([0, 1, 2], [6, 7, 9])

@@ -19,8 +19,10 @@ from tensorflow_datasets.core.download import checksums, downloader
 from tensorflow_datasets.core.utils import shard_utils
 from tensorflow_datasets.image_classification import omniglot
 
-from cskd_tf.data import load_splits, prepared, records
-from cskd_tf.data.builders import mit67, tiny_imagenet
+from cskd_tf.data import load_splits
+from cskd_tf.data.catalogue import tfds as prepared
+from cskd_tf.data.catalogue.builders import mit67, tiny_imagenet
+from cskd_tf.data.sources import tfrecords as records
 
 # Every image has one grey, its number: two training images and a test image of each of two classes.
 TRAIN = ((0, 10), (0, 20), (1, 30), (1, 40))

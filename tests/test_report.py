@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from configs import digits
-from cskd_tf import metrics, report
-from cskd_tf.experiment import as_plain
-from cskd_tf.predictions import Predictions
-from cskd_tf.workdir import Workdir
+from cskd_tf import metrics
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import report
+from cskd_tf.runs.experiment import as_plain
+from cskd_tf.runs.workdir import Workdir
 
 
 def finished(path, *, seed, labels, split_seed=0, **changes):

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import ArraySource, Subset, load_splits
-from cskd_tf.data.datasets import split_by_class
+from cskd_tf.data.catalogue.splits import split_by_class
 
 IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 1, 0])
 DIGITS = {

@@ -9,12 +9,13 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import digits, mixed
-from cskd_tf import evaluate, experiment, importing, train
-from cskd_tf.callbacks import Evaluation
-from cskd_tf.data import datasets, load_splits
-from cskd_tf.data.sources import Encoded
-from cskd_tf.predictions import Predictions
-from cskd_tf.workdir import Workdir
+from cskd_tf.data import load_splits
+from cskd_tf.data.catalogue import splits as datasets
+from cskd_tf.data.sources.base import Encoded
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import evaluate, experiment, import_checkpoint, train
+from cskd_tf.runs.workdir import Workdir
+from cskd_tf.training.callbacks import Evaluation
 from tests.helpers import compiled
 from tests.test_torch_weights import preact_resnet10_shapes
 
@@ -161,7 +162,7 @@ def test_every_verb_does_without_a_validation_split(command, monkeypatch, tmp_pa
     generator = np.random.default_rng(0)
     shapes = preact_resnet10_shapes(width=16)
     weights = {name: generator.uniform(0.1, 0.2, shape).astype("float32") for name, shape in shapes.items()}
-    monkeypatch.setattr(importing, "read_torch_checkpoint", lambda path: weights)
+    monkeypatch.setattr(import_checkpoint, "read_torch_checkpoint", lambda path: weights)
     code, printed = command("--mode=import", "--checkpoint=ckpt.t7", "--workdir=runs/imported", *QUICK)
     assert code == 0, printed
     assert set(Workdir(tmp_path / "runs/imported").metrics()) == {"test", "imported_from"}

@@ -4,8 +4,8 @@ import scipy.stats
 import tensorflow as tf
 
 from cskd_tf.data import paired_stream
-from cskd_tf.data.augment import CentreCrop
-from cskd_tf.data.stream import RecentImages
+from cskd_tf.data.batches.stream import RecentImages
+from cskd_tf.data.images.transforms import CentreCrop
 
 SIZE, BUCKET = 40, 8  # images of a class, and how many of them the bucket holds
 LABELS = np.repeat([0, 1], SIZE)

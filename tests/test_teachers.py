@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
-from cskd_tf.distiller import SelfDistiller
 from cskd_tf.methods import CSKD, TFKD, AdaCos, Distillation
-from cskd_tf.optimizers import SGD
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from cskd_tf import networks
-from cskd_tf.evaluate import load_run
+from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.networks.torch_weights import load_torch_weights, read_torch_checkpoint
-from cskd_tf.predictions import Predictions
-from cskd_tf.workdir import Workdir
+from cskd_tf.runs.evaluate import load_run
+from cskd_tf.runs.workdir import Workdir
 from tests.conftest import ROOT
 
 torch = pytest.importorskip("torch", reason="PyTorch, an optional extra, is not installed: make parity installs it")

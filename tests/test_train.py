@@ -9,9 +9,12 @@ import pytest
 import tensorflow as tf
 
 from configs import digits
-from cskd_tf import callbacks, evaluate, experiment, metrics, train
-from cskd_tf.predictions import Predictions
-from cskd_tf.workdir import Workdir, flatten
+from cskd_tf import metrics
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import evaluate, experiment, train
+from cskd_tf.runs.callbacks import RunLog, TensorBoard
+from cskd_tf.runs.workdir import Workdir, flatten
+from cskd_tf.training.callbacks import Evaluation
 
 
 @pytest.fixture
@@ -145,9 +148,9 @@ def test_an_epoch_log_with_an_undefined_figure_is_json(linear_network, images_an
     network = linear_network()
     network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     workdir = Workdir(tmp_path)
-    evaluation = callbacks.Evaluation((images[5:7], labels[5:7]))
-    board = callbacks.TensorBoard(workdir.tensorboard, evaluation=evaluation)
-    network.fit(images, labels, epochs=2, verbose=0, callbacks=[evaluation, callbacks.RunLog(workdir), board])
+    evaluation = Evaluation((images[5:7], labels[5:7]))
+    board = TensorBoard(workdir.tensorboard, evaluation=evaluation)
+    network.fit(images, labels, epochs=2, verbose=0, callbacks=[evaluation, RunLog(workdir), board])
     json.loads((tmp_path / "log.jsonl").read_text().splitlines()[1], parse_constant=pytest.fail)
     assert [entry["val_recall_at_1"] for entry in workdir.log()] == [None, None]
     assert workdir.log()[1]["val_nll"] == pytest.approx(

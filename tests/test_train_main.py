@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data.datasets import split_by_class
-from cskd_tf.predictions import Predictions
-from cskd_tf.workdir import Workdir
+from cskd_tf.data.catalogue.splits import split_by_class
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs.workdir import Workdir
 
 MAIN = pathlib.Path(__file__).resolve().parent.parent / "train_main.py"
 QUICK = [

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.distiller import SelfDistiller
 from cskd_tf.methods import CSKD, DDGSD, TFKD, AdaCos, Distillation, MaxEntropy, VirtualSoftmax
+from cskd_tf.training.distiller import SelfDistiller
 
 LN3 = float(np.log(3))
 

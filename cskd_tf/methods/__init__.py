@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cskd_tf.errors import UserError
 from cskd_tf.methods.adacos import AdaCos
 from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views
 from cskd_tf.methods.byot import BYOT
@@ -50,7 +51,7 @@ def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Method]:
             list that cannot work together.
     """
     if not isinstance(descriptions, (list, tuple)) or not all(isinstance(each, Mapping) for each in descriptions):
-        raise ValueError(
+        raise UserError(
             'Expected a list with a mapping for each method, as [{"name": "CSKD", "temperature": 4.0}] or, in Python, '
             f'({{"name": "CSKD"}},) with its comma. Received: methods={descriptions!r}'
         )
@@ -59,15 +60,15 @@ def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Method]:
         arguments = dict(description)
         name = arguments.pop("name", None)
         if not isinstance(name, str) or name not in METHODS:
-            raise ValueError(f"Unknown method; expected one of {sorted(METHODS)}. Received: name={name!r}")
+            raise UserError(f"Unknown method; expected one of {sorted(METHODS)}. Received: name={name!r}")
         parameters = dict(inspect.signature(METHODS[name]).parameters)
         parameters.pop("kwargs", None)
         known = list(parameters)
         if unknown := sorted(set(arguments) - set(known)):
-            raise ValueError(f"Unknown argument of {name}; expected some of {known}. Received: {unknown}")
+            raise UserError(f"Unknown argument of {name}; expected some of {known}. Received: {unknown}")
         needed = {key for key, each in parameters.items() if each.default is each.empty}
         if missing := sorted(needed - set(arguments)):
-            raise ValueError(f"Expected {name} with {missing}. Received: {description}")
+            raise UserError(f"Expected {name} with {missing}. Received: {description}")
         methods.append(METHODS[name](**arguments))
     check_composition(methods)
     return methods

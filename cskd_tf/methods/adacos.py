@@ -5,6 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
+from cskd_tf.errors import UserError
 from cskd_tf.methods.base import Method, class_vectors, mixes_labels
 from cskd_tf.methods.checks import check_flag, check_option
 from cskd_tf.methods.replicas import gather
@@ -54,7 +55,7 @@ class AdaCos(Method):
     def attach(self, network, *, parts, num_examples=None):
         classes = parts["logits"].shape[-1]
         if classes < 3:
-            raise ValueError(f"Expected at least three classes for AdaCos. Received: {classes} classes")
+            raise UserError(f"Expected at least three classes for AdaCos. Received: {classes} classes")
         self._class_vectors = class_vectors(parts, method=self)
         if self.class_vectors == "xavier":
             kernel = parts["classifier"].kernel

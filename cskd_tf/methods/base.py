@@ -9,6 +9,8 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
+from cskd_tf.errors import UserError
+
 BATCH_NORM_MODES = ("train", "train_no_update", "inference")
 VIEW_NAMES = ("image", "partner", "second_view", "clean")
 
@@ -33,13 +35,13 @@ class View:
 
     def __post_init__(self):
         if self.name not in VIEW_NAMES and not re.fullmatch(r"partner_([2-9]|[1-9]\d+)", self.name):
-            raise ValueError(f"Unknown view; expected one of {VIEW_NAMES}. Received: name={self.name!r}")
+            raise UserError(f"Unknown view; expected one of {VIEW_NAMES}. Received: name={self.name!r}")
         if self.batch_norm not in BATCH_NORM_MODES:
-            raise ValueError(
+            raise UserError(
                 f"Expected batch_norm to be one of {BATCH_NORM_MODES}. Received: batch_norm={self.batch_norm!r}"
             )
         if self.labelled and not self.gradient:
-            raise ValueError(f"Expected a labelled view to have gradients. Received: {self}")
+            raise UserError(f"Expected a labelled view to have gradients. Received: {self}")
 
     @property
     def term_name(self) -> str:
@@ -152,7 +154,7 @@ def merge_views(methods: Sequence[Method]) -> tuple[View, ...]:
         for view in method.views:
             earlier, first_owner = merged.setdefault(view.name, (view, owner))
             if earlier.batch_norm != view.batch_norm:
-                raise ValueError(
+                raise UserError(
                     f"{first_owner} and {owner} want the view {view.name!r} in different batch-norm modes. "
                     f"Received: {earlier.batch_norm!r} and {view.batch_norm!r}"
                 )
@@ -170,28 +172,28 @@ def check_composition(methods: Sequence[Method]) -> None:
     """
     for method in methods:
         if not isinstance(method, Method):
-            raise ValueError(f"Expected methods to be a list of cskd_tf.methods. Received: {method!r}")
+            raise UserError(f"Expected methods to be a list of cskd_tf.methods. Received: {method!r}")
     names = [type(method).__name__ for method in methods]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"Expected each method at most once. Received: {names}")
+            raise UserError(f"Expected each method at most once. Received: {names}")
     heads = [type(method).__name__ for method in methods if overrides(method, "scores")]
     if len(heads) > 1:
-        raise ValueError(f"Expected at most one method that replaces the classifier head. Received: {heads}")
+        raise UserError(f"Expected at most one method that replaces the classifier head. Received: {heads}")
     mixing = [type(method).__name__ for method in methods if overrides(method, "mix")]
     paired = [type(method).__name__ for method in methods if method.pairs_adjacent]
     if mixing and paired:
-        raise ValueError(
+        raise UserError(
             "Expected pairs of a batch to stay pairs of one class; methods that mix images would tear them apart. "
             f"Received: {paired} in pairs, {mixing} mixing"
         )
     for method in methods:
         if reason := method.refuses(methods):
-            raise ValueError(f"{reason} Received: {names}")
+            raise UserError(f"{reason} Received: {names}")
     terms = ["loss", *term_names(methods)]
     for name in terms:
         if terms.count(name) > 1:
-            raise ValueError(f"Expected distinct names of loss terms. Received: {terms}")
+            raise UserError(f"Expected distinct names of loss terms. Received: {terms}")
 
 
 def term_names(methods: Sequence[Method]) -> list[str]:
@@ -217,7 +219,7 @@ def data_options(methods: Sequence[Method]) -> dict[str, Any]:
 def check_embedding(parts: dict, *, method: Method) -> None:
     """Raises ValueError where the network's embedding was not found."""
     if "embedding" not in parts:
-        raise ValueError(
+        raise UserError(
             f"Expected a network whose embedding is found, for {type(method).__name__}: what a last dense layer reads, "
             f"or SelfDistiller(embedding_layer=...). Received: a network of {sorted(parts)}"
         )
@@ -231,7 +233,7 @@ def class_vectors(parts: dict, *, method: Method) -> Callable[[], tf.Tensor]:
     """
     layer = parts.get("classifier")
     if layer is None or not hasattr(layer, "kernel") or layer.kernel.shape[-1] != parts["logits"].shape[-1]:
-        raise ValueError(
+        raise UserError(
             f"Expected a network whose last dense layer is its classifier, for {type(method).__name__}, or "
             f"SelfDistiller(embedding_layer=...). Received: {layer}"
         )

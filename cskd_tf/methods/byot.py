@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from cskd_tf.errors import UserError
 from cskd_tf.losses import cross_entropy, soft_cross_entropy
 from cskd_tf.methods.base import Method, check_embedding
 from cskd_tf.methods.checks import check_flag, check_fraction, check_number, check_option
@@ -62,7 +63,7 @@ class BYOT(Method):
         stages = parts.get("stages", ())
         # The public form leaves the last of the exits out of the distances.
         if len(stages) < (least := 2 if self.form == "paper" else 3):
-            raise ValueError(
+            raise UserError(
                 f"Expected a network with at least {least} stages for BYOT: layers named stage1, stage2 and so on. "
                 f"Received: {network.name} with {len(stages)}"
             )

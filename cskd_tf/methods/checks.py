@@ -5,6 +5,8 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+from cskd_tf.errors import UserError
+
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
@@ -14,7 +16,7 @@ def check_number(name: str, value: float, *, positive: bool) -> float:
     """A finite number above 0 (`positive`), or not below it."""
     if not _is_number(value) or value < 0 or (positive and value == 0):
         bound = "above 0" if positive else "of at least 0"
-        raise ValueError(f"Expected {name} to be a finite number {bound}. Received: {name}={value!r}")
+        raise UserError(f"Expected {name} to be a finite number {bound}. Received: {name}={value!r}")
     return float(value)
 
 
@@ -22,26 +24,26 @@ def check_fraction(name: str, value: float, *, zero: bool = True, one: bool = Fa
     """A number between 0 and 1, which may be 0 (`zero`) and 1 (`one`)."""
     if not _is_number(value) or not 0 <= value <= 1 or (value == 0 and not zero) or (value == 1 and not one):
         bounds = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
-        raise ValueError(f"Expected {name} in {bounds}. Received: {name}={value!r}")
+        raise UserError(f"Expected {name} in {bounds}. Received: {name}={value!r}")
     return float(value)
 
 
 def check_count(name: str, value: int) -> int:
     """An integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"Expected {name} to be an integer of at least 1. Received: {name}={value!r}")
+        raise UserError(f"Expected {name} to be an integer of at least 1. Received: {name}={value!r}")
     return int(value)
 
 
 def check_flag(name: str, value: bool) -> bool:
     """True or False, and nothing that only counts as either."""
     if not isinstance(value, bool):
-        raise ValueError(f"Expected {name} to be True or False. Received: {name}={value!r}")
+        raise UserError(f"Expected {name} to be True or False. Received: {name}={value!r}")
     return value
 
 
 def check_option(name: str, value: str, options: Sequence[str]) -> str:
     """One of some words."""
     if value not in options:
-        raise ValueError(f"Expected {name} to be one of {list(options)}. Received: {name}={value!r}")
+        raise UserError(f"Expected {name} to be one of {list(options)}. Received: {name}={value!r}")
     return value

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from cskd_tf.errors import UserError
 from cskd_tf.losses import kl_divergence
 from cskd_tf.methods.base import Method, View, partner_views
 from cskd_tf.methods.checks import check_count, check_flag, check_number, check_option
@@ -61,7 +62,7 @@ class CSKD(Method):
         partners = check_count("partners", partners)
         check_flag("in_batch", in_batch)
         if in_batch and (partners, partner_batch_norm) != (1, "train"):
-            raise ValueError(
+            raise UserError(
                 "Expected in_batch pairs alone: they have one partner and one pass. "
                 f"Received: {partners=}, {partner_batch_norm=}"
             )

@@ -20,7 +20,7 @@ class Distillation(Method):
     `.9 * 16 * 0.130812 = 1.883693`.
 
     Args:
-        teacher: a Keras model from images to logits, its `.keras` file, or the workdir of a finished run.
+        teacher: a Keras model from images to logits, or its `.keras` file; in a config the workdir of a run too.
         alpha: share of the teacher, in [0, 1]. 0.9 and T = 4 are common; the CS-KD paper states none.
         temperature: T, above 0.
 

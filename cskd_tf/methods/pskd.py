@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from cskd_tf.errors import UserError
 from cskd_tf.losses import refine_targets
 from cskd_tf.methods.base import Method, overrides
 from cskd_tf.methods.checks import check_count, check_fraction, check_option
@@ -67,7 +68,7 @@ class PSKD(Method):
             self._previous = _Untracked(made)
             return
         if num_examples is None:
-            raise ValueError("Expected SelfDistiller(..., num_examples=N) for PS-KD's stored predictions.")
+            raise UserError("Expected SelfDistiller(..., num_examples=N) for PS-KD's stored predictions.")
         check_count("num_examples", num_examples)
         classes = parts["logits"].shape[-1]
         kept = min(self.top_k or classes, classes)

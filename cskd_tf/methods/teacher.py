@@ -6,15 +6,15 @@ import pathlib
 import keras
 import tensorflow as tf
 
+from cskd_tf.errors import UserError
 from cskd_tf.networks.logits import check_logits
-from cskd_tf.workdir import CLASSIFIER
 
 
 class Teacher:
     """Runs a trained classifier. It is no Keras object, so nothing tracks, trains or saves the network inside.
 
     Args:
-        source: a Keras model from images to logits, its `.keras` file, or a workdir that holds one.
+        source: a Keras model from images to logits, or its `.keras` file, such as a run's `classifier.keras`.
 
     Raises:
         ValueError: a source that cannot be read.
@@ -22,7 +22,7 @@ class Teacher:
 
     def __init__(self, source: keras.Model | str | pathlib.Path):
         if not isinstance(source, (keras.Model, str, os.PathLike)):
-            raise ValueError(f"Expected a teacher: a Keras model, its .keras file or a workdir. Received: {source!r}")
+            raise UserError(f"Expected a teacher: a Keras model or its .keras file. Received: {source!r}")
         self._source = source
         self.network = source if isinstance(source, keras.Model) else _load(pathlib.Path(source))
 
@@ -31,10 +31,10 @@ class Teacher:
         return tf.stop_gradient(self.network(images, training=False))
 
     def name(self) -> str:
-        """The file or workdir, as a method's config holds it; ValueError for a teacher that was given as an object."""
+        """The file, as a method's config holds it; ValueError for a teacher that was given as an object."""
         if isinstance(self._source, keras.Model):
-            raise ValueError(
-                "Expected a teacher that is named by its file or workdir, because a model that learns from it saves "
+            raise UserError(
+                "Expected a teacher that is named by its .keras file, because a model that learns from it saves "
                 f"only the name; classifier() saves what inference needs. Received: the model {self._source.name!r}"
             )
         return str(self._source)
@@ -45,33 +45,30 @@ class Teacher:
         `parts` are the student's, as of `Method.attach`.
         """
         if shared := {id(each) for each in self.network.variables} & {id(each) for each in student.variables}:
-            raise ValueError(f"Expected a teacher apart from the student. Received: {len(shared)} variables of both")
+            raise UserError(f"Expected a teacher apart from the student. Received: {len(shared)} variables of both")
         images, classes = parts["image"].shape, parts["logits"].shape[-1]
         taken = getattr(self.network, "input_shape", None)  # a subclassed network has none
         if taken is not None and (
             len(taken) != len(images)
             or any(None not in sizes and len(set(sizes)) > 1 for sizes in zip(taken[1:], images[1:], strict=True))
         ):
-            raise ValueError(
+            raise UserError(
                 f"Expected a teacher of the student's images, {tuple(images[1:])}. Received: a teacher of {taken[1:]}"
             )
         try:
             taught = check_logits(self.network, input_shape=images)
         except ValueError as error:
-            raise ValueError(
+            raise UserError(
                 f"Expected a teacher that makes logits of the student's images, {tuple(images[1:])}. Received: {error}"
             ) from error
         if taught != classes:
-            raise ValueError(f"Expected a teacher of the student's {classes} classes. Received: {taught} classes")
+            raise UserError(f"Expected a teacher of the student's {classes} classes. Received: {taught} classes")
 
 
-def _load(path: pathlib.Path) -> keras.Model:
-    file = path / CLASSIFIER if path.is_dir() else path
+def _load(file: pathlib.Path) -> keras.Model:
     if not file.is_file() or file.suffix != ".keras":
-        raise ValueError(
-            f"Expected a teacher: a .keras file, or the workdir of a finished run with {CLASSIFIER}. Received: {path}"
-        )
+        raise UserError(f"Expected a teacher: a .keras file, such as a run's classifier.keras. Received: {file}")
     try:
         return keras.models.load_model(file, compile=False)
     except (ValueError, TypeError, OSError, KeyError) as error:
-        raise ValueError(f"Expected a teacher that Keras can load. Received: {file} ({error})") from error
+        raise UserError(f"Expected a teacher that Keras can load. Received: {file} ({error})") from error

@@ -27,8 +27,8 @@ class TFKD(Method):
     `.5 * KL((.9, .1) || (.5, .5)) = .5 * 0.368064 = 0.184032`.
 
     Args:
-        teacher: a Keras model from images to logits, its `.keras` file, or the workdir of a finished run; None for the
-            virtual one.
+        teacher: a Keras model from images to logits, or its `.keras` file; in a config the workdir of a run too;
+            None for the virtual one.
         alpha: share of the teacher, in [0, 1]; None: .1 for the virtual one and .9 for a trained one, as in the paper
             for DenseNet-121 and ResNeXt-29 (ResNet-18: .95).
         temperature: T, above 0: 6 and 20 in the self form, 20 in the reg form.

@@ -6,6 +6,7 @@ import inspect
 
 import keras
 
+from cskd_tf.errors import UserError
 from cskd_tf.networks.densenet import densenet
 from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.networks.preact_resnet import preact_resnet
@@ -44,13 +45,13 @@ def _find(name: str):
         return NETWORKS[name]
     module, colon, function = name.partition(":")
     if not (module and colon and function):
-        raise ValueError(
+        raise UserError(
             f"Unknown network; expected one of {sorted(NETWORKS)}, or package.module:function. Received: name={name!r}"
         )
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"Expected a function that can be imported. Received: name={name!r} ({error})") from error
+        raise UserError(f"Expected a function that can be imported. Received: name={name!r} ({error})") from error
 
 
 def build(
@@ -78,18 +79,18 @@ def build(
     """
     function = _find(name)
     if num_classes < 2:
-        raise ValueError(f"Expected at least two classes. Received: num_classes={num_classes}")
+        raise UserError(f"Expected at least two classes. Received: num_classes={num_classes}")
     if width is not None and width < 1:
-        raise ValueError(f"Expected at least one channel in the first stage. Received: width={width}")
+        raise UserError(f"Expected at least one channel in the first stage. Received: width={width}")
     if len(input_shape) != 3 or any(size is not None and size < 1 for size in input_shape) or input_shape[2] is None:
-        raise ValueError(f"Expected input_shape to be (height, width, channels). Received: input_shape={input_shape}")
+        raise UserError(f"Expected input_shape to be (height, width, channels). Received: input_shape={input_shape}")
     options = {} if width is None else {"width": width}
     if synchronized:
         options["synchronized"] = True
     known = inspect.signature(function).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     if not takes_all and (refused := sorted(options.keys() - known.keys())):
-        raise ValueError(f"Expected none of {refused}, which {name} does not take. Received: {options}")
+        raise UserError(f"Expected none of {refused}, which {name} does not take. Received: {options}")
     return function(num_classes=num_classes, input_shape=tuple(input_shape), **options)
 
 

@@ -8,6 +8,7 @@ are 7,048,548 parameters).
 import keras
 from keras import layers
 
+from cskd_tf.errors import UserError
 from cskd_tf.networks.layers import Pieces, check_image_size, classifier, he_normal_fan_in, torch_default
 
 
@@ -56,7 +57,7 @@ def densenet(
     """
     growth = width // 2
     if growth < 1:
-        raise ValueError(
+        raise UserError(
             f"Expected a width of at least 2, half of which is what a dense layer adds. Received: width={width}"
         )
     check_image_size(input_shape, halvings=0 if small_images else 2, pools=len(blocks) - 1)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from cskd_tf.errors import UserError
 from cskd_tf.networks.convolution import keep_memory_whole
 
 _recording = threading.local()  # replicas of one process run in threads that take turns
@@ -61,7 +62,7 @@ class NetworkOutputs:
         layers = list(self.network._flatten_layers(include_self=False))
         names = [layer.name for layer in layers]
         if self.embedding_layer is not None and self.network.built and self.embedding_layer not in names:
-            raise ValueError(
+            raise UserError(
                 f"Unknown layer; expected one of {names}. Received: embedding_layer={self.embedding_layer!r}"
             )
         for layer in layers:

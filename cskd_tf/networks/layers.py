@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from cskd_tf.errors import UserError
 from cskd_tf.networks.convolution import Convolution, is_on_cpu
 
 
@@ -187,7 +188,7 @@ def check_image_size(input_shape: tuple[int | None, int | None, int], *, halving
     for _ in range(halvings):
         least = max(2, 2 * least - 1)
     if any(size is not None and size < least for size in input_shape[:2]):
-        raise ValueError(
+        raise UserError(
             f"Expected images of at least {least} x {least} pixels: a stride would read a single pixel of "
             f"smaller images. Received: input_shape={input_shape}"
         )

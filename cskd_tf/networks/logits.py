@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
+from cskd_tf.errors import UserError
+
 _IMAGES = 4  # enough that sums of 1 are no coincidence
 _UNKNOWN_SIZE = 224  # pixels, where a network takes images of any size
 _TRIES = 8
@@ -59,7 +61,7 @@ def check_logits(network: keras.Model, *, input_shape: Sequence[int | None]) -> 
             finite += 1
             kinds = [kind for kind in _kinds(others) if kind in kinds]
     if kinds and finite:
-        raise ValueError(
+        raise UserError(
             "Expected a network that returns logits: leave out what comes after them (activation=None). "
             f"Received: network={network.name!r}, which returns {kinds[0]}"
         )
@@ -71,19 +73,19 @@ def check_one_input(network: keras.Model) -> None:
     inputs = getattr(network, "inputs", None) or []
     if len(inputs) > 1:
         names = [each.name for each in inputs]
-        raise ValueError(f"Expected a network of one input, the images. Received: {network.name!r} with inputs {names}")
+        raise UserError(f"Expected a network of one input, the images. Received: {network.name!r} with inputs {names}")
 
 
 def _check_form(outputs, *, network: keras.Model) -> None:
     expected = "Expected a network that returns logits [B, C] of at least two classes, one row an image."
     if isinstance(outputs, (dict, list, tuple)):
         names = sorted(outputs) if isinstance(outputs, dict) else len(outputs)
-        raise ValueError(
+        raise UserError(
             f"{expected} Received: {network.name!r} with several outputs ({names}); choose one by "
             "keras.Model(network.input, network.output[...])"
         )
     if len(outputs.shape) != 2 or outputs.shape[1] < 2:
-        raise ValueError(f"{expected} Received: {network.name!r} with outputs of shape {(None, *outputs.shape[1:])}")
+        raise UserError(f"{expected} Received: {network.name!r} with outputs of shape {(None, *outputs.shape[1:])}")
 
 
 def _kinds(outputs) -> list[str]:

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from cskd_tf.errors import UserError
 from cskd_tf.networks.layers import Pieces, check_image_size, classifier, he_normal_fan_out
 
 STAGES = 3
@@ -35,7 +36,7 @@ class ShakeDrop(layers.Layer):
     def __init__(self, rate: float, **kwargs):
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
-            raise ValueError(f"Expected 0 <= rate < 1. Received: rate={rate}")
+            raise UserError(f"Expected 0 <= rate < 1. Received: rate={rate}")
         self.rate = rate
         self.seed_generator = keras.random.SeedGenerator()
 

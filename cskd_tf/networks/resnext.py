@@ -6,6 +6,7 @@ PS-KD's authors used, with a He-normal classifier and a bias of zero.
 
 import keras
 
+from cskd_tf.errors import UserError
 from cskd_tf.networks.layers import he_normal_fan_in
 from cskd_tf.networks.resnet import resnet
 
@@ -29,7 +30,7 @@ def resnext(blocks: tuple[int, ...], *, cardinality: int, group_width: int, widt
         ValueError: a width of which no channel is left for a group.
     """
     if width * group_width < STANDARD_WIDTH:
-        raise ValueError(
+        raise UserError(
             f"Expected a width of at least {-(-STANDARD_WIDTH // group_width)}, which leaves each of {cardinality} "
             f"groups a channel. Received: width={width}"
         )

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from cskd_tf.errors import UserError
+
 # Spellings of the CS-KD and PS-KD code, of torchvision, of the ResNeXt-29 and of the PyramidNet that PS-KD uses.
 # Blocks are counted from 0 there and from 1 here, but in torchvision's DenseNets.
 _RULES = [
@@ -65,7 +67,7 @@ def _bare_names(arrays: Mapping) -> dict:
     bare = {_bare(str(name)): array for name, array in arrays.items()}
     if len(bare) < len(arrays):
         twice = sorted(name for name, count in collections.Counter(map(_bare, map(str, arrays))).items() if count > 1)
-        raise ValueError(f"Expected each weight once. Received: {twice[:8]} with and without module. or _orig_mod.")
+        raise UserError(f"Expected each weight once. Received: {twice[:8]} with and without module. or _orig_mod.")
     return bare
 
 
@@ -88,16 +90,16 @@ def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             "Expected PyTorch, which reads its own files: pip install torch==2.13.0 (a build for the CPU will do)."
         ) from error
     path = pathlib.Path(path)
     if not path.is_file():
-        raise ValueError(f"Expected a checkpoint file. Received: {path}, which is no file")
+        raise UserError(f"Expected a checkpoint file. Received: {path}, which is no file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever its parsers stumble over in a file that is none of theirs
-        raise ValueError(
+        raise UserError(
             f"Expected a PyTorch checkpoint of weights only. Received: {path} ({_reason(error)})"
         ) from error
     for key in ("net", "state_dict", "model"):
@@ -108,7 +110,7 @@ def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         {name: tensor for name, tensor in content.items() if torch.is_tensor(tensor)}
     )
     if not tensors or len(tensors) < len(content):
-        raise ValueError(
+        raise UserError(
             "Expected a state dict, alone or under 'net': names and tensors. "
             f"Received: {path} with {sorted(map(str, content))[:8] if isinstance(content, Mapping) else type(content)}"
         )
@@ -164,7 +166,7 @@ def load_torch_weights(network: keras.Model, weights: str | pathlib.Path | Mappi
     problems = {"missing": missing, "left over": left_over, "of another shape": other_shape}
     if any(problems.values()):
         found = "; ".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names)
-        raise ValueError(f"Expected exactly the weights of {network.name}, by name and shape. Received: {found}")
+        raise UserError(f"Expected exactly the weights of {network.name}, by name and shape. Received: {found}")
     for variable, array in values:
         variable.assign(array)
 

@@ -1,0 +1,1 @@
+"""Which images come together, and the batches that they make."""

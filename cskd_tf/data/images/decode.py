@@ -1,0 +1,258 @@
+"""From encoded images (JPEG, PNG) to pixels inside the tf.data graph, bit by bit as PIL decodes them."""
+
+import re
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from cskd_tf.data.images.resampling import PIXEL_TYPES, resample_bytes
+from cskd_tf.data.images.transforms import Compose, Resize, Transform, as_accepted
+
+_REFUSED = "Expected JPEG or PNG."
+
+
+def map_quickly(function: Callable, elements: tf.Tensor, spec: tf.TensorSpec, *, unroll: int = 8) -> tf.Tensor:
+    """`tf.map_fn` for functions so small that its loop costs more than they do: several elements in one iteration.
+
+    Args:
+        function: of one element.
+        elements: `[n, ...]`, n at least 1.
+        spec: of one result.
+        unroll: elements an iteration; the last is repeated where they are not enough.
+
+    Returns:
+        `[n, *spec.shape]`.
+    """
+    count = tf.shape(elements)[0]
+    missing = -count % unroll
+    elements = tf.concat([elements, tf.repeat(elements[-1:], missing, axis=0)], axis=0)
+    groups = tf.reshape(elements, [-1, unroll, *elements.shape[1:]])
+    several = tf.TensorSpec([unroll, *spec.shape], spec.dtype)
+    results = tf.map_fn(lambda group: tf.stack([function(each) for each in tf.unstack(group, unroll)]), groups,
+                        fn_output_signature=several)  # fmt: skip
+    return tf.reshape(results, [-1, *spec.shape])[:count]
+
+
+def decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
+    """uint8 `[H, W, channels]` of one encoded image, as stored: an EXIF orientation is not applied, as in torchvision.
+
+    TensorFlow's default for JPEG trades accuracy for speed; this is libjpeg's accurate transform. Colour and grey JPEG
+    and PNG of 8 bits equal PIL's pixels. Other than PIL, 16-bit PNG gives the high byte instead of clipping at 255;
+    CMYK differs by at most 1, colour converted to grey by at most 3 (JPEG) or 1 (PNG). Every other kind of file is
+    refused, whatever it is called.
+    """
+    with tf.control_dependencies([extent(contents)]):  # TensorFlow would decode GIF, BMP and WebP too
+        return _decode(contents, channels=channels)
+
+
+def _decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
+    return tf.io.decode_jpeg(contents, channels=channels, dct_method="INTEGER_ACCURATE")  # PNG as well
+
+
+def check(contents: tf.Tensor, *, channels: int) -> tuple[tuple[int, int], str]:
+    """What `decode` makes of one encoded image: its height and width, and else why it cannot be used.
+
+    Training decodes with the same function; so whatever has to know beforehand what training will read asks here.
+
+    Example: a JPEG of 3 x 5 pixels gives `((3, 5), "")`, a GIF `((0, 0), "Expected JPEG or PNG.")`.
+    """
+    try:
+        height, width, _ = decode(contents, channels=channels).shape
+    except tf.errors.OpError as error:
+        empty = tf.strings.length(contents) == 0
+        return (0, 0), "empty file" if empty else reason(error)
+    return (height, width), ""
+
+
+def reason(error: Exception) -> str:
+    """One line of an error of TensorFlow, without the names of its functions."""
+    message = str(getattr(error, "message", error)).split("[Op:")[0].strip()
+    if _REFUSED in message:  # beside what an assertion adds
+        return _REFUSED
+    return re.sub(r"^\{\{.*?\}\} *", "", message).splitlines()[0].strip()
+
+
+def decode_batch(
+    contents: tf.Tensor, seeds: tf.Tensor, *, transform: Transform | None, channels: int, parallel: int = 4
+) -> tf.Tensor:
+    """Encoded images of any sizes as one transformed batch.
+
+    Where the transform begins by resizing (`augment.Resize`), only what it will show is decoded; any other transform
+    gets the decoded images one by one.
+
+    Args:
+        contents: string `[n]`.
+        seeds: int32 `[n, 2]`.
+        transform: makes all images one size.
+        channels: 3 or 1.
+        parallel: images decoded at a time.
+
+    Returns:
+        float32 `[n, H, W, channels]`.
+    """
+    resize, rest = _split(transform)
+    if resize is None:
+
+        def transformed(pair):
+            image = decode(pair[0], channels=channels)[None]
+            if transform is not None:
+                image = transform(as_accepted(image, transform), pair[1][None])
+            return tf.cast(image[0], tf.float32)
+
+        return tf.map_fn(transformed, (contents, seeds), fn_output_signature=tf.float32, parallel_iterations=parallel)
+
+    arguments = {"size": (resize.size, resize.size), "channels": channels, "confine": resize.confine}
+
+    def whole():
+        pixels, extents = _decode_whole(contents, channels=channels, parallel=parallel)
+        return resample_bytes(pixels, extents, resize.boxes(tf.cast(extents, tf.float32), seeds), **arguments)
+
+    def parts():
+        extents = map_quickly(extent, contents, tf.TensorSpec([2], tf.int32))
+        boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
+        windows = _windows(boxes, extents, resize=resize)
+        return _decode_boxes(contents, boxes, windows, parallel=parallel, **arguments)
+
+    # Of small files, all the parts cost less than to find out which are needed. (A small PNG can be a large image.)
+    are_jpeg = tf.strings.substr(contents, 0, 3) == b"\xff\xd8\xff"
+    are_small = tf.reduce_max(tf.strings.length(contents)) <= _SMALL
+    images = tf.cond(tf.reduce_all(are_jpeg) & are_small, whole, parts)
+    return tf.cast(Compose(rest)(images, seeds), tf.float32)
+
+
+def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform | None) -> tf.Tensor:
+    """Decoded images of one size as one transformed batch, what `decode_batch` makes of them, to 1 of 255.
+
+    Args:
+        images: `[n, H, W, C]`.
+        seeds: int32 `[n, 2]`.
+        transform: as for `decode_batch`.
+
+    Returns:
+        float32 images.
+    """
+    resize, rest = _split(transform)
+    channels = images.shape[3]
+    # Small images cost less as one matrix product a batch (`resample`) than one after the other.
+    large = None not in images.shape[1:3] and max(images.shape[1:3]) > 128
+    if resize is not None and large and images.dtype == tf.uint8 and channels in PIXEL_TYPES:
+        extents = tf.tile(tf.shape(images)[None, 1:3], [tf.shape(images)[0], 1])
+        boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
+        size, pixels = (resize.size, resize.size), tf.reshape(images, [-1])
+        images = resample_bytes(pixels, extents, boxes, size=size, channels=channels, confine=resize.confine)
+        transform = Compose(rest)
+    if transform is not None:
+        images = transform(as_accepted(images, transform), seeds)
+    return tf.cast(images, tf.float32)
+
+
+def _split(transform: Transform | None) -> tuple[Resize | None, list[Transform]]:
+    """The resizing that a transform begins with, if it does, and what follows."""
+    first, *rest = transform.transforms if isinstance(transform, Compose) else [transform]
+    return (first, rest) if isinstance(first, Resize) else (None, [])
+
+
+# Where a decoded part ends, libjpeg lacks the neighbours that it interpolates colours from. Two pixels more on each
+# side, which are not used afterwards, and the part equals the whole to the bit.
+_MARGIN = 2
+_SMALL = 2**14  # bytes of a JPEG file
+_TOGETHER = 2**22  # bytes of pixels, so that they stay in the processor's cache
+
+
+def extent(contents: tf.Tensor) -> tf.Tensor:
+    """Height and width of one encoded image, int32 `[2]`, from its header; of JPEG and PNG alone."""
+
+    def of_png():
+        # The signature and the chunk that comes first; a file may be shorter.
+        header = tf.strings.join([tf.strings.substr(contents, 0, 24), bytes(24)])
+        found = tf.strings.substr(header, [0, 12], [8, 4])
+        is_png = tf.reduce_all(found == [b"\x89PNG\r\n\x1a\n", b"IHDR"])
+        with tf.control_dependencies([tf.debugging.Assert(is_png, [_REFUSED])]):
+            fields = tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
+        return tf.reverse(tf.ensure_shape(fields, [2]), axis=[0])
+
+    return tf.cond(tf.io.is_jpeg(contents), lambda: tf.io.extract_jpeg_shape(contents)[:2], of_png)
+
+
+def _windows(boxes: tf.Tensor, extents: tf.Tensor, *, resize: Resize) -> tf.Tensor:
+    """What to decode, int32 `[n, 4]` (top, left, height, width): all pixels that weigh in the boxes, and a margin."""
+    support = 0.0 if resize.confine else tf.maximum(boxes[:, 2:] / resize.size, 1.0)
+    first = tf.cast(tf.floor(boxes[:, :2] - support), tf.int32) - _MARGIN
+    last = tf.cast(tf.math.ceil(boxes[:, :2] + boxes[:, 2:] + support), tf.int32) + _MARGIN
+    first, last = tf.maximum(first, 0), tf.minimum(last, extents)
+    return tf.concat([first, last - first], axis=1)
+
+
+def _decode_whole(contents: tf.Tensor, *, channels: int, parallel: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """uint8: encoded images, `[H, W, channels]` in a row, one after the other; int32 `[n, 2]`, their H and W."""
+    count, unroll = tf.shape(contents)[0], 8  # as in map_quickly
+    groups = (count + unroll - 1) // unroll
+    missing = tf.repeat(contents[-1:], groups * unroll - count, axis=0)
+    contents = tf.reshape(tf.concat([contents, missing], axis=0), [-1, unroll])
+
+    def add(number, pixels, extents):
+        images = [_decode(content, channels=channels) for content in tf.unstack(contents[number], unroll)]
+        in_a_row = tf.concat([tf.reshape(image, [-1]) for image in images], axis=0)
+        shapes = tf.stack([tf.shape(image)[:2] for image in images])
+        return number + 1, pixels.write(number, in_a_row), extents.write(number, shapes)
+
+    pixels = tf.TensorArray(tf.uint8, size=groups, infer_shape=False, element_shape=[None])
+    extents = tf.TensorArray(tf.int32, size=groups, element_shape=[unroll, 2])
+    more = lambda number, *_: number < groups  # noqa: E731
+    _, pixels, extents = tf.while_loop(more, add, (0, pixels, extents), parallel_iterations=parallel)
+    return pixels.concat(), extents.concat()[:count]
+
+
+def _decode_boxes(
+    contents: tf.Tensor,
+    boxes: tf.Tensor,
+    windows: tf.Tensor,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    confine: bool,
+    parallel: int,
+) -> tf.Tensor:
+    """uint8 `[n, *size, channels]`: the boxes of encoded images, a few at a time, so that memory is bounded."""
+    count = tf.shape(contents)[0]
+    # float32 would round the difference, and with it, now and then, a pixel.
+    boxes = tf.cast(boxes, tf.float64) - tf.pad(tf.cast(windows[:, :2], tf.float64), [[0, 0], [0, 2]])
+    largest = tf.reduce_max(tf.reduce_prod(tf.cast(windows[:, 2:], tf.int64), axis=1)) * channels
+    few = tf.cast(tf.clip_by_value(_TOGETHER // largest, 1, tf.cast(count, tf.int64)), tf.int32)
+
+    def add(number, results):
+        members = slice(number * few, (number + 1) * few)
+        pixels = _decode_windows(contents[members], windows[members], channels=channels, parallel=parallel)
+        arguments = {"size": size, "channels": channels, "confine": confine}
+        resized = resample_bytes(pixels, windows[members, 2:], boxes[members], **arguments)
+        return number + 1, results.write(number, resized)
+
+    groups = (count + few - 1) // few
+    results = tf.TensorArray(tf.uint8, size=groups, infer_shape=False, element_shape=[None, *size, channels])
+    more = lambda number, _: number < groups  # noqa: E731
+    _, results = tf.while_loop(more, add, (0, results), parallel_iterations=1)
+    return tf.ensure_shape(results.concat(), [contents.shape[0], *size, channels])
+
+
+def _decode_windows(contents: tf.Tensor, windows: tf.Tensor, *, channels: int, parallel: int) -> tf.Tensor:
+    """uint8: one part of each encoded image, `[H, W, channels]` in a row, one after the other."""
+    count = tf.shape(contents)[0]
+
+    def add(index, parts):
+        content, window = contents[index], windows[index]
+        image = tf.cond(
+            tf.io.is_jpeg(content),
+            lambda: tf.io.decode_and_crop_jpeg(content, window, channels=channels, dct_method="INTEGER_ACCURATE"),
+            lambda: _cut(decode(content, channels=channels), window),
+        )
+        return index + 1, parts.write(index, tf.reshape(image, [-1]))
+
+    parts = tf.TensorArray(tf.uint8, size=count, infer_shape=False, element_shape=[None])
+    more = lambda index, _: index < count  # noqa: E731
+    _, parts = tf.while_loop(more, add, (0, parts), parallel_iterations=parallel)
+    return parts.concat()
+
+
+def _cut(image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    corner, size = tf.split(window, 2)
+    return tf.slice(image, tf.concat([corner, [0]], axis=0), tf.concat([size, [-1]], axis=0))

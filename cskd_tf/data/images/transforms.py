@@ -1,0 +1,297 @@
+"""Image transforms on whole batches. Each is called with images and one seed an image, and keeps no state.
+
+A transform takes `images [n, H, W, C]` float32 and `seeds` int32 `[n, 2]` and returns float32 images; the same seeds
+give the same result. Anything of that form can be given to `cskd_tf.data.paired_dataset(augment=...)`. One with the
+attribute `any_dtype` also takes the bytes as they are stored, which are a quarter of the memory to move.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from cskd_tf.data.images.resampling import resample
+from cskd_tf.errors import UserError
+
+Transform = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def draws(seeds: tf.Tensor, *, first: int, count: int) -> tf.Tensor:
+    """Random numbers `first` to `first + count - 1` of each image, float32 `[n, count]` from [0, 1), 24 bits each.
+
+    A counter hashed with the image's seed (two rounds of MurmurHash3's finalizer, Appleby 2011): 22 numbers an image
+    cost what one call of `pairing.uniform` does.
+    """
+    seeds = tf.bitcast(seeds, tf.uint32)
+    counters = np.arange(first + 1, first + 1 + count, dtype=np.uint64) * np.uint64(0x9E3779B9) % np.uint64(2**32)
+    hashed = _finalize(_finalize(seeds[:, :1] + counters.astype(np.uint32)) + seeds[:, 1:])
+    return tf.cast(tf.bitwise.right_shift(hashed, np.uint32(8)), tf.float32) * np.float32(2**-24)
+
+
+def _finalize(numbers: tf.Tensor) -> tf.Tensor:
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        shifted = tf.bitwise.right_shift(numbers, np.uint32(shift))
+        numbers = tf.bitwise.bitwise_xor(numbers, shifted) * np.uint32(factor)
+    return tf.bitwise.bitwise_xor(numbers, tf.bitwise.right_shift(numbers, np.uint32(16)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Compose:
+    """One transform after the other."""
+
+    transforms: Sequence[Transform]
+    any_dtype: ClassVar[bool] = True
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        for transform in self.transforms:
+            images = transform(as_accepted(images, transform), seeds)
+        return images
+
+
+def as_accepted(images: tf.Tensor, transform: Transform) -> tf.Tensor:
+    """`images` as float32, unless the transform takes any type."""
+    return images if getattr(transform, "any_dtype", False) else tf.cast(images, tf.float32)
+
+
+class Resize:
+    """Cuts a box out of each image and resizes it to a square: the base of the transforms that change the size.
+
+    Subclasses say which box. The pipeline asks for the boxes and resizes itself (`resampling.resample_bytes`), so that
+    no pixel outside of them need be decoded; called, this is a graph that can be exported.
+    """
+
+    size: int
+    confine: ClassVar[bool]
+    any_dtype: ClassVar[bool] = True
+
+    def boxes(self, extents: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        """float32 `[n, 4]` boxes (top, left, height, width) in images of `extents` float32 `[n, 2]`."""
+        raise NotImplementedError
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
+        extents = tf.tile(tf.cast(tf.shape(images)[None, 1:3], tf.float32), [tf.shape(images)[0], 1])
+        boxes = self.boxes(extents, seeds)
+        return resample(images, boxes, size=(self.size, self.size), confine=self.confine)
+
+
+@dataclasses.dataclass(frozen=True)
+class CentreCrop(Resize):
+    """Resizes the short side to `short_side`, then cuts out the centre, with torchvision's rounding.
+
+    Example: a 500 x 400 image with `size=224, short_side=256` becomes 320 x 256, then its central 224 x 224.
+    """
+
+    size: int
+    short_side: int
+    confine = False
+
+    def boxes(self, extents: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
+        shorts = tf.reduce_min(extents, axis=1, keepdims=True)
+        resized = tf.floor(self.short_side * extents / shorts)
+        # To the nearest pixel of the resized image, halves to the even one.
+        corners = tf.round((resized - self.size) / 2)
+        scales = extents / resized
+        return tf.concat([corners * scales, self.size * scales], axis=1)
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
+        if images.shape[1:3] == (self.size, self.size) and self.short_side == self.size:
+            return images
+        return super().__call__(images, seeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomResizedCrop(Resize):
+    """A crop of random area and aspect ratio, resized to `size` (Szegedy et al., 2015), as torchvision draws it.
+
+    Ten tries at a box of area 0.08 to 1 of the image and ratio 3/4 to 4/3 (uniform in its logarithm); where none fits,
+    the central crop of the nearest ratio that does.
+    """
+
+    size: int
+    area: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    tries: int = 10
+    confine = True
+
+    def boxes(self, extents: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        height, width = extents[:, :1], extents[:, 1:]
+        numbers = draws(seeds, first=2, count=2 * self.tries)
+        areas = height * width * (self.area[0] + (self.area[1] - self.area[0]) * numbers[:, : self.tries])
+        logarithms = np.log(self.ratio[0]) + np.log(self.ratio[1] / self.ratio[0]) * numbers[:, self.tries :]
+        ratios = tf.exp(logarithms)
+        heights, widths = tf.round(tf.sqrt(areas / ratios)), tf.round(tf.sqrt(areas * ratios))
+        fits = (heights <= height) & (widths <= width) & (heights >= 1) & (widths >= 1)
+        # The fallback stands last, so that the first that fits is always found.
+        ratio = tf.clip_by_value(width / height, *self.ratio)
+        heights = tf.concat([heights, tf.minimum(height, tf.round(width / ratio))], axis=1)
+        widths = tf.concat([widths, tf.minimum(width, tf.round(height * ratio))], axis=1)
+        fits = tf.concat([fits, tf.ones_like(height, tf.bool)], axis=1)
+        first = tf.argmax(tf.cast(fits, tf.int32), axis=1)
+        sizes = tf.gather(tf.stack([heights, widths], axis=-1), first, batch_dims=1)
+        room = extents - sizes
+        places = draws(seeds, first=0, count=2)
+        corners = tf.where(first[:, None] == self.tries, tf.floor(room / 2), tf.floor(places * (room + 1)))
+        return tf.concat([corners, sizes], axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PadCrop:
+    """Pads with `padding` zeros on each side and crops the original size at a random place (CIFAR)."""
+
+    padding: int
+    any_dtype: ClassVar[bool] = True
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        count, height, width, channels = (tf.shape(images)[axis] for axis in range(4))
+        offsets = tf.cast(draws(seeds, first=0, count=2) * (2 * self.padding + 1), tf.int32)
+        # Rows of pixels are copied whole. First those of each image, from the padded ones of all, then a part of each:
+        # images that are shifted alike, together.
+        lines = tf.reshape(images, [count, height, width * channels])
+        edges = [self.padding * channels] * 2
+        lines = tf.pad(lines, [[0, 0], [self.padding, self.padding], edges])
+        first = tf.range(count)[:, None] * (height + 2 * self.padding) + offsets[:, :1]
+        lines = tf.gather(tf.reshape(lines, [-1, (width + 2 * self.padding) * channels]), first + tf.range(height))
+        alike = tf.dynamic_partition(tf.range(count), offsets[:, 1], 2 * self.padding + 1)
+        starts = [shift * channels for shift in range(2 * self.padding + 1)]
+        parts = [
+            tf.gather(lines, members)[:, :, start : start + width * channels]
+            for members, start in zip(alike, starts, strict=True)
+        ]
+        back = tf.math.invert_permutation(tf.concat(alike, axis=0))
+        crops = tf.gather(tf.concat(parts, axis=0), back)
+        return tf.ensure_shape(tf.reshape(crops, tf.shape(images)), images.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """Mirrors half of the images, left to right."""
+
+    any_dtype: ClassVar[bool] = True
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        shape = tf.shape(images)
+        chosen = tf.cast(draws(seeds, first=1000, count=1)[:, 0] < 0.5, tf.int32)
+        places = tf.dynamic_partition(tf.range(shape[0]), chosen, 2)
+        kept, mirrored = (tf.gather(images, members) for members in places)
+        # TensorFlow has a fast kernel for the middle axis of three.
+        mirrored = tf.reverse(tf.reshape(mirrored, [-1, shape[2], shape[3]]), axis=[1])
+        mirrored = tf.reshape(mirrored, [-1, shape[1], shape[2], shape[3]])
+        return tf.ensure_shape(tf.dynamic_stitch(places, [kept, mirrored]), images.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class ColorJitter:
+    """Changes brightness, contrast and saturation, each by a factor from `[1 - strength, 1 + strength]`.
+
+    Brightness pulls the pixels towards 0, contrast towards the image's mean grey, saturation towards their own grey,
+    without clipping, as in the code that PS-KD's ImageNet recipe goes back to (fb.resnet.torch). So done, the order of
+    the three makes no difference. Colour images `[n, H, W, 3]`.
+
+    Example: a grey image of pixels 100 and 200 at factors 1.2 (brightness) and 0.5 (contrast) becomes
+    `1.2 * (150 - 25) = 150` and `1.2 * (150 + 25) = 210`.
+    """
+
+    strength: float
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        factors = 1 + self.strength * (2 * draws(seeds, first=2000, count=3) - 1)
+        brightness, contrast, saturation = (factors[:, each, None, None, None] for each in range(3))
+        grey = tf.reduce_sum(images * (0.299, 0.587, 0.114), axis=-1, keepdims=True)
+        mean = tf.reduce_mean(grey, axis=(1, 2), keepdims=True)
+        images = saturation * images + (1 - saturation) * grey
+        return brightness * (contrast * images + (1 - contrast) * mean)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lighting:
+    """Adds one colour to each image, drawn along the principal components of ImageNet's colours (AlexNet's noise).
+
+    The colour is `255 * sum_i a_i l_i v_i`, `a_i` from a normal distribution of `std`, `l_i` and `v_i` the eigenvalues
+    and eigenvectors of Krizhevsky et al. (2012, section 4.1) as fb.resnet.torch has them, of pixels in [0, 1].
+
+    Example: `a = (0.1, 0, 0)` changes red by `255 * .1 * .2175 * -.5675 = -3.147`.
+    """
+
+    std: float
+    VALUES: ClassVar = np.float32([0.2175, 0.0188, 0.0045])
+    VECTORS: ClassVar = np.float32(  # one a column
+        [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+    )
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        # A uniform number of 24 bits, moved off 0, through the inverse of the normal distribution.
+        normal = tf.math.ndtri(draws(seeds, first=3000, count=3) + 2.0**-25)
+        colours = 255 * self.std * tf.linalg.matmul(normal * self.VALUES, self.VECTORS, transpose_b=True)
+        return images + colours[:, None, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalize:
+    """`(pixel / 255 - mean) / std` by channel. Example: pixel 255 at mean .5, std .25 becomes 2."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    any_dtype: ClassVar[bool] = True
+
+    def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
+        mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
+        # Broadcasting over three channels is six times slower than over a whole row of pixels.
+        width = images.shape[2] or 1
+        rows = tf.reshape(tf.cast(images, tf.float32), [-1, width * len(mean)])
+        rows = rows * np.tile(1 / (255 * std), width) - np.tile(mean / std, width)
+        return tf.ensure_shape(tf.reshape(rows, tf.shape(images)), images.shape)
+
+
+def build_transforms(
+    *,
+    crop: str,
+    image_size: int,
+    short_side: int,
+    padding: int,
+    flip: bool,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    color_jitter: float = 0.0,
+    lighting: float = 0.0,
+) -> tuple[Transform, Transform]:
+    """The transforms of a config: one for training, one for evaluation and serving. Arguments as in configs/base.py.
+
+    Raises:
+        ValueError: an unknown crop, or a size out of range.
+    """
+    if image_size < 1 or padding < 0:
+        raise UserError(
+            "Expected image_size of at least 1 and padding of at least 0. "
+            f"Received: image_size={image_size}, padding={padding}"
+        )
+    short_side = short_side or image_size
+    if short_side < image_size:
+        raise UserError(
+            f"Expected short_side to be at least image_size ({image_size}). Received: short_side={short_side}"
+        )
+    if len(mean) != len(std) or not mean or any(value <= 0 for value in std):
+        raise UserError(
+            f"Expected as many means as stds, the stds above 0. Received: mean={tuple(mean)}, std={tuple(std)}"
+        )
+    if not 0 <= color_jitter <= 1 or lighting < 0:
+        raise UserError(
+            "Expected color_jitter from 0 to 1 and lighting of at least 0. "
+            f"Received: color_jitter={color_jitter}, lighting={lighting}"
+        )
+    if (color_jitter or lighting) and len(mean) != 3:
+        raise UserError(f"Expected colour images for color_jitter and lighting. Received: {len(mean)} channels")
+    centre = CentreCrop(size=image_size, short_side=short_side)
+    whole = CentreCrop(size=image_size, short_side=image_size)
+    crops = {
+        "none": (centre,),
+        "pad_crop": (whole, PadCrop(padding)),
+        "random_resized_crop": (RandomResizedCrop(image_size),),
+    }
+    if crop not in crops:
+        raise UserError(f"Unknown crop; expected one of {sorted(crops)}. Received: crop={crop!r}")
+    normalize = Normalize(tuple(mean), tuple(std))
+    wanted = ((flip, Flip()), (color_jitter, ColorJitter(color_jitter)), (lighting, Lighting(lighting)))
+    training = Compose((*crops[crop], *(transform for amount, transform in wanted if amount), normalize))
+    return training, Compose((centre, normalize))

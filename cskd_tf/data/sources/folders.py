@@ -1,0 +1,146 @@
+"""Folders of image files, one folder a class."""
+
+import collections
+import os
+import pathlib
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+from absl import logging
+
+from cskd_tf.data.images.decode import check
+from cskd_tf.data.sources.base import Files
+from cskd_tf.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+class ImageFolder(Files):
+    """JPEG and PNG files in one folder a class; the classes are numbered in the order of their sorted names.
+
+    Links are followed, but never in a circle. Other files are left out, which is logged.
+
+    Args:
+        folder: holds one folder a class; what lies deeper belongs to the class, as in torchvision.
+        channels: 3 (colour) or 1 (grey); files of the other kind are converted.
+        class_names: the expected classes, where another split has set them.
+        levels: how many levels of folders make a class; with 2, `alphabet/character`, and the upper level is the group
+            of the class.
+        check_files: whether to refuse files that are no images.
+
+    Raises:
+        ValueError: a missing folder, a class without images, other classes than expected, classes that differ only by
+            case, or files that are not images (named).
+    """
+
+    def __init__(
+        self,
+        folder: str | pathlib.Path,
+        *,
+        channels: int = 3,
+        class_names: Sequence[str] | None = None,
+        levels: int = 1,
+        check_files: bool = True,
+    ):
+        folder = pathlib.Path(folder)
+        if not folder.is_dir():
+            raise UserError(f"Expected a folder with one folder of images a class. Received: no folder {folder}")
+        found = [""]
+        for _ in range(levels):
+            found = sorted(f"{parent}/{name}".lstrip("/") for parent in found for name in _folders(folder / parent))
+        if not found:
+            level = "folders" if levels == 1 else f"{levels} levels of folders"
+            raise UserError(f"Expected one folder a class. Received: {folder}, without {level}")
+        if class_names is not None and found != list(class_names):
+            differ = sorted(set(found) ^ set(class_names))
+            raise UserError(f"Expected the classes of the training images in {folder}. Received: {differ[:10]} differ")
+        _refuse_similar_names(found, folder)
+        paths, labels, left_out = [], [], collections.Counter()
+        for label, name in enumerate(found):
+            files = sorted(_files(folder / name))
+            images = [path for path in files if path.lower().endswith(SUFFIXES)]
+            left_out.update(os.path.splitext(path)[1].lower() for path in set(files) - set(images))
+            if not images:
+                raise UserError(
+                    f"Expected at least one image ({', '.join(SUFFIXES)}) a class. Received: none in {folder / name}"
+                )
+            paths += images
+            labels += [label] * len(images)
+        if left_out:
+            kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(left_out.items()))
+            logging.warning("%s: files that are neither JPEG nor PNG are left out: %s", folder, kinds)
+        super().__init__(
+            paths,
+            labels,
+            class_names=found,
+            class_groups=[name.split("/")[0] for name in found] if levels > 1 else None,
+            channels=channels,
+            sizes=_check_image_files(paths, channels=channels) if check_files else list(map(os.path.getsize, paths)),
+        )
+
+
+def _folders(folder: pathlib.Path) -> list[str]:
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    place = pathlib.Path(os.path.realpath(folder))
+    return [name for name in names if _target(folder / name, below=place / name) and (folder / name).is_dir()]
+
+
+def _target(path: str | pathlib.Path, *, below: str | pathlib.Path) -> str:
+    """Where a path leads. Refuses a link to itself, and one to a folder that holds `below`."""
+    target = os.path.realpath(path)
+    if os.path.islink(target) or pathlib.Path(target) in pathlib.Path(below).parents:
+        raise UserError(f"Expected no link to a folder that holds it. Received: {path}, to {target}")
+    return target
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _files(folder: pathlib.Path) -> Iterator[str]:
+    """All files below `folder`, each folder once."""
+    seen = {os.path.realpath(folder)}
+    for path, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        for name in list(folders):
+            target = _target(os.path.join(path, name), below=os.path.realpath(folder))
+            if target in seen:
+                folders.remove(name)
+            seen.add(target)
+        yield from (os.path.join(path, name) for name in names if not name.startswith("."))
+
+
+def _refuse_similar_names(names: Sequence[str], folder: pathlib.Path) -> None:
+    spellings = collections.defaultdict(list)
+    for name in names:
+        spellings[unicodedata.normalize("NFKC", name).casefold()].append(name)
+    if similar := [same for same in spellings.values() if len(same) > 1]:
+        raise UserError(
+            f"Expected class names in {folder} that differ by more than case, or they are one folder on other systems. "
+            f"Received: {similar[:10]}"
+        )
+
+
+def _check_image_files(paths: Sequence[str], *, channels: int) -> list[int]:
+    """Bytes of each file. Refuses files that are no images, or cut off; only suspicious ones are decoded here."""
+    sizes = [_size_of_image(path, channels=channels) for path in paths]
+    broken = [path for path, size in zip(paths, sizes, strict=True) if size is None]
+    if broken:
+        raise UserError(f"Expected JPEG or PNG files. Received: {len(broken)} that are not whole images: {broken[:10]}")
+    return sizes
+
+
+def _size_of_image(path: str, *, channels: int) -> int | None:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+            size = file.seek(0, 2)
+            file.seek(max(size - 64, 0))
+            end = file.read()
+    except OSError:  # a link to itself or to nothing
+        return None
+    for magic, last in ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND")):
+        if start.startswith(magic):
+            whole = last in end or not check(tf.io.read_file(path), channels=channels)[1]
+            return size if whole else None
+    return None

@@ -1,0 +1,159 @@
+"""Data sets of TensorFlow Datasets (TFDS), any image of which can be read at any time from their TFRecord files."""
+
+import hashlib
+import json
+import os
+import pathlib
+import struct
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from cskd_tf.data.sources.base import EncodedSource
+from cskd_tf.data.sources.memory import track
+from cskd_tf.errors import UserError
+from cskd_tf.files import written_whole
+
+_FRAME = 12  # bytes before a record: its length, and a checksum of the length
+_CHECKSUM = 4  # bytes after it
+_FILE_NAMES = ("file_name", "image/filename", "filename")  # what data sets call an image's original name
+
+
+class Records(EncodedSource):
+    """One split of a prepared TFDS data set, read record by record from its TFRecord files.
+
+    The place of a record takes 20 bytes of memory. Places and labels are found by reading everything once, and kept in
+    a file beside the records, so that the next start is quick.
+
+    Args:
+        builder: a prepared `tfds.core.DatasetBuilder`.
+        split: in TFDS' notation, such as `train` or `train[:90%]`.
+        channels: 3 (colour) or 1 (grey).
+        classes: numbers of the classes to keep, where another split has set them; else those with an image.
+
+    Raises:
+        ValueError: an unknown split, another file format, features that are not an image and its class, or images
+            without a label.
+    """
+
+    def __init__(self, builder, split: str, *, channels: int, classes: np.ndarray | None = None):
+        image, label = _features(builder)
+        self._image, self._name = image, f"{builder.info.full_name}, {split}"
+        instructions = _instructions(builder, split)
+        self._files = [os.fspath(instruction.filename) for instruction in instructions]
+        index = _index(pathlib.Path(builder.data_dir), self._files, label)
+        if (unlabelled := int((index["labels"] < 0).sum())) > 0:
+            raise UserError(f"Expected images with labels. Received: {self._name}, with {unlabelled} that have none")
+        taken = _taken(instructions, index["shards"])
+        self.classes = np.unique(index["labels"][taken]) if classes is None else classes
+        kept = np.isin(index["labels"], self.classes) & taken
+        if left_out := int(taken.sum() - kept.sum()):
+            logging.warning("%s: %d images of classes without a training image are left out", self._name, left_out)
+        names = builder.info.features[label].names
+        self._shards, self._offsets = index["shards"][kept], index["offsets"][kept]
+        super().__init__(
+            np.searchsorted(self.classes, index["labels"][kept]),
+            class_names=[names[number] for number in self.classes],
+            channels=channels,
+            sizes=index["sizes"][kept],  # with what else is in the records, such as CUB's masks
+        )
+
+    def read(self, indices: tf.Tensor) -> tf.Tensor:
+        # Declared stateless, which it is in what it returns, so that batches are still made in parallel.
+        records = tf.numpy_function(self._records, [indices], tf.string, stateful=False)
+        records = tf.ensure_shape(records, indices.shape)
+        return tf.io.parse_example(records, {self._image: tf.io.FixedLenFeature([], tf.string)})[self._image]
+
+    def describe(self, index: int) -> str:
+        features = tf.train.Example.FromString(self._records(np.array([index]))[0]).features.feature
+        names = [features[key].bytes_list.value[0].decode() for key in _FILE_NAMES if key in features]
+        return f"{names[0] if names else f'image {index}'} of {self._name}"
+
+    def _records(self, indices: np.ndarray) -> np.ndarray:
+        records = np.empty(len(indices), object)
+        for place, index in enumerate(indices):
+            with open(self._files[self._shards[index]], "rb", buffering=0) as file:
+                records[place] = os.pread(file.fileno(), int(self.sizes[index]), int(self._offsets[index]))
+        return records
+
+
+def _features(builder) -> tuple[str, str]:
+    """Names of the image and of the label."""
+    import tensorflow_datasets as tfds
+
+    keys, features = builder.info.supervised_keys or (), builder.info.features
+    kinds = [features[key] for key in keys if isinstance(key, str)]
+    if [type(kind) for kind in kinds] != [tfds.features.Image, tfds.features.ClassLabel]:
+        raise UserError(
+            "Expected a data set whose supervised keys are an Image and a ClassLabel. "
+            f"Received: {builder.info.full_name} with {keys or 'no supervised keys'}, features {list(features)}"
+        )
+    return keys
+
+
+def _instructions(builder, split: str) -> list:
+    try:
+        info = builder.info.splits[split]
+    except (KeyError, ValueError):
+        known = sorted(builder.info.splits)
+        raise UserError(
+            f"Unknown split of {builder.info.full_name}; expected one of {known}, or a part, as in train[:90%]. "
+            f"Received: {split!r}"
+        ) from None
+    if builder.info.file_format.value != "tfrecord":
+        raise UserError(
+            f"Expected {builder.info.full_name} to be prepared as tfrecord. Received: {builder.info.file_format.value}"
+        )
+    if not info.num_examples:
+        raise UserError(f"Expected at least one image. Received: split {split!r} of {builder.info.full_name}, empty")
+    return info.file_instructions
+
+
+def _taken(instructions: list, shards: np.ndarray) -> np.ndarray:
+    """Bool `[N]`, which records a split takes, where it is a part of its files."""
+    ranks = np.arange(len(shards)) - np.searchsorted(shards, shards)
+    skips, takes = (np.array([getattr(each, key) for each in instructions]) for key in ("skip", "take"))
+    return (ranks >= skips[shards]) & (ranks < (skips + takes)[shards])
+
+
+def _index(folder: pathlib.Path, files: list[str], label: str) -> dict[str, np.ndarray]:
+    """For each record its file (`shards`), `offsets`, `sizes` and `labels`, from the cache if it is there."""
+    described = json.dumps([[os.path.basename(file), os.path.getsize(file)] for file in files])
+    cache = folder / f"cskd_tf_index_{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz"
+    if cache.exists():
+        with np.load(cache) as stored:
+            return dict(stored)
+    places = [_places(file) for file in files]
+    shards = np.repeat(np.arange(len(files), dtype=np.int32), [len(offsets) for offsets, _ in places])
+    offsets, sizes = (np.concatenate(columns) for columns in zip(*places, strict=True))
+    feature = {label: tf.io.FixedLenFeature([], tf.int64)}
+    batches = tf.data.TFRecordDataset(files, num_parallel_reads=1).batch(256)
+    parsed = batches.map(lambda records: tf.io.parse_example(records, feature)[label], num_parallel_calls=2)
+    counted = track(parsed.as_numpy_iterator(), total=-(-len(shards) // 256), description="Reading labels")
+    try:
+        labels = np.concatenate(list(counted))
+    except tf.errors.DataLossError as error:
+        raise UserError(f"Expected whole TFRecords. Received: damage in {folder}: {error.message}") from error
+    index = {"shards": shards, "offsets": offsets, "sizes": sizes, "labels": labels}
+    try:
+        with written_whole(cache) as partial:
+            np.savez(partial, **index)
+    except OSError as error:
+        logging.warning("The labels will be read again at the next start: %s", error)
+    return index
+
+
+def _places(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets and sizes of the records in a TFRecord file, int64 both."""
+    offsets, sizes, position, end = [], [], 0, os.path.getsize(path)
+    with open(path, "rb", buffering=0) as file:
+        while position < end:
+            head = os.pread(file.fileno(), 8, position)
+            size = struct.unpack("<Q", head)[0] if len(head) == 8 else end
+            offsets.append(position + _FRAME)
+            sizes.append(size)
+            position += _FRAME + size + _CHECKSUM
+    if position != end:
+        raise UserError(f"Expected whole TFRecords. Received: {path}, cut off in its last record")
+    return np.array(offsets, np.int64), np.array(sizes, np.int64)

@@ -1,0 +1,1 @@
+"""What is computed from the predictions for a split: numpy alone, without a trainer."""

@@ -1,0 +1,1 @@
+"""Runs of a config in a folder: one verb a file, called through `train_main.py`."""

@@ -1,0 +1,60 @@
+"""Computes predictions, metrics and figures of the splits of a run."""
+
+import dataclasses
+from typing import Any
+
+from absl import logging
+
+from cskd_tf import methods
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation import figures
+from cskd_tf.runs.callbacks import Checkpoint
+from cskd_tf.runs.experiment import Experiment, prepare
+from cskd_tf.runs.workdir import Workdir
+
+
+def load_run(workdir: Workdir) -> Experiment:
+    """The experiment of a workdir, with the weights of its last epoch.
+
+    Raises:
+        ValueError: no run, or one that has not finished.
+    """
+    config = workdir.config()
+    if not workdir.metrics():
+        raise UserError(
+            "Expected a finished run; the command that started it continues it. "
+            f"Received: workdir {workdir.path}, unfinished after {len(workdir.log())} of {config['epochs']} epochs"
+        )
+    # Without what training alone needs, such as a teacher, which may be gone.
+    experiment = prepare({**config, "methods": methods.for_inference(config["methods"])})
+    if not Checkpoint(workdir, experiment.model, monitor=None).restore_classifier():
+        raise UserError(f"Expected a run with a checkpoint. Received: workdir {workdir.path}, without one")
+    return dataclasses.replace(experiment, config=config)
+
+
+def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
+    """Writes predictions and a reliability diagram of each split; returns `{"val": {...}, "test": {...}}`.
+
+    Without validation images there is `"test"` alone.
+    """
+    workdir.figures.mkdir(exist_ok=True)
+    bins = experiment.config["evaluation"]["ece_bins"]
+    results = {}
+    for split in experiment.evaluation_splits:
+        predictions = experiment.predict(split)
+        predictions.save(workdir.predictions(split))
+        path = workdir.figures / f"reliability_{split}.png"
+        figures.save_reliability_diagram(predictions, path, bins=bins, title=f"{workdir.path.name}: {split}")
+        results[split] = experiment.metrics(predictions)
+        if alone := results[split]["recall_left_out"]:
+            logging.info(
+                "%s: R@1 leaves out %d of %d images, alone in their class", split, alone, len(predictions.labels)
+            )
+    return results
+
+
+def evaluate(workdir: Workdir) -> dict[str, Any]:
+    """Evaluates the last epoch of a run again, from its checkpoint, and writes what `evaluate_splits` writes."""
+    results = {**workdir.metrics(), **evaluate_splits(load_run(workdir), workdir)}
+    workdir.write_metrics(results)
+    return results

@@ -1,0 +1,49 @@
+"""Makes the run of a config from a checkpoint of the public PyTorch code, as if it had been trained here."""
+
+import pathlib
+from typing import Any
+
+from absl import logging
+
+from cskd_tf.errors import UserError
+from cskd_tf.networks.torch_weights import count_classes, load_torch_weights, read_torch_checkpoint
+from cskd_tf.runs import callbacks, train
+from cskd_tf.runs.experiment import as_plain, build_network, prepare
+from cskd_tf.runs.workdir import Workdir
+
+
+def import_run(config: dict[str, Any], workdir: Workdir, *, checkpoint: str | pathlib.Path) -> None:
+    """Loads the weights into the config's network, evaluates and exports it; the run counts as finished.
+
+    The config says which network and data the checkpoint is of. Class 0 of the checkpoint is class 0 of the data: in
+    the public code and in the papers' data sets here, classes have the order of their sorted names.
+
+    The same call completes an import that was interrupted.
+
+    Args:
+        config: of the run.
+        workdir: new or empty.
+        checkpoint: a `.t7` or `.pth` file for `networks.torch_weights.read_torch_checkpoint`.
+
+    Raises:
+        ValueError: the checkpoint cannot be read or is not of this network (every name and shape that differs is
+            listed), the config cannot be used, or the workdir has a run; nothing is written then.
+    """
+    config, checkpoint = as_plain(config), str(checkpoint)
+    workdir.check_owner(config)
+    taken = workdir.path.exists() and any(workdir.path.iterdir())
+    if taken and (workdir.metrics() or workdir.imported_from() != checkpoint):
+        raise UserError(f"Expected a new or empty workdir to import to. Received: {workdir.path}, which has a run")
+    weights = read_torch_checkpoint(checkpoint)
+    # Once before the data are prepared, which can take hours, and then with the classes of the data.
+    load_torch_weights(build_network(config, num_classes=count_classes(weights) or 2), weights)
+    experiment = prepare(config)
+    load_torch_weights(experiment.model.network, weights)
+    names = experiment.splits["train"].class_names
+    if list(names) != sorted(names):
+        logging.warning("Classes are not in the order of their names, as public code has them: %s ...", names[:5])
+    workdir.claim(config, imported_from=checkpoint)
+    saved = callbacks.Checkpoint(workdir, experiment.model, monitor=None)
+    saved.save(config["epochs"])
+    logging.info("%s: imported %d weights from %s", workdir.path, len(weights), checkpoint)
+    train.finish(experiment, workdir, imported_from=checkpoint)

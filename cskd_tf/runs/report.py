@@ -1,0 +1,158 @@
+"""Tables of finished runs."""
+
+import json
+import math
+import pathlib
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import rich.box
+import rich.console
+import rich.table
+
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation.metrics import ensemble, summarize
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs.workdir import METRICS, Workdir, flatten
+
+# Heading, key in metrics.json, factor. Papers print per cent, and AURC times 1000.
+COLUMNS = (
+    ("top-1\nerror %", "top1_error", 100),
+    ("top-5\nerror %", "top5_error", 100),
+    ("\nNLL", "nll", 1),
+    ("\nECE %", "ece", 100),
+    ("\nR@1 %", "recall_at_1", 100),
+    ("AURC\nx 1000", "aurc", 1000),
+)
+SEED_KEYS = ("seed", "data.split_seed")
+
+
+def find_runs(root: pathlib.Path) -> list[Workdir]:
+    """All finished runs at and below a folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    runs = [Workdir(path.parent) for path in sorted(root.rglob(METRICS))] if root.is_dir() else []
+    if not runs:
+        raise UserError(f"Expected finished runs ({METRICS}) in or below the workdir. Received: none in {root}")
+    return runs
+
+
+def describe(config: dict[str, Any]) -> str:
+    """The methods of a run. Example: `CSKD(temperature=4, weight=1)`, or `cross-entropy`."""
+    calls = []
+    for method in config["methods"]:
+        values = {key: f"{value:g}" if isinstance(value, float) else value for key, value in method.items()}
+        arguments = ", ".join(f"{key}={value}" for key, value in values.items() if key != "name")
+        calls.append(f"{method['name']}({arguments})")
+    return " + ".join(calls) or "cross-entropy"
+
+
+def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
+    """Runs whose configs differ in seeds alone, together; those with fewer methods first."""
+    groups: dict[str, list[Workdir]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(_settings(run), sort_keys=True), []).append(run)
+    return sorted(groups.values(), key=lambda group: (len(group[0].config()["methods"]), str(group[0].path)))
+
+
+def _settings(run: Workdir) -> dict[str, Any]:
+    """What runs of one group share."""
+    ignored = (*SEED_KEYS, "baseline", "verbose")
+    settings = {key: value for key, value in flatten(run.config()).items() if key not in ignored}
+    return {**settings, "imported": run.imported_from() is not None}
+
+
+def name_groups(groups: Sequence[Sequence[Workdir]]) -> list[str]:
+    """A name for each group: its methods, and beside others of the same methods in what it differs from them.
+
+    Example: `["cross-entropy, epochs=60", "cross-entropy, epochs=80", "CSKD(temperature=4)"]`.
+    """
+    methods = [describe(group[0].config()) for group in groups]
+    settings = [_settings(group[0]) for group in groups]
+    names = []
+    for name, own in zip(methods, settings, strict=True):
+        alike = [each for other, each in zip(methods, settings, strict=True) if other == name]
+        different = [key for key in own if key != "imported" and any(each.get(key) != own[key] for each in alike)]
+        names.append(", ".join([name, *(f"{key}={own[key]}" for key in different)]))
+    return names
+
+
+def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
+    """One row a config, mean and standard deviation over its seeds; runs of one data set and network."""
+    config = runs[0].config()
+    bins = " or ".join(str(count) for count in sorted({run.metrics()[split]["ece_bins"] for run in runs}))
+    title = f"{config['data']['name']}, {config['network']['name']}: {split} split, last epoch, ECE with {bins} bins"
+    result = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, min_width=len(title))
+    result.add_column("\nmethods")
+    result.add_column("\nruns", justify="right")
+    for heading, _, _ in COLUMNS:
+        result.add_column(heading, justify="right")
+    groups = group_by_seed(runs)
+    for name, group in zip(name_groups(groups), groups, strict=True):
+        name += " (imported)" if group[0].imported_from() else ""
+        result.add_row(name, str(len(group)), *_cells([run.metrics()[split] for run in group]))
+        if (together := ensemble_metrics(group, split=split)) is not None:
+            result.add_row(f"  their ensemble: {name}", str(len(group)), *_cells([together]))
+    return result
+
+
+def _cells(members: Sequence[dict[str, float]]) -> list[str]:
+    """Mean and standard deviation of each column; a dash for what is not there.
+
+    A column is undefined if it is so, null in `metrics.json`, in one of the runs: the mean is then one of other runs.
+    """
+    cells = []
+    for _, key, factor in COLUMNS:
+        if key not in members[0]:
+            cells.append("-")
+            continue
+        if any(metrics[key] is None or math.isnan(metrics[key]) for metrics in members):
+            cells.append("undefined")
+            continue
+        values = [factor * metrics[key] for metrics in members]
+        digits = 3 if factor == 1 else 2
+        spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.{digits}f}{spread}")
+    return cells
+
+
+def ensemble_metrics(runs: Sequence[Workdir], *, split: str) -> dict[str, float] | None:
+    """Metrics of the average of the runs' probabilities; None for a single run, or runs on different images."""
+    files = [run.predictions(split) for run in runs]
+    if len(runs) < 2 or not all(file.exists() for file in files):
+        return None
+    members = [Predictions.load(file) for file in files]
+    labels = members[0].labels
+    if len({run.config()["data"]["split_seed"] for run in runs}) > 1 or not all(
+        np.array_equal(member.labels, labels) for member in members
+    ):
+        return None
+    bins = runs[0].metrics()[split]["ece_bins"]
+    return summarize(ensemble([member.logits for member in members]), labels, None, ece_bins=bins)
+
+
+def report(root: pathlib.Path) -> None:
+    """Prints the tables of all runs at and below `root`, where their SavedModels lie, and the TensorBoard command."""
+    runs = find_runs(root)
+    # As wide as a table needs where nobody watches: a log must not lose columns.
+    console = rich.console.Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=True)
+    subjects: dict[tuple[str, str], list[Workdir]] = {}
+    for run in runs:
+        config = run.config()
+        subjects.setdefault((config["data"]["name"], config["network"]["name"]), []).append(run)
+    for members in subjects.values():
+        console.print(table(members))
+    for run in runs:
+        if saved := run.metrics().get("saved_model"):
+            console.print(f"SavedModel of {run.path}: {saved}")
+    console.print(f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {root}")
+
+
+def _relative(path: str) -> str:
+    here = pathlib.Path.cwd()
+    return str(pathlib.Path(path).relative_to(here)) if pathlib.Path(path).is_relative_to(here) else path

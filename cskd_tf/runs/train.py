@@ -1,0 +1,124 @@
+"""Trains the run of a config in its workdir, from the start or from where it stopped."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from cskd_tf.data.sources.memory import refuse_unreadable
+from cskd_tf.errors import UserError
+from cskd_tf.runs import evaluate, export
+from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
+from cskd_tf.runs.experiment import Experiment, as_plain, prepare
+from cskd_tf.runs.report import describe
+from cskd_tf.runs.workdir import Workdir
+from cskd_tf.training.callbacks import Evaluation, StopOnNaN
+
+BASELINE = "cross_entropy"
+
+
+def baseline_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The same run without methods."""
+    return {**as_plain(config), "methods": [], "baseline": False}
+
+
+def train(config: dict[str, Any], workdir: Workdir) -> None:
+    """Trains, evaluates and exports; with `config.baseline`, plain cross-entropy first, in `WORKDIR/cross_entropy`.
+
+    The same call with the same workdir continues an interrupted run and leaves a finished one as it is. A run that was
+    interrupted ends with the same bytes as one that was not.
+
+    Raises:
+        ValueError: anything that cannot be trained, before training starts and before anything is written.
+        FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
+    """
+    config = as_plain(config)
+    runs = [(config, workdir)]
+    if config["baseline"]:
+        runs.append((baseline_of(config), Workdir(workdir.path / BASELINE)))
+    for run_config, run_workdir in runs:
+        run_workdir.check_owner(run_config)
+    if config["baseline"] and not workdir.metrics():
+        prepare(config)  # the whole config must be sound before the baseline's training starts
+    if config["baseline"]:
+        workdir.claim(config)  # before the baseline is put inside
+    for run_config, run_workdir in reversed(runs):
+        _train_run(run_config, run_workdir)
+
+
+def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
+    if workdir.metrics():
+        logging.info("%s is finished; remove it, or choose another --workdir, to train anew", workdir.path)
+        return
+    if checkpoint := workdir.imported_from():
+        raise UserError(
+            f"Expected a workdir to train in. Received: {workdir.path}, where an import was interrupted; "
+            f"--mode=import --checkpoint={checkpoint} completes it"
+        )
+    keras.utils.clear_session()
+    experiment = prepare(config)
+    workdir.claim(config)
+    logging.info("%s: training %s with %s", workdir.path, config["network"]["name"], describe(config))
+    sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
+    classes = len(experiment.splits["train"].class_names)
+    logging.info("%s, %d classes, images: %s", config["data"]["name"], classes, sizes)
+    if "val" not in experiment.splits:
+        logging.info("No validation images: the test split is evaluated each epoch, and nothing is chosen by it")
+    try:
+        checkpoint = fit(experiment, workdir)
+    except tf.errors.OpError as error:
+        if "IteratorGetNext" in str(error):  # of the data: TensorFlow does not say which image it was
+            for split, source in experiment.splits.items():
+                refuse_unreadable(source, name=split)
+        raise
+    best = {}
+    if best_epoch := checkpoint.restore_best():
+        metrics = {split: experiment.metrics(experiment.predict(split)) for split in experiment.evaluation_splits}
+        best = {"best_epoch": {"epoch": best_epoch, **metrics}}
+        checkpoint.restore_last()
+    finish(experiment, workdir, **best)
+
+
+def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
+    """Evaluates, saves and exports what the model is now; `metrics.json`, with `more`, marks the run as finished."""
+    metrics = {**evaluate.evaluate_splits(experiment, workdir), **more}
+    experiment.model.classifier().save(workdir.classifier)
+    if experiment.config["export"]["enabled"]:
+        metrics["saved_model"] = str(export.export(experiment, workdir))
+    workdir.write_metrics(metrics)
+
+
+def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
+    """Trains the epochs that are left, logging and saving each.
+
+    Without validation images the test split is evaluated each epoch, and no epoch is the best: nothing is chosen by it.
+    """
+    config, model = experiment.config, experiment.model
+    split = experiment.evaluation_splits[0]
+    checkpoint = Checkpoint(workdir, model, monitor="val_top1_error" if split == "val" else None)
+    done = checkpoint.restore_last()
+    workdir.trim_log(epochs=done)
+    if done:
+        logging.info("%s: continuing after epoch %d", workdir.path, done)
+    if done < config["epochs"]:
+        evaluation = Evaluation(
+            experiment.evaluation_data(split),
+            split=split,
+            ece_bins=config["evaluation"]["ece_bins"],
+            collector=experiment.collector,
+        )
+        model.fit(
+            experiment.training_data(),
+            epochs=config["epochs"],
+            initial_epoch=done,
+            verbose=config["verbose"],
+            callbacks=[
+                StopOnNaN(),
+                evaluation,
+                RunLog(workdir),
+                TensorBoard(workdir.tensorboard, evaluation=evaluation),
+                checkpoint,
+            ],
+        )
+    return checkpoint

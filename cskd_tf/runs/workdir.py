@@ -1,0 +1,123 @@
+"""The folder of a run: which config it belongs to, and the files that others read."""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+from cskd_tf.errors import UserError
+from cskd_tf.files import written_whole
+
+CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "imported.json"
+CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
+
+
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON text, with null for NaN and infinities, which JSON lacks. Example: `{"a": NaN}` is `{"a": null}`."""
+
+    def finite(part):
+        if isinstance(part, dict):
+            return {key: finite(item) for key, item in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [finite(item) for item in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes whole or not at all: a reader never sees half a file. As `as_json`."""
+    with written_whole(path) as partial:
+        partial.write_text(as_json(value, indent=2) + "\n")
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists as dotted keys. Example: `{"a": {"b": 1}}` is `{"a.b": 1}`."""
+    if isinstance(value, dict) and value:
+        items = [(f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items()]
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
+        items = [(f"{prefix}[{number}]", item) for number, item in enumerate(value)]
+    else:
+        return {prefix: list(value) if isinstance(value, tuple) else value}
+    return {key: leaf for name, item in items for key, leaf in flatten(item, name).items()}
+
+
+class Workdir:
+    """A run's folder.
+
+    Args:
+        path: the folder, which need not exist.
+    """
+
+    def __init__(self, path: str | pathlib.Path):
+        self.path = pathlib.Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+        self.figures = self.path / "figures"
+        self.classifier = self.path / CLASSIFIER
+
+    def check_owner(self, config: dict[str, Any]) -> None:
+        """Refuses a folder that `config` may not write to.
+
+        Raises:
+            ValueError: the folder belongs to another config (the keys that differ are named) or is somebody else's.
+        """
+        if (self.path / CONFIG).exists():
+            mine, given = flatten(self.config()), flatten(config)
+            differ = sorted(key for key in mine.keys() | given.keys() if mine.get(key) != given.get(key))
+            if differ:
+                changes = ", ".join(f"{key}: {mine.get(key)!r} there, {given.get(key)!r} here" for key in differ[:5])
+                raise UserError(
+                    f"Expected the config that {self.path} belongs to; choose another --workdir. Received: {changes}"
+                )
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UserError(f"Expected a new or empty folder, or one of ours. Received: workdir {self.path}")
+
+    def claim(self, config: dict[str, Any], *, imported_from: str | None = None) -> None:
+        """Makes the folder belong to `config`; a run may be made of a checkpoint. Errors as `check_owner`."""
+        self.check_owner(config)
+        self.path.mkdir(parents=True, exist_ok=True)
+        if imported_from is not None:
+            write_json(self.path / IMPORTED, {"checkpoint": imported_from})
+        if not (self.path / CONFIG).exists():
+            write_json(self.path / CONFIG, config)
+
+    def config(self) -> dict[str, Any]:
+        """The config that the run belongs to."""
+        if not (self.path / CONFIG).exists():
+            raise UserError(f"Expected the folder of a run, with {CONFIG}. Received: workdir {self.path}")
+        return json.loads((self.path / CONFIG).read_text())
+
+    def log(self) -> list[dict[str, Any]]:
+        """The log, one entry an epoch; a last line that was cut off is left out."""
+        if not (self.path / LOG).exists():
+            return []
+        text = (self.path / LOG).read_text()
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def append_log(self, entry: dict[str, Any]) -> None:
+        with open(self.path / LOG, "a") as file:
+            file.write(as_json(entry) + "\n")
+
+    def trim_log(self, *, epochs: int) -> None:
+        """Keeps the entries of the first `epochs` epochs; what follows will be trained, and logged, again."""
+        if (self.path / LOG).exists():
+            kept = "".join(as_json(entry) + "\n" for entry in self.log() if entry["epoch"] <= epochs)
+            with written_whole(self.path / LOG) as partial:
+                partial.write_text(kept)
+
+    def metrics(self) -> dict[str, Any]:
+        """The final metrics, empty while the run has not finished."""
+        path = self.path / METRICS
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        write_json(self.path / METRICS, metrics)
+
+    def imported_from(self) -> str | None:
+        """The checkpoint that the run was made of, where it was not trained here."""
+        path = self.path / IMPORTED
+        return json.loads(path.read_text())["checkpoint"] if path.exists() else None
+
+    def predictions(self, split: str) -> pathlib.Path:
+        return self.path / f"predictions_{split}.npz"

@@ -1,0 +1,287 @@
+"""`SelfDistiller`, the Keras model that trains any classifier with cross-entropy and a list of methods."""
+
+import math
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from cskd_tf import losses
+from cskd_tf.errors import UserError
+from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views, overrides, term_names
+from cskd_tf.networks.features import NetworkOutputs
+from cskd_tf.networks.logits import check_logits, check_one_input
+from cskd_tf.training.fitting import ContinuingModel
+from cskd_tf.training.inputs import Expectations, assert_all, check_for_training, one_hot_targets, unpack
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class SelfDistiller(ContinuingModel):
+    """A classifier and the way it is trained.
+
+    Each training step runs the network on every image view that the methods ask for, in order (`x`, then its partner),
+    and minimises `hard_weight * cross_entropy + sum of the methods' terms`, the cross-entropy of every labelled view:
+    the image, and DDGSD's second one. Every part is one value an example, summed and divided by the size of the global
+    batch, so that any number of replicas and an uneven last batch give the same gradients. At inference it is the
+    network: images in, logits out.
+
+    Example::
+
+        model = SelfDistiller(network, [CSKD(temperature=4.0, weight=1.0)])
+        model.compile(optimizer=cskd_tf.optimizers.SGD(0.1), metrics=["accuracy"])
+        model.fit(cskd_tf.data.paired_dataset(images, labels, batch_size=128, seed=0), epochs=200)
+
+    Args:
+        network: any Keras model that maps images `[B, H, W, C]` to logits `[B, classes]`.
+        methods: of `cskd_tf.methods`; empty for plain cross-entropy.
+        num_examples: size of the training set, for methods that keep something for each image.
+        embedding_layer: name of the layer whose input is the embedding; found by itself where that is the last dense
+            layer.
+
+    Attributes:
+        step: int64, training steps so far, and which batch of a `PairedDataset` comes next. It is saved with the model.
+
+    Raises:
+        ValueError: methods that cannot work together, or a network that returns something else than logits.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        methods: Sequence[Method] = (),
+        *,
+        num_examples: int | None = None,
+        embedding_layer: str | None = None,
+        **kwargs,
+    ):
+        check_composition(methods)
+        check_one_input(network)
+        # The network casts its inputs by its own policy; raw pixels must not be rounded to bfloat16 before that.
+        super().__init__(autocast=False, dtype=kwargs.pop("dtype", network.dtype_policy), **kwargs)
+        self.network = network
+        self.methods = list(methods)
+        self.num_examples = num_examples
+        self.embedding_layer = embedding_layer
+        self.views = merge_views(self.methods)
+        self._network_outputs = NetworkOutputs(network, embedding_layer=embedding_layer)
+        heads = [method for method in self.methods if overrides(method, "scores")]
+        self._head = heads[0] if heads else None
+        self._hard_weight = 1.0
+        for method in self.methods:
+            self._hard_weight *= method.hard_weight
+        self._trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", *term_names(self.methods))}
+        # A subclassed network may be built and not know its input's shape: the first batch does.
+        if network.built and (shape := getattr(network, "input_shape", None)) is not None:
+            self.build(shape)
+
+    def build(self, input_shape) -> None:
+        shape = input_shape["image"] if isinstance(input_shape, dict) else input_shape
+        self._image_shape = (None, *shape[1:])
+        if not self.network.built:
+            # A symbolic call; build() would not reach the layers of a subclassed network.
+            self.network(keras.KerasTensor(tuple(shape), dtype="float32"))
+        self._num_classes = check_logits(self.network, input_shape=shape)
+        # Not again to the same network, or what a method owns would start anew.
+        new = []
+        for method in self.methods:
+            if overrides(method, "attach") and method.attached_to is None:
+                new.append(method)
+            elif method.attached_to is not None and method.attached_to() is not self.network:
+                raise UserError(
+                    f"Expected methods that no other network has: {type(method).__name__} keeps something for its own. "
+                    "Make new ones. Received: a method of another network"
+                )
+        parts = self._network_outputs.describe(shape) if new else {}
+        for method in new:
+            method.attach(self.network, parts=parts, num_examples=self.num_examples)
+            method.attached_to = weakref.ref(self.network)
+        self.built = True
+
+    def compile(self, optimizer="rmsprop", **kwargs) -> None:
+        """As `keras.Model.compile`; the loss is cross-entropy and the methods' terms, so none is taken."""
+        if kwargs.get("loss") is not None:
+            raise UserError(
+                "Expected no loss: SelfDistiller minimises cross-entropy and the terms of its methods. "
+                f"Received: loss={kwargs['loss']!r}"
+            )
+        super().compile(optimizer=optimizer, **kwargs)
+
+    def compile_from_config(self, config) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def classifier(self) -> "SelfDistiller":
+        """What inference needs, sharing its layers: the network, and the method that replaces its head."""
+        heads = [] if self._head is None else [self._head]
+        made = SelfDistiller(self.network, heads, embedding_layer=self.embedding_layer)
+        # Around a subclassed network it is not built, and its file would lack the head's weights.
+        if self.built and not made.built:
+            made.build(self._image_shape)
+        return made
+
+    def export(self, filepath, *args, **kwargs):
+        """As `keras.Model.export`, without what training alone needs."""
+        if any(method is not self._head for method in self.methods):
+            return self.classifier().export(filepath, *args, **kwargs)
+        if self.built:
+            self(keras.KerasTensor(self._image_shape, dtype="float32"))  # Keras exports what has been called
+        return super().export(filepath, *args, **kwargs)
+
+    @property
+    def input_shape(self):
+        return self.network.input_shape
+
+    @property
+    def output_shape(self):
+        return self.network.output_shape
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """What methods and replicas need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`."""
+        return {**data_options(self.methods), "num_replicas": self._replicas()}
+
+    def outputs(self, images, *, training: bool = False) -> dict[str, Any]:
+        """`{"logits", "embedding", "stages"}` of one run of the network, with the logits as inference sees them."""
+        return self._with_scores(self._network_outputs(images, training=training), training=training)
+
+    def call(self, inputs, training: bool = False):
+        images = inputs["image"] if isinstance(inputs, dict) else inputs
+        return self.outputs(images, training=training)["logits"]
+
+    def train_step(self, data) -> dict[str, Any]:
+        batch, labels = unpack(data)
+        check_for_training(batch, self.methods)
+        if not self.built:
+            self.build(batch["image"].shape)
+        # For loops of the user's own; fit looks at the data before they get here, where XLA drops the assertions.
+        conditions = self.expectations(training=True).conditions(labels, batch.get("index"))
+        with tf.control_dependencies(assert_all(conditions)):
+            labels = batch["label"] = tf.identity(labels)
+        with tf.GradientTape() as tape:
+            outputs = {}
+            for view in self.views:
+                outputs[view.name] = self._run_view(view, batch, tape)
+                if view.name == "image":
+                    # Read now: the next run of the network clears what its layers added.
+                    # Each layer has its own precision; what is added up has float32.
+                    regularization = tf.add_n([tf.constant(0.0), *(tf.cast(each, tf.float32) for each in self.losses)])
+            targets = one_hot_targets(batch, classes=outputs["image"]["logits"].shape[-1])
+            if "targets" in batch:
+                batch = {**batch, "targets": targets}
+            for method in self.methods:
+                targets = method.targets(batch, targets)
+            terms = {}
+            for view in self.views:
+                if view.labelled:
+                    scores = self._scores(outputs[view.name], labels=labels, training=True)
+                    hard = losses.cross_entropy(scores, targets=_as_wide(targets, scores))
+                    terms[view.term_name] = self._hard_weight * hard
+            outputs = {name: self._with_scores(output, training=True) for name, output in outputs.items()}
+            for method in self.methods:
+                terms.update(self._terms(method, batch, outputs, targets))
+            per_example = tf.where(tf.reduce_all(list(conditions.values())), tf.add_n(list(terms.values())), math.nan)
+            loss = self._global_mean(per_example, labels) + regularization / self._replicas()
+            scaled_loss = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, variables), variables, strict=True))
+        for method in self.methods:
+            method.after_step(batch, outputs)
+        self.step.assign_add(1)
+        for name, values in {**terms, "loss": per_example + regularization}.items():
+            self._trackers[name].update_state(values)
+        return self.compute_metrics(batch, labels, outputs["image"]["logits"])
+
+    def test_step(self, data) -> dict[str, Any]:
+        """Cross-entropy alone, as `loss`, and the compiled metrics."""
+        batch, labels = unpack(data)
+        logits = self(batch, training=False)
+        with tf.control_dependencies(assert_all(self.expectations(training=False).conditions(labels))):
+            labels = batch["label"] = tf.identity(labels)
+        values = losses.cross_entropy(logits, targets=one_hot_targets(batch, classes=logits.shape[-1]))
+        for name in ("loss", "cross_entropy"):
+            self._trackers[name].update_state(values)
+        results = self.compute_metrics(batch, labels, logits)
+        unmoved = set(self._trackers) - {"loss", "cross_entropy"}
+        return {name: value for name, value in results.items() if name not in unmoved}
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "network": serialize(self.network),
+            "methods": [serialize(method) for method in self.methods],
+            "num_examples": self.num_examples,
+            "embedding_layer": self.embedding_layer,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects=None) -> "SelfDistiller":
+        config = dict(config)
+        for key in ("network", "methods"):
+            config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
+        return cls(**config)
+
+    def expectations(self, *, training: bool) -> Expectations:
+        """What every batch has to be like, of the built model."""
+        classes = self._num_classes
+        if not training:
+            return Expectations(num_classes=classes)
+        return Expectations(
+            num_classes=classes,
+            pairs_adjacent=any(method.pairs_adjacent for method in self.methods),
+            num_examples=self.num_examples if any("index" in method.extras for method in self.methods) else None,
+        )
+
+    def _run_view(self, view: View, batch: dict, tape: tf.GradientTape) -> dict[str, Any]:
+        images = batch[view.name]
+        if view.gradient:
+            return self._run_network(images, view.batch_norm)
+        with tape.stop_recording():
+            return self._run_network(images, view.batch_norm)
+
+    def _run_network(self, images, batch_norm: str) -> dict[str, Any]:
+        if batch_norm != "train_no_update":
+            return self._network_outputs(images, training=batch_norm == "train")
+        # Assignments inside a stateless scope reach the scope and not the variables. Random generators do move on, or
+        # the next run would drop the same units.
+        state = self.network.non_trainable_variables
+        random_states = [variable for variable in state if keras.backend.is_int_dtype(variable.dtype)]
+        with keras.StatelessScope() as scope:
+            outputs = self._network_outputs(images, training=True)
+        for variable in random_states:
+            if (value := scope.get_current_value(variable)) is not None:
+                variable.assign(value)
+        return outputs
+
+    def _scores(self, outputs: dict[str, Any], *, training: bool, labels=None):
+        if self._head is None:
+            return outputs["logits"]
+        # As a layer of float32: inside a mixed-precision model Keras would round the variables that scores() reads.
+        return self._head(outputs, labels=labels, training=training)
+
+    def _with_scores(self, outputs: dict[str, Any], *, training: bool) -> dict[str, Any]:
+        return {**outputs, "logits": tf.cast(self._scores(outputs, training=training), tf.float32)}
+
+    def _terms(self, method: Method, batch: dict, outputs: dict, targets) -> dict[str, Any]:
+        terms = method.terms(batch, outputs, targets)
+        if set(terms) != set(method.term_names):
+            raise UserError(
+                f"Expected {type(method).__name__}.terms to return its term_names {sorted(method.term_names)}. "
+                f"Received: {sorted(terms)}"
+            )
+        return terms
+
+    def _global_mean(self, values, labels):
+        """Sum of this replica's values over the size of the whole batch; the replicas' gradients are then summed."""
+        batch_size = tf.cast(tf.shape(labels)[0], tf.float32)
+        if self._replicas() > 1:
+            batch_size = tf.distribute.get_replica_context().all_reduce("SUM", batch_size)
+        return tf.reduce_sum(values) / batch_size
+
+
+def _as_wide(targets, scores):
+    """Targets `[B, C]` with zeros for the classes that a head has added to its scores."""
+    return tf.pad(targets, [(0, 0), (0, scores.shape[-1] - targets.shape[-1])])

@@ -1,0 +1,105 @@
+"""ECE as a Keras metric."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation.metrics import DEFAULT_ECE_BINS
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class ExpectedCalibrationError(keras.metrics.Metric):
+    """ECE as a streaming metric for `compile(metrics=[...])`, exact over the batches it has seen.
+
+    Without an argument it takes logits, which is what a `SelfDistiller` and the networks here return. A network that
+    ends in a softmax needs `from_logits=False`; scores that are then not probabilities are refused. XLA drops that
+    check, so their number is kept as well, and the result is NaN.
+
+    Example: as `expected_calibration_error`. Labels are int `[B]` or `[B, 1]`, or one-hot `[B, C]`, of which the
+    largest entry counts, of soft targets too, as in Keras' `CategoricalAccuracy`. Weights are `[B]` or `[B, 1]`. The
+    result before the first batch is 0, as of Keras' `Mean`.
+
+    Args:
+        bins: equal-width confidence bins.
+        from_logits: whether the predictions are logits; else they are probabilities.
+        name: of the metric.
+
+    Raises:
+        ValueError: fewer than one bin; predictions, labels or weights of other shapes.
+        InvalidArgumentError: predictions that are not probabilities, with `from_logits=False`.
+    """
+
+    def __init__(self, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True, name: str = "ece", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if bins < 1:
+            raise UserError(f"Expected at least one bin. Received: bins={bins}")
+        self.bins = bins
+        self.from_logits = from_logits
+        self._direction = "down"  # where Keras' callbacks look for whether lower is better
+        self._edges = np.linspace(0, 1, bins + 1)[1:].astype("float32")
+        self._count = self.add_variable((bins,), "zeros", name="count")
+        self._gap = self.add_variable((bins,), "zeros", name="gap")
+        self._refused = self.add_variable((), "zeros", name="refused")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        scores, labels = tf.convert_to_tensor(y_pred), tf.convert_to_tensor(y_true)
+        labels = _labels(labels, scores)
+        probabilities = self._probabilities(scores)
+        confidence = tf.reduce_max(probabilities, axis=-1)
+        predicted = tf.argmax(probabilities, axis=-1, output_type=labels.dtype)
+        correct = tf.cast(predicted == labels, tf.float32)
+        weight = tf.ones_like(confidence) if sample_weight is None else _weight(sample_weight, confidence)
+        # (lo, hi]: as many edges lie below a confidence as bins do.
+        index = tf.minimum(tf.searchsorted(self._edges, confidence, side="left"), self.bins - 1)
+        member = tf.one_hot(index, self.bins) * weight[:, None]
+        self._count.assign_add(tf.reduce_sum(member, axis=0))
+        self._gap.assign_add(tf.reduce_sum(member * (correct - confidence)[:, None], axis=0))
+
+    def _probabilities(self, scores):
+        # In float32 whatever the network's type: a softmax in bfloat16 has two digits.
+        if self.from_logits:
+            return tf.nn.softmax(tf.cast(scores, tf.float32))
+        tolerance = 1e-3 if scores.dtype.size > 2 else 2e-2  # bfloat16 rounds each by up to .4 %
+        probabilities = tf.cast(scores, tf.float32)
+        sound = tf.abs(tf.reduce_sum(probabilities, axis=-1) - 1) <= tolerance
+        sound &= tf.reduce_all(probabilities >= 0, axis=-1)
+        self._refused.assign_add(tf.reduce_sum(tf.cast(~sound, tf.float32)))
+        tf.debugging.Assert(
+            tf.reduce_all(sound),
+            ["Expected probabilities that sum to 1; from_logits=True is for logits. Received:", scores],
+        )
+        return probabilities
+
+    def result(self):
+        ece = tf.reduce_sum(tf.abs(self._gap)) / tf.maximum(tf.reduce_sum(self._count), keras.config.epsilon())
+        return tf.where(self._refused > 0, np.nan, ece)
+
+    def get_config(self):
+        return {**super().get_config(), "bins": self.bins, "from_logits": self.from_logits}
+
+
+def _labels(labels, scores):
+    """Labels `[B]` of what `compile(metrics=[...])` may meet."""
+    given = labels.shape, scores.shape
+    if scores.shape.rank != 2 or (scores.shape[-1] or 2) < 2:
+        raise UserError(f"Expected predictions [B, classes] of two classes or more. Received: shape {scores.shape}")
+    if labels.shape.rank == 2 and labels.shape[-1] == scores.shape[-1]:
+        return tf.argmax(tf.cast(labels, tf.float32), axis=-1, output_type=tf.int32)
+    if labels.shape.rank == 2 and labels.shape[-1] == 1:
+        labels = labels[:, 0]
+    if labels.shape.rank != 1 or not labels.shape.is_compatible_with(scores.shape[:1]):
+        raise UserError(
+            "Expected labels [B] or [B, 1], or one-hot [B, classes], beside predictions [B, classes]. "
+            f"Received: shapes {given[0]} and {given[1]}"
+        )
+    return tf.cast(labels, tf.int32)
+
+
+def _weight(weight, confidence):
+    weight = tf.cast(weight, tf.float32)
+    if weight.shape.rank == 2 and weight.shape[-1] == 1:
+        weight = weight[:, 0]
+    if weight.shape.rank != 1 or not weight.shape.is_compatible_with(confidence.shape):
+        raise UserError(f"Expected weights [B] or [B, 1] beside {confidence.shape}. Received: shape {weight.shape}")
+    return weight
