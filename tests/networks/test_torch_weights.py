@@ -7,34 +7,17 @@ import pytest
 
 from cskd_tf import networks
 from cskd_tf.networks.torch_weights import _layer_name, count_classes, load_torch_weights, read_torch_checkpoint
+from tests.helpers import preact_resnet10_shapes
 
 CLASSES, WIDTH = 10, 4
-
-
-def batch_norm(name, channels):
-    return {f"{name}.{kind}": (channels,) for kind in ("weight", "bias", "running_mean", "running_var")}
-
-
-def preact_resnet10_shapes(width=WIDTH):
-    """What the CS-KD code saves of a `CIFAR_ResNet10`, by hand; O, I, H, W."""
-    shapes = {"conv1.weight": (width, 1, 3, 3), **batch_norm("bn1", width)}
-    inputs = width
-    for stage in range(1, 5):
-        outputs, block = width * 2 ** (stage - 1), f"layer{stage}.0"
-        shapes |= batch_norm(f"{block}.bn1", inputs) | batch_norm(f"{block}.bn2", outputs)
-        shapes[f"{block}.conv1.weight"] = (outputs, inputs, 3, 3)
-        shapes[f"{block}.conv2.weight"] = (outputs, outputs, 3, 3)
-        if stage > 1:
-            shapes[f"{block}.shortcut.0.weight"] = (outputs, inputs, 1, 1)
-        inputs = outputs
-    return shapes | {"linear.weight": (CLASSES, inputs), "linear.bias": (CLASSES,)}
 
 
 @pytest.fixture
 def weights():
     generator = np.random.default_rng(0)
     return {
-        name: generator.uniform(0.5, 1.5, shape).astype("float32") for name, shape in preact_resnet10_shapes().items()
+        name: generator.uniform(0.5, 1.5, shape).astype("float32")
+        for name, shape in preact_resnet10_shapes(width=WIDTH).items()
     }
 
 

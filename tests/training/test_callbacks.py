@@ -1,4 +1,4 @@
-"""`Evaluation`: one pass an epoch over validation data, for any model, beside any callback."""
+"""`Evaluation`: one pass per epoch over validation data, for any model, beside any callback; `StopOnNaN`."""
 
 import keras
 import numpy as np
@@ -7,8 +7,7 @@ import tensorflow as tf
 
 from cskd_tf import metrics
 from cskd_tf.data import paired_dataset
-from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.training.callbacks import Evaluation
+from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 from cskd_tf.training.collector import Collector
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
@@ -139,11 +138,13 @@ def test_averaged_weights_are_evaluated_as_keras_does(swap_on_epoch, first, line
         assert np.allclose(seen[epoch], raw[3 * epoch + 2], atol=1e-6) != swap_on_epoch
 
 
-def test_predictions_come_back_from_disk(tmp_path):
-    predictions = Predictions(np.ones((2, 3), "float32"), np.array([0, 1]), np.zeros((2, 4), "float32"))
-    predictions.save(tmp_path / "predictions_val.npz")
-    assert [path.name for path in tmp_path.iterdir()] == ["predictions_val.npz"]
-    back = Predictions.load(tmp_path / "predictions_val.npz")
-    np.testing.assert_array_equal(back.logits, predictions.logits)
-    np.testing.assert_array_equal(back.labels, predictions.labels)
-    assert back.embeddings.shape == (2, 4)
+def test_a_loss_that_becomes_nan_stops_at_its_step(linear_network, images_and_labels):
+    images, labels = (np.concatenate([part] * 2) for part in images_and_labels)
+    images[20] = np.inf  # the third batch of 8
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+    model = SelfDistiller(linear_network())
+    model.compile(SGD(0.1))
+    with pytest.raises(
+        FloatingPointError, match=r"loss became nan in epoch 1, step 3. Set optimizer.clip_norm=1, or lower"
+    ):
+        model.fit(batches, epochs=2, verbose=0, callbacks=[StopOnNaN()])

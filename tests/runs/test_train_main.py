@@ -16,8 +16,9 @@ import tensorflow as tf
 from cskd_tf.data.catalogue.splits import split_by_class
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.workdir import Workdir
+from tests.helpers import ROOT
 
-MAIN = pathlib.Path(__file__).resolve().parent.parent / "train_main.py"
+MAIN = ROOT / "train_main.py"
 QUICK = [
     "--config.baseline=False",
     "--config.data.train_per_class=4",

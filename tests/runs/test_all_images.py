@@ -16,8 +16,7 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import evaluate, experiment, import_checkpoint, train
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation
-from tests.helpers import compiled
-from tests.test_torch_weights import preact_resnet10_shapes
+from tests.helpers import compiled, preact_resnet10_shapes
 
 METRICS = {"top1_error", "top5_error", "nll", "ece", "recall_at_1", "aurc"}
 COUNTS = {"ece_bins", "recall_left_out"}

@@ -443,7 +443,7 @@ def test_labels_are_read_once(tiny, monkeypatch):
 
 def test_labels_that_cannot_be_kept_are_read_again(tiny, tmp_path, monkeypatch, caplog):
     def full(file, **_):
-        file.write(b"half")
+        file.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, caplog.at_level("WARNING"):

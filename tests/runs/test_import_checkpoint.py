@@ -5,7 +5,7 @@ import pytest
 
 from cskd_tf.runs import import_checkpoint, train
 from cskd_tf.runs.workdir import Workdir
-from tests.test_torch_weights import preact_resnet10_shapes
+from tests.helpers import preact_resnet10_shapes
 
 QUICK = ("--config.baseline=False", "--config.verbose=0", "--config.export.enabled=False")
 IMPORT = ("--mode=import", "--checkpoint=ckpt.t7", "--workdir=run", *QUICK)

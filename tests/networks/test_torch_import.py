@@ -13,10 +13,10 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.networks.torch_weights import load_torch_weights, read_torch_checkpoint
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.workdir import Workdir
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 torch = pytest.importorskip("torch", reason="PyTorch, an optional extra, is not installed: make parity installs it")
-from tests import torch_networks  # noqa: E402  (imports torch)
+from tests.networks import torch_networks  # noqa: E402  (imports torch)
 
 pytestmark = pytest.mark.parity
 SIZE = {"classes": 10, "channels": 1, "width": 16}  # the network of the default config

@@ -16,7 +16,7 @@ from cskd_tf import networks
 from cskd_tf.networks.torch_weights import load_torch_weights
 
 torch = pytest.importorskip("torch", reason="PyTorch, an optional extra, is not installed: make parity installs it")
-from tests import torch_networks  # noqa: E402  (imports torch)
+from tests.networks import torch_networks  # noqa: E402  (imports torch)
 
 pytestmark = pytest.mark.parity
 CLASSES, BATCH = 5, 8

@@ -12,7 +12,7 @@ from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
-from tests.test_torch_weights import preact_resnet10_shapes
+from tests.helpers import preact_resnet10_shapes
 
 
 def make(methods, *, seed=1, strategy=None):

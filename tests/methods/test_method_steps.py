@@ -12,7 +12,7 @@ import tensorflow as tf
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import staged_network
-from tests.method_cases import CASES, CLASSES, IMAGES, TABLE, forward, make_network, softmax
+from tests.methods.method_cases import CASES, CLASSES, IMAGES, TABLE, forward, make_network, softmax
 
 
 @pytest.fixture

@@ -85,8 +85,8 @@ def test_build_makes_the_methods_of_a_config():
             r"expected some of \['temperature', 'weight', .*Received: \['wieght'\]",
         ),
         ({"name": "Distillation"}, r"Expected Distillation with \['teacher'\]"),
-        ({"name": "Distillation", "teacher": None}, "its .keras file or a workdir. Received: None"),
-        ({"name": "TFKD", "teacher": 3}, "its .keras file or a workdir. Received: 3"),
+        ({"name": "Distillation", "teacher": None}, "a Keras model or its .keras file. Received: None"),
+        ({"name": "TFKD", "teacher": 3}, "a Keras model or its .keras file. Received: 3"),
         ({"name": "TFKD", "correct": 0}, r"correct in \(0, 1\). Received: correct=0"),
     ],
 )
