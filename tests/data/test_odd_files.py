@@ -18,17 +18,13 @@ from cskd_tf.data.images.decode import check
 from cskd_tf.data.images.transforms import RandomResizedCrop
 from cskd_tf.data.sources.inspection import inspect
 from cskd_tf.data.sources.memory import refuse_unreadable
+from tests.data.helpers import encoded
 
 METADATA = "sound but for what PIL cannot read of their metadata: EXIF, text, colour profile or animation"
 LARGE = "of more than 89 megapixels, which PIL warns of"
 SIDES = (12, 17)
 PIXELS = np.random.default_rng(0).integers(0, 256, (*SIDES, 3), np.uint8)
-
-
-def encoded(kind, image=None, **options):
-    file = io.BytesIO()
-    (PIL.Image.fromarray(PIXELS) if image is None else image).save(file, kind, **options)
-    return file.getvalue()
+IMAGE = PIL.Image.fromarray(PIXELS)
 
 
 def chunk(kind, content):
@@ -37,7 +33,7 @@ def chunk(kind, content):
 
 def png(*chunks):
     """The image with further chunks after its header."""
-    content = encoded("PNG")
+    content = encoded(IMAGE, "PNG")
     return content[:33] + b"".join(chunks) + content[33:]
 
 
@@ -53,33 +49,33 @@ def exif(content):
 def text(**options):
     info = PIL.PngImagePlugin.PngInfo()
     info.add_text("Comment", "x" * 2_000_000, **options)
-    return encoded("PNG", pnginfo=info)
+    return encoded(IMAGE, "PNG", pnginfo=info)
 
 
-JPEG, PNG = encoded("JPEG"), encoded("PNG")
+JPEG, PNG = encoded(IMAGE, "JPEG"), encoded(IMAGE, "PNG")
 DECODED = np.asarray(PIL.Image.open(io.BytesIO(JPEG)))
-PALETTE = PIL.Image.fromarray(PIXELS).quantize(16)
-CMYK = encoded("JPEG", PIL.Image.fromarray(PIXELS).convert("CMYK"))
+PALETTE = IMAGE.quantize(16)
+CMYK = encoded(IMAGE.convert("CMYK"))
 DEEP = np.random.default_rng(1).integers(0, 2**16, SIDES, np.uint16)
 
 # The file, its pixels, and what the doctor remarks.
 READABLE = {
     "text of 2 MB": (text(), PIXELS, []),
     "compressed text of 2 MB": (text(zip=True), PIXELS, [METADATA]),
-    "profile of 2 MB": (encoded("PNG", icc_profile=bytes(2_000_000)), PIXELS, [METADATA]),
+    "profile of 2 MB": (encoded(IMAGE, "PNG", icc_profile=bytes(2_000_000)), PIXELS, [METADATA]),
     "profile that is none": (png(chunk(b"iCCP", b"x\0\0no zlib")), PIXELS, []),
     "text with a wrong checksum": (png(chunk(b"tEXt", b"a\0b")[:-4] + bytes(4)), PIXELS, [METADATA]),
     "png with broken EXIF": (png(chunk(b"eXIf", b"MM\0\x2a\xff\xff")), PIXELS, [METADATA]),
     "png with a broken animation": (png(chunk(b"acTL", bytes(8))), PIXELS, [METADATA]),
     "png with more behind it": (PNG + bytes(999), PIXELS, []),
     "animated png": (
-        encoded("PNG", save_all=True, append_images=[PIL.Image.new("RGB", SIDES[::-1])]),
+        encoded(IMAGE, "PNG", save_all=True, append_images=[PIL.Image.new("RGB", SIDES[::-1])]),
         PIXELS,
         ["animated, of which the first frame is used"],
     ),
-    "palette": (encoded("PNG", PALETTE), np.asarray(PALETTE.convert("RGB")), ["palette"]),
+    "palette": (encoded(PALETTE, "PNG"), np.asarray(PALETTE.convert("RGB")), ["palette"]),
     "16 bits of grey": (
-        encoded("PNG", PIL.Image.fromarray(DEEP)),
+        encoded(PIL.Image.fromarray(DEEP), "PNG"),
         np.repeat(DEEP[..., None] >> 8, 3, axis=2),
         ["16-bit, of which 8 are used"],
     ),
@@ -88,7 +84,7 @@ READABLE = {
     "jpeg with cut off EXIF": (jpeg(exif(b"MM")), DECODED, []),
     "jpeg with EXIF of another kind": (jpeg(exif(b"\xff" * 99)), DECODED, []),
     "jpeg with 2 MB of metadata": (jpeg(*[b"\xff\xec\xff\xff" + bytes(65533)] * 31), DECODED, []),
-    "jpeg with a profile": (encoded("JPEG", icc_profile=bytes(600_000)), DECODED, []),
+    "jpeg with a profile": (encoded(IMAGE, "JPEG", icc_profile=bytes(600_000)), DECODED, []),
     "jpeg with more behind it": (JPEG + bytes(999), DECODED, []),
     "cmyk": (CMYK, np.asarray(PIL.Image.open(io.BytesIO(CMYK)).convert("RGB")), ["CMYK"]),
 }
@@ -97,10 +93,10 @@ OTHER, DAMAGED = "Expected JPEG or PNG.", "jpeg::Uncompress failed. Invalid JPEG
 REFUSED = {
     "empty": (b"", "empty file"),
     "text": (b"no image", OTHER),
-    "gif": (encoded("GIF"), OTHER),
-    "webp": (encoded("WEBP"), OTHER),
-    "bmp": (encoded("BMP"), OTHER),
-    "tiff": (encoded("TIFF"), OTHER),
+    "gif": (encoded(IMAGE, "GIF"), OTHER),
+    "webp": (encoded(IMAGE, "WEBP"), OTHER),
+    "bmp": (encoded(IMAGE, "BMP"), OTHER),
+    "tiff": (encoded(IMAGE, "TIFF"), OTHER),
     "jpeg of three bytes": (JPEG[:3], "Invalid JPEG data, size 3"),
     "jpeg that is cut off": (JPEG[:-40], DAMAGED),
     "jpeg without its end": (JPEG[:-2], DAMAGED),
@@ -193,5 +189,5 @@ def test_megapixels_that_pil_only_warns_of_are_a_remark(monkeypatch, tmp_path):
 
 def test_reasons_are_one_line():
     assert check(b"\xff\xd8\xff", channels=3) == ((0, 0), "Invalid JPEG data, size 3")
-    assert check(encoded("GIF"), channels=3) == ((0, 0), OTHER)
+    assert check(encoded(IMAGE, "GIF"), channels=3) == ((0, 0), OTHER)
     assert check(JPEG, channels=3) == (SIDES, "")

@@ -5,15 +5,11 @@ import json
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from configs import digits, mixed
-from cskd_tf.data import load_splits
-from cskd_tf.data.catalogue import splits as datasets
-from cskd_tf.data.sources.base import Encoded
+from configs import digits
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs import evaluate, experiment, import_checkpoint, train
+from cskd_tf.runs import evaluate, import_checkpoint, train
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation
 from tests.helpers import compiled, preact_resnet10_shapes
@@ -41,65 +37,6 @@ def config():
     config.data.validation_fraction = 0
     config.export.enabled = False
     return config
-
-
-def test_without_a_validation_fraction_all_images_are_trained_on():
-    options = {"channels": 1, "test_fraction": 0.5}
-    whole = load_splits("digits", **options, validation_fraction=0)
-    parts = load_splits("digits", **options, validation_fraction=0.1)
-    assert list(whole) == ["train", "test"]
-    assert list(parts) == ["train", "val", "test"]
-    counts = [np.bincount(splits["train"].labels) for splits in (whole, parts)]
-    np.testing.assert_array_equal(counts[0], counts[1] + np.bincount(parts["val"].labels))
-    np.testing.assert_array_equal(whole["test"].labels, parts["test"].labels)
-    with pytest.raises(ValueError, match="test_fraction between 0 and 1. Received: test_fraction=0"):
-        load_splits("digits", channels=1, test_fraction=0)
-    with pytest.raises(ValueError, match="validation_fraction between 0 and 1. Received: validation_fraction=-0.1"):
-        load_splits("digits", channels=1, validation_fraction=-0.1)
-
-
-def test_a_validation_split_that_the_data_bring_is_kept(image_folder):
-    (image_folder / "test").rename(image_folder / "val")
-    splits = load_splits("image_folder", path=str(image_folder), validation_fraction=0)
-    assert {name: len(source.labels) for name, source in splits.items()} == {"train": 10, "val": 6, "test": 2}
-
-
-def repeated(classes, images):
-    """A data set of as many images of each class in either split, whose encoded form is the image's number."""
-    labels = np.repeat(np.arange(classes), images)
-    contents = tf.strings.as_string(tf.range(len(labels)))
-    names, sizes = [f"{number:03d}" for number in range(classes)], np.ones(len(labels))
-    made = Encoded(contents, labels, class_names=names, channels=3, sizes=sizes, describe=str)
-    return {"train": made, "test": made}
-
-
-def test_data_sets_of_which_only_some_bring_validation_images_are_not_joined_without(monkeypatch):
-    first = repeated(2, 5)
-    monkeypatch.setitem(datasets.DATASETS, "first", lambda request: {**first, "val": first["test"]})
-    monkeypatch.setitem(datasets.DATASETS, "second", lambda request: repeated(3, 5))
-    with pytest.raises(ValueError, match=r"of each data set or of none.*validation_fraction=0, and none of \['second'"):
-        load_splits("first+second", validation_fraction=0, memory=0)
-    sizes = {name: len(source.labels) for name, source in load_splits("first+second", memory=0).items()}
-    assert sizes == {"train": 10 + 12, "val": 10 + 3, "test": 10 + 15}
-
-
-def test_the_mixed_set_has_thirty_training_images_of_each_of_387_classes(monkeypatch):
-    # The classes of the three, and 30, 100 and 80 training images of each.
-    sizes = {"caltech_birds2011": (200, 30), "stanford_dogs": (120, 100), "mit67": (67, 80)}
-    for name, (classes, images) in sizes.items():
-        made = repeated(classes, images)
-        monkeypatch.setitem(datasets.DATASETS, name, lambda request, made=made: made)
-    config = experiment.as_plain(mixed.get_config())
-    splits = experiment.load_splits(config, memory=0)
-    assert np.bincount(splits["train"].labels).tolist() == [30] * 387
-    assert list(splits) == ["train", "test"]
-    assert len(splits["test"].labels) == 200 * 30 + 120 * 100 + 67 * 80
-    # Random ones of the many: all 30 of a bird, and of a room or a dog others from another seed.
-    other = experiment.load_splits(config, memory=0, split_seed=1)
-    one, two = (each["train"].read(tf.range(30 * 387, dtype=tf.int64)).numpy() for each in (splits, other))
-    np.testing.assert_array_equal(one[:6000], two[:6000])
-    assert len(set(one[6000:9600])) == 120 * 30
-    assert (one[6000:] != two[6000:]).mean() > 0.9
 
 
 def test_evaluation_is_named_by_its_split(linear_network, images_and_labels):
