@@ -1,7 +1,8 @@
 """The README's first table: cross-entropy and CS-KD on the embedded default, over seeds of weights, data and split.
 
 `python -m benchmarks.digits` trains `configs/digits.py` with each seed, in `workdirs/digits_seeds/`, prints the report
-of all and writes `results/digits.json`. Runs that are there already are not trained again.
+of all and writes `results/digits.json`. Runs that are there already are not trained again. What stands behind `--` goes
+to `train_main.py`, as in `python -m benchmarks.digits --workdir=workdirs/short -- --config.epochs=10`.
 """
 
 import pathlib
@@ -17,10 +18,10 @@ SEEDS = flags.DEFINE_integer("seeds", 5, "How many, from 0.")
 WORKDIR = flags.DEFINE_string("workdir", "workdirs/digits_seeds", "Where the runs lie.")
 
 
-def train(seed: int) -> None:
+def train(seed: int, *more: str) -> None:
     options = [f"--config.seed={seed}", f"--config.data.split_seed={seed}"]
     quiet = ["--config.export.enabled=False", "--config.verbose=0"]
-    command = [sys.executable, "train_main.py", f"--workdir={WORKDIR.value}/{seed}", *options, *quiet]
+    command = [sys.executable, "train_main.py", f"--workdir={WORKDIR.value}/{seed}", *options, *quiet, *more]
     subprocess.run(command, check=True)
 
 
@@ -40,9 +41,8 @@ def lines() -> list[dict]:
 
 
 def main(argv):
-    del argv
     for seed in range(SEEDS.value):
-        train(seed)
+        train(seed, *argv[1:])
     subprocess.run([sys.executable, "train_main.py", "--mode=report", f"--workdir={WORKDIR.value}"], check=True)
     record("digits", lines())
 

@@ -25,6 +25,7 @@ RECIPES = {
     "warm-up of 5 epochs": {"schedule.warmup_epochs": 5},
     "gradients clipped to norm 1": {"optimizer.clip_norm": 1.0},
 }
+RECIPE = flags.DEFINE_multi_enum("recipe", list(RECIPES), list(RECIPES), "Which recipes.")
 
 
 def run(config) -> tuple[int | None, float]:
@@ -44,13 +45,13 @@ def run(config) -> tuple[int | None, float]:
 def main(argv):
     del argv
     for weight in WEIGHT.value:
-        for recipe, changes in RECIPES.items():
+        for recipe in RECIPE.value:
             results = []
             for seed in range(SEEDS.value):
                 config = CONFIG.value.copy_and_resolve_references()
                 config.baseline, config.seed, config.deterministic = False, seed, False
                 config.methods = ({"name": "CSKD", "temperature": 4.0, "weight": weight},)
-                config.update_from_flattened_dict(changes)
+                config.update_from_flattened_dict(RECIPES[recipe])
                 results.append(run(config))
             finite = [loss for step, loss in results if step is None]
             line = {

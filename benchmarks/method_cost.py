@@ -39,17 +39,18 @@ CASES = {
 }
 METHOD = flags.DEFINE_multi_enum("method", list(CASES), list(CASES), "Which methods.")
 NETWORK = flags.DEFINE_string("network", "preact_resnet18", "One of cskd_tf.networks; the teacher is another of it.")
+WIDTH = flags.DEFINE_integer("width", None, "Channels of the first stage; by default as published.")
 IMAGES = flags.DEFINE_integer("images", 64, "Images a step, partners not counted.")
 STEPS = flags.DEFINE_integer("steps", 5, "Steps of each kind that are timed.")
 
 
-def method_step(descriptions: list, network: str, images: int):
+def method_step(descriptions: list, network: str, width: int | None, images: int):
     import cskd_tf  # before TensorFlow, whose kernels it chooses
 
     import tensorflow as tf  # isort: skip
 
     def build():
-        return cskd_tf.networks.build(network, num_classes=100, input_shape=(32, 32, 3))
+        return cskd_tf.networks.build(network, num_classes=100, input_shape=(32, 32, 3), width=width)
 
     methods = []
     for name, arguments in descriptions:
@@ -92,7 +93,7 @@ def theory(descriptions: list) -> float:
 
 def measure(case: str) -> dict:
     lists = {"cross_entropy": [], "method": CASES[case]}
-    programs = {kind: (method_step, (each, NETWORK.value, IMAGES.value)) for kind, each in lists.items()}
+    programs = {kind: (method_step, (each, NETWORK.value, WIDTH.value, IMAGES.value)) for kind, each in lists.items()}
     timed = take_turns(programs, rounds=STEPS.value)
     plain, method = timed["cross_entropy"], timed["method"]
     return {

@@ -41,6 +41,7 @@ SETTINGS = {
 NETWORK = flags.DEFINE_multi_enum("network", list(SETTINGS), list(SETTINGS), "Which networks.")
 PRECISION = flags.DEFINE_multi_enum("precision", ["float32", "bfloat16"], ["float32", "bfloat16"], "Which precisions.")
 BATCH = flags.DEFINE_integer("batch", None, "Images a step; by default as in SETTINGS.")
+WIDTH = flags.DEFINE_integer("width", None, "Channels of the first stage; by default as published.")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "Steps of each kind that are timed.")
 AGAINST = flags.DEFINE_multi_enum("against", ["keras", "torch"], ["keras", "torch"], "What stands beside our step.")
 TORCH_FORMAT = flags.DEFINE_enum("torch_format", "contiguous_format", ["contiguous_format", "channels_last"], "Layout.")
@@ -58,7 +59,9 @@ def keras_step(name: str, precision: str, setting: dict, fused: bool):
     if not fused:
         BatchNormalization.call = keras.layers.BatchNormalization.call
     shape = (setting["image"], setting["image"], 3)
-    model = cskd_tf.SelfDistiller(cskd_tf.networks.build(name, num_classes=setting["classes"], input_shape=shape))
+    classes, width = setting["classes"], setting.get("width")
+    network = cskd_tf.networks.build(name, num_classes=classes, input_shape=shape, width=width)
+    model = cskd_tf.SelfDistiller(network)
     model.compile(cskd_tf.optimizers.SGD(0.01, momentum=0.9, weight_decay=1e-4))
     model.optimizer.build(model.trainable_variables)
     images = tf.random.stateless_normal((setting["batch"], *shape), [0, 0])
@@ -70,10 +73,11 @@ def keras_step(name: str, precision: str, setting: dict, fused: bool):
 def torch_step(name: str, precision: str, setting: dict, layout: str):
     import torch
 
-    from tests import torch_networks
+    from tests.networks import torch_networks
 
     memory_format = getattr(torch, layout)
-    network = torch_networks.NETWORKS[name](classes=setting["classes"]).to(memory_format=memory_format)
+    width = {"width": setting["width"]} if "width" in setting else {}
+    network = torch_networks.NETWORKS[name](classes=setting["classes"], **width).to(memory_format=memory_format)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     images = torch.randn(setting["batch"], 3, setting["image"], setting["image"]).to(memory_format=memory_format)
     labels = torch.arange(setting["batch"]) % setting["classes"]
@@ -91,7 +95,8 @@ def torch_step(name: str, precision: str, setting: dict, layout: str):
 
 
 def measure(name: str, precision: str) -> dict:
-    setting = {**SETTINGS[name], **({"batch": BATCH.value} if BATCH.value else {})}
+    chosen = {"batch": BATCH.value, "width": WIDTH.value}
+    setting = SETTINGS[name] | {key: value for key, value in chosen.items() if value}
     programs = {"fused": (keras_step, (name, precision, setting, True))}
     if "keras" in AGAINST.value:
         programs["keras"] = (keras_step, (name, precision, setting, False))

@@ -21,12 +21,13 @@ import tensorflow as tf
 from absl import app, flags
 
 from benchmarks.results import record
-from cskd_tf.data.batches.pairing import ClassBuckets
+from cskd_tf.data.batches.pairing import ClassBuckets, count_steps
 
 # Images, classes, seconds at most: ImageNet's ILSVRC 2012 and the whole of it.
 BUCKETS = ((1_281_167, 1_000, 1.0), (14_197_122, 21_841, 15.0))
 STEPS = (0, 1_000_000)
 LIMIT = 1.0  # seconds that the later start may take longer
+AT_MOST = flags.DEFINE_integer("at_most", None, "Images, and half as many classes; for a quick look.")
 REPEATS = flags.DEFINE_integer("repeats", 3, "Processes for each figure, whose median counts.")
 
 
@@ -65,12 +66,14 @@ def build_buckets(images: int, classes: int) -> dict:
     return {"seconds": seconds, "bytes_per_image": round(held / images, 2), "memory_before_mib": before}
 
 
-def first_batch(first_step: int) -> dict:
-    source = Stub(images=BUCKETS[0][0], classes=BUCKETS[0][1])
+def first_batch(images: int, classes: int, first_step: int) -> dict:
+    source = Stub(images=images, classes=classes)
     tf.constant(0)
     before = peak_memory_mib()
     start = time.perf_counter()
-    batches = paired_dataset(source, batch_size=256, seed=0, epochs=200, first_step=first_step)
+    # As many steps as 200 epochs of ImageNet have, or as a start that late needs.
+    epochs = max(200, first_step // count_steps(images, batch_size=256) + 1)
+    batches = paired_dataset(source, batch_size=256, seed=0, epochs=epochs, first_step=first_step)
     next(iter(batches))
     return {"seconds": time.perf_counter() - start, "memory_before_mib": before}
 
@@ -97,13 +100,15 @@ def measure(function, *arguments) -> dict:
 
 def main(argv):
     del argv
-    for images, classes, limit in BUCKETS:
+    most = AT_MOST.value or BUCKETS[-1][0]
+    sizes = [(min(images, most), min(classes, most // 2), limit) for images, classes, limit in BUCKETS]
+    for images, classes, limit in sizes:
         figure = {"benchmark": "pairing_speed", "part": "buckets", "images": images, "classes": classes}
         record("pairing_speed", figure | measure(build_buckets, images, classes) | {"limit": limit})
-    start = None
+    start, (images, classes, _) = None, sizes[0]
     for step in STEPS:
-        figure = {"benchmark": "pairing_speed", "part": "first_batch", "images": BUCKETS[0][0], "first_step": step}
-        figure |= measure(first_batch, step)
+        figure = {"benchmark": "pairing_speed", "part": "first_batch", "images": images, "first_step": step}
+        figure |= measure(first_batch, images, classes, step)
         start = figure["seconds"] if start is None else start
         record("pairing_speed", figure | {"later_than_step_0": round(figure["seconds"] - start, 3), "limit": LIMIT})
 

@@ -59,6 +59,18 @@ FOLDER = flags.DEFINE_string("folder", None, "Holds train/<class>/ with images; 
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each loader.")
 BASELINE = flags.DEFINE_enum("baseline", "plain", ["plain", "torch"], "Usual loader: plain Python, or PyTorch's.")
 SECONDS = flags.DEFINE_float("seconds", None, "Of each turn; the case's where left out.")
+WARM_UP = flags.DEFINE_float("warm_up", 1.5, "Seconds before each turn that do not count.")
+IMAGES = flags.DEFINE_integer("images", None, "How many are made, of at most half as many classes; else the case's.")
+BATCH = flags.DEFINE_integer("batch", None, "Pairs a batch; the case's where left out.")
+
+
+def chosen_case() -> Case:
+    """The case, with what was chosen otherwise."""
+    case = CASES[CASE.value]
+    chosen = {"seconds": SECONDS.value, "images": IMAGES.value, "batch": BATCH.value}
+    if IMAGES.value:
+        chosen["classes"] = min(case.classes, IMAGES.value // 2)
+    return dataclasses.replace(case, **{name: value for name, value in chosen.items() if value})
 
 
 def photograph(random: np.random.Generator, sides: tuple[int, int]) -> PIL.Image.Image:
@@ -167,12 +179,11 @@ def pairs_per_second(batches, case: Case) -> float:
     # What was made ahead before the clock started does not count; TensorFlow also finds out how parallel to be.
     start = time.perf_counter()
     warm_up = 0
-    while time.perf_counter() < start + 1.5 or warm_up < 5 * usual_loader.PREFETCH:
+    while time.perf_counter() < start + WARM_UP.value or warm_up < 5 * usual_loader.PREFETCH:
         next(batches)
         warm_up += 1
-    count, seconds = 0, SECONDS.value or case.seconds
-    start = time.perf_counter()
-    while time.perf_counter() < start + seconds:
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() < start + case.seconds:
         next(batches)
         count += 1
     return count * case.batch / (time.perf_counter() - start)
@@ -180,7 +191,7 @@ def pairs_per_second(batches, case: Case) -> float:
 
 def main(argv):
     del argv
-    case = CASES[CASE.value]
+    case = chosen_case()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         if CASE.value != "arrays32" and not FOLDER.value:
