@@ -5,7 +5,11 @@ import pathlib
 import keras
 import numpy as np
 
+from configs import digits
+from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.methods import CSKD
+from cskd_tf.runs.experiment import as_plain
+from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 
@@ -76,3 +80,17 @@ def softmax(logits):
 def files(folder):
     """Every file of a folder and what is in it: `{path: bytes}`."""
     return {path: path.read_bytes() for path in pathlib.Path(folder).rglob("*") if path.is_file()}
+
+
+def finished_run(path, *, seed, labels, split_seed=0, **changes):
+    """A workdir of a run of the default config that has finished, with random predictions, and their logits."""
+    config = as_plain(digits.get_config()) | changes
+    config["seed"], config["data"]["split_seed"] = seed, split_seed
+    run = Workdir(path)
+    run.claim(config)
+    generator = np.random.default_rng(seed)
+    logits = 2 * np.eye(3)[labels] + generator.normal(size=(len(labels), 3))
+    predictions = Predictions(logits, labels, generator.normal(size=(len(labels), 2)))
+    predictions.save(run.predictions("test"))
+    run.write_metrics({"test": {**predictions.metrics(ece_bins=20), "ece_bins": 20}})
+    return run, logits

@@ -87,12 +87,3 @@ def test_a_backend_that_is_not_installed_is_refused_in_one_line(tmp_path):
     done = run("train_main.py", KERAS_BACKEND="jax")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {expected}")
-
-
-def test_narrow_networks_live_through_odd_batches():
-    # Without `keep_memory_whole` every such process died, of 6 on a CPU with AVX-512.
-    code = (
-        "from benchmarks import narrow_networks as narrow; narrow.gradients(0, layers=60); narrow.train(0, networks=2)"
-    )
-    done = run("-c", code, TF_ENABLE_ONEDNN_OPTS="1")
-    assert done.returncode == 0, done.stderr[-2000:]

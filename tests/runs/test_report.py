@@ -1,26 +1,9 @@
 import numpy as np
 import pytest
 
-from configs import digits
 from cskd_tf import metrics
-from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import report
-from cskd_tf.runs.experiment import as_plain
-from cskd_tf.runs.workdir import Workdir
-
-
-def finished(path, *, seed, labels, split_seed=0, **changes):
-    """A run that has finished, with random predictions."""
-    config = as_plain(digits.get_config()) | changes
-    config["seed"], config["data"]["split_seed"] = seed, split_seed
-    run = Workdir(path)
-    run.claim(config)
-    generator = np.random.default_rng(seed)
-    logits = 2 * np.eye(3)[labels] + generator.normal(size=(len(labels), 3))
-    predictions = Predictions(logits, labels, generator.normal(size=(len(labels), 2)))
-    predictions.save(run.predictions("test"))
-    run.write_metrics({"test": {**predictions.metrics(ece_bins=20), "ece_bins": 20}})
-    return run, logits
+from tests.helpers import finished_run
 
 
 def cells(table, row):
@@ -29,7 +12,8 @@ def cells(table, row):
 
 def test_seeds_are_averaged_and_their_ensemble_stands_below(tmp_path):
     labels = np.arange(30) % 3
-    runs, logits = zip(*(finished(tmp_path / str(seed), seed=seed, labels=labels) for seed in (1, 2, 3)), strict=True)
+    finished = [finished_run(tmp_path / str(seed), seed=seed, labels=labels) for seed in (1, 2, 3)]
+    runs, logits = zip(*finished, strict=True)
     table = report.table(runs)
     errors = [100 * run.metrics()["test"]["top1_error"] for run in runs]
     assert cells(table, 0)[:3] == [
@@ -48,12 +32,12 @@ def test_seeds_are_averaged_and_their_ensemble_stands_below(tmp_path):
 def test_what_is_undefined_says_so(tmp_path):
     """Every image alone in its class: R@1 is null in the file, and no number in the table."""
     labels = np.arange(3)
-    runs = [finished(tmp_path / str(seed), seed=seed, labels=labels)[0] for seed in (1, 2)]
+    runs = [finished_run(tmp_path / str(seed), seed=seed, labels=labels)[0] for seed in (1, 2)]
     assert '"recall_at_1": null' in (tmp_path / "1" / "metrics.json").read_text()
     assert cells(report.table(runs), 0)[6] == "undefined"
     assert cells(report.table(runs[:1]), 0)[6] == "undefined"
     # Of two seeds with other splits, one may have it: a mean would be of the other alone.
-    other, _ = finished(tmp_path / "3", seed=3, labels=np.arange(3) // 2, split_seed=1)
+    other, _ = finished_run(tmp_path / "3", seed=3, labels=np.arange(3) // 2, split_seed=1)
     assert other.metrics()["test"]["recall_at_1"] is not None
     row = cells(report.table([runs[0], other]), 0)
     assert (row[1], row[6]) == ("2", "undefined")
@@ -62,7 +46,7 @@ def test_what_is_undefined_says_so(tmp_path):
 def test_rows_of_the_same_methods_say_in_what_they_differ(tmp_path):
     labels = np.arange(30) % 3
     changes = ({"epochs": 60}, {"epochs": 60}, {"epochs": 80}, {"epochs": 80, "batch_size": 16}, {"methods": []})
-    runs = [finished(tmp_path / str(n), seed=n, labels=labels, **each)[0] for n, each in enumerate(changes)]
+    runs = [finished_run(tmp_path / str(n), seed=n, labels=labels, **each)[0] for n, each in enumerate(changes)]
     names = report.name_groups(report.group_by_seed(runs))
     cskd = "CSKD(temperature=4, weight=1)"
     assert names == [
@@ -76,7 +60,7 @@ def test_rows_of_the_same_methods_say_in_what_they_differ(tmp_path):
 @pytest.mark.parametrize("difference", [{"split_seed": 1}, {"labels": np.arange(30)[::-1] % 3}])
 def test_runs_on_different_images_have_no_ensemble(difference, tmp_path):
     labels = np.arange(30) % 3
-    first, _ = finished(tmp_path / "1", seed=1, labels=labels)
-    second, _ = finished(tmp_path / "2", seed=2, **{"labels": labels, **difference})
+    first, _ = finished_run(tmp_path / "1", seed=1, labels=labels)
+    second, _ = finished_run(tmp_path / "2", seed=2, **{"labels": labels, **difference})
     assert report.ensemble_metrics([first, second], split="test") is None
     assert report.ensemble_metrics([first], split="test") is None

@@ -1,0 +1,119 @@
+"""Every command at toy size, in the processes that it starts; what it writes is checked where it is no time.
+
+Those that start many processes with TensorFlow are slow; test_steps.py runs in one what they run in each.
+"""
+
+import numpy as np
+import pytest
+
+from benchmarks import results
+from tests.helpers import ROOT
+
+RESNET = ("--network=preact_resnet10", "--width=2")
+
+
+def test_step_time(command):
+    (line,) = command("step_time", *RESNET, "--size=8", "--batch=4", "--rounds=1")
+    assert (line["network"], line["width"], line["batch"], line["limit"]) == ("preact_resnet10", 2, 4, 1.333)
+    assert line["cskd_over_cross_entropy"] > 0
+    speeds = line["cross_entropy_images_per_second"], line["cskd_images_per_second"]
+    assert line["cskd_over_cross_entropy"] == pytest.approx(speeds[0] / speeds[1], rel=0.01)
+    assert line["commit"] == results.commit()
+
+
+@pytest.mark.slow
+def test_network_speed(command):
+    (line,) = command("network_speed", *RESNET, "--precision=float32", "--batch=2", "--rounds=1", "--against=keras")
+    assert (line["network"], line["precision"], line["batch"], line["image"]) == ("preact_resnet10", "float32", 2, 32)
+    speeds = line["fused_images_per_second"], line["keras_images_per_second"]
+    assert line["times_as_fast_as_keras"] == pytest.approx(speeds[0] / speeds[1], rel=0.05)
+    assert "torch_images_per_second" not in line
+
+
+@pytest.mark.slow
+def test_method_cost(command):
+    methods = ("--method=CSKD", "--method=Distillation")
+    lines = command("method_cost", *methods, *RESNET, "--images=4", "--steps=1")
+    assert [(line["method"], line["theory"]) for line in lines] == [("CSKD", 1.333), ("Distillation", 1.333)]
+    for line in lines:
+        assert line["over_cross_entropy"] > 0
+        memory = line["peak_memory_mib"], line["cross_entropy_peak_memory_mib"]
+        assert line["peak_memory_over_cross_entropy"] == pytest.approx(memory[0] / memory[1], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_pairing_speed(command):
+    lines = command("pairing_speed", "--at_most=600", "--repeats=1")
+    assert [(line["part"], line["images"]) for line in lines] == [("buckets", 600)] * 2 + [("first_batch", 600)] * 2
+    assert [line["classes"] for line in lines[:2]] == [300, 300]
+    assert [line["first_step"] for line in lines[2:]] == [0, 1_000_000]
+    assert lines[2]["later_than_step_0"] == 0
+    assert lines[3]["later_than_step_0"] == pytest.approx(lines[3]["seconds"] - lines[2]["seconds"], abs=2e-3)
+
+
+def test_recall_speed(command):
+    (line,) = command("recall_speed", "--images=200", "--width=8", "--classes=10")
+    assert line["equal"]
+    assert 0.1 < line["ours_recall"] == line["scikit_learn_recall"] < 1
+
+
+@pytest.mark.parametrize("case", ["arrays32", "folder64"])
+def test_pipeline_speed(case, command):
+    quick = ("--images=40", "--batch=8", "--rounds=1", "--seconds=0.1", "--warm_up=0")
+    (line,) = command("pipeline_speed", f"--case={case}", *quick, results=f"pipeline_speed_{case}_plain")
+    assert (line["images"], line["batch"], line["rounds"]) == (40, 8, 1)
+    assert line["ratio"] == pytest.approx(line["pairs_per_second"] / line["usual_pairs_per_second"], rel=0.05)
+    assert line["usual_workers"] in line["usual_workers_tried"]
+    assert list(line["usual_workers_tried"]) == ["2 processes", "4 processes", "2 threads", "4 threads"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on fewer than four cores
+def test_pipeline_speed_against_pytorch(command):
+    pytest.importorskip("torch")
+    quick = ("--images=16", "--batch=4", "--rounds=1", "--seconds=0.1", "--warm_up=0", "--baseline=torch")
+    (line,) = command("pipeline_speed", "--case=folder64", *quick, results="pipeline_speed_folder64_torch")
+    assert list(line["usual_workers_tried"]) == ["torch, 2 workers", "torch, 4 workers"]
+    assert line["in_memory_ratio"] > 0
+
+
+@pytest.mark.parametrize(("rate", "diverged"), [(0.1, 0), (1e30, 2)])
+def test_divergence(rate, diverged, command):
+    config = ("--config.network.width=2", "--config.data.train_per_class=2", "--config.batch_size=10")
+    quick = ("--weight=1", "--recipe=none", "--seeds=2", "--first_epochs=1")
+    (line,) = command("divergence", *config, *quick, f"--config.schedule.learning_rate={rate}")
+    assert (line["weight"], line["recipe"], line["diverged"], len(line["at_steps"])) == (
+        1.0,
+        "none",
+        diverged,
+        diverged,
+    )
+    assert set(line["at_steps"]) <= {1, 2}
+    # About ln 10, and what is between partners.
+    assert line["mean_loss"] == (None if diverged else pytest.approx(3, abs=1))
+
+
+def test_narrow_networks_live_through_odd_batches(command):
+    # Without `keep_memory_whole` every such process died, of 6 on a CPU with AVX-512.
+    (line,) = command("narrow_networks", "--seeds=1", "--layers=60", "--networks=2")
+    assert (line["processes"], line["layers"], line["networks"], line["died"]) == (1, 60, 2, {})
+
+
+@pytest.mark.slow
+def test_digits(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)  # where train_main.py is
+    small = ("--config.epochs=1", "--config.data.train_per_class=4", "--config.network.width=2")
+    cross_entropy, cskd = command("digits", "--seeds=2", f"--workdir={tmp_path / 'runs'}", "--", *small)
+    assert (cross_entropy["methods"], cskd["methods"]) == ("cross-entropy", "CSKD(temperature=4, weight=1)")
+    for line in (cross_entropy, cskd):
+        assert line["runs"] == 2
+        values = line["top1_error"]["values"]
+        assert line["top1_error"]["mean"] == pytest.approx(np.mean(values))
+        assert line["top1_error"]["deviation"] == pytest.approx(np.std(values, ddof=1))
+
+
+def test_every_command_is_run_here():
+    programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "app.run(main)" in path.read_text()}
+    tested = [name.removeprefix("test_") for name in globals()]
+    left_out = {program for program in programs if not any(name.startswith(program) for name in tested)}
+    assert left_out == {"tables"}  # which test_tables.py runs
