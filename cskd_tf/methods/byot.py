@@ -9,10 +9,10 @@ from cskd_tf.losses import cross_entropy, soft_cross_entropy
 from cskd_tf.methods.base import Method, check_embedding
 from cskd_tf.methods.checks import check_flag, check_fraction, check_number, check_option
 from cskd_tf.methods.replicas import global_sum
+from cskd_tf.networks.features import layers_of
 from cskd_tf.networks.layers import Pieces, torch_default
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class BYOT(Method):
     """Puts a classifier on each shallower stage and trains it by the labels, the deepest logits and embedding.
 
@@ -60,7 +60,7 @@ class BYOT(Method):
         self.squared = check_flag("squared", form == "paper" if squared is None else squared)
 
     def attach(self, network, *, parts, num_examples=None):
-        stages = parts.get("stages", ())
+        stages = parts.stages
         # The public form leaves the last of the exits out of the distances.
         if len(stages) < (least := 2 if self.form == "paper" else 3):
             raise UserError(
@@ -69,8 +69,8 @@ class BYOT(Method):
             )
         check_embedding(parts, method=self)
         channels = [stage.shape[-1] for stage in stages]
-        classes, features = parts["logits"].shape[-1], parts["embedding"].shape[-1]
-        synchronized = any(getattr(layer, "synchronized", False) for layer in network._flatten_layers())
+        classes, features = parts.logits.shape[-1], parts.embedding.shape[-1]
+        synchronized = any(getattr(layer, "synchronized", False) for layer in layers_of(network))
         pieces = Pieces(synchronized=synchronized, dtype=network.dtype_policy)
         self.exits = [
             _exit(pieces, stages[number].shape[1:], channels[number + 1 :], features=features, number=number)
@@ -82,6 +82,7 @@ class BYOT(Method):
         ]
         for head in self.heads:
             head.build((None, features))
+        self.bind(network)
 
     def terms(self, batch, outputs, targets):
         deep = outputs["image"]

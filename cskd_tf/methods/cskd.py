@@ -1,15 +1,14 @@
 """CS-KD: class-wise self-knowledge distillation (Yun et al., CVPR 2020, https://arxiv.org/abs/2003.13964)."""
 
-import keras
 import tensorflow as tf
 
+from cskd_tf.data.batches.views import CLEAN, IMAGE, partner_views
 from cskd_tf.errors import UserError
 from cskd_tf.losses import kl_divergence
-from cskd_tf.methods.base import Method, View, partner_views
+from cskd_tf.methods.base import Method, View
 from cskd_tf.methods.checks import check_count, check_flag, check_number, check_option
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class CSKD(Method):
     """Pulls the prediction for an image towards the one for another image of its class.
 
@@ -68,15 +67,15 @@ class CSKD(Method):
             )
         self.form = check_option("form", form, ("cvpr", "iclr"))
         self.pairs_adjacent = in_batch
-        self._partners = () if in_batch else tuple(partner_views(partners))
+        self._partners = () if in_batch else partner_views(partners)
         views = [View(name, gradient=False, batch_norm=partner_batch_norm) for name in self._partners]
         if self.clean_weight:
-            views.append(View("clean", gradient=form == "iclr"))
+            views.append(View(CLEAN, gradient=form == "iclr"))
         self.views = tuple(views)
         self.term_names = ("class_wise", "sample_wise") if self.clean_weight else ("class_wise",)
 
     def terms(self, batch: dict, outputs: dict, targets: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = outputs["image"]["logits"]
+        logits = outputs[IMAGE]["logits"]
         factor = self.temperature**2 if self.form == "cvpr" else 1.0
         if self.pairs_adjacent:
             teachers = [_neighbours(logits)]
@@ -85,7 +84,7 @@ class CSKD(Method):
         divergences = [self._divergence(tf.stop_gradient(teacher), logits) for teacher in teachers]
         terms = {"class_wise": self.weight * factor * tf.add_n(divergences) / len(divergences)}
         if self.clean_weight:
-            clean = outputs["clean"]["logits"]
+            clean = outputs[CLEAN]["logits"]
             clean = clean if self.form == "iclr" else tf.stop_gradient(clean)
             terms["sample_wise"] = self.clean_weight * factor * self._divergence(clean, logits)
         return terms

@@ -1,6 +1,5 @@
 """DDGSD, data-distortion guided self-distillation (Xu and Liu, AAAI 2019)."""
 
-import keras
 import tensorflow as tf
 
 from cskd_tf.losses import kl_divergence
@@ -9,7 +8,6 @@ from cskd_tf.methods.checks import check_number
 from cskd_tf.methods.replicas import global_mean
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class DDGSD(Method):
     """Trains on two augmentations of each image and pulls their predictions and their mean embeddings together.
 

@@ -1,14 +1,11 @@
 """Knowledge distillation from a trained teacher (Hinton et al., 2015, https://arxiv.org/abs/1503.02531)."""
 
-import keras
-
 from cskd_tf.losses import kl_divergence
 from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_fraction, check_number
 from cskd_tf.methods.teacher import Teacher
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class Distillation(Method):
     """Pulls the prediction towards that of a trained network for the same image.
 

@@ -1,12 +1,9 @@
 """Label smoothing (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567)."""
 
-import keras
-
 from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_flag, check_fraction
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class LabelSmoothing(Method):
     """Takes a share `epsilon` of each target and spreads it evenly over the classes.
 

@@ -1,13 +1,10 @@
 """Maximum entropy, the confidence penalty (Pereyra et al., 2017, https://arxiv.org/abs/1701.06548)."""
 
-import keras
-
 from cskd_tf.losses import entropy
 from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_number
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class MaxEntropy(Method):
     """Rewards predictions of high entropy: adds `-weight * H(softmax(z))` to the loss (section 3 of the paper).
 

@@ -1,6 +1,5 @@
 """TF-KD, teacher-free knowledge distillation (Yuan et al., CVPR 2020, https://arxiv.org/abs/1909.11723)."""
 
-import keras
 import tensorflow as tf
 
 from cskd_tf.losses import kl_divergence, one_hot
@@ -9,7 +8,6 @@ from cskd_tf.methods.checks import check_fraction, check_number, check_option
 from cskd_tf.methods.teacher import Teacher
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class TFKD(Method):
     """Distils from a trained copy of the network itself (self), or from a virtual teacher (reg, without `teacher`).
 

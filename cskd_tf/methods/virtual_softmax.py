@@ -1,13 +1,11 @@
 """Virtual softmax (Chen et al., NeurIPS 2018, https://arxiv.org/abs/1811.12611)."""
 
-import keras
 import tensorflow as tf
 
-from cskd_tf.methods.base import Method, class_vectors, mixes_labels
+from cskd_tf.methods.base import Head, class_vectors
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
-class VirtualSoftmax(Method):
+class VirtualSoftmax(Head):
     """Adds to the logits, in training, one of a class that is never right: `||W_y|| * ||f||` (equation 4 of the paper).
 
     It is what the true class would score if its vector pointed along the embedding, so that the classes are pushed
@@ -21,21 +19,22 @@ class VirtualSoftmax(Method):
         ValueError: when the model is built, around a network whose classifier is not found.
     """
 
-    def refuses(self, methods):
-        if mixes_labels(methods):
+    def refuses(self, composition):
+        if composition.mixes_labels:
             return "Expected images of one label beside VirtualSoftmax, which reads it."
         return None
 
     def attach(self, network, *, parts, num_examples=None):
         self._class_vectors = class_vectors(parts, method=self)
+        self.bind(network)
 
-    def scores(self, outputs, *, labels=None, training=False):
-        embedding, vectors = tf.cast(outputs["embedding"], tf.float32), self._class_vectors()
-        logits = embedding @ vectors
-        if labels is None:
-            return logits
-        own = tf.gather(_norm(vectors, axis=0), labels)
-        return tf.concat([logits, (own * _norm(embedding, axis=-1))[:, None]], axis=-1)
+    def logits(self, outputs, *, training=False):
+        return tf.cast(outputs["embedding"], tf.float32) @ self._class_vectors()
+
+    def labelled_logits(self, outputs, labels):
+        own = tf.gather(_norm(self._class_vectors(), axis=0), labels)
+        virtual = own * _norm(tf.cast(outputs["embedding"], tf.float32), axis=-1)
+        return tf.concat([self.logits(outputs, training=True), virtual[:, None]], axis=-1)
 
 
 def _norm(vectors: tf.Tensor, *, axis: int) -> tf.Tensor:

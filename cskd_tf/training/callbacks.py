@@ -21,9 +21,8 @@ class Evaluation(keras.callbacks.Callback):
     """One pass over validation data at the end of each epoch; all six metrics go to `logs`, named `val_...`.
 
     They are `val_top1_error`, `val_top5_error`, `val_nll`, `val_ece`, `val_recall_at_1` and `val_aurc`, as fractions
-    (NLL in nats). Put it before callbacks that read the logs, such as `ModelCheckpoint(monitor="val_ece")`. Lower is
-    better for all of them but `val_recall_at_1`; `SelfDistiller.fit` tells such callbacks, a plain Keras model needs
-    their `mode="min"` or `"max"`.
+    (NLL in nats). Put it before callbacks that read the logs, such as `ModelCheckpoint(monitor="val_ece", mode="min")`.
+    Keras cannot know the direction of these metrics: lower is better for all of them but `val_recall_at_1`.
 
     Example: `model.fit(data, callbacks=[Evaluation((images, labels)), keras.callbacks.CSVLogger("log.csv")])`.
 
