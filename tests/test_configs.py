@@ -61,7 +61,7 @@ def test_a_config_takes_a_step(name, argument, image_folder, tmp_path):
     config.batch_size = 4
     config.data.image_size = 32
     config.data.short_side = 0
-    if config.data.name != "digits":  # test_prepared.py reads the other data sets' own layouts
+    if config.data.name != "digits":  # tests/data/catalogue reads the other data sets' own layouts
         assert all(part in DATASETS for part in config.data.name.split("+"))
         for split in ("train", "test"):  # AdaCos needs three classes
             shutil.copytree(image_folder / split / "dog", image_folder / split / "fox")

@@ -12,8 +12,8 @@ import pytest
 
 import cskd_tf
 from benchmarks import tables
+from tests.helpers import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 BIN = pathlib.Path(sys.executable).parent
 
