@@ -46,7 +46,7 @@ def tfkd():
 def virtual_softmax():
     method = VirtualSoftmax()
     method._class_vectors = lambda: tf.constant([[1.0, 0.0], [0.0, 2.0]])
-    scores = method.scores({"embedding": tf.constant([[3.0, 4.0]])}, labels=tf.constant([1]), training=True)
+    scores = method.labelled_logits({"embedding": tf.constant([[3.0, 4.0]])}, tf.constant([1]))
     return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.constant([1]), scores)
 
 
@@ -55,7 +55,7 @@ def adacos(*, moved):
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, kernel_initializer="identity")])
     model = SelfDistiller(network, [method])
     if moved:
-        method.scores(model._network_outputs(tf.constant([[1.0, 0.0, 0.0]]), training=True), labels=tf.constant([0]))
+        method.labelled_logits(model._network_outputs(tf.constant([[1.0, 0.0, 0.0]]), training=True), tf.constant([0]))
     return method.scale.value
 
 

@@ -7,13 +7,13 @@ import tensorflow as tf
 
 from cskd_tf import methods
 from cskd_tf.data import paired_dataset
-from cskd_tf.methods import CSKD, METHODS, Method, View
+from cskd_tf.data.batches.views import Needs
+from cskd_tf.methods import CSKD, METHODS, Composition, Head, Method, View
 from tests.helpers import compiled, staged_network
 
 
-class OtherHead(Method):
-    def scores(self, outputs, *, labels=None, training=False):
-        return outputs["logits"]
+class OtherHead(Head):
+    pass
 
 
 class InferencePartner(Method):
@@ -107,15 +107,10 @@ def test_inference_needs_the_head_alone():
 
 
 def test_views_are_merged_and_gradients_win():
-    views = methods.merge_views([CSKD(), GradientPartner()])
-    assert [view.name for view in views] == ["image", "partner", "second_view"]
-    assert [view.gradient for view in views] == [True, True, False]
-    assert methods.data_options([CSKD(), GradientPartner()]) == {
-        "views": ("partner", "second_view"),
-        "extras": ("index",),
-        "pairs_adjacent": False,
-        "mix": (),
-    }
+    composition = Composition([CSKD(), GradientPartner()])
+    assert [view.name for view in composition.views] == ["image", "partner", "second_view"]
+    assert [view.gradient for view in composition.views] == [True, True, False]
+    assert composition.needs == Needs(views=("partner", "second_view"), extras=("index",))
 
 
 @pytest.mark.parametrize(
@@ -128,17 +123,17 @@ def test_views_are_merged_and_gradients_win():
 )
 def test_lists_that_cannot_work_are_refused(chosen, message):
     with pytest.raises(ValueError, match=message):
-        methods.check_composition([kind() for kind in chosen])
+        Composition([kind() for kind in chosen])
 
 
 def test_two_batch_norm_modes_of_one_view_are_refused():
     with pytest.raises(ValueError, match="CSKD and InferencePartner.*'train' and 'inference'"):
-        methods.merge_views([CSKD(), InferencePartner()])
+        Composition([CSKD(), InferencePartner()])
 
 
 def test_something_else_than_a_method_is_refused():
     with pytest.raises(ValueError, match="list of cskd_tf.methods. Received: 'CSKD'"):
-        methods.check_composition(["CSKD"])
+        Composition(["CSKD"])
 
 
 @pytest.mark.parametrize("arguments", [{"name": "neighbour"}, {"name": "partner", "batch_norm": "frozen"}])
@@ -174,15 +169,15 @@ def test_every_pair_of_methods_trains_or_is_refused_with_the_reason(pair, images
     if refused:
         for order in (chosen, chosen[::-1]):
             with pytest.raises(ValueError, match=refused[0]):
-                methods.check_composition(order)
+                Composition(order)
         return
-    methods.check_composition(chosen[::-1])
+    Composition(chosen[::-1])
     keras.utils.set_random_seed(0)
     model = compiled(staged_network((4, 4, 1), classes=3), chosen, learning_rate=0.01, num_examples=22)
     data = paired_dataset(images, labels, batch_size=22, seed=0, epochs=1, **model.data_options)
     logs = model.train_step(next(iter(data)))
     terms = {name: float(value) for name, value in logs.items() if name != "loss"}
-    assert set(terms) == set(methods.base.term_names(chosen))
+    assert set(terms) == set(model.composition.term_names)
     assert float(logs["loss"]) == pytest.approx(sum(terms.values()), rel=1e-5, abs=1e-5)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 

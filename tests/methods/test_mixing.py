@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
-from cskd_tf.methods import CSKD, CutMix, Cutout, Mixup, check_composition
+from cskd_tf.methods import CSKD, Composition, CutMix, Cutout, Mixup
 from cskd_tf.methods.mixing import beta, permutation
 
 COUNT, SIDE, CLASSES = 12, 16, 3
@@ -170,7 +170,7 @@ def test_one_replica_and_many_see_the_same_mixture():
 
 def test_pairs_of_a_batch_are_not_mixed():
     with pytest.raises(ValueError, match=r"Received: \['CSKD'\] in pairs, \['Mixup'\] mixing"):
-        check_composition([CSKD(in_batch=True), Mixup()])
+        Composition([CSKD(in_batch=True), Mixup()])
 
 
 @pytest.mark.parametrize(
