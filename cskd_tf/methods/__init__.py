@@ -49,10 +49,14 @@ for _method in METHODS.values():
 
 
 def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Mixing | Head | Method]:
-    """The methods of a config. Example: `build([{"name": "CSKD", "temperature": 4.0}])` is `[CSKD(temperature=4.0)]`.
+    """The methods of a config.
+
+    Example:
+        >>> build([{"name": "Mixup", "alpha": 0.4}])
+        [Mixup(alpha=0.4)]
 
     Args:
-        descriptions: one mapping a method: `name`, and the keyword arguments of the class.
+        descriptions: one mapping per method: `name`, and the keyword arguments of the class.
 
     Raises:
         ValueError: an unknown method or argument (the known ones are listed), a missing one, a value out of range, or a
@@ -85,7 +89,9 @@ def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Mixing | Head | Met
 def for_inference(descriptions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The part of a config's list without which its classifier would compute something else: what replaces the head.
 
-    Example: of `[{"name": "AdaCos"}, {"name": "CSKD"}]` it is `[{"name": "AdaCos"}]`.
+    Example:
+        >>> for_inference([{"name": "AdaCos"}, {"name": "CSKD"}])
+        [{'name': 'AdaCos'}]
     """
     return [description for description in descriptions if issubclass(METHODS[description["name"]], Head)]
 

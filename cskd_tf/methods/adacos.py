@@ -19,17 +19,24 @@ class AdaCos(Head):
     `+-sqrt(6 / (D + C))`, from Keras' seed. What is loaded after that, from a `.keras` file or a checkpoint, replaces
     them as it does all weights. (Before `class_vectors` was there, they were always the network's.)
 
-    The scale starts at `sqrt(2) ln(C - 1)`; at each training step, before it is used, it becomes (equation 15 of the
+    The scale starts at `sqrt(2) ln(C - 1)`; in each training step, before it is used, it becomes (equation 15 of the
     paper)
 
     `s = ln(B) / cos(min(pi / 4, median_i theta_i))`, `B = mean_i sum_{k != y_i} exp(s_before cos theta_ik)`,
 
     where `theta_i` is the angle to the true class; the batch is that of all replicas, the median the lower one of an
-    even number, and no gradient flows. Every view that learns the labels moves it, so DDGSD's do twice a step. It does
-    not move at inference, and is saved with the model.
+    even number, and no gradient flows. Every view that learns the labels moves it, so beside DDGSD it moves twice per
+    step. It does not move at inference, and is saved with the model.
 
-    Example: 3 classes start at `s = sqrt(2) ln 2 = 0.980258`. One image with cosines (1, 0, 0) and label 0 makes
-    `B = 2`, the median angle 0, and `s = ln 2 / 1 = 0.693147`.
+    Example, of 3 classes: the scale starts at `sqrt(2) ln 2`; one image with cosines (1, 0, 0) and label 0 makes
+    `B = 2`, the median angle 0, and `s = ln 2 / 1`:
+        >>> network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, kernel_initializer="identity")])
+        >>> head = AdaCos(class_vectors="network")
+        >>> model = cskd_tf.SelfDistiller(network, [head])
+        >>> round(float(head.scale.value), 6)
+        0.980258
+        >>> head.labelled_logits({"embedding": tf.constant([[1.0, 0.0, 0.0]])}, tf.constant([0])).numpy().round(6)
+        array([[0.693147, 0.      , 0.      ]], dtype=float32)
 
     Args:
         scale_at_evaluation: whether inference uses the scale too. Public code returns bare cosines there, and the CS-KD

@@ -54,7 +54,12 @@ class View:
 
     @property
     def term_name(self) -> str:
-        """Of its cross-entropy. Example: `View("second_view", ...)` has `second_view_cross_entropy`."""
+        """Of its cross-entropy.
+
+        Example:
+            >>> View("second_view", gradient=True, labelled=True).term_name
+            'second_view_cross_entropy'
+        """
         return "cross_entropy" if self.name == IMAGE else f"{self.name}_cross_entropy"
 
 

@@ -17,7 +17,7 @@ class BYOT(Method):
     """Puts a classifier on each shallower stage and trains it by the labels, the deepest logits and embedding.
 
     Adds `sum_i [ (1 - alpha) CE_i + alpha * CE(softmax(z_deep / T), z_i / T) + feature_weight * || f_i - f_deep ||^2 ]`
-    (equation 7 of the paper), without gradient into `z_deep` `[B, C]` and `f_deep` `[B, D]`, in nats an image. An exit
+    (equation 7 of the paper), without gradient into `z_deep` `[B, C]` and `f_deep` `[B, D]`, in nats per image. An exit
     halves stage `i` (`[B, H, W, K]`) by 3 x 3 convolutions until it has the deepest stage's size and channels, whose
     pooled values are `f_i` `[B, D]`. The exits keep their own balance beside methods that take a share of the network's
     cross-entropy.
@@ -26,8 +26,10 @@ class BYOT(Method):
     that code computes: one plain norm of all differences in the batch, and none for the exit next to the deepest.
     (Before, the plain norm was the default of both forms.)
 
-    Example: at T = 1 and alpha .3, one exit with logits (0, 0), deepest (ln 3, 0), label 0, features (3, 4) and (0, 0)
-    at feature weight .03: `.7 ln 2 + .3 ln 2 + .03 * 25 = 1.443147`.
+    Example, at T = 1 and alpha .3: one exit with logits (0, 0) beside the deepest (ln 3, 0), label 0, features (3, 4)
+    and (0, 0) at feature weight .03 give `.7 ln 2 + .3 ln 2 + .03 * 25 = 1.443147`, the last part of which is
+        >>> float(BYOT(feature_weight=0.03)._distance(tf.constant([[3.0, 4.0]]))[0])
+        25.0
 
     Args:
         alpha: share of the deepest predictions, in [0, 1]; 0.3, in other recipes 0.1.
@@ -103,7 +105,7 @@ class BYOT(Method):
         }
 
     def _distance(self, difference):
-        """One value an example: its own norm, or that of the whole batch, which then counts once for the batch."""
+        """One value per example: its own norm, or that of the whole batch, which then counts once for the batch."""
         squares = tf.reduce_sum(difference**2, axis=-1)
         if self.form == "public":
             squares = global_sum(squares) * tf.ones_like(squares)

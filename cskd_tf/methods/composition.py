@@ -14,8 +14,10 @@ from cskd_tf.methods.mixing import Mixing
 class Composition:
     """A list of methods that work together, in their order.
 
-    Example: of `[Mixup(), CSKD()]` the views are `image` and `partner`, the terms `cross_entropy` and `class_wise`, the
-    needs `Needs(views=("partner",), mixing=(Mixup().mix,))`, and there is no head.
+    Example:
+        >>> composition = Composition([cskd_tf.methods.Mixup(), cskd_tf.methods.CSKD()])
+        >>> [view.name for view in composition.views], composition.term_names, composition.head
+        (['image', 'partner'], ['cross_entropy', 'class_wise'], None)
 
     Args:
         methods: of `cskd_tf.methods`; empty for plain cross-entropy.

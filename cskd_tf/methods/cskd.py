@@ -25,15 +25,21 @@ class CSKD(Method):
     `in_batch` takes the partners from the batch itself, which is then drawn in pairs: every image takes cross-entropy
     and is pulled to its neighbour. There is no second pass; no paper has it.
 
-    Example: with T = 4 and weight 1, logits `z(x) = [0, 0]` and `z(x') = [4 ln 3, 0]` (softened: `[.75, .25]`) give
-    the term `16 * 0.130812 = 2.092993`, in the form of ICLR `0.130812`.
+    Example, with `z(x) = [0, 0]` and `z(x') = [4 ln 3, 0]`, softened `[.75, .25]`, of divergence 0.130812; the second
+    form has no factor 16:
+        >>> views = {"image": [[0.0, 0.0]], "partner": [[4 * math.log(3), 0.0]]}
+        >>> outputs = {name: {"logits": tf.constant(logits)} for name, logits in views.items()}
+        >>> round(float(CSKD(temperature=4.0).terms({}, outputs, None)["class_wise"][0]), 5)
+        2.09299
+        >>> round(float(CSKD(temperature=4.0, form="iclr").terms({}, outputs, None)["class_wise"][0]), 6)
+        0.130812
 
     Args:
         temperature: T, above 0.
         weight: of the class-wise term, at least 0.
         clean_weight: of the clean term, at least 0; 0: without, and without its pass.
-        partners: how many partners an image has, each drawn independently, the term being their mean. The paper has
-            one; each costs a forward pass.
+        partners: how many partners each image has, drawn independently; the term is the mean over them. The paper has
+            one; each costs one forward pass.
         in_batch: pairs from the batch in place of partners beside it.
         partner_batch_norm: of the partners' pass: `"train"`, as published, `"train_no_update"` or `"inference"`.
         form: `"cvpr"` or `"iclr"`.
@@ -94,5 +100,5 @@ class CSKD(Method):
 
 
 def _neighbours(rows: tf.Tensor) -> tf.Tensor:
-    """Each row's other one of its pair. Example: rows a, b, c, d are b, a, d, c."""
+    """The other row of each row's pair: of rows a, b, c, d the rows b, a, d, c."""
     return tf.reshape(tf.reverse(tf.reshape(rows, (-1, 2, rows.shape[-1])), axis=[1]), (-1, rows.shape[-1]))

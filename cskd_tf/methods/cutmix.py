@@ -13,15 +13,18 @@ from cskd_tf.methods.mixing import Mixing, beta, blend, marked, mixed_images, pe
 class CutMix(Mixing):
     """Pastes a box of another image into each image, and mixes the targets by area (section 3.1 of the paper).
 
-    One box and one permutation a batch. The box has the image's proportions and `sqrt(1 - l)` of its sides, `l` from
+    One box and one permutation per batch. The box has the image's proportions and `sqrt(1 - l)` of its sides, `l` from
     Beta(alpha, alpha), its centre anywhere; what lies outside the image is cut off, and the targets are mixed by what
     is left. Every view of an image is mixed alike. Images are `[B, H, W, C]`, targets `[B, C]`.
 
-    Which images are mixed is one throw of a coin a batch, all or none, as in the authors' code; with `coin="image"` one
-    an image, as PS-KD beside CutMix has it (section 4.1 of its paper: half of a batch is mixed, the other refined).
-    (Before `coin` was there, it was always one an image.)
+    Which images are mixed is one throw of a coin per batch, all or none, as in the authors' code; with `coin="image"`
+    one per image, as PS-KD beside CutMix has it (section 4.1 of its paper: half of a batch is mixed, the other
+    refined). (Before `coin` was there, it was always one per image.)
 
-    Example: a box of 16 x 16 of 32 x 32 pixels leaves 3/4 of the target: classes 0 and 1 become (.75, .25).
+    Example: at `l = 3/4` the box has 16 x 16 of 32 x 32 pixels where it fits, and leaves 3/4 of the target:
+        >>> inside = _box(tf.constant([32, 32]), tf.constant(0.75), seed=tf.constant([6, 0]))
+        >>> int(tf.reduce_sum(tf.cast(inside, tf.int32)))
+        256
 
     Args:
         alpha: of the Beta distribution, above 0.

@@ -16,7 +16,10 @@ class Cutout(Mixing):
     The square's centre is uniform over the pixels, and what lies outside the image is cut off (section 3.2 of the
     paper). Every view `[B, H, W, C]` gets a hole of its own, but the un-augmented one.
 
-    Example: a hole of 8 pixels around row 2, column 30 of 32 x 32 covers rows 0 to 5 and columns 26 to 31.
+    Example: a hole of 8 pixels covers an image of 4 x 4 wherever its centre lies:
+        >>> batch, _ = Cutout(size=8).mix({"image": tf.ones((1, 4, 4, 3))}, tf.ones((1, 2)), seed=tf.constant([1, 2]))
+        >>> float(tf.reduce_sum(batch["image"]))
+        0.0
 
     Args:
         size: side of the square, in pixels; 8 on CIFAR in the PS-KD paper.

@@ -10,8 +10,12 @@ class LabelSmoothing(Method):
     Targets become `(1 - epsilon) * targets + epsilon / C` (the paper's section 7); with `over_others`, what is taken
     from a class goes to the other classes alone, `(1 - epsilon) * targets + epsilon * (1 - targets) / (C - 1)`.
 
-    Example: with epsilon 0.1 and 5 classes, the target 1 becomes 0.92 and the others 0.02; with `over_others` 0.9 and
-    0.025.
+    Example, of 5 classes:
+        >>> targets = tf.constant([[1.0, 0, 0, 0, 0]])
+        >>> LabelSmoothing(epsilon=0.1).targets({}, targets).numpy().round(3)
+        array([[0.92, 0.02, 0.02, 0.02, 0.02]], dtype=float32)
+        >>> LabelSmoothing(epsilon=0.1, over_others=True).targets({}, targets).numpy().round(3)
+        array([[0.9  , 0.025, 0.025, 0.025, 0.025]], dtype=float32)
 
     Args:
         epsilon: in [0, 1); the PS-KD paper has 0.1 on ImageNet, the CS-KD paper states none.

@@ -65,5 +65,5 @@ def beta(alpha: float, *, seed: tf.Tensor) -> tf.Tensor:
 
 
 def blend(one: tf.Tensor, other: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    """`share * one + (1 - share) * other`. Example: 10 and 20 at 0.7 are 13."""
+    """`share * one + (1 - share) * other`."""
     return share * one + (1 - share) * other

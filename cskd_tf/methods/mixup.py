@@ -13,10 +13,12 @@ from cskd_tf.methods.mixing import Mixing, beta, blend, marked, mixed_images, pe
 class Mixup(Mixing):
     """Trains on sums of two images: `l * x_i + (1 - l) * x_j`, and of their targets (section 2 of the paper).
 
-    One `l` from Beta(alpha, alpha) a batch, and one permutation; every view of an image is mixed alike, so that an
+    One `l` from Beta(alpha, alpha) per batch, and one permutation; every view of an image is mixed alike, so that an
     image and its partner, in Mixup + CS-KD, carry the same mixed target. Images are `[B, H, W, C]`, targets `[B, C]`.
 
-    Example: `l = 0.7` makes of pixels 10 and 20, of classes 0 and 1 of two, the pixel 13 with the target (.7, .3).
+    Example: `l = 0.7` makes of pixels 10 and 20, of classes 0 and 1 of two, the pixel 13 with the target (.7, .3):
+        >>> float(blend(tf.constant(10.0), tf.constant(20.0), tf.constant(0.7)))
+        13.0
 
     Args:
         alpha: of the Beta distribution, above 0; 1.0 is usual on CIFAR, 0.2 to 0.4 on ImageNet. The CS-KD paper states

@@ -30,7 +30,11 @@ class PSKD(Method):
     therefore 2 epochs old on average and not 1: more than 3 for one image in 8, more than 13 for one in 8,192. With
     `"network"` all are of the last epoch.
 
-    Example: alpha .8 in epoch 150 of 300 is `a = .4`: the target (1, 0) with the prediction (.5, .5) becomes (.8, .2).
+    Example: alpha .8 in epoch 150 of 300 is `a = .4`, at which the target (1, 0) with the prediction (.5, .5) becomes
+    (.8, .2):
+        >>> from cskd_tf.losses import refine_targets
+        >>> refine_targets(tf.constant([[1.0, 0.0]]), previous=tf.constant([[0.5, 0.5]]), share=0.4).numpy().round(3)
+        array([[0.8, 0.2]], dtype=float32)
 
     Args:
         alpha: of the last epoch, in [0, 1]; 0.8 on CIFAR-100, 0.7 for ResNeXt-29.

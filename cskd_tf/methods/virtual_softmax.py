@@ -12,8 +12,14 @@ class VirtualSoftmax(Head):
     apart for as long as it does not. The classifier has no bias (the network's is frozen); gradients flow through both
     norms. Inference and all other views see the plain logits `f W`.
 
-    Example: embedding (3, 4), class vectors (1, 0) and (0, 2), label 1: logits (3, 8) and the virtual one `2 * 5 = 10`,
-    so the cross-entropy is `ln(e^-5 + 1 + e^2) = 2.127731`.
+    Example, of an embedding (3, 4), class vectors (1, 0) and (0, 2), and label 1: logits (3, 8) and the virtual one
+    `2 * 5`, so that the cross-entropy is `ln(e^-5 + 1 + e^2) = 2.127731`:
+        >>> vectors = keras.initializers.Constant([[1.0, 0.0], [0.0, 2.0]])
+        >>> network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer=vectors)])
+        >>> head = VirtualSoftmax()
+        >>> model = cskd_tf.SelfDistiller(network, [head])
+        >>> head.labelled_logits({"embedding": tf.constant([[3.0, 4.0]])}, tf.constant([1])).numpy().tolist()
+        [[3.0, 8.0, 10.0]]
 
     Raises:
         ValueError: when the model is built, around a network whose classifier is not found.

@@ -25,15 +25,18 @@ class SelfDistiller(ContinuingModel):
 
     Each training step runs the network on every image view that the methods ask for, in order (`x`, then its partner),
     and minimises `hard_weight * cross_entropy + sum of the methods' terms`, the cross-entropy of every labelled view:
-    the image, and DDGSD's second one. Every part is one value an example, summed and divided by the size of the global
+    the image, and DDGSD's second one. Every part is one value per example, summed and divided by the size of the global
     batch, so that any number of replicas and an uneven last batch give the same gradients. At inference it is the
     network: images in, logits out.
 
-    Example::
-
-        model = SelfDistiller(network, [CSKD(temperature=4.0, weight=1.0)])
-        model.compile(optimizer=cskd_tf.optimizers.SGD(0.1), metrics=["accuracy"])
-        model.fit(cskd_tf.data.paired_dataset(images, labels, batch_size=128, seed=0), epochs=200)
+    Example:
+        >>> images, labels = np.random.default_rng(0).normal(size=(20, 8, 8, 3)).astype("float32"), np.arange(20) % 4
+        >>> network = cskd_tf.networks.build("preact_resnet10", num_classes=4, input_shape=(8, 8, 3), width=4)
+        >>> model = SelfDistiller(network, [cskd_tf.methods.CSKD(temperature=4.0, weight=1.0)])
+        >>> model.compile(optimizer=cskd_tf.optimizers.SGD(0.1), metrics=["accuracy"])
+        >>> data = cskd_tf.data.paired_dataset(images, labels, batch_size=8, seed=0, **model.data_options)
+        >>> sorted(model.fit(data, epochs=2, verbose=0).history)
+        ['accuracy', 'class_wise', 'cross_entropy', 'loss']
 
     Args:
         network: any Keras model that maps images `[B, H, W, C]` to logits `[B, classes]`.

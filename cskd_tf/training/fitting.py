@@ -66,7 +66,7 @@ class ContinuingModel(keras.Model):
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
         """As `keras.Model.fit`; what cannot be trained is refused before the first step.
 
-        A data set of `cskd_tf.data.paired_dataset` knows its steps an epoch, and is read on from where the model is:
+        A data set of `cskd_tf.data.paired_dataset` knows its steps per epoch, and is read on from where the model is:
         see `Course`. `epochs` of the data set need not be `fit`'s.
         """
         x = self._built_from(x)
@@ -143,7 +143,7 @@ class Course(keras.callbacks.Callback):
     showing an epoch again. A model of fewer steps than `initial_epoch` tells of, one that was made of weights alone,
     joins there.
 
-    Example: with 3 steps an epoch, a model after 6 steps goes on at step 6, in `fit(epochs=1)` as well as in
+    With 3 steps per epoch, a model after 6 steps goes on at step 6, in `fit(epochs=1)` as well as in
     `fit(initial_epoch=2, epochs=4)`; a new one begins at 0, or at 6.
 
     Args:
@@ -225,9 +225,9 @@ def check_trainable(model: keras.Model) -> None:
 
 
 def check_steps_per_execution(steps: int | None, *, steps_per_execution: int) -> None:
-    """Raises ValueError unless whole executions make an epoch, so that no execution runs on into the next one.
+    """Raises UserError unless whole executions make an epoch, so that no execution runs on into the next one.
 
-    Example: 3 steps an epoch go with 1 or 3 steps an execution; with 2 Keras would take 4.
+    3 steps per epoch go with 1 or 3 steps per execution; with 2 Keras would take 4.
     """
     if steps and steps % steps_per_execution:
         raise UserError(

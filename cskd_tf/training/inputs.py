@@ -106,7 +106,7 @@ class Expectations:
         )
 
     def check(self, labels, index=None) -> None:
-        """Raises ValueError for labels `[n]` or `[n, 1]`, and indices `[n]`, that are not as expected."""
+        """Raises UserError for labels `[n]` or `[n, 1]`, and indices `[n]`, that are not as expected."""
         labels = np.asarray(labels)
         if labels.dtype.kind not in "ui" or labels.size != len(labels):
             return  # of another form, which the step refuses when it is traced
