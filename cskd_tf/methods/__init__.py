@@ -67,7 +67,7 @@ def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Mixing | Head | Met
             'Expected a list with a mapping for each method, as [{"name": "CSKD", "temperature": 4.0}] or, in Python, '
             f'({{"name": "CSKD"}},) with its comma. Received: methods={descriptions!r}'
         )
-    methods = []
+    methods: list[Mixing | Head | Method] = []
     for description in descriptions:
         arguments = dict(description)
         name = arguments.pop("name", None)

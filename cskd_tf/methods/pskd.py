@@ -131,9 +131,9 @@ class PSKD(Method):
         if not self._keeps_some(classes):
             return tf.math.divide_no_nan(rows, tf.reduce_sum(rows, axis=-1, keepdims=True))  # 2 bytes add up to about 1
         kept = tf.reduce_sum(rows, axis=-1, keepdims=True)
-        left = tf.where(kept > 0, tf.maximum(1 - kept, 0.0) / (classes - self.top_k), 0.0)
+        spread = tf.where(kept > 0, tf.maximum(1 - kept, 0.0) / (classes - rows.shape[-1]), 0.0)
         places = tf.one_hot(tf.gather(self.classes_kept.value, index), classes)
-        full = left + tf.reduce_sum(places * (rows - left)[..., None], axis=-2)
+        full = spread + tf.reduce_sum(places * (rows - spread)[..., None], axis=-2)
         return tf.math.divide_no_nan(full, tf.reduce_sum(full, axis=-1, keepdims=True))
 
 

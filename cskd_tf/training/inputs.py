@@ -59,11 +59,12 @@ def one_hot_targets(batch: dict, *, classes: int) -> tf.Tensor:
 
 def image_shape(data) -> tuple[int | None, ...] | None:
     """`[None, H, W, C]` of the images in what `fit` takes; None where nothing tells it before the first step."""
-    images = data
+    images: Any = data
     if isinstance(data, tf.data.Dataset):
         images = data.element_spec[0] if isinstance(data.element_spec, tuple) else data.element_spec
     elif isinstance(data, keras.utils.PyDataset):
-        images = data[0][0]
+        first: Any = data[0]
+        images = first[0]
     elif not (isinstance(data, dict) or hasattr(data, "shape")) and _is_iterable(data):
         images = next(iter(data))[0]
     images = images.get("image") if isinstance(images, dict) else images
