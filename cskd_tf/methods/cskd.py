@@ -45,7 +45,7 @@ class CSKD(Method):
         form: `"cvpr"` or `"iclr"`.
 
     Raises:
-        ValueError: an argument out of range, or several partners in the batch.
+        UserError: an argument out of range, or several partners in the batch.
     """
 
     def __init__(

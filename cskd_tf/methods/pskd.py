@@ -42,7 +42,7 @@ class PSKD(Method):
         top_k: keep this many probabilities of a row, and spread what is left evenly over the other classes; None: all.
 
     Raises:
-        ValueError: an argument out of range; when the model is built, a table without the number of images.
+        UserError: an argument out of range; when the model is built, a table without the number of images.
     """
 
     follows_epochs = True
@@ -70,8 +70,8 @@ class PSKD(Method):
         self._trained = _Untracked(network)
         self.bind(network)
         if self.source == "network":
-            made = [keras.Variable(shape=each.shape, dtype=each.dtype, **options) for each in network.weights]
-            self._previous = _Untracked(made)
+            copies = [keras.Variable(shape=weight.shape, dtype=weight.dtype, **options) for weight in network.weights]
+            self._previous = _Untracked(copies)
             return
         if num_examples is None:
             raise UserError("Expected SelfDistiller(..., num_examples=N) for PS-KD's stored predictions.")
@@ -100,8 +100,8 @@ class PSKD(Method):
         else:
             previous = self._read(batch["index"], targets.shape[-1])
         # A row that was never written is no prediction: of an image that was mixed, or not drawn, so far.
-        known = tf.cast(tf.reduce_sum(previous, axis=-1) > 0, tf.float32)
-        share = self.share.value * known
+        written = tf.cast(tf.reduce_sum(previous, axis=-1) > 0, tf.float32)
+        share = self.share.value * written
         if "mixed" in batch:
             share *= 1 - batch["mixed"]
         return refine_targets(targets, previous=tf.stop_gradient(previous), share=share)

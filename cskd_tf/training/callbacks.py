@@ -47,7 +47,7 @@ class Evaluation(keras.callbacks.Callback):
         predictions: of the last pass.
 
     Raises:
-        ValueError: data of another form; when training begins, labels of arrays that are none of the model's classes.
+        UserError: data of another form; when training begins, labels of arrays that are none of the model's classes.
     """
 
     def __init__(
@@ -113,11 +113,11 @@ class Evaluation(keras.callbacks.Callback):
         ]
 
 
-_FORM = "Expected Evaluation's data as (images, labels): two arrays, or a tf.data.Dataset of two such parts a batch."
+_FORM = "Expected Evaluation's data as (images, labels): two arrays, or a tf.data.Dataset of two such parts per batch."
 
 
 def _check_form(element_spec) -> None:
-    """Raises ValueError unless batches are of images and integer labels."""
+    """Raises UserError unless batches are of images and integer labels."""
     if not isinstance(element_spec, tuple) or len(element_spec) != 2:
         parts = len(element_spec) if isinstance(element_spec, tuple) else 1
         raise UserError(f"{_FORM} Received: {parts} parts, of which sample weights would be one")

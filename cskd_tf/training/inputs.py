@@ -121,7 +121,7 @@ class Expectations:
             raise UserError(f"{wrong_index} Received: index {np.max(index)}")
 
     def check_data(self, data: PairedDataset) -> None:
-        """Raises ValueError for a data set that says of itself that it is not as expected."""
+        """Raises UserError for a data set that says of itself that it is not as expected."""
         wrong_label, wrong_pair, wrong_index = self._messages
         if data.num_classes > self.num_classes and not data.relabelled:
             raise UserError(f"{wrong_label} Received: data of {data.num_classes} classes")
@@ -161,7 +161,7 @@ def checked(data, labels, *, expected: Expectations, shuffle: bool = False) -> A
         shuffle: whether Keras will reorder arrays.
 
     Raises:
-        ValueError: arrays or a `PairedDataset` that are not as expected. What flows by raises it then, tf.data
+        UserError: arrays or a `PairedDataset` that are not as expected. What flows by raises it then, tf.data
             `tf.errors.InvalidArgumentError`.
     """
     if isinstance(data, tf.data.Dataset):
