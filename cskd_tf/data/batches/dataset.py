@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.data.sources.memory import as_is
+from cskd_tf.data.sources.passes import without_graph_rewriting
 
 _ENDLESS = 2**62  # steps
 
@@ -110,4 +110,4 @@ class PairedDataset(tf.data.Dataset):
 def mapped(steps: tf.data.Dataset, batch_at: Callable) -> tf.data.Dataset:
     """Batches made in parallel, and handed out in order."""
     batches = steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return as_is(batches.prefetch(2))  # with AUTOTUNE it goes on to fill gigabytes
+    return without_graph_rewriting(batches.prefetch(2))  # with AUTOTUNE it goes on to fill gigabytes

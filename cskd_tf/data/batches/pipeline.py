@@ -20,7 +20,8 @@ from cskd_tf.data.batches.pairing import (
 )
 from cskd_tf.data.images.decode import decode_batch, transform_batch
 from cskd_tf.data.images.transforms import Transform
-from cskd_tf.data.sources.base import ArraySource, Source, is_encoded
+from cskd_tf.data.sources.arrays import as_source
+from cskd_tf.data.sources.base import EncodedSource, Source
 from cskd_tf.errors import UserError
 
 EXTRAS = ("index",)
@@ -93,7 +94,7 @@ def paired_dataset(
     Raises:
         ValueError: a batch size, view or extra that does not fit, or data that cannot be used (see `ArraySource`).
     """
-    source = _source(images, labels)
+    source = as_source(images, labels)
     size = len(source.labels)
     check_batches(
         size,
@@ -191,6 +192,8 @@ def _part(rows: tf.Tensor, part: int, parts: int) -> tf.Tensor:
 
 def evaluation_dataset(source: Source, *, batch_size: int, transform: Transform | None = None) -> tf.data.Dataset:
     """`(images, labels)` of every image once, in the order of the source, the last batch as large as what is left."""
+    if not isinstance(source, Source):
+        raise UserError(f"Expected a cskd_tf.data.Source, such as ImageFolder. Received: {type(source).__name__}")
     size = len(source.labels)
     batch_size = min(batch_size, size)
     labels = tf.constant(source.labels)
@@ -205,20 +208,10 @@ def evaluation_dataset(source: Source, *, batch_size: int, transform: Transform 
 
 def _load(source: Source, indices: tf.Tensor, seeds: tf.Tensor, transform: Transform | None) -> tf.Tensor:
     """float32 images of one view."""
-    if is_encoded(source):
+    if isinstance(source, EncodedSource):
         return decode_batch(source.read(indices), seeds, transform=transform, channels=source.image_shape[2])
     images = tf.ensure_shape(source.load(indices), [None, *source.image_shape])
     return transform_batch(images, seeds, transform=transform)
-
-
-def _source(images, labels) -> Source:
-    if hasattr(images, "load"):
-        if labels is not None:
-            raise UserError("Expected no labels beside a source, which brings its own.")
-        return images
-    if labels is None:
-        raise UserError("Expected labels beside an array of images. Received: labels=None")
-    return ArraySource(images, labels)
 
 
 def check_batches(
