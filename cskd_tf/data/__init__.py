@@ -1,8 +1,10 @@
 """Images, labels, partners, batches."""
 
 from cskd_tf.data.batches.dataset import PairedDataset
+from cskd_tf.data.batches.pairing import Pairing
 from cskd_tf.data.batches.pipeline import evaluation_dataset, paired_dataset
 from cskd_tf.data.batches.stream import paired_stream
+from cskd_tf.data.batches.views import Distribution, Needs
 from cskd_tf.data.catalogue.splits import DATASETS, load_splits
 from cskd_tf.data.images.transforms import build_transforms
 from cskd_tf.data.sources.arrays import ArraySource
@@ -15,9 +17,12 @@ __all__ = [
     "DATASETS",
     "ArraySource",
     "Concatenation",
+    "Distribution",
     "EncodedSource",
     "ImageFolder",
+    "Needs",
     "PairedDataset",
+    "Pairing",
     "PixelSource",
     "Source",
     "build_transforms",
