@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
-from tests.helpers import staged_network
-from tests.methods.method_cases import CASES, CLASSES, IMAGES, TABLE, forward, make_network, softmax
+from tests.methods.method_cases import CASES
+from tests.methods.numpy_losses import CLASSES, IMAGES, forward, softmax
 
 
 @pytest.fixture
@@ -27,11 +27,9 @@ def batch():
 LABELS = np.array([0, 0, 1, 1, 3, 3, 2])
 
 
-def step_inputs(case, batch):
-    """In pairs, six images of a replica each; else all seven."""
-    count = 6 if case == "CSKD in the batch" else IMAGES
-    kept = [key for key in batch if key != "targets" or case == "CSKD beside Mixup"]
-    return {key: batch[key][:count] for key in kept}, LABELS[:count]
+def step_inputs(batch, *, images, mixed):
+    kept = [key for key in batch if key != "targets" or mixed]
+    return {key: batch[key][:images] for key in kept}, LABELS[:images]
 
 
 def numpy_gradient(loss, weights, batch, labels, parts):
@@ -60,14 +58,13 @@ def numpy_gradient(loss, weights, batch, labels, parts):
 
 def make_model(case, rate=1.0, **options):
     keras.utils.set_random_seed(1)
-    network = staged_network((2, 2, 1), classes=CLASSES) if case.startswith("BYOT") else make_network()
-    model = SelfDistiller(network, CASES[case][0](), num_examples=IMAGES, **options)
+    model = SelfDistiller(case.network(), case.methods(), num_examples=IMAGES, **options)
     model.compile(SGD(rate, momentum=0.0, weight_decay=0.0))
     model.optimizer.build(model.trainable_variables)
     for method in model.composition.terms:
         method.on_epoch_begin(1, epochs=2)
-        if case == "PSKD stored":
-            method.table.assign(TABLE)
+        if case.table is not None:
+            method.table.assign(case.table)
     return model
 
 
@@ -78,33 +75,33 @@ def trained_weights(model):
 
 
 def check(case, model, logs, before, batch, labels, parts=()):
-    value, gradients = numpy_gradient(CASES[case][1], before, batch, labels, parts)
+    value, gradients = numpy_gradient(case.loss, before, batch, labels, parts)
     assert float(logs["loss"]) == pytest.approx(value, abs=1e-5)
     for old, new, gradient in zip(before, trained_weights(model), gradients, strict=True):
         np.testing.assert_allclose(old - new, gradient, rtol=2e-5, atol=1e-5)
-    if case == "PSKD stored":
+    if case.table is not None:
         expected = softmax(forward(before, batch["image"])[1])
         np.testing.assert_allclose(model.methods[0].table.numpy()[batch["index"]], expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_step_follows_the_gradient_of_the_loss_in_numpy(case, batch):
-    batch, labels = step_inputs(case, batch)
+    batch, labels = step_inputs(batch, images=case.images, mixed=case.mixed)
     model = make_model(case)
     before = trained_weights(model)
     logs = model.train_step((tf.nest.map_structure(tf.constant, batch), tf.constant(labels)))
     check(case, model, logs, before, batch, labels)
 
 
-# Methods alone in every test run; beside each other, which no replica and no compiler knows of, with the papers'.
-ALONE_FIRST = [pytest.param(case, marks=[pytest.mark.papers] if " beside " in case else []) for case in CASES]
+# Methods alone in every test run; together, which no replica and no compiler knows of, with the papers'.
+ALONE_FIRST = [
+    pytest.param(case, marks=[pytest.mark.papers] if case.together else [], id=name) for name, case in CASES.items()
+]
 
 
 @pytest.mark.parametrize("case", ALONE_FIRST)
 def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replicas):
-    batch, labels = step_inputs(case, batch)
-    if case == "CSKD in the batch":  # a pair stays on one replica
-        batch, labels = {view: images[:4] for view, images in batch.items()}, labels[:4]
+    batch, labels = step_inputs(batch, images=case.images_on_two_replicas, mixed=case.mixed)
     with two_replicas.scope():
         model = make_model(case)
     before = trained_weights(model)
@@ -122,7 +119,7 @@ def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replic
 
 @pytest.mark.parametrize("case", ALONE_FIRST)
 def test_a_step_compiles_with_static_shapes(case, batch):
-    batch, labels = step_inputs(case, batch)
+    batch, labels = step_inputs(batch, images=case.images, mixed=case.mixed)
     model = make_model(case)
     before = trained_weights(model)
     step = tf.function(model.train_step, jit_compile=True)
@@ -130,24 +127,24 @@ def test_a_step_compiles_with_static_shapes(case, batch):
     check(case, model, logs, before, batch, labels)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_three_steps_lower_the_loss(case, batch):
-    batch, labels = step_inputs(case, batch)
+    batch, labels = step_inputs(batch, images=case.images, mixed=case.mixed)
     model = make_model(case, rate=0.02)
     inputs = tf.nest.map_structure(tf.constant, batch), tf.constant(labels)
     values = []
     for _ in range(4):
         model.reset_metrics()
-        if case == "PSKD stored":  # its own new prediction would be another target
-            model.methods[0].table.assign(TABLE)
+        if case.table is not None:  # its own new prediction would be another target
+            model.methods[0].table.assign(case.table)
         values.append(float(model.train_step(inputs)["loss"]))
     assert values[3] < values[0] - 1e-3
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_losses_are_computed_in_float32_under_mixed_precision(case, batch):
     """Around a network of float32, a model of mixed precision has to take the same step to the last digit but one."""
-    batch, labels = step_inputs(case, batch)
+    batch, labels = step_inputs(batch, images=case.images, mixed=case.mixed)
     model = make_model(case, dtype="mixed_bfloat16")
     assert model.compute_dtype == "bfloat16"
     before = trained_weights(model)
