@@ -36,7 +36,7 @@ MISSING_FILES = (
 OURS = {"tiny_imagenet": TinyImagenet, "mit67": Mit67}
 # Splits without which a preparation is no use. ImageNet's builder prepares what it finds, and would leave it at that.
 NEEDED = {"imagenet2012": ("train", "validation")}
-WHEN_THERE = {"val": "validation", "test": "test"}
+USUAL_SPLITS = {"val": "validation", "test": "test"}
 
 
 def load(name: str, *, path: str, archive: str, channels: int, split_names: dict[str, str | None]) -> dict[str, Source]:
@@ -47,7 +47,8 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
         path: where TFDS keeps data sets; empty: `~/tensorflow_datasets`.
         archive: for our builders, another archive than the published one.
         channels: 3 or 1.
-        split_names: TFDS' names; a split with an empty one is left out, one with None too unless it is there.
+        split_names: TFDS' names; a split with an empty one is left out; None stands for the usual one (`USUAL_SPLITS`),
+            if the data set has it.
 
     Raises:
         ValueError: an unknown data set, split or archive, or files that have to be fetched by hand (with what and
@@ -63,7 +64,7 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
         with _errors_only():
             _prepare(builder, manual)
     names = {
-        split: WHEN_THERE[split] if name is None and WHEN_THERE[split] in builder.info.splits else name
+        split: USUAL_SPLITS[split] if name is None and USUAL_SPLITS[split] in builder.info.splits else name
         for split, name in split_names.items()
     }
     splits = {"train": Records(builder, names["train"], channels=channels)}

@@ -140,7 +140,7 @@ def test_pixels_do_not_depend_on_what_else_is_in_the_batch(transform, monkeypatc
     assert len(large) > 10 * 2**14
     beside = decoded([*jpegs, large])
     np.testing.assert_array_equal(beside[:9], small)
-    monkeypatch.setattr("cskd_tf.data.images.decode._TOGETHER", 20_000)  # a few at a time, and the large one alone
+    monkeypatch.setattr("cskd_tf.data.images.decode._GROUP_BYTES", 20_000)  # a few at a time, and the large one alone
     np.testing.assert_array_equal(decoded([*jpegs, large]), beside)
 
 
