@@ -56,7 +56,7 @@ def densenet(
         name: of the model.
 
     Raises:
-        UserError: a width below 2, of which a dense layer would get no channel, or images that are too small.
+        ValueError: a width of which no channel is left for a dense layer, or images that are too small.
     """
     growth = width // 2
     if growth < 1:

@@ -201,21 +201,15 @@ def classifier(
 def check_image_size(input_shape: tuple[int | None, int | None, int], *, halvings: int, pools: int = 0) -> None:
     """Refuses images on which a layer of stride 2 would see a single pixel, or nothing.
 
-    Example:
-        Five padded layers of stride 2 turn 17 pixels into 9, 5, 3, 2 and 1; 16 would be 1 after four of them.
-
-        >>> check_image_size((17, 17, 3), halvings=5)
-        >>> check_image_size((16, 17, 3), halvings=5)
-        Traceback (most recent call last):
-        cskd_tf.errors.UserError: Expected images of at least 17 x 17 pixels: ...
+    Example: five padded layers of stride 2 make 17 pixels 9, 5, 3, 2 and 1; 16 would end one layer early.
 
     Args:
         input_shape: `(H, W, C)`; sizes that are None are not checked.
-        halvings: padded layers of stride 2, which turn n pixels into (n + 1) // 2.
-        pools: unpadded pools behind them, which turn n pixels into n // 2.
+        halvings: padded layers of stride 2, which make n pixels (n + 1) // 2.
+        pools: unpadded pools behind them, which make n pixels n // 2.
 
     Raises:
-        UserError: an image that is too small.
+        ValueError: an image that is too small.
     """
     least = 2**pools
     for _ in range(halvings):

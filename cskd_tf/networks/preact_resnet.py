@@ -40,9 +40,6 @@ def preact_resnet(
         width: channels of the first stage.
         synchronized: whether batch norm averages over replicas.
         name: of the model.
-
-    Raises:
-        UserError: images that are too small.
     """
     check_image_size(input_shape, halvings=len(blocks) - 1)
     pieces = Pieces(synchronized=synchronized)

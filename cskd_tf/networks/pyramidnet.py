@@ -118,9 +118,6 @@ def pyramidnet(
         shake_drop: rate of ShakeDrop in the last block, to which it rises linearly from the first; 0: no ShakeDrop.
         synchronized: whether batch norm averages over replicas.
         name: of the model.
-
-    Raises:
-        UserError: images that are too small.
     """
     check_image_size(input_shape, halvings=STAGES - 1)
     pieces = Pieces(initializer=he_normal_fan_out, synchronized=synchronized)

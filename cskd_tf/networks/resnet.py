@@ -75,9 +75,6 @@ def resnet(
         initializer: makes a new initialiser for each convolution.
         head: options of `layers.classifier`, which say how the classifier starts.
         name: of the model.
-
-    Raises:
-        UserError: images that are too small.
     """
     check_image_size(input_shape, halvings=len(blocks) - 1 + (0 if small_images else 2))
     pieces = Pieces(initializer=initializer, synchronized=synchronized)

@@ -31,12 +31,12 @@ def resnext(
     Args:
         blocks: bottlenecks per stage.
         cardinality: groups.
-        group_width: channels per group in the first stage of a network of width 64; other widths scale it.
+        group_width: channels of a group in the first stage of a network of width 64.
         width: channels of the first stage.
         options: of `resnet`.
 
     Raises:
-        UserError: a width that leaves a group without a channel, or images that are too small.
+        ValueError: a width of which no channel is left for a group.
     """
     if width * group_width < STANDARD_WIDTH:
         raise UserError(
