@@ -29,6 +29,7 @@ parity: .venv/parity
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: .venv/test
 	$(BIN)/ruff check --fix .

@@ -18,25 +18,25 @@ from cskd_tf.networks.convolution import keep_memory_whole
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What a network takes and returns, as tensors of which only the shapes mean something.
+    """What a network takes and returns, as symbolic tensors: their shapes and types are known, but no values.
 
     Attributes:
         image: `[B, H, W, C]`.
         logits: `[B, classes]`.
         embedding: `[B, D]`; None where it was not found.
-        stages: of each stage `[B, H, W, K]`; empty where the network has none.
+        stages: per stage `[B, H, W, K]`; empty where the network has none.
         classifier: the layer that reads the embedding; None where it was not found.
     """
 
     image: Any
     logits: Any
     embedding: Any = None
-    stages: tuple = ()
+    stages: tuple[Any, ...] = ()
     classifier: keras.layers.Layer | None = None
 
 
 class NetworkOutputs:
-    """Runs a network that maps images to logits and returns what is inside as well, in one pass.
+    """Runs a network that maps images to logits, and returns its embedding and stages as well, in one pass.
 
     The embedding is what the classifier reads, flattened to `[B, D]`: the input of the last dense layer, or of the last
     convolution where that sees a single pixel, as in MobileNets. A stage is the output of a layer that is named
@@ -45,12 +45,17 @@ class NetworkOutputs:
     A functional or Sequential network is given further outputs. In others, such as subclassed ones, the layers are
     watched while they compute; afterwards they are as they were.
 
-    Example: around `keras.applications.MobileNetV3Small(weights=None, classes=7, classifier_activation=None)` a batch
-    of two images gives logits `[2, 7]` and an embedding `[2, 1024]`.
+    Example:
+        >>> stage = keras.layers.Conv2D(5, 3, name="stage1")
+        >>> pool = keras.layers.GlobalAveragePooling2D()
+        >>> network = keras.Sequential([keras.Input((6, 6, 1)), stage, pool, keras.layers.Dense(3)])
+        >>> outputs = NetworkOutputs(network)(np.ones((2, 6, 6, 1)))
+        >>> tuple(outputs["logits"].shape), tuple(outputs["embedding"].shape), tuple(outputs["stages"][0].shape)
+        ((2, 3), (2, 5), (2, 4, 4, 5))
 
     Args:
         network: functional, Sequential or subclassed.
-        embedding_layer: name of the layer whose input is the embedding, where it is not found so.
+        embedding_layer: name of the layer whose input is the embedding, where the rule above finds another or none.
 
     Raises:
         UserError: the named layer does not exist.
@@ -80,27 +85,31 @@ class NetworkOutputs:
         if self._prepared and (graph := _graph_of(self.network)) is not None:
             self._add_outputs(graph)
 
-    def __call__(self, images, *, training: bool = False) -> dict[str, Any]:
-        """`{"logits": [B, C], "embedding": [B, D], "stages": (...)}`, the last two where the network has them."""
+    def __call__(self, images: tf.Tensor, *, training: bool = False) -> dict[str, Any]:
+        """Runs the network.
+
+        Returns:
+            `logits` `[B, C]`; `embedding` `[B, D]` and `stages`, a tuple of `[B, H, W, K]`, where the network has them.
+        """
         outputs, _ = self._run(images, training=training)
         return outputs
 
     def parts(self, input_shape: Sequence[int | None]) -> Parts:
-        """What a call takes and returns for images of `input_shape`, `[B, H, W, C]`, and the classifier inside."""
+        """What a call takes and returns for images of `input_shape`, `[B, H, W, C]`, and the layer that classifies."""
         if self._with_parts is not None:
             outputs = _flattened(self._with_parts.output)
             return Parts(image=self._with_parts.input, classifier=self._classifier, **outputs)
-        parts: list[Parts] = []
+        traced: list[Parts] = []
 
-        def trace(images):
+        def trace(images: tf.Tensor) -> tf.Tensor:
             outputs, classifier = self._run(images, training=False)
-            parts.append(Parts(image=images, classifier=classifier, **outputs))
+            traced.append(Parts(image=images, classifier=classifier, **outputs))
             return outputs["logits"]
 
         tf.function(trace, autograph=False).get_concrete_function(tf.TensorSpec(input_shape, tf.float32))
-        return parts[-1]
+        return traced[-1]
 
-    def _run(self, images, *, training: bool) -> tuple[dict[str, Any], keras.layers.Layer | None]:
+    def _run(self, images: tf.Tensor, *, training: bool) -> tuple[dict[str, Any], keras.layers.Layer | None]:
         """The outputs, and the layer that reads the embedding."""
         if not self._prepared:
             self._prepare()
@@ -112,10 +121,10 @@ class NetworkOutputs:
         return _flattened(outputs), classifier
 
     def _add_outputs(self, graph: keras.Model) -> None:
-        """Makes a model of several outputs, around the same layers, unless a part lies within one of them."""
+        """Makes a model of several outputs around the same layers, unless a layer to read lies within one of them."""
         calls: list[_Call] = []
 
-        def call(layer, inputs, *args, **kwargs):
+        def call(layer: keras.layers.Layer, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             outputs = layer(inputs, *args, **kwargs)
             calls.append(_Call(layer, inputs, outputs))
             return outputs
@@ -125,8 +134,8 @@ class NetworkOutputs:
             outputs, self._classifier = self._select(calls, logits=called.outputs[0])
             self._with_parts = keras.Model(called.inputs[0], outputs, name=self.network.name)
 
-    def _select(self, calls: list["_Call"], *, logits) -> tuple[dict[str, Any], keras.layers.Layer | None]:
-        """What is asked for, of the calls of a network's layers in their order."""
+    def _select(self, calls: list["_Call"], *, logits: Any) -> tuple[dict[str, Any], keras.layers.Layer | None]:
+        """The outputs and the classifier, from the calls of a network's layers in their order."""
         outputs, classifier = {"logits": logits}, None
         heads = [call for call in calls if self._is_head(call.layer)]
         if heads and self._reads_embedding(heads[-1]):
@@ -142,7 +151,7 @@ class NetworkOutputs:
         return layer.name == self.embedding_layer
 
     def _reads_embedding(self, call: "_Call") -> bool:
-        """Not a convolution that is followed by pooling, as in fully convolutional networks."""
+        """False for a convolution over several pixels, which pooling follows, as in fully convolutional networks."""
         return not (
             self.embedding_layer is None
             and isinstance(call.layer, keras.layers.Conv2D)
@@ -160,13 +169,13 @@ class _Call(NamedTuple):
 
 _recording = threading.local()  # replicas of one process run in threads that take turns
 _lock = threading.Lock()
-_watchers: collections.Counter[int] = collections.Counter()  # of each layer that is watched now
+_watchers: collections.Counter[int] = collections.Counter()  # how many blocks watch a layer now, by its id
 
 
 @contextlib.contextmanager
 def _watching(layers: Sequence[keras.layers.Layer]) -> Iterator[list[_Call]]:
     """Notes the calls of `layers` in this thread; they compute as before, and are as before when the block ends."""
-    outer = getattr(_recording, "calls", None)
+    outer_calls = getattr(_recording, "calls", None)
     calls: list[_Call] = []
     with _lock:
         for layer in layers:
@@ -177,7 +186,7 @@ def _watching(layers: Sequence[keras.layers.Layer]) -> Iterator[list[_Call]]:
     try:
         yield calls
     finally:
-        _recording.calls = outer
+        _recording.calls = outer_calls
         with _lock:
             for layer in layers:
                 _watchers[id(layer)] -= 1
@@ -185,12 +194,12 @@ def _watching(layers: Sequence[keras.layers.Layer]) -> Iterator[list[_Call]]:
                     del layer.call
 
 
-def _noted(layer: keras.layers.Layer) -> Callable:
-    """The layer's `call`, which notes what it reads and returns where a recording is on."""
+def _noted(layer: keras.layers.Layer) -> Callable[..., Any]:
+    """The layer's `call`, which also notes what it reads and returns while this thread watches."""
     call = layer.call
 
     @functools.wraps(call)
-    def noted_call(inputs, *args, **kwargs):
+    def noted_call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = call(inputs, *args, **kwargs)
         calls = getattr(_recording, "calls", None)
         if calls is not None:
@@ -201,7 +210,13 @@ def _noted(layer: keras.layers.Layer) -> Callable:
 
 
 def layers_of(network: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """All layers inside of a network, those inside of its layers too, each once, the outer ones first."""
+    """All layers inside a network, those inside its layers too, each once, the outer ones first.
+
+    Example:
+        >>> inner = keras.Sequential([keras.layers.Dense(2, name="inside")], name="inner")
+        >>> [layer.name for layer in layers_of(keras.Sequential([inner, keras.layers.Dense(3, name="last")]))]
+        ['inner', 'last', 'inside']
+    """
     layers: dict[int, keras.layers.Layer] = {}
     waiting = collections.deque([network])
     while waiting:
@@ -218,8 +233,8 @@ def _layers_in(value: Any) -> Iterator[keras.layers.Layer]:
     if isinstance(value, keras.layers.Layer):
         yield value
     elif isinstance(value, (dict, list, tuple)):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _layers_in(inner)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _layers_in(item)
 
 
 def _graph_of(network: keras.Model) -> keras.Model | None:
@@ -239,5 +254,6 @@ def _flattened(outputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stage_number(layer: keras.layers.Layer) -> int | None:
+    """The number in a name such as `stage2`; None for other names."""
     match = re.fullmatch(r"stage(\d+)", layer.name)
     return int(match[1]) if match else None
