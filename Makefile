@@ -13,7 +13,7 @@ train: .venv/train
 test: .venv/test
 	$(BIN)/python -m pytest
 
-# The README's longer commands as they stand: 3 minutes.
+# The longer commands of README and docs as they stand: 3 minutes.
 newcomer: .venv/test
 	$(BIN)/python -m pytest -m newcomer
 

@@ -38,20 +38,21 @@ class Look:
 # A file belongs to the room with the longest name that fits; what fits none is a room of its own.
 ROOMS = {
     "errors": Look("what a user can mend", GREY, 5.0),
-    "files": Look("whole or not at all", GREY, 3.65),
-    "kernels": Look("oneDNN on or off", GREY, 9.15),
-    "losses": Look("the formulas", VIOLET, 5.5),
-    "networks": Look("images to logits", VIOLET, 7.35),
+    "files": Look("whole or not at all", GREY, 2.7),
+    "settings": Look("checked values", GREY, 4.4),
+    "kernels": Look("oneDNN on or off", GREY, 9.3),
+    "losses": Look("the formulas", VIOLET, 6.05),
+    "networks": Look("images to logits", VIOLET, 7.7),
     "evaluation": Look("metrics, figures", TEAL, 4.45),
-    "data.images": Look("decode, transform", GREEN, 1.3),
-    "data.sources": Look("where images are", GREEN, 1.3),
-    "data.catalogue": Look("data sets by name", GREEN, 1.3),
-    "data.batches": Look("partners, batches", GREEN, 3.5),
-    "methods": Look("CS-KD, PS-KD, ...", BLUE, 6.6),
+    "data.images": Look("decode, transform", GREEN, 1.05),
+    "data.sources": Look("where images are", GREEN, 1.05),
+    "data.catalogue": Look("data sets by name", GREEN, 1.05),
+    "data.batches": Look("partners, batches", GREEN, 3.05),
+    "methods": Look("CS-KD, PS-KD, ...", BLUE, 6.7),
     "training": Look("SelfDistiller, fit", BLUE, 5.7),
-    "runs": Look("one verb each", ORANGE, 3.9),
+    "runs": Look("one verb each", ORANGE, 3.7),
 }
-WIDTH, HEIGHT, STEP = 1.66, 0.62, 1.12  # of a room, and from floor to floor
+WIDTH, HEIGHT, STEP = 1.56, 0.62, 1.12  # of a room, and from floor to floor
 
 
 def _module(path: pathlib.Path, package: pathlib.Path) -> str:
@@ -166,7 +167,7 @@ def _places(found: Mapping[str, int]) -> dict[str, float]:
         wishes = sorted((ROOMS[room].place if room in ROOMS else 5.0, room) for room in found if found[room] == floor)
         taken: list[float] = []
         for wish, _ in wishes:
-            taken.append(max(wish, taken[-1] + WIDTH + 0.14) if taken else wish)
+            taken.append(max(wish, taken[-1] + WIDTH + 0.12) if taken else wish)
         moved = sum(place - wish for place, (wish, _) in zip(taken, wishes, strict=True)) / len(taken)
         moved = min(moved, taken[0] - WIDTH / 2 - 0.2)
         places.update({room: place - moved for place, (_, room) in zip(taken, wishes, strict=True)})
@@ -310,7 +311,7 @@ def draw(package: Package, output: pathlib.Path) -> None:
         used = sum(imports[other][room] for other in importers[room])
         counts = _count(len(package.files[room]), "file") + (f", imported {used}x" if used else "")
         middle, y = left + width / 2, floor * STEP
-        lines = [(0.155, room, INK, 10.5, "bold"), (-0.045, look.words, INK, 7.8, "normal")]
+        lines = [(0.155, room, INK, 10, "bold"), (-0.045, look.words, INK, 7.8, "normal")]
         lines.append((-0.215, counts, QUIET, 7.2, "normal"))
         if room in ground:
             lines[1] = (-0.045, f"{look.words}; {len(importers[room])} rooms stand on it", INK, 7.8, "normal")
@@ -319,7 +320,8 @@ def draw(package: Package, output: pathlib.Path) -> None:
                 middle, y + offset, text, ha="center", va="center", color=colour, size=size, weight=weight, zorder=4
             )
     _legend(axes, package, y=top - 0.29)
-    figure.savefig(output, metadata={"Date": None, "Creator": None} if output.suffix == ".svg" else None, dpi=100, facecolor="white")
+    nameless = {"Date": None, "Creator": None} if output.suffix == ".svg" else {}
+    figure.savefig(output, metadata=nameless, dpi=100, facecolor="white")
     plt.close(figure)
 
 
