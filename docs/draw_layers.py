@@ -106,8 +106,12 @@ class Package:
 
     def _is_front(self, module: str, tree: ast.Module) -> bool:
         """Whether a file outside of all rooms only hands on names of others, as `cskd_tf/data/__init__.py` does."""
-        defines = any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in tree.body)
-        return _room(module) not in ROOMS and not defines and any(_statements(tree, self._name))
+        for node in tree.body:
+            assigned = node.targets[0] if isinstance(node, ast.Assign) else None
+            special = isinstance(assigned, ast.Name) and assigned.id.startswith("__")
+            if not special and not isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr)):
+                return False
+        return _room(module) not in ROOMS and any(_statements(tree, self._name))
 
     def _imported(self, tree: ast.AST) -> set[str]:
         """The modules that a file imports; of a front, those whose names it uses."""
