@@ -1,11 +1,14 @@
 """What several test files build."""
 
+import pathlib
+
 import keras
 
 from cskd_tf.methods import CSKD
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 EVALUATION_LOGS = ["val_top1_error", "val_top5_error", "val_nll", "val_ece", "val_recall_at_1", "val_aurc"]
 
 
@@ -32,3 +35,22 @@ def staged_network(shape, *, classes):
     second = keras.layers.Identity(name="stage2")(keras.layers.Reshape((1, 1, 4))(hidden))
     third = keras.layers.Identity(name="stage3")(keras.layers.Dense(5, activation="tanh")(second))
     return keras.Model(inputs, keras.layers.Dense(classes)(keras.layers.Flatten()(third)))
+
+
+def _batch_norm_shapes(name, channels):
+    return {f"{name}.{kind}": (channels,) for kind in ("weight", "bias", "running_mean", "running_var")}
+
+
+def preact_resnet10_shapes(*, width, classes=10):
+    """What the CS-KD code saves of a `CIFAR_ResNet10`, by hand; O, I, H, W."""
+    shapes = {"conv1.weight": (width, 1, 3, 3), **_batch_norm_shapes("bn1", width)}
+    inputs = width
+    for stage in range(1, 5):
+        outputs, block = width * 2 ** (stage - 1), f"layer{stage}.0"
+        shapes |= _batch_norm_shapes(f"{block}.bn1", inputs) | _batch_norm_shapes(f"{block}.bn2", outputs)
+        shapes[f"{block}.conv1.weight"] = (outputs, inputs, 3, 3)
+        shapes[f"{block}.conv2.weight"] = (outputs, outputs, 3, 3)
+        if stage > 1:
+            shapes[f"{block}.shortcut.0.weight"] = (outputs, inputs, 1, 1)
+        inputs = outputs
+    return shapes | {"linear.weight": (classes, inputs), "linear.bias": (classes,)}

@@ -1,6 +1,5 @@
 """What a public project says of itself agrees with itself, and what commands draw is what they would draw now."""
 
-import pathlib
 import re
 import shutil
 import subprocess
@@ -12,8 +11,8 @@ import pytest
 import yaml
 
 import cskd_tf
+from tests.helpers import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

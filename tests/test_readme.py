@@ -16,8 +16,8 @@ from ml_collections import config_flags
 
 import cskd_tf
 from benchmarks import tables
+from tests.helpers import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in tables.pages()}
 OTHERS = {name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "CHANGELOG.md", "saved_models/README.md")}
 README = PAGES["README.md"]

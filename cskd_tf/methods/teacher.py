@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from cskd_tf.errors import UserError
+from cskd_tf.networks.features import Parts
 from cskd_tf.networks.logits import check_logits
 
 
@@ -39,27 +40,27 @@ class Teacher:
             )
         return str(self._source)
 
-    def check(self, student: keras.Model, *, parts: dict) -> None:
+    def check(self, student: keras.Model, *, parts: Parts) -> None:
         """Raises ValueError unless teacher and student are two networks from the same images to as many logits.
 
         `parts` are the student's, as of `Method.attach`.
         """
         if shared := {id(each) for each in self.network.variables} & {id(each) for each in student.variables}:
             raise UserError(f"Expected a teacher apart from the student. Received: {len(shared)} variables of both")
-        images, classes = parts["image"].shape, parts["logits"].shape[-1]
+        images, classes = tuple(parts.image.shape), parts.logits.shape[-1]
         taken = getattr(self.network, "input_shape", None)  # a subclassed network has none
         if taken is not None and (
             len(taken) != len(images)
             or any(None not in sizes and len(set(sizes)) > 1 for sizes in zip(taken[1:], images[1:], strict=True))
         ):
             raise UserError(
-                f"Expected a teacher of the student's images, {tuple(images[1:])}. Received: a teacher of {taken[1:]}"
+                f"Expected a teacher of the student's images, {images[1:]}. Received: a teacher of {taken[1:]}"
             )
         try:
             taught = check_logits(self.network, input_shape=images)
         except ValueError as error:
             raise UserError(
-                f"Expected a teacher that makes logits of the student's images, {tuple(images[1:])}. Received: {error}"
+                f"Expected a teacher that makes logits of the student's images, {images[1:]}. Received: {error}"
             ) from error
         if taught != classes:
             raise UserError(f"Expected a teacher of the student's {classes} classes. Received: {taught} classes")

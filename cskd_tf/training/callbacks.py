@@ -21,11 +21,16 @@ class Evaluation(keras.callbacks.Callback):
     """One pass over validation data at the end of each epoch; all six metrics go to `logs`, named `val_...`.
 
     They are `val_top1_error`, `val_top5_error`, `val_nll`, `val_ece`, `val_recall_at_1` and `val_aurc`, as fractions
-    (NLL in nats). Put it before callbacks that read the logs, such as `ModelCheckpoint(monitor="val_ece")`. Lower is
-    better for all of them but `val_recall_at_1`; `SelfDistiller.fit` tells such callbacks, a plain Keras model needs
-    their `mode="min"` or `"max"`.
+    (NLL in nats). Put it before callbacks that read the logs, such as `ModelCheckpoint(monitor="val_ece", mode="min")`.
+    Keras cannot know the direction of these metrics: lower is better for all of them but `val_recall_at_1`.
 
-    Example: `model.fit(data, callbacks=[Evaluation((images, labels)), keras.callbacks.CSVLogger("log.csv")])`.
+    Example: of two classes, one image each, nothing is right or wrong by more than the network's first weights say:
+        >>> images, labels = np.zeros((4, 2), "float32"), np.array([0, 0, 1, 1])
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="zeros")])
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> history = model.fit(images, labels, verbose=0, callbacks=[Evaluation((images, labels))]).history
+        >>> round(history["val_nll"][0], 4), history["val_top1_error"]
+        (0.6931, [0.5])
 
     Weights are those that Keras' own validation would see: with `SwapEMAWeights` beside it, in any order, the averaged
     ones. (`SelfDistiller.fit` tells which callbacks there are; with a plain Keras model, put

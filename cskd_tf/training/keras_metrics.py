@@ -16,7 +16,13 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     ends in a softmax needs `from_logits=False`; scores that are then not probabilities are refused. XLA drops that
     check, so their number is kept as well, and the result is NaN.
 
-    Example: as `expected_calibration_error`. Labels are int `[B]` or `[B, 1]`, or one-hot `[B, C]`, of which the
+    Example, of confidences .9 (right) and .95 (wrong), `|.5 - .925|`:
+        >>> metric = ExpectedCalibrationError(bins=2, from_logits=False)
+        >>> metric.update_state([0, 1], [[0.9, 0.1], [0.95, 0.05]])
+        >>> round(float(metric.result()), 6)
+        0.425
+
+    Labels are int `[B]` or `[B, 1]`, or one-hot `[B, C]`, of which the
     largest entry counts, of soft targets too, as in Keras' `CategoricalAccuracy`. Weights are `[B]` or `[B, 1]`. The
     result before the first batch is 0, as of Keras' `Mean`.
 

@@ -1,0 +1,155 @@
+"""One training step of every method against its loss in numpy: value and gradient, on one replica, on two, under XLA.
+
+The gradient of the numpy loss is taken by central differences in float64, so nothing of it is shared with the methods.
+Mixup, CutMix and Cutout, which work in the pipeline, are in test_mixing.py.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
+from tests.helpers import staged_network
+from tests.methods.method_cases import CASES, CLASSES, IMAGES, TABLE, forward, make_network, softmax
+
+
+@pytest.fixture
+def batch():
+    generator = np.random.default_rng(3)
+    views = ("image", "partner", "second_view", "clean")
+    drawn = {view: generator.normal(size=(IMAGES, 2, 2, 1)).astype("float32") for view in views}
+    mixed = 0.7 * np.eye(CLASSES)[LABELS] + 0.3 * np.eye(CLASSES)[LABELS[::-1]]
+    return {**drawn, "index": np.array([4, 0, 6, 2, 1, 5, 3]), "targets": mixed.astype("float32")}
+
+
+LABELS = np.array([0, 0, 1, 1, 3, 3, 2])
+
+
+def step_inputs(case, batch):
+    """In pairs, six images of a replica each; else all seven."""
+    count = 6 if case == "CSKD in the batch" else IMAGES
+    kept = [key for key in batch if key != "targets" or case == "CSKD beside Mixup"]
+    return {key: batch[key][:count] for key in kept}, LABELS[:count]
+
+
+def numpy_gradient(loss, weights, batch, labels, parts):
+    weights = [weight.astype("float64") for weight in weights]
+    batch = {key: values.astype("float64") for key, values in {**batch, "parts": np.array(parts)}.items()}
+    targets = np.eye(CLASSES)[labels]
+
+    def total():
+        return loss(weights, start, batch, targets, labels).mean()
+
+    start = [weight.copy() for weight in weights]
+    value, gradients = total(), []
+    for weight in weights:
+        gradient = np.zeros_like(weight)
+        for place in np.ndindex(weight.shape):
+            kept = weight[place]
+            sides = []
+            for step in (1e-5, -1e-5):
+                weight[place] = kept + step
+                sides.append(total())
+            weight[place] = kept
+            gradient[place] = (sides[0] - sides[1]) / 2e-5
+        gradients.append(gradient)
+    return value, gradients
+
+
+def make_model(case, rate=1.0, **options):
+    keras.utils.set_random_seed(1)
+    network = staged_network((2, 2, 1), classes=CLASSES) if case.startswith("BYOT") else make_network()
+    model = SelfDistiller(network, CASES[case][0](), num_examples=IMAGES, **options)
+    model.compile(SGD(rate, momentum=0.0, weight_decay=0.0))
+    model.optimizer.build(model.trainable_variables)
+    for method in model.composition.terms:
+        method.on_epoch_begin(1, epochs=2)
+        if case == "PSKD stored":
+            method.table.assign(TABLE)
+    return model
+
+
+def trained_weights(model):
+    """Of the network, then of the methods."""
+    owned = [weight for method in model.composition.attachable for weight in method.trainable_weights]
+    return [*model.network.get_weights(), *(weight.numpy() for weight in owned)]
+
+
+def check(case, model, logs, before, batch, labels, parts=()):
+    value, gradients = numpy_gradient(CASES[case][1], before, batch, labels, parts)
+    assert float(logs["loss"]) == pytest.approx(value, abs=1e-5)
+    for old, new, gradient in zip(before, trained_weights(model), gradients, strict=True):
+        np.testing.assert_allclose(old - new, gradient, rtol=2e-5, atol=1e-5)
+    if case == "PSKD stored":
+        expected = softmax(forward(before, batch["image"])[1])
+        np.testing.assert_allclose(model.methods[0].table.numpy()[batch["index"]], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_follows_the_gradient_of_the_loss_in_numpy(case, batch):
+    batch, labels = step_inputs(case, batch)
+    model = make_model(case)
+    before = trained_weights(model)
+    logs = model.train_step((tf.nest.map_structure(tf.constant, batch), tf.constant(labels)))
+    check(case, model, logs, before, batch, labels)
+
+
+# Methods alone in every test run; beside each other, which no replica and no compiler knows of, with the papers'.
+ALONE_FIRST = [pytest.param(case, marks=[pytest.mark.papers] if " beside " in case else []) for case in CASES]
+
+
+@pytest.mark.parametrize("case", ALONE_FIRST)
+def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replicas):
+    batch, labels = step_inputs(case, batch)
+    if case == "CSKD in the batch":  # a pair stays on one replica
+        batch, labels = {view: images[:4] for view, images in batch.items()}, labels[:4]
+    with two_replicas.scope():
+        model = make_model(case)
+    before = trained_weights(model)
+    data = two_replicas.experimental_distribute_dataset(tf.data.Dataset.from_tensors((batch, labels)))
+
+    @tf.function
+    def step(parts):
+        two_replicas.run(model.train_step, args=(parts,))
+
+    for parts in data:
+        step(parts)
+    logs = {"loss": model._trackers["loss"].result()}
+    check(case, model, logs, before, batch, labels, parts=[-(-len(labels) // 2)])
+
+
+@pytest.mark.parametrize("case", ALONE_FIRST)
+def test_a_step_compiles_with_static_shapes(case, batch):
+    batch, labels = step_inputs(case, batch)
+    model = make_model(case)
+    before = trained_weights(model)
+    step = tf.function(model.train_step, jit_compile=True)
+    logs = step((tf.nest.map_structure(tf.constant, batch), tf.constant(labels)))
+    check(case, model, logs, before, batch, labels)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_three_steps_lower_the_loss(case, batch):
+    batch, labels = step_inputs(case, batch)
+    model = make_model(case, rate=0.02)
+    inputs = tf.nest.map_structure(tf.constant, batch), tf.constant(labels)
+    values = []
+    for _ in range(4):
+        model.reset_metrics()
+        if case == "PSKD stored":  # its own new prediction would be another target
+            model.methods[0].table.assign(TABLE)
+        values.append(float(model.train_step(inputs)["loss"]))
+    assert values[3] < values[0] - 1e-3
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_losses_are_computed_in_float32_under_mixed_precision(case, batch):
+    """Around a network of float32, a model of mixed precision has to take the same step to the last digit but one."""
+    batch, labels = step_inputs(case, batch)
+    model = make_model(case, dtype="mixed_bfloat16")
+    assert model.compute_dtype == "bfloat16"
+    before = trained_weights(model)
+    logs = model.train_step((tf.nest.map_structure(tf.constant, batch), tf.constant(labels)))
+    check(case, model, logs, before, batch, labels)
