@@ -59,15 +59,15 @@ def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Mixing | Head | Met
         descriptions: one mapping per method: `name`, and the keyword arguments of the class.
 
     Raises:
-        ValueError: an unknown method or argument (the known ones are listed), a missing one, a value out of range, or a
+        UserError: an unknown method or argument (the known ones are listed), a missing one, a value out of range, or a
             list that cannot work together.
     """
-    if not isinstance(descriptions, (list, tuple)) or not all(isinstance(each, Mapping) for each in descriptions):
+    if not isinstance(descriptions, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in descriptions):
         raise UserError(
             'Expected a list with a mapping for each method, as [{"name": "CSKD", "temperature": 4.0}] or, in Python, '
             f'({{"name": "CSKD"}},) with its comma. Received: methods={descriptions!r}'
         )
-    methods = []
+    methods: list[Mixing | Head | Method] = []
     for description in descriptions:
         arguments = dict(description)
         name = arguments.pop("name", None)
@@ -75,10 +75,9 @@ def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Mixing | Head | Met
             raise UserError(f"Unknown method; expected one of {sorted(METHODS)}. Received: name={name!r}")
         parameters = dict(inspect.signature(METHODS[name]).parameters)
         parameters.pop("kwargs", None)
-        known = list(parameters)
-        if unknown := sorted(set(arguments) - set(known)):
-            raise UserError(f"Unknown argument of {name}; expected some of {known}. Received: {unknown}")
-        needed = {key for key, each in parameters.items() if each.default is each.empty}
+        if unknown := sorted(set(arguments) - set(parameters)):
+            raise UserError(f"Unknown argument of {name}; expected some of {list(parameters)}. Received: {unknown}")
+        needed = {key for key, parameter in parameters.items() if parameter.default is parameter.empty}
         if missing := sorted(needed - set(arguments)):
             raise UserError(f"Expected {name} with {missing}. Received: {description}")
         methods.append(METHODS[name](**arguments))

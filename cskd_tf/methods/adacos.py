@@ -44,7 +44,7 @@ class AdaCos(Head):
         class_vectors: `"xavier"`, or `"network"` to keep the classifier as it is, of a network that is trained already.
 
     Raises:
-        ValueError: when the model is built, with fewer than three classes (the scale would start at 0), or around a
+        UserError: when the model is built, with fewer than three classes (the scale would start at 0), or around a
             network whose classifier is not found.
     """
 

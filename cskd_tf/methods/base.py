@@ -7,7 +7,7 @@ to the targets and to the loss. `Composition` is what a list of them amounts to.
 import dataclasses
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import keras
 import tensorflow as tf
@@ -19,7 +19,8 @@ from cskd_tf.networks.features import Parts
 if TYPE_CHECKING:
     from cskd_tf.methods.composition import Composition
 
-BATCH_NORM_MODES = ("train", "train_no_update", "inference")
+BatchNormMode = Literal["train", "train_no_update", "inference"]
+BATCH_NORM_MODES = get_args(BatchNormMode)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class View:
 
     name: str
     gradient: bool = False
-    batch_norm: Literal["train", "train_no_update", "inference"] = "train"
+    batch_norm: BatchNormMode = "train"
     labelled: bool = False
 
     def __post_init__(self):

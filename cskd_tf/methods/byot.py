@@ -39,7 +39,7 @@ class BYOT(Method):
         form: `"paper"` or `"public"`.
 
     Raises:
-        ValueError: an argument out of range; when the model is built, a network without stages.
+        UserError: an argument out of range; when the model is built, a network without stages.
     """
 
     term_names = ("exits_cross_entropy", "exits_distillation", "exits_features")

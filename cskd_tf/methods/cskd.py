@@ -5,7 +5,7 @@ import tensorflow as tf
 from cskd_tf.data.batches.views import CLEAN, IMAGE, partner_views
 from cskd_tf.errors import UserError
 from cskd_tf.losses import kl_divergence
-from cskd_tf.methods.base import Method, View
+from cskd_tf.methods.base import BatchNormMode, Method, View
 from cskd_tf.methods.checks import check_count, check_flag, check_number, check_option
 
 
@@ -45,7 +45,7 @@ class CSKD(Method):
         form: `"cvpr"` or `"iclr"`.
 
     Raises:
-        ValueError: an argument out of range, or several partners in the batch.
+        UserError: an argument out of range, or several partners in the batch.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class CSKD(Method):
         clean_weight: float = 0.0,
         partners: int = 1,
         in_batch: bool = False,
-        partner_batch_norm: str = "train",
+        partner_batch_norm: BatchNormMode = "train",
         form: str = "cvpr",
         **kwargs,
     ):

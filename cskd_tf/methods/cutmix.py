@@ -32,7 +32,7 @@ class CutMix(Mixing):
         coin: `"batch"` or `"image"`, what it is thrown for.
 
     Raises:
-        ValueError: an argument out of range.
+        UserError: an argument out of range.
     """
 
     alpha: float = 1.0

@@ -27,7 +27,7 @@ class Cutout(Mixing):
             the targets of the others.
 
     Raises:
-        ValueError: an argument out of range.
+        UserError: an argument out of range.
     """
 
     size: int = 8
@@ -53,7 +53,7 @@ class Cutout(Mixing):
 
 
 def _holes(images: tf.Tensor, size: int, *, seed: tf.Tensor) -> tf.Tensor:
-    """Bool `[B, H, W, 1]`, a square of `size` pixels an image."""
+    """Bool `[B, H, W, 1]`, a square of `size` pixels in each image."""
     shape = tf.shape(images)
     extents = tf.cast(shape[1:3], tf.float32)
     centres = tf.cast(tf.random.stateless_uniform([shape[0], 2], seed) * extents, tf.int32)

@@ -30,7 +30,7 @@ class DDGSD(Method):
         feature_weight: mu, of the embeddings' means, at least 0.
 
     Raises:
-        ValueError: an argument out of range.
+        UserError: an argument out of range.
     """
 
     views = (View("second_view", gradient=True, labelled=True),)
@@ -48,8 +48,8 @@ class DDGSD(Method):
     def terms(self, batch, outputs, targets):
         first, second = outputs["image"], outputs["second_view"]
         divergences = [
-            kl_divergence(one["logits"], two["logits"], temperature=self.temperature)
-            for one, two in ((first, second), (second, first))
+            kl_divergence(target["logits"], output["logits"], temperature=self.temperature)
+            for target, output in ((first, second), (second, first))
         ]
         difference = global_mean(tf.cast(first["embedding"], tf.float32) - tf.cast(second["embedding"], tf.float32))
         distance = tf.reduce_sum(difference**2) * tf.ones_like(divergences[0])

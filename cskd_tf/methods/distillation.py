@@ -27,7 +27,7 @@ class Distillation(Method):
         temperature: T, above 0.
 
     Raises:
-        ValueError: an argument out of range, or a teacher that cannot be read or, when the model is built, has other
+        UserError: an argument out of range, or a teacher that cannot be read or, when the model is built, has other
             classes or takes other images.
     """
 

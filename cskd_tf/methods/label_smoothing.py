@@ -22,7 +22,7 @@ class LabelSmoothing(Method):
         over_others: leave the true class out of what is spread.
 
     Raises:
-        ValueError: an argument out of range.
+        UserError: an argument out of range.
     """
 
     def __init__(self, *, epsilon: float = 0.1, over_others: bool = False, **kwargs):

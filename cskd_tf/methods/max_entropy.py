@@ -19,7 +19,7 @@ class MaxEntropy(Method):
         weight: gamma, at least 0. The CS-KD paper states none; 1.0 fits the calibration error in its Table 6.
 
     Raises:
-        ValueError: an argument out of range.
+        UserError: an argument out of range.
     """
 
     term_names = ("negative_entropy",)

@@ -25,7 +25,7 @@ class Mixup(Mixing):
             none.
 
     Raises:
-        ValueError: an argument out of range.
+        UserError: an argument out of range.
     """
 
     alpha: float = 1.0

@@ -42,7 +42,7 @@ class PSKD(Method):
         top_k: keep this many probabilities of a row, and spread what is left evenly over the other classes; None: all.
 
     Raises:
-        ValueError: an argument out of range; when the model is built, a table without the number of images.
+        UserError: an argument out of range; when the model is built, a table without the number of images.
     """
 
     follows_epochs = True
@@ -70,8 +70,8 @@ class PSKD(Method):
         self._trained = _Untracked(network)
         self.bind(network)
         if self.source == "network":
-            made = [keras.Variable(shape=each.shape, dtype=each.dtype, **options) for each in network.weights]
-            self._previous = _Untracked(made)
+            copies = [keras.Variable(shape=weight.shape, dtype=weight.dtype, **options) for weight in network.weights]
+            self._previous = _Untracked(copies)
             return
         if num_examples is None:
             raise UserError("Expected SelfDistiller(..., num_examples=N) for PS-KD's stored predictions.")
@@ -100,8 +100,8 @@ class PSKD(Method):
         else:
             previous = self._read(batch["index"], targets.shape[-1])
         # A row that was never written is no prediction: of an image that was mixed, or not drawn, so far.
-        known = tf.cast(tf.reduce_sum(previous, axis=-1) > 0, tf.float32)
-        share = self.share.value * known
+        written = tf.cast(tf.reduce_sum(previous, axis=-1) > 0, tf.float32)
+        share = self.share.value * written
         if "mixed" in batch:
             share *= 1 - batch["mixed"]
         return refine_targets(targets, previous=tf.stop_gradient(previous), share=share)
@@ -131,9 +131,9 @@ class PSKD(Method):
         if not self._keeps_some(classes):
             return tf.math.divide_no_nan(rows, tf.reduce_sum(rows, axis=-1, keepdims=True))  # 2 bytes add up to about 1
         kept = tf.reduce_sum(rows, axis=-1, keepdims=True)
-        left = tf.where(kept > 0, tf.maximum(1 - kept, 0.0) / (classes - self.top_k), 0.0)
+        spread = tf.where(kept > 0, tf.maximum(1 - kept, 0.0) / (classes - rows.shape[-1]), 0.0)
         places = tf.one_hot(tf.gather(self.classes_kept.value, index), classes)
-        full = left + tf.reduce_sum(places * (rows - left)[..., None], axis=-2)
+        full = spread + tf.reduce_sum(places * (rows - spread)[..., None], axis=-2)
         return tf.math.divide_no_nan(full, tf.reduce_sum(full, axis=-1, keepdims=True))
 
 

@@ -38,7 +38,7 @@ class TFKD(Method):
         multiplier: of the public form, 50 or 100 in its authors' recipes.
 
     Raises:
-        ValueError: an argument out of range, or a teacher as for `Distillation`.
+        UserError: an argument out of range, or a teacher as for `Distillation`.
     """
 
     term_names = ("teacher_free",)

@@ -22,7 +22,7 @@ class VirtualSoftmax(Head):
         [[3.0, 8.0, 10.0]]
 
     Raises:
-        ValueError: when the model is built, around a network whose classifier is not found.
+        UserError: when the model is built, around a network whose classifier is not found.
     """
 
     def refuses(self, composition):

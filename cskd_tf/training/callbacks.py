@@ -12,9 +12,8 @@ import tensorflow as tf
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import DEFAULT_ECE_BINS
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.networks.logits import check_logits
-from cskd_tf.training.collector import Collector
-from cskd_tf.training.inputs import Expectations, image_shape
+from cskd_tf.training.collector import Collector, count_classes
+from cskd_tf.training.inputs import Expectations
 
 
 class Evaluation(keras.callbacks.Callback):
@@ -48,7 +47,7 @@ class Evaluation(keras.callbacks.Callback):
         predictions: of the last pass.
 
     Raises:
-        ValueError: data of another form; when training begins, labels of arrays that are none of the model's classes.
+        UserError: data of another form; when training begins, labels of arrays that are none of the model's classes.
     """
 
     def __init__(
@@ -84,17 +83,15 @@ class Evaluation(keras.callbacks.Callback):
         return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
 
     def on_train_begin(self, logs=None):
-        if self._collector is None or not self._collector.is_of(self.model):
-            self._collector = Collector.of(self.model)
         if self._labels is not None:
-            images = image_shape(self.data)
-            network = getattr(self.model, "network", self.model)
-            Expectations(num_classes=check_logits(network, input_shape=images)).check(self._labels)
+            Expectations(num_classes=count_classes(self.model, self.data)).check(self._labels)
 
     def on_epoch_end(self, epoch, logs=None):
         swaps = self._swaps()
         for swap in swaps:
             swap.on_test_begin()
+        if self._collector is None or not self._collector.is_of(self.model):
+            self._collector = Collector.of(self.model)
         self.predictions = self._collector.collect(self.data)
         for swap in swaps:
             swap.on_test_end()
@@ -116,11 +113,11 @@ class Evaluation(keras.callbacks.Callback):
         ]
 
 
-_FORM = "Expected Evaluation's data as (images, labels): two arrays, or a tf.data.Dataset of two such parts a batch."
+_FORM = "Expected Evaluation's data as (images, labels): two arrays, or a tf.data.Dataset of two such parts per batch."
 
 
 def _check_form(element_spec) -> None:
-    """Raises ValueError unless batches are of images and integer labels."""
+    """Raises UserError unless batches are of images and integer labels."""
     if not isinstance(element_spec, tuple) or len(element_spec) != 2:
         parts = len(element_spec) if isinstance(element_spec, tuple) else 1
         raise UserError(f"{_FORM} Received: {parts} parts, of which sample weights would be one")

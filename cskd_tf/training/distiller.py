@@ -49,7 +49,7 @@ class SelfDistiller(ContinuingModel):
         step: int64, training steps so far, and which batch of a `PairedDataset` comes next. It is saved with the model.
 
     Raises:
-        ValueError: methods that cannot work together, or a network that returns something else than logits.
+        UserError: methods that cannot work together, or a network that returns something else than logits.
     """
 
     def __init__(

@@ -173,15 +173,15 @@ class Course(keras.callbacks.Callback):
         self._position = max(int(self.model.step.numpy()), epoch * steps)
         self.model.step.assign(self._position)
         reached = self._position // steps if steps else 0
-        told = self.model.composition.following_epochs
-        if not told or reached <= epoch:
+        following = self.model.composition.following_epochs
+        if not following or reached <= epoch:
             return
         if self.epochs == 1:
             raise UserError(
                 f"Expected fit(initial_epoch={reached}, epochs=...) of a model that was trained for {reached} epochs: "
-                f"{told} must know which epoch it is, and of how many. Received: initial_epoch={epoch}, epochs=1"
+                f"{following} must know which epoch it is, and of how many. Received: initial_epoch={epoch}, epochs=1"
             )
-        logging.info("%s: epoch %d of %d, though the model has seen %d", told, epoch + 1, self.epochs, reached)
+        logging.info("%s: epoch %d of %d, though the model has seen %d", following, epoch + 1, self.epochs, reached)
 
 
 def prepare_callbacks(callbacks, *, own: Course, model: keras.Model):
@@ -194,7 +194,7 @@ def prepare_callbacks(callbacks, *, own: Course, model: keras.Model):
     if isinstance(callbacks, keras.callbacks.CallbackList):
         _check_callbacks(callbacks.callbacks, model)
         own.set_model(model)
-        callbacks.callbacks = [own, *(each for each in callbacks.callbacks if not isinstance(each, Course))]
+        callbacks.callbacks = [own, *(callback for callback in callbacks.callbacks if not isinstance(callback, Course))]
         return callbacks
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
     _check_callbacks(callbacks, model)
@@ -210,13 +210,13 @@ def _check_callbacks(callbacks: Sequence[keras.callbacks.Callback], model: keras
                 f"Expected {type(callback).__name__}(monitor={callback.monitor!r}, mode={DIRECTIONS[metric]!r}): Keras "
                 "cannot know whether less of it is better. Received: mode='auto'"
             )
-    saves = [each for each in callbacks if isinstance(each, keras.callbacks.ModelCheckpoint)]
-    if any(not each.save_weights_only for each in saves):
+    savers = [callback for callback in callbacks if isinstance(callback, keras.callbacks.ModelCheckpoint)]
+    if any(not saver.save_weights_only for saver in savers):
         model.get_config()  # where a teacher is an object, it says what to do
 
 
 def check_trainable(model: keras.Model) -> None:
-    """Raises ValueError where no weight would be trained, which Keras only warns of."""
+    """Raises UserError where no weight would be trained, which Keras only warns of."""
     if not model.trainable_variables:
         raise UserError(
             "Expected at least one trainable weight; set network.trainable = True, or unfreeze its classifier, and "
@@ -236,7 +236,7 @@ def check_steps_per_execution(steps: int | None, *, steps_per_execution: int) ->
 
 
 def check_for_replicas(optimizer, *, jit_compile: bool | str, replicas: int) -> None:
-    """Raises ValueError for what Keras lets through `compile` and fails at in the first step, on several replicas."""
+    """Raises UserError for what Keras lets through `compile` and fails at in the first step, on several replicas."""
     if jit_compile is True:
         raise UserError(
             'Expected jit_compile="auto" or False on several replicas: Keras would compile them and what they exchange '

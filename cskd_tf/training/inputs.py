@@ -59,11 +59,12 @@ def one_hot_targets(batch: dict, *, classes: int) -> tf.Tensor:
 
 def image_shape(data) -> tuple[int | None, ...] | None:
     """`[None, H, W, C]` of the images in what `fit` takes; None where nothing tells it before the first step."""
-    images = data
+    images: Any = data
     if isinstance(data, tf.data.Dataset):
         images = data.element_spec[0] if isinstance(data.element_spec, tuple) else data.element_spec
     elif isinstance(data, keras.utils.PyDataset):
-        images = data[0][0]
+        first: Any = data[0]
+        images = first[0]
     elif not (isinstance(data, dict) or hasattr(data, "shape")) and _is_iterable(data):
         images = next(iter(data))[0]
     images = images.get("image") if isinstance(images, dict) else images
@@ -120,7 +121,7 @@ class Expectations:
             raise UserError(f"{wrong_index} Received: index {np.max(index)}")
 
     def check_data(self, data: PairedDataset) -> None:
-        """Raises ValueError for a data set that says of itself that it is not as expected."""
+        """Raises UserError for a data set that says of itself that it is not as expected."""
         wrong_label, wrong_pair, wrong_index = self._messages
         if data.num_classes > self.num_classes and not data.relabelled:
             raise UserError(f"{wrong_label} Received: data of {data.num_classes} classes")
@@ -160,7 +161,7 @@ def checked(data, labels, *, expected: Expectations, shuffle: bool = False) -> A
         shuffle: whether Keras will reorder arrays.
 
     Raises:
-        ValueError: arrays or a `PairedDataset` that are not as expected. What flows by raises it then, tf.data
+        UserError: arrays or a `PairedDataset` that are not as expected. What flows by raises it then, tf.data
             `tf.errors.InvalidArgumentError`.
     """
     if isinstance(data, tf.data.Dataset):

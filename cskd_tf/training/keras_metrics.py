@@ -32,7 +32,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         name: of the metric.
 
     Raises:
-        ValueError: fewer than one bin; predictions, labels or weights of other shapes.
+        UserError: fewer than one bin; predictions, labels or weights of other shapes.
         InvalidArgumentError: predictions that are not probabilities, with `from_logits=False`.
     """
 
@@ -87,7 +87,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
 def _labels(labels, scores):
     """Labels `[B]` of what `compile(metrics=[...])` may meet."""
-    given = labels.shape, scores.shape
+    shapes = labels.shape, scores.shape
     if scores.shape.rank != 2 or (scores.shape[-1] or 2) < 2:
         raise UserError(f"Expected predictions [B, classes] of two classes or more. Received: shape {scores.shape}")
     if labels.shape.rank == 2 and labels.shape[-1] == scores.shape[-1]:
@@ -97,7 +97,7 @@ def _labels(labels, scores):
     if labels.shape.rank != 1 or not labels.shape.is_compatible_with(scores.shape[:1]):
         raise UserError(
             "Expected labels [B] or [B, 1], or one-hot [B, classes], beside predictions [B, classes]. "
-            f"Received: shapes {given[0]} and {given[1]}"
+            f"Received: shapes {shapes[0]} and {shapes[1]}"
         )
     return tf.cast(labels, tf.int32)
 

@@ -33,7 +33,7 @@ class SGD(keras.optimizers.SGD):
             ones are shortened to it. 0: any.
 
     Raises:
-        ValueError: a value out of range.
+        UserError: a value out of range.
     """
 
     def __init__(self, learning_rate=0.1, *, momentum=0.9, weight_decay=1e-4, nesterov=False, clip_norm=0.0, **kwargs):
@@ -54,15 +54,15 @@ class SGD(keras.optimizers.SGD):
 
     def apply(self, grads, trainable_variables=None):
         # Weight decay reaches every row, so nothing is gained by sparse gradients, which Keras cannot unscale.
-        grads = [tf.convert_to_tensor(each) if isinstance(each, tf.IndexedSlices) else each for each in grads]
+        grads = [tf.convert_to_tensor(grad) if isinstance(grad, tf.IndexedSlices) else grad for grad in grads]
         if self.clip_norm:
             # Keras clips where it should, after the loss scale was taken out and parts of a batch were added up, but
             # on each replica by itself, whose gradients it then adds up. So each is given its share of the whole.
             context = tf.distribute.get_replica_context()
             replicas = 1 if context is None else context.num_replicas_in_sync
             if replicas > 1:
-                whole = iter(context.all_reduce("MEAN", [each for each in grads if each is not None]))
-                grads = [None if each is None else next(whole) for each in grads]
+                means = iter(context.all_reduce("MEAN", [grad for grad in grads if grad is not None]))
+                grads = [None if grad is None else next(means) for grad in grads]
             self.global_clipnorm = self.clip_norm / replicas
         return super().apply(grads, trainable_variables)
 
@@ -161,7 +161,7 @@ def step_schedule(
         warmup_epochs: over which the rate rises at the start, from nothing; 0, as in the papers: it does not.
 
     Raises:
-        ValueError: learning rate, milestones or factor out of range.
+        UserError: learning rate, milestones or factor out of range.
     """
     _check_learning_rate(learning_rate)
     if list(milestones) != sorted(set(milestones)) or not all(0 < milestone < 1 for milestone in milestones):
