@@ -1,20 +1,67 @@
 """From a config to data, network, methods and model: what is resolved and refused on the way."""
 
+import dataclasses
+import math
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs import digits
+from configs import base
+from cskd_tf.data import Pairing
+from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import experiment
 
 
-@pytest.fixture
-def config():
-    config = digits.get_config()
-    config.deterministic = False
-    config.network.width = 4
-    config.data.train_per_class = 4
+def changed(**changes):
+    config = experiment.as_plain(base.get_config())
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        part = config
+        for name in path:
+            part = part[name]
+        part[last] = value
     return config
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (changed(epoch=3), r"Unknown config keys.*Received: \['epoch'\]"),
+        (changed(data__siez=3), r"Received: \['data.siez'\]"),
+        (changed(epochs="3"), "epochs to be int. Received: epochs='3'"),
+        (changed(baseline=1), "baseline to be bool. Received: baseline=1"),
+        (changed(evaluation__ece_bins=0), "evaluation.ece_bins to be at least 1"),
+        ({key: value for key, value in changed().items() if key != "seed"}, r"a config without \['seed'\]"),
+    ],
+)
+def test_a_wrong_config_is_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.check_config(config, reference=base.get_config())
+
+
+def test_a_whole_number_will_do_for_a_fraction():
+    experiment.check_config(changed(schedule__learning_rate=1), reference=base.get_config())
+
+
+def test_names_that_do_not_exist_are_refused_before_the_data_are_looked_for():
+    for change, message in (
+        ({"network__name": "preact_resnet99"}, "Unknown network"),
+        ({"network__name": "resnet18", "data__image_size": 16}, "at least 17 x 17 pixels"),
+        ({"methods": [{"name": "CSDK"}]}, "Unknown method"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            experiment.prepare(changed(data__name="nowhere", **change))
+
+
+def test_the_embedding_layer_of_a_config(config):
+    config.network.embedding_layer = "stage4_block1_conv2"
+    built = experiment.prepare(config)
+    assert built.predict("val").embeddings.shape[1] == 2 * 2 * 32  # what that convolution reads, of 16 pixels
+    config.network.embedding_layer = "head"
+    with pytest.raises(ValueError, match="Unknown layer.*'head'"):
+        experiment.prepare(config)
 
 
 @pytest.mark.parametrize("named", ["run", "run/classifier.keras"])
@@ -37,3 +84,41 @@ def test_a_workdir_without_a_classifier_is_no_teacher(config, tmp_path):
     message = f"the workdir of a finished run, with classifier.keras, as teacher. Received: {tmp_path}"
     with pytest.raises(ValueError, match=message):
         experiment.prepare(config)
+
+
+def test_images_alone_in_their_class_are_counted(tmp_path):
+    labels = np.array([0, 0, 1, 2])
+    predictions = Predictions(2 * np.eye(3)[labels], labels, np.eye(3)[labels])
+    alone = Predictions(2 * np.eye(3), np.arange(3), np.eye(3))
+    config = {"evaluation": {"ece_bins": 5}}
+    fields = dict.fromkeys(field.name for field in dataclasses.fields(experiment.Experiment))
+    run = experiment.Experiment(
+        **fields | {"config": config, "splits": {"train": types.SimpleNamespace(class_groups=None)}}
+    )
+    measured = run.metrics(predictions)
+    assert (measured["recall_at_1"], measured["recall_left_out"]) == (1.0, 2)
+    measured = run.metrics(alone)
+    assert math.isnan(measured["recall_at_1"])
+    assert measured["recall_left_out"] == 3
+
+
+def test_the_config_reaches_the_pairing(config, two_replicas, monkeypatch):
+    monkeypatch.setitem(experiment.STRATEGIES, "mirrored", lambda: two_replicas)
+    config.strategy = "mirrored"
+    config.data.update(replica_local=True, exclude_self=True)
+    built = experiment.prepare(config)
+    indices = built.splits["train"].load(np.arange(40)).numpy().reshape(40, -1)
+    numbers = {image.tobytes(): number for number, image in enumerate(indices)}
+    built.training_transform = lambda images, seeds: images
+    for batch, _ in built.training_data().take(2):
+        image, partner = (
+            [numbers[pixels.astype(np.uint8).tobytes()] for pixels in batch[view].numpy().reshape(16, -1)]
+            for view in ("image", "partner")
+        )
+        assert [number % 2 for number in image] == [number % 2 for number in partner] == [0] * 8 + [1] * 8
+    config.data.update(replica_local=False)
+    built = experiment.prepare(config)
+    assert built.pairing["pairing"] == Pairing(exclude_self=True)
+    config.data.update(balanced=True)
+    labels = np.concatenate([labels for _, labels in experiment.prepare(config).training_data().take(3)])
+    assert np.bincount(labels).tolist() == [4] * 10

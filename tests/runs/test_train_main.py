@@ -16,21 +16,10 @@ import tensorflow as tf
 from cskd_tf.data.catalogue.splits import split_by_class
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.workdir import Workdir
-from tests.helpers import ROOT
+from tests.helpers import ALONE, ROOT, SMALL, files
 
 MAIN = ROOT / "train_main.py"
-QUICK = [
-    "--config.baseline=False",
-    "--config.data.train_per_class=4",
-    "--config.network.width=4",
-    "--config.batch_size=16",
-    "--config.export.enabled=False",
-    "--config.verbose=0",
-]
-
-
-def files(folder):
-    return {path: path.read_bytes() for path in pathlib.Path(folder).rglob("*") if path.is_file()}
+QUICK = (*ALONE, *SMALL)
 
 
 def test_a_run_leaves_every_file_of_the_workdir(command, tmp_path):
@@ -74,7 +63,7 @@ def test_a_run_leaves_every_file_of_the_workdir(command, tmp_path):
 
 
 def test_the_baseline_is_the_same_run_without_methods(command, tmp_path):
-    quick = [argument for argument in QUICK if "baseline" not in argument]
+    quick = (*SMALL, "--config.export.enabled=False", "--config.verbose=0")
     code, printed = command("--workdir=run", "--config.epochs=1", *quick)
     assert code == 0
     configs = [json.loads((tmp_path / part / "config.json").read_text()) for part in ("run", "run/cross_entropy")]
@@ -102,7 +91,7 @@ def test_seeds_of_one_config_share_a_row(command):
 
 
 def test_export_serves_raw_images_without_the_package(command, tmp_path):
-    arguments = [argument for argument in QUICK if "export" not in argument]
+    arguments = (*SMALL, "--config.baseline=False", "--config.verbose=0")
     code, printed = command("--workdir=run", "--config.epochs=1", *arguments)
     assert code == 0
     assert "SavedModel of run: saved_models/run/1" in printed
