@@ -66,6 +66,10 @@ def main(argv):
 def run():
     """What `python train_main.py` and the command `cskd-tf` do."""
     config_flags.DEFINE_config_file("config", base.__file__.replace("base.py", "digits.py"), "What to run.")
+    if __name__ != "__main__":  # absl takes what --help shows from the main module, which is the command's script here
+        sys.modules["__main__"].__doc__ = __doc__
+        for flag in ("config", "workdir", "mode", "checkpoint"):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
     app.run(main, flags_parser=parse_flags)
 
 

@@ -134,8 +134,7 @@ class Experiment:
             epochs=self.config["epochs"],
             augment=self.training_transform,
             clean=self.evaluation_transform,
-            **self.pairing,
-            **self.model.data_options,
+            **{**self.model.data_options, **self.pairing},
         )
 
     @property
@@ -219,16 +218,12 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
     splits = load_splits(config)
     pairing = {
         "batch_size": config["batch_size"],
-        "drop_remainder": config["strategy"] == "tpu",  # which needs static shapes
-        "shards": strategy.num_replicas_in_sync if settings["replica_local"] else 1,
+        "pairing": data.Pairing(**{key: settings[key] for key in PAIRING_KEYS}),
+        "distribution": data.Distribution(
+            num_replicas=strategy.num_replicas_in_sync, static_shapes=config["strategy"] == "tpu"
+        ),
     }
-    check_batches(
-        len(splits["train"].labels),
-        **pairing,
-        balanced=settings["balanced"],
-        pairs_adjacent=methods.data_options(chosen)["pairs_adjacent"],
-        num_replicas=strategy.num_replicas_in_sync,
-    )
+    check_batches(len(splits["train"].labels), **pairing, needs=methods.Composition(chosen).needs)
     steps = count_steps(len(splits["train"].labels), **pairing)
     schedule = optimizers.step_schedule(**config["schedule"], epochs=config["epochs"], steps_per_epoch=steps)
     with strategy.scope():
@@ -249,6 +244,6 @@ def prepare(config: Mapping[str, Any]) -> Experiment:
         evaluation_transform=evaluation_transform,
         model=model,
         collector=Collector.of(model),
-        pairing={**pairing, "balanced": settings["balanced"], "exclude_self": settings["exclude_self"]},
+        pairing=pairing,
         steps_per_epoch=steps,
     )

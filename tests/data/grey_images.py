@@ -11,6 +11,8 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
+from cskd_tf.data import EncodedSource
+
 TRAIN = ((0, 10), (0, 20), (1, 30), (1, 40))
 TEST = ((0, 50), (1, 60))
 # Where a data set brings no splits.
@@ -27,8 +29,14 @@ def image(number, *, kind="JPEG", mode="L", size=(8, 8)):
     return file.getvalue()
 
 
+def pixels_of(source, index):
+    if isinstance(source, EncodedSource):
+        return source.decode_one(index).numpy()
+    return source.load(tf.constant([index], tf.int64)).numpy()[0]
+
+
 def number_of(source, index):
-    return round(source.load(tf.constant([index], tf.int64)).numpy()[0, ..., 0].mean())
+    return round(pixels_of(source, index)[..., 0].mean())
 
 
 def contents(*sources):

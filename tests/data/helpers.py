@@ -36,7 +36,7 @@ def write(path, content=None):
 
 def paths(source):
     """What each image of a source is called."""
-    return [source.describe(index) for index in range(len(source.labels))]
+    return [source.locate(index) for index in range(len(source.labels))]
 
 
 def seeds(count, start=0):

@@ -4,14 +4,13 @@ import keras
 import pytest
 
 from cskd_tf import methods
-from cskd_tf.data import paired_dataset
-from cskd_tf.methods import CSKD, Method, View
+from cskd_tf.data import Needs, paired_dataset
+from cskd_tf.methods import CSKD, Composition, Head, Method, View
 from tests.helpers import compiled
 
 
-class OtherHead(Method):
-    def scores(self, outputs, *, labels=None, training=False):
-        return outputs["logits"]
+class OtherHead(Head):
+    pass
 
 
 class InferencePartner(Method):
@@ -24,15 +23,10 @@ class GradientPartner(Method):
 
 
 def test_views_are_merged_and_gradients_win():
-    views = methods.merge_views([CSKD(), GradientPartner()])
-    assert [view.name for view in views] == ["image", "partner", "second_view"]
-    assert [view.gradient for view in views] == [True, True, False]
-    assert methods.data_options([CSKD(), GradientPartner()]) == {
-        "views": ("partner", "second_view"),
-        "extras": ("index",),
-        "pairs_adjacent": False,
-        "mix": (),
-    }
+    composition = Composition([CSKD(), GradientPartner()])
+    assert [view.name for view in composition.views] == ["image", "partner", "second_view"]
+    assert [view.gradient for view in composition.views] == [True, True, False]
+    assert composition.needs == Needs(views=("partner", "second_view"), extras=("index",))
 
 
 @pytest.mark.parametrize(
@@ -45,17 +39,17 @@ def test_views_are_merged_and_gradients_win():
 )
 def test_lists_that_cannot_work_are_refused(chosen, message):
     with pytest.raises(ValueError, match=message):
-        methods.check_composition([kind() for kind in chosen])
+        Composition([kind() for kind in chosen])
 
 
 def test_two_batch_norm_modes_of_one_view_are_refused():
     with pytest.raises(ValueError, match="CSKD and InferencePartner.*'train' and 'inference'"):
-        methods.merge_views([CSKD(), InferencePartner()])
+        Composition([CSKD(), InferencePartner()])
 
 
 def test_something_else_than_a_method_is_refused():
     with pytest.raises(ValueError, match="list of cskd_tf.methods. Received: 'CSKD'"):
-        methods.check_composition(["CSKD"])
+        Composition(["CSKD"])
 
 
 @pytest.mark.parametrize("arguments", [{"name": "neighbour"}, {"name": "partner", "batch_norm": "frozen"}])

@@ -8,6 +8,7 @@ import tensorflow as tf
 from cskd_tf import networks
 from cskd_tf.data import paired_dataset
 from cskd_tf.methods import BYOT, CSKD, PSKD, AdaCos, LabelSmoothing, VirtualSoftmax
+from cskd_tf.networks.features import Parts
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.distiller import SelfDistiller
@@ -32,9 +33,9 @@ def test_the_worked_number_of_adacos():
     layer = keras.layers.Dense(3)
     layer.build((None, 3))
     layer.set_weights([np.eye(3), np.ones(3)])
-    method.attach(None, parts={"logits": tf.zeros((1, 3)), "classifier": layer})
+    method.attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 3)), classifier=layer))
     assert method.scale.numpy() == pytest.approx(0.980258, abs=1e-6)
-    scores = method.scores({"embedding": tf.constant([[2.0, 0.0, 0.0]])}, labels=tf.constant([0]), training=True)
+    scores = method.labelled_logits({"embedding": tf.constant([[2.0, 0.0, 0.0]])}, tf.constant([0]))
     assert method.scale.numpy() == pytest.approx(0.693147, abs=1e-6)
     np.testing.assert_allclose(scores, [[0.693147, 0, 0]], atol=1e-6)
     assert not layer.bias.trainable
@@ -45,13 +46,13 @@ def test_the_worked_number_of_virtual_softmax():
     layer = keras.layers.Dense(2)
     layer.build((None, 2))
     layer.set_weights([np.array([[1.0, 0.0], [0.0, 2.0]]), np.ones(2)])
-    method.attach(None, parts={"logits": tf.zeros((1, 2)), "classifier": layer})
+    method.attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 2)), classifier=layer))
     outputs = {"embedding": tf.constant([[3.0, 4.0]])}
-    scores = method.scores(outputs, labels=tf.constant([1]), training=True)
+    scores = method.labelled_logits(outputs, tf.constant([1]))
     np.testing.assert_allclose(scores, [[3.0, 8.0, 10.0]], rtol=1e-6)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits([1], scores)
     np.testing.assert_allclose(loss, [np.log(np.exp(-5) + 1 + np.exp(2))], rtol=1e-6)
-    np.testing.assert_allclose(method.scores(outputs), [[3.0, 8.0]])
+    np.testing.assert_allclose(method.logits(outputs), [[3.0, 8.0]])
 
 
 @pytest.mark.parametrize("at_evaluation", [True, False])

@@ -62,7 +62,7 @@ def make_model(case, rate=1.0, **options):
     model = SelfDistiller(case.network(), case.methods(), num_examples=IMAGES, **options)
     model.compile(SGD(rate, momentum=0.0, weight_decay=0.0))
     model.optimizer.build(model.trainable_variables)
-    for method in model.methods:
+    for method in model.composition.terms:
         method.on_epoch_begin(1, epochs=2)
         if case.table is not None:
             method.table.assign(case.table)
@@ -71,7 +71,7 @@ def make_model(case, rate=1.0, **options):
 
 def trained_weights(model):
     """Of the network, then of the methods."""
-    owned = [weight for method in model.methods for weight in method.trainable_weights]
+    owned = [weight for method in model.composition.attachable for weight in method.trainable_weights]
     return [*model.network.get_weights(), *(weight.numpy() for weight in owned)]
 
 

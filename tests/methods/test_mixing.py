@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import paired_dataset
-from cskd_tf.methods import CSKD, CutMix, Cutout, Mixup, check_composition
+from cskd_tf.data import Distribution, Needs, paired_dataset
+from cskd_tf.methods import CSKD, Composition, CutMix, Cutout, Mixup
 from cskd_tf.methods.mixing import beta, permutation
 
 COUNT, SIDE, CLASSES = 12, 16, 3
@@ -157,9 +157,11 @@ def test_draws_are_uniform_and_beta():
 def test_one_replica_and_many_see_the_same_mixture():
     images = np.random.default_rng(0).normal(size=(22, 8, 8, 1)).astype("float32")
     labels = np.arange(22) % CLASSES
-    options = {"batch_size": 8, "seed": 5, "epochs": 2, "mix": (Mixup().mix, Cutout(size=3).mix)}
+    needs = Needs(views=("partner",), mixing=(Mixup().mix, Cutout(size=3).mix))
+    options = {"batch_size": 8, "seed": 5, "epochs": 2, "needs": needs}
     whole = list(paired_dataset(images, labels, **options))
-    parts = [list(paired_dataset(images, labels, **options, worker=worker, num_workers=2)) for worker in (0, 1)]
+    halves = [Distribution(worker=worker, num_workers=2) for worker in (0, 1)]
+    parts = [list(paired_dataset(images, labels, **options, distribution=half)) for half in halves]
     for step, (batch, _) in enumerate(whole):
         for key, values in batch.items():
             halves = [part[step][0][key] for part in parts]
@@ -170,7 +172,7 @@ def test_one_replica_and_many_see_the_same_mixture():
 
 def test_pairs_of_a_batch_are_not_mixed():
     with pytest.raises(ValueError, match=r"Received: \['CSKD'\] in pairs, \['Mixup'\] mixing"):
-        check_composition([CSKD(in_batch=True), Mixup()])
+        Composition([CSKD(in_batch=True), Mixup()])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from cskd_tf import methods
 from cskd_tf.data import paired_dataset
-from cskd_tf.methods import METHODS
+from cskd_tf.methods import METHODS, Composition
 from tests.helpers import compiled, staged_network
 
 make_network = functools.partial(staged_network, (4, 4, 1), classes=3)
@@ -34,13 +34,13 @@ def trained():
 def test_every_other_pair_of_methods_trains(pair, images_and_labels):
     images, labels = images_and_labels
     chosen = [MAKE[name]() for name in pair]
-    methods.check_composition(chosen[::-1])
+    Composition(chosen[::-1])
     keras.utils.set_random_seed(0)
     model = compiled(make_network(), chosen, learning_rate=0.01, num_examples=22)
     data = paired_dataset(images, labels, batch_size=22, seed=0, epochs=1, **model.data_options)
     logs = model.train_step(next(iter(data)))
     terms = {name: float(value) for name, value in logs.items() if name != "loss"}
-    assert set(terms) == set(methods.base.term_names(chosen))
+    assert set(terms) == set(model.composition.term_names)
     assert float(logs["loss"]) == pytest.approx(sum(terms.values()), rel=1e-5, abs=1e-5)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
@@ -49,4 +49,4 @@ def test_every_other_pair_of_methods_trains(pair, images_and_labels):
 @pytest.mark.parametrize("step", [1, -1], ids=["", "reversed"])
 def test_pairs_of_methods_that_cannot_work_are_refused_with_the_reason(pair, reason, step):
     with pytest.raises(ValueError, match=reason):
-        methods.check_composition([MAKE[name]() for name in pair[::step]])
+        Composition([MAKE[name]() for name in pair[::step]])

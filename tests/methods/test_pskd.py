@@ -1,5 +1,7 @@
 """PS-KD over epochs: its table, its copy of the network, its targets; on sequences too."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ import tensorflow as tf
 
 from cskd_tf import losses, networks
 from cskd_tf.data import paired_dataset
-from cskd_tf.methods import PSKD, AdaCos, CutMix, Cutout, LabelSmoothing, Mixup, VirtualSoftmax, check_composition
+from cskd_tf.methods import PSKD, AdaCos, Composition, CutMix, Cutout, LabelSmoothing, Mixup, VirtualSoftmax
+from cskd_tf.networks.features import Parts
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.distiller import SelfDistiller
@@ -56,7 +59,8 @@ def make(linear_network, methods, strategy=None):
 
 
 def dataset(images_and_labels, model, **options):
-    options = {**model.data_options, "extras": ("index",), **options}
+    needs = dataclasses.replace(model.data_options["needs"], extras=("index",))
+    options = {**model.data_options, "needs": needs, **options}
     return paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=EPOCHS, **options)
 
 
@@ -87,7 +91,7 @@ def test_a_run_follows_the_one_in_numpy(
 
 def test_the_largest_probabilities_alone_can_be_kept():
     method = PSKD(top_k=2)
-    method.attach(None, parts={"logits": tf.zeros((1, 4))}, num_examples=5)
+    method.attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 4))), num_examples=5)
     assert method.table.shape == (5, 2)
     probabilities = np.array([[0.5, 0.3, 0.15, 0.05], [0.1, 0.1, 0.2, 0.6]], "float32")
     index = tf.constant([3, 0], tf.int64)
@@ -99,7 +103,7 @@ def test_the_largest_probabilities_alone_can_be_kept():
 
 def test_cut_images_keep_their_targets_and_leave_no_prediction():
     method = PSKD()
-    method.attach(None, parts={"logits": tf.zeros((1, 2))}, num_examples=3)
+    method.attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 2))), num_examples=3)
     method.share.assign(0.4)
     index = tf.constant([0, 2], tf.int64)
     logits = tf.math.log([[0.5, 0.5], [0.25, 0.75]])
@@ -114,7 +118,7 @@ def test_cut_images_keep_their_targets_and_leave_no_prediction():
 def test_stored_targets_beside_mixed_images_are_two_epochs_old_on_average(method):
     count, epochs = 500, 24
     pskd = PSKD(alpha=1.0)
-    pskd.attach(None, parts={"logits": tf.zeros((1, 2))}, num_examples=count)
+    pskd.attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 2))), num_examples=count)
     index, images, onehot = tf.range(count, dtype=tf.int64), tf.zeros((count, 4, 4, 1)), tf.one_hot([0] * count, 2)
     ages = []
     for epoch in range(1, epochs + 1):
@@ -136,7 +140,7 @@ def test_stored_targets_beside_mixed_images_are_two_epochs_old_on_average(method
 def test_a_row_that_was_never_written_leaves_the_target_alone():
     for top_k in (None, 2):
         method = PSKD(top_k=top_k)
-        method.attach(None, parts={"logits": tf.zeros((1, 4))}, num_examples=2)
+        method.attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 4))), num_examples=2)
         method.share.assign(0.8)
         targets = method.targets({"index": tf.constant([1], tf.int64)}, tf.eye(4)[1:2])
         np.testing.assert_allclose(targets, [[0, 1, 0, 0]])
@@ -144,8 +148,8 @@ def test_a_row_that_was_never_written_leaves_the_target_alone():
 
 def test_the_size_of_the_table_is_told(caplog):
     with caplog.at_level("INFO", logger="absl"):
-        PSKD().attach(None, parts={"logits": tf.zeros((1, 4))}, num_examples=2**20)
-        PSKD(top_k=1).attach(None, parts={"logits": tf.zeros((1, 4))}, num_examples=2**20)
+        PSKD().attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 4))), num_examples=2**20)
+        PSKD(top_k=1).attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 4))), num_examples=2**20)
     assert "stores 1048576 x 4 probabilities on each replica: 8.0 MiB" in caplog.text
     assert "stores 1048576 x 1 probabilities on each replica: 6.0 MiB" in caplog.text
 
@@ -176,10 +180,10 @@ def test_validation_needs_no_indices(linear_network, images_and_labels):
 )
 def test_lists_that_would_do_something_else_than_they_say_are_refused(methods, message):
     with pytest.raises(ValueError, match=message):
-        check_composition(methods())
-    check_composition([CutMix(probability=0.5), PSKD()])
-    check_composition([CutMix(probability=0.5, coin="image"), PSKD()])
-    check_composition([AdaCos(), PSKD()])
+        Composition(methods())
+    Composition([CutMix(probability=0.5), PSKD()])
+    Composition([CutMix(probability=0.5, coin="image"), PSKD()])
+    Composition([AdaCos(), PSKD()])
 
 
 def test_half_and_half_with_cutout_runs(linear_network, images_and_labels):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf import networks
-from cskd_tf.networks import NetworkOutputs
+from cskd_tf.networks import NetworkOutputs, features
 
 # One network a family: width, image, channels and sizes of the stages.
 STAGES = {
@@ -82,3 +82,108 @@ def test_kerashub_classifiers_show_their_embedding():
     network = keras_hub.models.ViTImageClassifier(backbone=backbone, num_classes=7)
     outputs = NetworkOutputs(network)(np.ones((2, 32, 32, 3), "float32"))
     assert (outputs["logits"].shape, outputs["embedding"].shape) == ((2, 7), (2, 16))
+
+
+class Inner(keras.layers.Layer):
+    """A layer that holds others, which no graph shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = {"hidden": [keras.layers.Dense(5, name="stage1")]}
+        self.classifier = keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.classifier(self.parts["hidden"][0](inputs))
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner = Inner()
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+def functional():
+    inputs = keras.Input((7,))
+    hidden = keras.layers.Dense(5, name="stage1")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(3)(hidden))
+
+
+def sequential():
+    return keras.Sequential([keras.layers.Dense(5, name="stage1"), keras.layers.Dense(3)])
+
+
+def nested():
+    return keras.Sequential([keras.Input((7,)), functional()])
+
+
+class OwnCall(keras.Model):
+    """Functional, but what it computes is not what its graph says."""
+
+    def call(self, inputs, training=None):
+        return 2 * super().call(inputs, training=training)
+
+
+def own_call():
+    network = functional()
+    return OwnCall(network.input, network.output)
+
+
+@pytest.mark.parametrize("make", [functional, sequential, nested, Subclassed, own_call])
+def test_layers_are_as_they_were_once_their_parts_are_read(make):
+    network = make()
+    images = np.random.default_rng(0).normal(size=(2, 7)).astype("float32")
+    logits = network(images)
+    layers = features.layers_of(network)
+    assert [layer.name for layer in layers if layer.name == "stage1"] == ["stage1"]
+    before = [vars(layer).get("call") for layer in layers]
+    reader = NetworkOutputs(network)
+    outputs = reader(images)
+    np.testing.assert_array_equal(outputs["logits"], logits)
+    (stage,) = outputs["stages"]
+    np.testing.assert_array_equal(outputs["embedding"], stage)
+    kernel, bias = network.weights[:2]
+    np.testing.assert_allclose(stage, images @ kernel.value + bias.value, atol=1e-5)
+    parts = reader.parts((None, 7))
+    assert (parts.image.shape[-1], parts.embedding.shape[-1], parts.logits.shape[-1]) == (7, 5, 3)
+    assert parts.classifier.kernel.shape == (5, 3)
+    assert [vars(layer).get("call") for layer in layers] == before
+    assert len(network.weights) == 4
+
+
+def test_a_layer_that_is_used_twice_is_read_where_it_is_used_last():
+    inputs = keras.Input((4,))
+    shared = keras.layers.Dense(4)
+    network = keras.Model(inputs, shared(keras.layers.ReLU()(shared(inputs))))
+    images = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    kernel = network.weights[0].value
+    np.testing.assert_allclose(NetworkOutputs(network)(images)["embedding"], tf.nn.relu(images @ kernel), atol=1e-6)
+
+
+def test_replicas_that_wait_for_each_other_within_a_pass_read_their_own_parts(two_replicas):
+    class Meeting(Subclassed):
+        def call(self, inputs):
+            mean = tf.distribute.get_replica_context().all_reduce("MEAN", tf.reduce_mean(inputs))
+            return super().call(inputs - mean)
+
+    with two_replicas.scope():
+        network = Meeting()
+        network.inner(tf.zeros((1, 7)))  # built, without a replica to meet
+        network.built = True
+        reader = NetworkOutputs(network)
+
+    @tf.function
+    def run():
+        number = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
+        outputs = reader(tf.fill([1, 7], number))
+        return tf.reduce_max(tf.abs(outputs["embedding"] - outputs["stages"][0])), outputs["embedding"]
+
+    differences, embeddings = two_replicas.run(run)
+    assert [float(value) for value in two_replicas.experimental_local_results(differences)] == [0.0, 0.0]
+    one, other = two_replicas.experimental_local_results(embeddings)
+    kernel = network.inner.parts["hidden"][0].kernel.value
+    np.testing.assert_allclose(one, -0.5 * tf.reduce_sum(kernel, axis=0, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(other, -np.array(one), atol=1e-5)
+    assert "call" not in vars(network.inner.classifier)

@@ -128,13 +128,13 @@ def test_older_and_newer_names_of_torchvision_mean_the_same():
     np.testing.assert_array_equal(*made)
 
 
-def test_the_example_of_the_readme(monkeypatch, tmp_path):
+def test_the_example_of_the_docs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     reference = torch_networks.NETWORKS["resnet18"](classes=1000).eval()
     torch.save(reference.state_dict(), "resnet18.pth")
-    *_, example = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "pytorch.md").read_text(), re.DOTALL)
     names = {}
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(example, "docs/pytorch.md", "exec"), names)
     images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype("float32")
     with torch.no_grad():
         expected = reference(torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()

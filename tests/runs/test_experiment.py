@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from configs import base
+from cskd_tf.data import Pairing
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import experiment
 
@@ -117,7 +118,7 @@ def test_the_config_reaches_the_pairing(config, two_replicas, monkeypatch):
         assert [number % 2 for number in image] == [number % 2 for number in partner] == [0] * 8 + [1] * 8
     config.data.update(replica_local=False)
     built = experiment.prepare(config)
-    assert built.pairing == {**built.pairing, "shards": 1, "exclude_self": True, "balanced": False}
+    assert built.pairing["pairing"] == Pairing(exclude_self=True)
     config.data.update(balanced=True)
     labels = np.concatenate([labels for _, labels in experiment.prepare(config).training_data().take(3)])
     assert np.bincount(labels).tolist() == [4] * 10

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from cskd_tf import metrics
 from cskd_tf.data import paired_dataset
+from cskd_tf.errors import UserError
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 from cskd_tf.training.collector import Collector
 from cskd_tf.training.distiller import SelfDistiller
@@ -20,19 +21,30 @@ def test_evaluation_logs_all_metrics_for_later_callbacks(linear_network, images_
     data = paired_dataset(images, labels, batch_size=8, seed=0)
     evaluation = Evaluation((images, labels), ece_bins=7, batch_size=5)
     path = str(tmp_path / "best.keras")
-    best = keras.callbacks.ModelCheckpoint(path, monitor="val_ece", save_best_only=True)
-    recall = keras.callbacks.EarlyStopping(monitor="val_recall_at_1", patience=9)
+    best = keras.callbacks.ModelCheckpoint(path, monitor="val_ece", mode="min", save_best_only=True)
+    recall = keras.callbacks.EarlyStopping(monitor="val_recall_at_1", mode="max", patience=9)
     log = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
     history = model.fit(data, epochs=3, verbose=0, callbacks=[evaluation, best, log, recall]).history
     logits, embeddings = model.predict(images, verbose=0), images.reshape(22, -1)
     expected = metrics.summarize(logits, labels, embeddings, ece_bins=7)
     for name in EVALUATION_LOGS:
         assert history[name][-1] == pytest.approx(expected[name.removeprefix("val_")], abs=1e-6)
-    assert (best.mode, recall.mode) == ("min", "max")
     assert set(EVALUATION_LOGS) <= set((tmp_path / "log.csv").read_text().splitlines()[0].split(","))
     saved = keras.models.load_model(tmp_path / "best.keras")
     ece = metrics.expected_calibration_error(saved.predict(images, verbose=0), labels, bins=7)
     assert ece == pytest.approx(min(history["val_ece"]), abs=1e-6)
+
+
+@pytest.mark.parametrize(("metric", "direction"), [("val_ece", "min"), ("test_recall_at_1", "max")])
+def test_a_callback_that_cannot_know_what_is_better_is_refused(metric, direction, linear_network, images_and_labels):
+    model = trainable_model(linear_network())
+    stop = keras.callbacks.EarlyStopping(monitor=metric)
+    before = model.get_weights()
+    message = rf"EarlyStopping\(monitor='{metric}', mode='{direction}'\).*Received: mode='auto'"
+    with pytest.raises(UserError, match=message):
+        model.fit(paired_dataset(*images_and_labels, batch_size=8, seed=0), verbose=0, callbacks=[stop])
+    assert stop.mode == "auto"
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
 
 
 def test_evaluation_of_a_plain_keras_model(linear_network, images_and_labels):

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
-from cskd_tf.methods import CSKD, Method, View
+from cskd_tf.methods import CSKD, Head, Method, Mixing, View
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import compiled, softmax
@@ -172,8 +172,32 @@ def test_uneven_last_batch_is_averaged_over_itself(linear_network, images_and_la
     assert log["loss"][0] == pytest.approx(expected, abs=1e-6)
 
 
+class Halves(Mixing):
+    """Mixes the images and targets of a batch with those of the reversed one."""
+
+    def mix(self, batch, targets, *, seed):
+        half = (targets + tf.reverse(targets, axis=[0])) / 2
+        image = (batch["image"] + tf.reverse(batch["image"], axis=[0])) / 2
+        return {**batch, "image": image, "mixed": tf.ones_like(targets[:, 0])}, half
+
+
+class MovingHead(Head):
+    """Multiplies the logits by a number that the first labelled view sets to 2."""
+
+    def attach(self, network, *, parts, num_examples=None):
+        self.scale = self.add_weight(name="scale", shape=(), initializer="ones", trainable=False)
+        self.bind(network)
+
+    def logits(self, outputs, *, training=False):
+        return self.scale * outputs["logits"]
+
+    def labelled_logits(self, outputs, labels):
+        self.scale.assign(2.0)
+        return self.logits(outputs, training=True)
+
+
 class EveryHook(Method):
-    """Uses each hook once, so that the core is shown to call them all."""
+    """Uses each hook of a method once, so that the core is shown to call them all."""
 
     views = (View("second_view", gradient=True), View("clean"))
     extras = ("index",)
@@ -182,24 +206,14 @@ class EveryHook(Method):
 
     def attach(self, network, *, parts, num_examples=None):
         self.rows = self.add_weight(name="rows", shape=(num_examples, 3), initializer="zeros", trainable=False)
-        self.scale = self.add_weight(name="scale", shape=(), initializer="ones", trainable=False)
+        self.bind(network)
         self.epoch = self.add_weight(name="epoch", shape=(), initializer="zeros", trainable=False)
 
     def on_epoch_begin(self, epoch, *, epochs):
         self.epoch.assign(epoch / epochs)
 
-    def mix(self, batch, targets, *, seed):
-        half = (targets + tf.reverse(targets, axis=[0])) / 2
-        image = (batch["image"] + tf.reverse(batch["image"], axis=[0])) / 2
-        return {**batch, "image": image, "mixed": tf.ones_like(targets[:, 0])}, half
-
     def targets(self, batch, targets):
         return 0.9 * targets + 0.1 / 3
-
-    def scores(self, outputs, *, labels=None, training=False):
-        if labels is not None:
-            self.scale.assign(2.0)
-        return self.scale * outputs["logits"]
 
     def terms(self, batch, outputs, targets):
         difference = outputs["second_view"]["logits"] - tf.stop_gradient(outputs["clean"]["logits"])
@@ -214,7 +228,7 @@ def test_every_hook_is_called(linear_network, images_and_labels):
     images, labels = images[:20], labels[:20]
     network = linear_network()
     before = network.get_weights()
-    model = compiled(network, [EveryHook()], learning_rate=1e-12, num_examples=20)
+    model = compiled(network, [Halves(), MovingHead(), EveryHook()], learning_rate=1e-12, num_examples=20)
     data = paired_dataset(
         images, labels, batch_size=20, seed=0, epochs=2, augment=lambda x, _: x + 1, clean=lambda x, _: x,
         **model.data_options,
@@ -230,7 +244,7 @@ def test_every_hook_is_called(linear_network, images_and_labels):
     # The augmented view has every pixel one higher than the clean one; both are scaled by 2.
     distance = ((2 * before[0].sum(axis=0)) ** 2).sum()
     np.testing.assert_allclose(history["clean_distance"], [0.0, 0.5 * distance], rtol=1e-4)
-    method = model.methods[0]
+    method = model.methods[2]
     rows = method.rows.numpy()[batch["index"].numpy()]
     assert rows.shape == (20, 3)
     assert (np.abs(rows).sum(axis=1) > 0).all()

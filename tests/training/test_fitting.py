@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import paired_dataset
+from cskd_tf.data import Needs, paired_dataset
 from cskd_tf.methods import CSKD, PSKD, Distillation, Method
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
@@ -39,8 +39,9 @@ def make_model(batch_norm_network):
 
 @pytest.fixture
 def make_data(images_and_labels):
+    needs = Needs(views=("partner",), extras=("index",))
     return lambda **options: paired_dataset(
-        *images_and_labels, **{"batch_size": 8, "seed": 0, "views": ("partner",), "extras": ("index",), **options}
+        *images_and_labels, **{"batch_size": 8, "seed": 0, "needs": needs, **options}
     )
 
 
@@ -239,7 +240,7 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(linear_n
         keras.callbacks.ModelCheckpoint(tmp_path / f"best{suffix}", save_weights_only=weights_only)
         for suffix, weights_only in ((".keras", False), (".weights.h5", True))
     )
-    with pytest.raises(ValueError, match="Expected a teacher that is named by its file or workdir"):
+    with pytest.raises(ValueError, match="Expected a teacher that is named by its .keras file"):
         model.fit(*images_and_labels, verbose=0, callbacks=[whole])
     assert int(model.step.numpy()) == 0
     model.fit(*images_and_labels, verbose=0, callbacks=[weights])

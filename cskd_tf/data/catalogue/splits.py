@@ -8,9 +8,11 @@ import numpy as np
 import sklearn.datasets
 from absl import logging
 
-from cskd_tf.data.sources.base import ArraySource, Concatenation, Source, Subset
+from cskd_tf.data.sources.arrays import ArraySource
+from cskd_tf.data.sources.base import Source
+from cskd_tf.data.sources.caching import GIB, in_memory
+from cskd_tf.data.sources.encoded import Concatenation
 from cskd_tf.data.sources.folders import ImageFolder
-from cskd_tf.data.sources.memory import GIB, in_memory
 from cskd_tf.errors import UserError
 
 
@@ -172,7 +174,7 @@ def load_splits(
         splits = {split: Concatenation({each: part[split] for each, part in parts.items()}) for split in splits}
     if train_per_class:
         chosen = first_of_each_class(splits["train"].labels, count=train_per_class, seed=split_seed)
-        splits["train"] = Subset(splits["train"], chosen)
+        splits["train"] = splits["train"].subset(chosen)
     if len(splits["train"].class_names) < 2:
         raise UserError(f"Expected at least two classes. Received: {splits['train'].class_names}")
     for split, source in splits.items():
@@ -220,8 +222,8 @@ def _load_part(
         if split not in splits and (split == "test" or fraction != 0):
             long_name = {"test": "test", "val": "validation"}[split]
             kept, gone = split_by_class(splits["train"].labels, fraction=fraction, seed=seed, name=long_name)
-            splits[split] = Subset(splits["train"], gone)
-            splits["train"] = Subset(splits["train"], kept)
+            splits[split] = splits["train"].subset(gone)
+            splits["train"] = splits["train"].subset(kept)
     return {split: splits[split] for split in SPLITS if split in splits}
 
 

@@ -36,7 +36,7 @@ MISSING_FILES = (
 OURS = {"tiny_imagenet": TinyImagenet, "mit67": Mit67}
 # Splits without which a preparation is no use. ImageNet's builder prepares what it finds, and would leave it at that.
 NEEDED = {"imagenet2012": ("train", "validation")}
-WHEN_THERE = {"val": "validation", "test": "test"}
+USUAL_SPLITS = {"val": "validation", "test": "test"}
 
 
 def load(name: str, *, path: str, archive: str, channels: int, split_names: dict[str, str | None]) -> dict[str, Source]:
@@ -47,7 +47,8 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
         path: where TFDS keeps data sets; empty: `~/tensorflow_datasets`.
         archive: for our builders, another archive than the published one.
         channels: 3 or 1.
-        split_names: TFDS' names; a split with an empty one is left out, one with None too unless it is there.
+        split_names: TFDS' names; a split with an empty one is left out; None stands for the usual one (`USUAL_SPLITS`),
+            if the data set has it.
 
     Raises:
         ValueError: an unknown data set, split or archive, or files that have to be fetched by hand (with what and
@@ -57,13 +58,13 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
     manual = folder / "downloads" / "manual"
     with _errors_only():
         builder = _builder(name, folder=folder, archive=archive)
-        there = builder.is_prepared()
-    if not there:
+        is_prepared = builder.is_prepared()
+    if not is_prepared:
         logging.info("Preparing %s in %s, once", builder.info.full_name, builder.data_dir)
         with _errors_only():
             _prepare(builder, manual)
     names = {
-        split: WHEN_THERE[split] if name is None and WHEN_THERE[split] in builder.info.splits else name
+        split: USUAL_SPLITS[split] if name is None and USUAL_SPLITS[split] in builder.info.splits else name
         for split, name in split_names.items()
     }
     splits = {"train": Records(builder, names["train"], channels=channels)}
@@ -115,7 +116,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path) -> None:
 
 
 def _files_of(builder: tfds.core.DatasetBuilder) -> str:
-    """What to download by hand, a line each."""
+    """What to download by hand, one line per file."""
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         return builder.MANUAL_DOWNLOAD_INSTRUCTIONS.strip()
     if isinstance(builder, archives.ArchiveBuilder):

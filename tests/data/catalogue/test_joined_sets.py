@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from configs import mixed
 from cskd_tf.data import DATASETS, load_splits
-from cskd_tf.data.sources.base import Encoded
+from cskd_tf.data.sources.encoded import Encoded
 from cskd_tf.runs import experiment
 from tests.data.catalogue.layouts import write_mit67, write_tiny_imagenet
 from tests.data.grey_images import TEST, THIRDS, TRAIN, contents, named, number_of
@@ -42,7 +42,7 @@ def test_joined_data_sets_are_read_in_any_order(two_sets):
     assert all(size >= len(each) for size, each in zip(test.sizes, encoded, strict=True))
     for order in ([3, 0, 2, 1], [0, 1], [2, 2, 3], [1, 3, 1, 0, 2]):
         assert test.read(tf.constant(order, tf.int64)).numpy().tolist() == [encoded[index] for index in order]
-    described = [test.describe(index) for index in range(4)]
+    described = [test.locate(index) for index in range(4)]
     assert all("tiny_imagenet/" in each for each in described[:2])
     assert all("Images/" in each and "mit67/" in each for each in described[2:])
     for index in range(4):
@@ -76,7 +76,7 @@ def repeated(classes, images):
     labels = np.repeat(np.arange(classes), images)
     contents = tf.strings.as_string(tf.range(len(labels)))
     names, sizes = [f"{number:03d}" for number in range(classes)], np.ones(len(labels))
-    made = Encoded(contents, labels, class_names=names, channels=3, sizes=sizes, describe=str)
+    made = Encoded(contents, labels, class_names=names, channels=3, sizes=sizes, locate=str)
     return {"train": made, "test": made}
 
 

@@ -10,7 +10,7 @@ from etils import epath
 
 from cskd_tf.data import load_splits
 from tests.data.catalogue.layouts import LAYOUTS
-from tests.data.grey_images import TEST, THIRDS, TRAIN, contents, image, named, pack
+from tests.data.grey_images import TEST, THIRDS, TRAIN, contents, image, named, pack, pixels_of
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -35,7 +35,7 @@ def test_archives_in_the_manual_folder_are_prepared_once(name, tmp_path, manual,
 def test_cifars_planes_become_channels(name, tmp_path, by_hand):
     by_hand(name)
     test = load_splits(name, path=str(tmp_path), **THIRDS)["test"]
-    pixels = test.load(tf.constant([0], tf.int64)).numpy()[0]
+    pixels = pixels_of(test, 0)
     number = int(pixels[0, 0, 0])
     assert pixels.shape == (32, 32, 3)
     assert pixels[0, 1].tolist() == [number + 100, number + 101, number + 102]

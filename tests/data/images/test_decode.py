@@ -22,7 +22,7 @@ from tests.data.image_files import CUT_JPEG, GREY, SEPARATIONS, WHOLE
 def test_images_are_decoded_as_pil_does(kind, two_classes):
     path = write(two_classes / "cat" / "1.jpg", WHOLE[kind])  # whatever the suffix says
     expected = as_pil(WHOLE[kind])
-    pixels = ImageFolder(two_classes).load(tf.constant([0], tf.int64))[0]
+    pixels = ImageFolder(two_classes).decode_one(0)
     assert extent(path.read_bytes()).numpy().tolist() == list(pixels.shape[:2]) == [45, 61]  # rotated or not
     np.testing.assert_array_equal(pixels, expected)
 
@@ -140,7 +140,7 @@ def test_pixels_do_not_depend_on_what_else_is_in_the_batch(transform, monkeypatc
     assert len(large) > 10 * 2**14
     beside = decoded([*jpegs, large])
     np.testing.assert_array_equal(beside[:9], small)
-    monkeypatch.setattr("cskd_tf.data.images.decode._TOGETHER", 20_000)  # a few at a time, and the large one alone
+    monkeypatch.setattr("cskd_tf.data.images.decode._GROUP_BYTES", 20_000)  # a few at a time, and the large one alone
     np.testing.assert_array_equal(decoded([*jpegs, large]), beside)
 
 

@@ -19,10 +19,10 @@ def test_a_folder_gives_sorted_classes_and_decoded_images(image_folder):
     assert source.class_groups is None
     assert source.labels.tolist() == [0] * 6 + [1] * 6
     assert source.sizes.tolist() == [os.path.getsize(path) for path in paths(source)]
-    image = source.load(tf.constant([8], tf.int64))
-    assert image.shape == (1, 22, 22, 3)
+    image = source.decode_one(8)
+    assert image.shape == (22, 22, 3)
     assert image.dtype == tf.uint8
-    assert ImageFolder(image_folder / "train", channels=1).load(tf.constant([0], tf.int64)).shape == (1, 20, 24, 1)
+    assert ImageFolder(image_folder / "train", channels=1).decode_one(0).shape == (20, 24, 1)
 
 
 def test_folders_that_cannot_be_used_are_refused(image_folder):
@@ -58,7 +58,7 @@ def test_unicode_and_spaces_in_names(tmp_path):
     source = ImageFolder(tmp_path)
     assert source.class_names == ["two  words", "Ärger 猫"]
     assert sorted(paths(source)) == sorted(map(str, files))
-    assert source.load(tf.constant([3], tf.int64)).shape == (1, 45, 61, 3)
+    assert source.decode_one(3).shape == (45, 61, 3)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_links_are_followed_once(two_classes, tmp_path):
         "1.jpg",
         "2.jpg",
     ]
-    assert source.load(tf.constant([0], tf.int64)).shape == (1, 45, 61, 3)
+    assert source.decode_one(0).shape == (45, 61, 3)
 
 
 @pytest.mark.parametrize("target", ["loop", ".", ".."])
@@ -137,8 +137,8 @@ def test_names_in_another_encoding_than_unicode_are_read(two_classes):
     shutil.copy(write(two_classes / "dog" / "a.png"), os.path.join(two_classes, "cat", name))
     source = ImageFolder(two_classes)
     index = len(os.listdir(two_classes / "cat")) - 1
-    assert source.describe(index).endswith("cat/\\xe9.png")
-    assert source.load(tf.constant([index], tf.int64)).shape[3] == 3
+    assert source.locate(index).endswith("cat/\\xe9.png")
+    assert source.decode_one(index).shape[2] == 3
 
 
 @pytest.mark.parametrize("target", ["loop.jpg", "gone.jpg"])

@@ -35,7 +35,7 @@ def test_an_image_damaged_in_the_middle_is_named_when_it_is_decoded(content, mem
     else:
         source, _ = in_memory(source, budget=0, name="train")
         with pytest.raises(tf.errors.InvalidArgumentError):
-            source.load(tf.constant([4], tf.int64))
+            source.decode_one(4)
 
 
 @pytest.fixture

@@ -52,8 +52,8 @@ def test_parts_of_a_split_are_tfds_parts(part, tiny, tmp_path, in_three_files):
 def test_images_are_described_by_their_name_and_split(tiny):
     test = load_splits("tiny_imagenet", **tiny[0])["test"]
     (index,) = np.flatnonzero(test.labels == 1)
-    assert test.describe(index).startswith("tiny-imagenet-200/val/images/val_1.JPEG of tiny_imagenet/archive_")
-    assert test.describe(index).endswith("1.0.0, validation")
+    assert test.locate(index).startswith("tiny-imagenet-200/val/images/val_1.JPEG of tiny_imagenet/archive_")
+    assert test.locate(index).endswith("1.0.0, validation")
 
 
 def test_labels_are_read_once(tiny, monkeypatch):
