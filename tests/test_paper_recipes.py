@@ -67,10 +67,11 @@ DATA = {
     # CVPR 3.3: "30 samples per each fine-grained label for training".
     "mixed": {**CVPR, **LARGE, "data.name": "caltech_birds2011+stanford_dogs+mit67", "data.train_per_class": 30},
 }  # fmt: skip
+# Of images of 32 pixels, and of 224.
 NETWORKS = {
-    "resnet10": ("preact_resnet10", "resnet10"),
-    "resnet18": ("preact_resnet18", "resnet18"),
-    "densenet121": ("densenet121_cifar", "densenet121"),
+    "resnet10": {32: "preact_resnet10", 224: "resnet10"},
+    "resnet18": {32: "preact_resnet18", 224: "resnet18"},
+    "densenet121": {32: "densenet121_cifar", 224: "densenet121"},
 }
 
 
@@ -127,7 +128,10 @@ WEIGHTS = {
     "mit67": (3.0, 1.0),
     "imagenet2012": (1.0, 0.0),
 }
-HELD_OUT = ("cifar100", "cifar100_pad_crop", "tiny_imagenet")  # ICLR 3.1: "10% of the training dataset randomly"
+# ICLR 3.1: "10% of the training dataset randomly", of the data sets that it calls conventional.
+HELD_OUT = {
+    (data, "iclr"): {"data.validation_fraction": 0.1} for data in ("cifar100", "cifar100_pad_crop", "tiny_imagenet")
+}
 
 
 def with_defaults(description):
@@ -152,7 +156,7 @@ def check(config, expected, methods):
 
 @pytest.mark.parametrize("data", [data for data in DATA if data != "cifar100_pad_crop"])
 def test_the_config_of_a_data_set(data):
-    network = "preact_resnet18" if data in HELD_OUT else "resnet18"
+    network = NETWORKS["resnet18"][DATA[data]["data.image_size"]]
     weight = {"mixed": 3.0, **{name: weight for name, (weight, _) in WEIGHTS.items()}}[data]
     config = importlib.import_module(f"configs.{data}").get_config()
     check(config, {**DATA[data], "network.name": network}, [cskd(weight)])
@@ -164,9 +168,8 @@ def test_every_experiment_of_the_cskd_paper(data, network):
     table = cskd_methods(data, *WEIGHTS[data])
     assert set(cskd_paper.methods(data)) == set(table)
     for method, methods in table.items():
-        expected = {**DATA[data], "network.name": NETWORKS[network][0 if data in HELD_OUT else 1]}
-        if method == "iclr" and data in HELD_OUT:
-            expected["data.validation_fraction"] = 0.1
+        name = NETWORKS[network][DATA[data]["data.image_size"]]
+        expected = {**DATA[data], "network.name": name, **HELD_OUT.get((data, method), {})}
         check(cskd_paper.get_config(f"{data},{network},{method}"), expected, methods)
 
 

@@ -25,7 +25,7 @@ def image(number, *, kind="JPEG", mode="L", size=(8, 8)):
     else:
         pixels = PIL.Image.new(mode, size, number)
     file = io.BytesIO()
-    pixels.save(file, kind, **({"quality": 100} if kind == "JPEG" else {}))
+    pixels.save(file, kind, quality=100)  # which a PNG knows nothing of
     return file.getvalue()
 
 
