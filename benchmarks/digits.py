@@ -26,7 +26,7 @@ def train(seed: int, *more: str) -> None:
 
 
 def lines() -> list[dict]:
-    """A line a method: mean, standard deviation and the single values of each metric of the test split."""
+    """A line per method: mean, standard deviation and the single values of each metric of the test split."""
     from cskd_tf.runs import report
 
     made = []

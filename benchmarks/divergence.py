@@ -2,7 +2,7 @@
 
     python -m benchmarks.divergence [--weight=3 ...] [--config.KEY=VALUE ...]
 
-Digits with 30 training images a class by default (`--config=configs/NAME.py`), several seeds, the first epochs; a JSON
+Digits with 30 training images per class by default (`--config=configs/NAME.py`), several seeds, the first epochs; a JSON
 line a weight and recipe, with the steps at which runs diverged and the mean loss of the last epoch of the others.
 """
 
@@ -18,7 +18,7 @@ from benchmarks.results import record
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/digits.py", "As of train_main.py.")
 WEIGHT = flags.DEFINE_multi_float("weight", [1.0, 3.0], "Weights of CS-KD.")
-SEEDS = flags.DEFINE_integer("seeds", 5, "Runs a line.")
+SEEDS = flags.DEFINE_integer("seeds", 5, "Runs per line.")
 EPOCHS = flags.DEFINE_integer("first_epochs", 10, "Epochs to train of config.epochs.")
 RECIPES = {
     "none": {},

@@ -40,7 +40,7 @@ CASES = {
 METHOD = flags.DEFINE_multi_enum("method", list(CASES), list(CASES), "Which methods.")
 NETWORK = flags.DEFINE_string("network", "preact_resnet18", "One of cskd_tf.networks; the teacher is another of it.")
 WIDTH = flags.DEFINE_integer("width", None, "Channels of the first stage; by default as published.")
-IMAGES = flags.DEFINE_integer("images", 64, "Images a step, partners not counted.")
+IMAGES = flags.DEFINE_integer("images", 64, "Images per step, partners not counted.")
 STEPS = flags.DEFINE_integer("steps", 5, "Steps of each kind that are timed.")
 
 

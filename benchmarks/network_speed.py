@@ -2,7 +2,7 @@
 
 Cross-entropy and SGD on one batch, in turns: with the fused batch norm, with Keras' own, and, where PyTorch is
 installed, as a plain PyTorch step (`--torch_format=channels_last` for its other memory layout). Each runs in a process
-of its own, whose peak memory is given; a JSON line a network and precision, which says on which kernels TensorFlow ran:
+of its own, whose peak memory is given; a JSON line per network and precision, which says on which kernels TensorFlow ran:
 oneDNN's "on" or "off", as cskd_tf leaves it or TF_ENABLE_ONEDNN_OPTS has it, with ONEDNN_MAX_CPU_ISA as an older CPU.
 PyTorch's oneDNN obeys that variable too, and its own kernels ATEN_CPU_CAPABILITY.
 """
@@ -40,7 +40,7 @@ SETTINGS = {
 }
 NETWORK = flags.DEFINE_multi_enum("network", list(SETTINGS), list(SETTINGS), "Which networks.")
 PRECISION = flags.DEFINE_multi_enum("precision", ["float32", "bfloat16"], ["float32", "bfloat16"], "Which precisions.")
-BATCH = flags.DEFINE_integer("batch", None, "Images a step; by default as in SETTINGS.")
+BATCH = flags.DEFINE_integer("batch", None, "Images per step; by default as in SETTINGS.")
 WIDTH = flags.DEFINE_integer("width", None, "Channels of the first stage; by default as published.")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "Steps of each kind that are timed.")
 AGAINST = flags.DEFINE_multi_enum("against", ["keras", "torch"], ["keras", "torch"], "What stands beside our step.")

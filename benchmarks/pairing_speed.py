@@ -1,6 +1,6 @@
 """Building the pairing, and starting late: `python -m benchmarks.pairing_speed`.
 
-Prints one JSON line a figure: building the class buckets of ImageNet's two sizes, in labels without order, and the
+Prints one JSON line per figure: building the class buckets of ImageNet's two sizes, in labels without order, and the
 time until the first batch of a run that starts at step 0 or at step 1,000,000. Each is measured in a process of its
 own, so that the peak memory is its own too; `memory_before_mib` of it were taken before the clock started.
 """

@@ -1,4 +1,4 @@
-"""Pairs a second of our pipeline against a loader written the usual way: `python -m benchmarks.pipeline_speed`.
+"""Pairs per second of our pipeline against a loader written the usual way: `python -m benchmarks.pipeline_speed`.
 
 `--case=folder64` and `--case=folder500` read JPEG files: of `--folder=PATH` with `train/<class>/`, or else files made
 for the occasion. Both loaders give batches of image, partner and label from the same files, in turns, so that whatever
@@ -33,7 +33,7 @@ class Case:
     Attributes:
         limit: of the ratio.
         size: pixels of the batches' images.
-        batch: pairs a batch.
+        batch: pairs per batch.
         seconds: each loader is timed for, in each round.
         sides: of the images that are made, height and width.
         images: how many are made, in `classes` classes.
@@ -61,7 +61,7 @@ BASELINE = flags.DEFINE_enum("baseline", "plain", ["plain", "torch"], "Usual loa
 SECONDS = flags.DEFINE_float("seconds", None, "Of each turn; the case's where left out.")
 WARM_UP = flags.DEFINE_float("warm_up", 1.5, "Seconds before each turn that do not count.")
 IMAGES = flags.DEFINE_integer("images", None, "How many are made, of at most half as many classes; else the case's.")
-BATCH = flags.DEFINE_integer("batch", None, "Pairs a batch; the case's where left out.")
+BATCH = flags.DEFINE_integer("batch", None, "Pairs per batch; the case's where left out.")
 
 
 def chosen_case() -> Case:
@@ -117,7 +117,7 @@ def usual_transform(case: Case) -> usual_loader.Compose:
 
 
 def best_usual_loader(case: Case, images) -> tuple[usual_loader.UsualLoader, dict[str, float]]:
-    """The fastest of its kinds and numbers of workers, and the pairs a second that each showed (median of three)."""
+    """The fastest of its kinds and numbers of workers, and the pairs per second that each showed (median of three)."""
     transform, shape = usual_transform(case), (3, case.size, case.size)
     if BASELINE.value == "torch":
         from benchmarks.torch_loader import TorchLoader
@@ -168,7 +168,7 @@ def our_datasets(case: Case, images) -> dict:
 
 
 def _turn(loader, case: Case, usual: usual_loader.UsualLoader) -> float:
-    """Pairs a second, with nothing left running behind the next one's back."""
+    """Pairs per second, with nothing left running behind the next one's back."""
     # An iterator of ours ends here with its turn; kept, it would go on filling gigabytes.
     speed = pairs_per_second(iter(loader), case)
     usual.rest()

@@ -26,7 +26,7 @@ def _git(*arguments: str) -> str:
 def commit() -> str:
     """The checkout's commit, with "-dirty" where files other than results differ from it; "unknown" without git.
 
-    Asked once a process: what is edited while a command runs is not what it runs.
+    Asked once per process: what is edited while a command runs is not what it runs.
     """
     try:
         changed = _git("status", "--porcelain", "--", ".", ":(exclude)results")

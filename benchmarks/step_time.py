@@ -23,7 +23,7 @@ from benchmarks.results import record
 NETWORK = flags.DEFINE_string("network", "preact_resnet18", "One of cskd_tf.networks.")
 WIDTH = flags.DEFINE_integer("width", 64, "Channels of the first stage.")
 SIZE = flags.DEFINE_integer("size", 32, "Pixels.")
-BATCH = flags.DEFINE_integer("batch", 64, "Images a step.")
+BATCH = flags.DEFINE_integer("batch", 64, "Images per step.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Steps of each kind that are timed.")
 PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Dtype policy.")
 

@@ -148,7 +148,7 @@ class UsualLoader:
     Args:
         images: `ArrayImages` or `FolderImages`.
         transform: of one PIL image, to float32 `[C, H, W]`.
-        batch_size: pairs a batch.
+        batch_size: pairs per batch.
         shape: `(C, H, W)`.
         kind: "processes" or "threads".
         workers: how many.

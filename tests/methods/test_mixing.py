@@ -19,7 +19,7 @@ def batch():
     return {"image": tf.constant(image), "partner": tf.constant(image + 100), "index": tf.range(COUNT)}
 
 
-TARGETS = np.eye(COUNT, dtype="float32")  # a class an image, so that the targets name the images
+TARGETS = np.eye(COUNT, dtype="float32")  # one class per image, so that the targets name the images
 
 
 def mixed(method, batch, seed=1):
@@ -39,7 +39,7 @@ def test_mixup_mixes_images_partners_and_targets_alike(batch):
     assert 0 < share < 1
     own = targets.argmax(axis=1) if share > 0.5 else targets.argsort(axis=1)[:, -2]
     moved = np.diag(targets) < 1
-    np.testing.assert_allclose(np.diag(targets)[moved], share, rtol=1e-6)  # one share a batch
+    np.testing.assert_allclose(np.diag(targets)[moved], share, rtol=1e-6)  # one share per batch
     np.testing.assert_array_equal(own[moved], np.arange(COUNT)[moved])
     np.testing.assert_allclose(targets.sum(axis=0), 1, rtol=1e-5)  # one permutation
     assert made["mixed"].tolist() == [1.0] * COUNT
@@ -55,7 +55,7 @@ def test_cutmix_pastes_one_box_and_weighs_targets_by_its_area(batch):
         moved = ~own.all(axis=(1, 2))
         for number in np.flatnonzero(moved):
             inside = ~own[number]
-            np.testing.assert_array_equal(inside, ~own[np.flatnonzero(moved)[0]])  # one box a batch
+            np.testing.assert_array_equal(inside, ~own[np.flatnonzero(moved)[0]])  # one box per batch
             rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
             assert inside.sum() == len(rows) * len(columns) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
             (other,) = set(image[number][inside].astype(int) - 1)

@@ -179,7 +179,7 @@ def test_shake_drop_lets_through_or_shakes_each_image():
             outputs = layer(branch, training=True)
         gradient = tape.gradient(outputs, branch).numpy().reshape(4, -1)
         outputs = outputs.numpy().reshape(4, -1)
-        assert (outputs == outputs[:, :1]).all()  # one number an image
+        assert (outputs == outputs[:, :1]).all()  # one number per image
         assert (gradient == gradient[:, :1]).all()
         if (outputs == 1).all():
             assert (gradient == 1).all()
