@@ -3,10 +3,11 @@
     python -m benchmarks.divergence [--weight=3 ...] [--config.KEY=VALUE ...]
 
 Digits with 30 training images a class by default (`--config=configs/NAME.py`), several seeds, the first epochs; a JSON
-line a weight and recipe, with the steps at which runs diverged and the mean loss of the last epoch of the others.
+line per weight and recipe, with the steps at which runs diverged and the mean loss of the last epoch of the others.
 """
 
 from cskd_tf.runs import experiment
+from cskd_tf.runs.config import Config
 from cskd_tf.training import callbacks  # before TensorFlow, whose kernels it chooses
 
 # isort: split
@@ -18,7 +19,7 @@ from benchmarks.results import record
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/digits.py", "As of train_main.py.")
 WEIGHT = flags.DEFINE_multi_float("weight", [1.0, 3.0], "Weights of CS-KD.")
-SEEDS = flags.DEFINE_integer("seeds", 5, "Runs a line.")
+SEEDS = flags.DEFINE_integer("seeds", 5, "Runs per line.")
 EPOCHS = flags.DEFINE_integer("first_epochs", 10, "Epochs to train of config.epochs.")
 RECIPES = {
     "none": {},
@@ -30,7 +31,7 @@ RECIPES = {
 def run(config) -> tuple[int | None, float]:
     """The step at which the loss was no longer finite, and the last epoch's loss."""
     keras.utils.clear_session()
-    built = experiment.prepare(config)
+    built = experiment.prepare(Config.read(config))
     steps = []
     count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
     data = built.training_data()
@@ -55,7 +56,7 @@ def main(argv):
             finite = [loss for step, loss in results if step is None]
             line = {
                 "benchmark": "divergence",
-                "data": CONFIG.value.data.name,
+                "data": CONFIG.value.data.source.name,
                 "network": CONFIG.value.network.name,
                 "learning_rate": CONFIG.value.schedule.learning_rate,
                 "weight": weight,

@@ -1,7 +1,10 @@
 """What several test files build."""
 
+import dataclasses
+
 import keras
 
+from cskd_tf import data
 from cskd_tf.methods import CSKD
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
@@ -32,3 +35,13 @@ def staged_network(shape, *, classes):
     second = keras.layers.Identity(name="stage2")(keras.layers.Reshape((1, 1, 4))(hidden))
     third = keras.layers.Identity(name="stage3")(keras.layers.Dense(5, activation="tanh")(second))
     return keras.Model(inputs, keras.layers.Dense(classes)(keras.layers.Flatten()(third)))
+
+
+def load_splits(name, *, check_files=True, **options):
+    """`data.load_splits` of the options of either kind, by their names."""
+    kinds = {field.name: kind for kind in (data.SourceOptions, data.SplitOptions) for field in dataclasses.fields(kind)}
+    source, split = (
+        kind(**{key: value for key, value in {"name": name, **options}.items() if kinds[key] is kind})
+        for kind in (data.SourceOptions, data.SplitOptions)
+    )
+    return data.load_splits(source, split, check_files=check_files)

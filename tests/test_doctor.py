@@ -10,7 +10,7 @@ import tensorflow as tf
 from cskd_tf.data import ArraySource
 from cskd_tf.data.sources.inspection import duplicates, inspect
 from cskd_tf.runs import doctor
-from cskd_tf.runs.experiment import as_plain
+from cskd_tf.runs.config import Config
 
 
 def config_of(folder, **changes):
@@ -19,11 +19,11 @@ def config_of(folder, **changes):
     config.network.name = "preact_resnet10"
     config.network.width = 4
     config.batch_size = 4
-    config.data.image_size = 8
-    config.data.path = str(folder)
-    config.data.validation_fraction = 0.3
+    config.data.augment.image_size = 8
+    config.data.source.path = str(folder)
+    config.data.split.validation_fraction = 0.3
     config.update(changes)
-    return as_plain(config)
+    return Config.read(config)
 
 
 def row(printed, heading):

@@ -14,11 +14,12 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import ImageFolder, build_transforms, in_memory, load_splits, paired_dataset
+from cskd_tf.data import Augmentation, ImageFolder, build_transforms, in_memory, paired_dataset
 from cskd_tf.data.batches.pairing import ClassBuckets
 from cskd_tf.data.catalogue.splits import first_of_each_class, split_by_class
 from cskd_tf.data.images.decode import decode, decode_batch, extent
 from cskd_tf.data.images.transforms import CentreCrop, RandomResizedCrop, Resize
+from tests.helpers import load_splits
 
 HALVES = {"test_fraction": 0.5, "validation_fraction": 0.5}
 
@@ -92,10 +93,10 @@ def test_a_folder_brings_its_splits(image_folder):
     assert {name: len(source.labels) for name, source in load().items()} == {"train": 6, "test": 6, "val": 6}
     (image_folder / "test").rename(image_folder / "val")
     assert {name: len(source.labels) for name, source in load().items()} == {"train": 6, "test": 6, "val": 6}
-    splits = load(train_split="val", val_split="train", test_split="train")
+    splits = load(train="val", val="train", test="train")
     assert {name: len(source.labels) for name, source in splits.items()} == {"train": 6, "test": 12, "val": 12}
-    with pytest.raises(ValueError, match=r"data.test_split to name a folder in .*photos. Received: 'held_out'"):
-        load(test_split="held_out")
+    with pytest.raises(ValueError, match=r"data.split.test to name a folder in .*photos. Received: 'held_out'"):
+        load(test="held_out")
 
 
 def test_a_folder_of_classes_is_split(two_classes):
@@ -239,7 +240,7 @@ def test_splits_under_other_names_are_neither_overlooked_nor_classes(folders, re
     for folder in folders:
         for name in ("cat", "dog"):
             write(tmp_path / folder / name / "1.jpg")
-    with pytest.raises(ValueError, match=f"to be called .*data.train_split.*Received: {received}"):
+    with pytest.raises(ValueError, match=f"to be called .*data.split.train.*Received: {received}"):
         load_splits("image_folder", path=str(tmp_path))
 
 
@@ -440,7 +441,7 @@ def batches(source, augment):
 @pytest.mark.parametrize("crop", ["pad_crop", "random_resized_crop"])
 def test_batches_are_the_same_wherever_the_images_are(crop, same_sizes):
     settings = {"image_size": 16, "short_side": 0, "padding": 2, "flip": True, "mean": (0.5,) * 3, "std": (0.25,) * 3}
-    augment, _ = build_transforms(crop=crop, **settings)
+    augment, _ = build_transforms(Augmentation(crop=crop, **settings))
     source = ImageFolder(same_sizes)
     files = batches(source, augment)
     assert len(files) == 3

@@ -19,10 +19,10 @@ from tensorflow_datasets.core.download import checksums, downloader
 from tensorflow_datasets.core.utils import shard_utils
 from tensorflow_datasets.image_classification import omniglot
 
-from cskd_tf.data import load_splits
 from cskd_tf.data.catalogue import tfds as prepared
 from cskd_tf.data.catalogue.builders import mit67, tiny_imagenet
 from cskd_tf.data.sources import tfrecords as records
+from tests.helpers import load_splits
 
 # Every image has one grey, its number: two training images and a test image of each of two classes.
 TRAIN = ((0, 10), (0, 20), (1, 30), (1, 40))
@@ -391,7 +391,7 @@ def test_images_without_labels_are_refused(tmp_path, manual, by_hand):
     by_hand("imagenet2012")
     pack(manual / "ILSVRC2012_img_test.tar", {"ILSVRC2012_test_00000001.JPEG": image(0)})
     with pytest.raises(ValueError, match="Expected images with labels. Received: imagenet2012.*, test, with 1 that"):
-        load_splits("imagenet2012", path=str(tmp_path), test_split="test", **HALVES)
+        load_splits("imagenet2012", path=str(tmp_path), test="test", **HALVES)
 
 
 # --- Records ---
@@ -414,7 +414,7 @@ def sequential(folder, *, split):
 
 
 def test_records_in_any_order_equal_the_sequential_ones(tiny, tmp_path, in_three_files):
-    train = load_splits("tiny_imagenet", val_split="validation", **tiny[0])["train"]
+    train = load_splits("tiny_imagenet", val="validation", **tiny[0])["train"]
     expected = sequential(tmp_path, split="train")
     assert len(expected) == 4
     assert train.labels.tolist() == [label for _, label in expected]
@@ -425,7 +425,7 @@ def test_records_in_any_order_equal_the_sequential_ones(tiny, tmp_path, in_three
 
 @pytest.mark.parametrize("part", ["train[:50%]", "train[50%:]", "train[1:3]", "train[:1]+train[3:]", "train[-3:]"])
 def test_parts_of_a_split_are_tfds_parts(part, tiny, tmp_path, in_three_files):
-    splits = load_splits("tiny_imagenet", train_split="train", val_split=part, **tiny[0])
+    splits = load_splits("tiny_imagenet", train="train", val=part, **tiny[0])
     expected = sequential(tmp_path, split=part)
     assert len(expected) < 4
     assert splits["val"].read(tf.range(len(expected), dtype=tf.int64)).numpy().tolist() == [
@@ -470,14 +470,17 @@ def test_records_that_are_cut_off_are_refused(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_split": "training"}, r"expected one of \['train', 'validation'\], or a part.*Received: 'training'"),
-        ({"test_split": "test"}, r"Unknown split of tiny_imagenet/archive_.*Received: 'test'"),
-        ({"val_split": "train[:50"}, r"Unknown split.*Received: 'train\[:50'"),
-        ({"train_split": "train[:0]"}, "at least one image"),
-        ({"archive": "nowhere.zip"}, "Expected data.archive to name a file. Received: data.archive='nowhere.zip'"),
+        ({"train": "training"}, r"expected one of \['train', 'validation'\], or a part.*Received: 'training'"),
+        ({"test": "test"}, r"Unknown split of tiny_imagenet/archive_.*Received: 'test'"),
+        ({"val": "train[:50"}, r"Unknown split.*Received: 'train\[:50'"),
+        ({"train": "train[:0]"}, "at least one image"),
+        (
+            {"archive": "nowhere.zip"},
+            "Expected data.source.archive to name a file. Received: data.source.archive='nowhere.zip'",
+        ),
         ({"channels": 1, "name": "digits+tiny_imagenet"}, "'digits': 'arrays', 'tiny_imagenet': 'JPEG or PNG'"),
         ({"name": "tiny_imagenet+mit67", "archive": os.pathsep * 2}, "one entry, or 2 with ':' between.*Received: 3"),
-        ({"name": "cifar10"}, "Expected data.archive for tiny_imagenet or mit67 only. Received: cifar10 with"),
+        ({"name": "cifar10"}, "Expected data.source.archive for tiny_imagenet or mit67 only. Received: cifar10 with"),
         ({"name": "tfds:no_such_set", "archive": ""}, "Unknown data set of TFDS. Received: 'no_such_set'"),
         ({"name": "tfds:cifar100:9.9.9", "archive": ""}, "Unknown data set of TFDS. Received: 'cifar100:9.9.9'"),
         ({"name": "tfds:cifar100/foo", "archive": ""}, "Unknown data set of TFDS. Received: 'cifar100/foo'"),
@@ -558,9 +561,12 @@ def test_a_half_of_imagenet_is_not_taken_for_all(file, tmp_path, manual, by_hand
     [
         (
             "tiny_imagenet",
-            r"tiny-imagenet-200.zip, with sha256 6198c.*data.archive. Received: .*manual/tiny.*zip, with",
+            r"tiny-imagenet-200.zip, with sha256 6198c.*data.source.archive. Received: .*manual/tiny.*zip, with",
         ),
-        ("mit67", r"indoorCVPR_09.tar, with sha1 0b252.*data.archive. Received: .*manual/indoorCVPR_09.tar, with"),
+        (
+            "mit67",
+            r"indoorCVPR_09.tar, with sha1 0b252.*data.source.archive. Received: .*manual/indoorCVPR_09.tar, with",
+        ),
         ("cifar10", "(?s)Received: NonMatchingChecksumError: .*manual/cifar-10-binary.tar.gz, has wrong checksum"),
         ("caltech_birds2011", "(?s)Received: NonMatchingChecksumError: .*manual/CUB_200_2011.tgz, has wrong checksum"),
         ("stanford_dogs", "(?s)Received: NonMatchingChecksumError: .*tar, has wrong checksum"),
@@ -753,7 +759,7 @@ def test_joined_data_sets_are_read_in_any_order(mixed):
 
 def test_few_training_images_of_each_class_beside_whole_test_sets(mixed):
     arguments, names = mixed
-    arguments = {**arguments, "val_split": "", "train_per_class": 1, "validation_fraction": 0.25}
+    arguments = {**arguments, "val": "", "train_per_class": 1, "validation_fraction": 0.25}
     splits = load_splits("tiny_imagenet+mit67", **arguments)
     assert np.bincount(splits["train"].labels).tolist() == [1, 1, 1, 1]
     assert len(splits["test"].labels) == 4

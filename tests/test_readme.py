@@ -85,8 +85,9 @@ def test_every_command_is_tested():
         "make test",
         "pip install -r requirements.txt",
         "python train_main.py",
-        "python train_main.py --config=configs/image_folder.py --config.data.path=FOLDER --mode=doctor",
-        "python train_main.py --config=configs/image_folder.py --config.data.path=FOLDER --workdir=workdirs/mine",
+        "python train_main.py --config=configs/image_folder.py --config.data.source.path=FOLDER --mode=doctor",
+        "python train_main.py --config=configs/image_folder.py --config.data.source.path=FOLDER "
+        "--workdir=workdirs/mine",
     ]
 
 
@@ -120,12 +121,16 @@ def test_the_pinned_packages_are_those_under_test(copy):
 def test_own_images_are_trained_by_the_command(copy, image_folder):
     small = (
         "--config.network.name=preact_resnet10 --config.network.width=4 --config.batch_size=4 --config.epochs=1 "
-        "--config.data.validation_fraction=0.34 --config.export.enabled=False --config.baseline=True"
+        "--config.data.split.validation_fraction=0.34 --config.export.enabled=False --config.baseline=True"
     )
     config = "--config=configs/image_folder.py"
-    looked = run(f"{BIN}/python train_main.py {config} --config.data.path={image_folder} {small} --mode=doctor", copy)
+    looked = run(
+        f"{BIN}/python train_main.py {config} --config.data.source.path={image_folder} {small} --mode=doctor", copy
+    )
     assert "Nothing here keeps the run from training." in looked
-    command = f"{BIN}/python train_main.py {config} --config.data.path={image_folder} --workdir=workdirs/mine {small}"
+    command = (
+        f"{BIN}/python train_main.py {config} --config.data.source.path={image_folder} --workdir=workdirs/mine {small}"
+    )
     printed = run(command, copy)
     assert "image_folder, preact_resnet10" in printed
     assert "cross-entropy" in printed

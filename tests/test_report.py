@@ -5,16 +5,17 @@ from configs import digits
 from cskd_tf import metrics
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import report
-from cskd_tf.runs.experiment import as_plain
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 
 
 def finished(path, *, seed, labels, split_seed=0, **changes):
     """A run that has finished, with random predictions."""
-    config = as_plain(digits.get_config()) | changes
-    config["seed"], config["data"]["split_seed"] = seed, split_seed
+    config = digits.get_config()
+    config.update(changes)
+    config.seed, config.data.split.seed = seed, split_seed
     run = Workdir(path)
-    run.claim(config)
+    run.claim(Config.read(config))
     generator = np.random.default_rng(seed)
     logits = 2 * np.eye(3)[labels] + generator.normal(size=(len(labels), 3))
     predictions = Predictions(logits, labels, generator.normal(size=(len(labels), 2)))
@@ -61,7 +62,7 @@ def test_what_is_undefined_says_so(tmp_path):
 
 def test_rows_of_the_same_methods_say_in_what_they_differ(tmp_path):
     labels = np.arange(30) % 3
-    changes = ({"epochs": 60}, {"epochs": 60}, {"epochs": 80}, {"epochs": 80, "batch_size": 16}, {"methods": []})
+    changes = ({"epochs": 60}, {"epochs": 60}, {"epochs": 80}, {"epochs": 80, "batch_size": 16}, {"methods": ()})
     runs = [finished(tmp_path / str(n), seed=n, labels=labels, **each)[0] for n, each in enumerate(changes)]
     names = report.name_groups(report.group_by_seed(runs))
     cskd = "CSKD(temperature=4, weight=1)"

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import ArraySource, Subset, load_splits
+from cskd_tf.data import ArraySource, Subset
 from cskd_tf.data.catalogue.splits import split_by_class
+from tests.helpers import load_splits
 
 IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 1, 0])
 DIGITS = {
@@ -11,7 +12,7 @@ DIGITS = {
     "test_fraction": 0.65,
     "validation_fraction": 0.5,
     "train_per_class": 30,
-    "split_seed": 0,
+    "seed": 0,
 }
 
 
@@ -91,9 +92,9 @@ def test_digits_are_split_by_class_without_overlap():
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("cifar", {}, "Unknown data set; expected one of .*'cifar10'.*tfds:NAME.*Received: data.name='cifar'"),
+        ("cifar", {}, "Unknown data set; expected one of .*'cifar10'.*tfds:NAME.*Received: data.source.name='cifar'"),
         ("digits", {"channels": 3}, "images of 3 channels. Received: digits with 1"),
-        ("image_folder", {}, "data.path=''"),
+        ("image_folder", {}, "data.source.path=''"),
         ("image_folder", {"path": "/nowhere"}, "no folder /nowhere"),
         ("digits", {"validation_fraction": 1.5}, "validation_fraction=1.5"),
     ],

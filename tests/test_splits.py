@@ -1,5 +1,6 @@
 """Runs that train on all images: no validation split, the test split evaluated each epoch, nothing chosen by it."""
 
+import dataclasses
 import json
 
 import keras
@@ -9,21 +10,22 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import digits, mixed
-from cskd_tf.data import load_splits
+from cskd_tf import data
 from cskd_tf.data.catalogue import splits as datasets
 from cskd_tf.data.sources.base import Encoded
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs import evaluate, experiment, import_checkpoint, train
+from cskd_tf.runs import evaluate, import_checkpoint, train
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation
-from tests.helpers import compiled
+from tests.helpers import compiled, load_splits
 from tests.test_torch_weights import preact_resnet10_shapes
 
 METRICS = {"top1_error", "top5_error", "nll", "ece", "recall_at_1", "aurc"}
 COUNTS = {"ece_bins", "recall_left_out"}
 QUICK = [
     "--config.baseline=False",
-    "--config.data.validation_fraction=0",
+    "--config.data.split.validation_fraction=0",
     "--config.export.enabled=False",
     "--config.verbose=0",
 ]
@@ -38,8 +40,8 @@ def config():
     config.batch_size = 16
     config.verbose = 0
     config.network.width = 4
-    config.data.train_per_class = 4
-    config.data.validation_fraction = 0
+    config.data.split.train_per_class = 4
+    config.data.split.validation_fraction = 0
     config.export.enabled = False
     return config
 
@@ -76,8 +78,8 @@ def repeated(classes, images):
 
 def test_data_sets_of_which_only_some_bring_validation_images_are_not_joined_without(monkeypatch):
     first = repeated(2, 5)
-    monkeypatch.setitem(datasets.DATASETS, "first", lambda request: {**first, "val": first["test"]})
-    monkeypatch.setitem(datasets.DATASETS, "second", lambda request: repeated(3, 5))
+    monkeypatch.setitem(datasets.DATASETS, "first", lambda *_, **__: {**first, "val": first["test"]})
+    monkeypatch.setitem(datasets.DATASETS, "second", lambda *_, **__: repeated(3, 5))
     with pytest.raises(ValueError, match=r"of each data set or of none.*validation_fraction=0, and none of \['second'"):
         load_splits("first+second", validation_fraction=0, memory=0)
     sizes = {name: len(source.labels) for name, source in load_splits("first+second", memory=0).items()}
@@ -89,14 +91,15 @@ def test_the_mixed_set_has_thirty_training_images_of_each_of_387_classes(monkeyp
     sizes = {"caltech_birds2011": (200, 30), "stanford_dogs": (120, 100), "mit67": (67, 80)}
     for name, (classes, images) in sizes.items():
         made = repeated(classes, images)
-        monkeypatch.setitem(datasets.DATASETS, name, lambda request, made=made: made)
-    config = experiment.as_plain(mixed.get_config())
-    splits = experiment.load_splits(config, memory=0)
+        monkeypatch.setitem(datasets.DATASETS, name, lambda *_, made=made, **__: made)
+    config = Config.read(mixed.get_config()).data
+    source = dataclasses.replace(config.source, memory=0.0)
+    splits = data.load_splits(source, config.split)
     assert np.bincount(splits["train"].labels).tolist() == [30] * 387
     assert list(splits) == ["train", "test"]
     assert len(splits["test"].labels) == 200 * 30 + 120 * 100 + 67 * 80
     # Random ones of the many: all 30 of a bird, and of a room or a dog others from another seed.
-    other = experiment.load_splits(config, memory=0, split_seed=1)
+    other = data.load_splits(source, dataclasses.replace(config.split, seed=1))
     one, two = (each["train"].read(tf.range(30 * 387, dtype=tf.int64)).numpy() for each in (splits, other))
     np.testing.assert_array_equal(one[:6000], two[:6000])
     assert len(set(one[6000:9600])) == 120 * 30
@@ -117,7 +120,7 @@ def test_evaluation_is_named_by_its_split(linear_network, images_and_labels):
 def test_a_run_evaluates_the_test_split_and_has_no_best_epoch(config, tmp_path, caplog):
     workdir = Workdir(tmp_path / "run")
     with caplog.at_level("INFO", logger="absl"):
-        train.train(config, workdir)
+        train.train(Config.read(config), workdir)
     assert "the test split is evaluated each epoch, and nothing is chosen by it" in caplog.text
     metrics = workdir.metrics()
     assert set(metrics) == {"test"}
@@ -141,15 +144,15 @@ def test_a_run_evaluates_the_test_split_and_has_no_best_epoch(config, tmp_path, 
     for path in workdir.checkpoints.glob("last/ckpt-2.*"):
         path.unlink()
     (workdir.path / "metrics.json").unlink()
-    train.train(config, workdir)
+    train.train(Config.read(config), workdir)
     np.testing.assert_array_equal(Predictions.load(workdir.predictions("test")).logits, before)
     assert workdir.metrics() == metrics
     assert evaluate.evaluate(workdir) == metrics
 
 
 def test_every_verb_does_without_a_validation_split(command, monkeypatch, tmp_path):
-    quick = [*QUICK, "--config.data.train_per_class=4", "--config.network.width=4", "--config.epochs=1"]
-    code, printed = command("--workdir=runs/trained", *quick, "--config.data.test_fraction=0.9")
+    quick = [*QUICK, "--config.data.split.train_per_class=4", "--config.network.width=4", "--config.epochs=1"]
+    code, printed = command("--workdir=runs/trained", *quick, "--config.data.split.test_fraction=0.9")
     assert code == 0, printed
     error = json.loads((tmp_path / "runs/trained/metrics.json").read_text())["test"]["top1_error"]
     assert f"{100 * error:.2f}" in printed  # the report that follows training

@@ -11,8 +11,9 @@ import tensorflow as tf
 from configs import digits
 from cskd_tf import metrics
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs import evaluate, experiment, train
+from cskd_tf.runs import evaluate, experiment, strategies, train
 from cskd_tf.runs.callbacks import RunLog, TensorBoard
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir, flatten
 from cskd_tf.training.callbacks import Evaluation
 
@@ -26,19 +27,19 @@ def config(tmp_path):
     config.batch_size = 16
     config.verbose = 0
     config.network.width = 4
-    config.data.train_per_class = 4
+    config.data.split.train_per_class = 4
     config.export.directory = str(tmp_path / "saved_models")
     return config
 
 
 def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, monkeypatch, tmp_path):
-    monkeypatch.setitem(experiment.STRATEGIES, "mirrored", lambda: two_replicas)
+    monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
     config.strategy = "mirrored"
     config.network.synchronized = True
     # A head that inference needs, a table that it does not, and a view.
     config.methods = tuple({"name": name} for name in ("AdaCos", "PSKD", "CSKD"))
     workdir = Workdir(tmp_path / "run")
-    train.train(config, workdir)
+    train.train(Config.read(config), workdir)
     assert [entry["epoch"] for entry in workdir.log()] == [1, 2]
     assert workdir.metrics()["saved_model"].endswith("run/1")
     before = Predictions.load(workdir.predictions("test"))
@@ -46,12 +47,13 @@ def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, 
     served = tf.train.load_checkpoint(workdir.metrics()["saved_model"] + "/variables/variables")
     shapes = served.get_variable_to_shape_map().items()  # Keras writes them once more, as _all_variables
     sizes = [math.prod(shape) for name, shape in shapes if name.startswith("variables/")]
-    network = experiment.build_network(experiment.as_plain(config), num_classes=10)
+    network = experiment.build_network(Config.read(config), num_classes=10)
     assert sum(sizes) == network.count_params() + 1  # AdaCos' scale
 
     # One replica takes the same steps, because batch norm averages over all.
-    single = experiment.as_plain(config) | {"strategy": "single", "export": {"enabled": False, "directory": ""}}
-    train.train(single, Workdir(tmp_path / "single"))
+    single = config.copy_and_resolve_references()
+    single.strategy, single.export.enabled = "single", False
+    train.train(Config.read(single), Workdir(tmp_path / "single"))
     for name in ("loss", "class_wise"):
         one, two = ([entry[name] for entry in Workdir(tmp_path / part).log()] for part in ("single", "run"))
         np.testing.assert_allclose(two, one, rtol=1e-4)
@@ -60,16 +62,16 @@ def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, 
     for path in workdir.checkpoints.glob("last/ckpt-2.*"):
         path.write_bytes(b"")
     (workdir.path / "metrics.json").unlink()
-    train.train(config, workdir)
+    train.train(Config.read(config), workdir)
     np.testing.assert_array_equal(Predictions.load(workdir.predictions("test")).logits, before.logits)
 
 
 def test_a_finished_run_is_left_as_it_is_and_says_so(config, tmp_path, caplog):
     workdir = Workdir(tmp_path / "run")
-    workdir.claim(experiment.as_plain(config))
+    workdir.claim(Config.read(config))
     workdir.write_metrics({"test": {}})
     with caplog.at_level("INFO", logger="absl"):
-        train.train(config, workdir)
+        train.train(Config.read(config), workdir)
     assert "run is finished; remove it, or choose another --workdir" in caplog.text
     assert workdir.metrics() == {"test": {}}
     assert not workdir.checkpoints.exists()
@@ -79,7 +81,7 @@ def test_the_baseline_is_checked_with_the_run_before_anything_is_written(config,
     config.baseline = True
     config.methods[0]["weight"] = -1.0
     with pytest.raises(ValueError, match="weight"):
-        train.train(config, Workdir(tmp_path / "run"))
+        train.train(Config.read(config), Workdir(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -93,10 +95,10 @@ def test_the_baseline_is_checked_with_the_run_before_anything_is_written(config,
 def test_batches_that_cannot_be_made_are_refused_before_anything_is_written(
     changes, message, config, two_replicas, monkeypatch, tmp_path
 ):
-    monkeypatch.setitem(experiment.STRATEGIES, "mirrored", lambda: two_replicas)
+    monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
     config.update(changes)
     with pytest.raises(ValueError, match=message):
-        train.train(config, Workdir(tmp_path / "run"))
+        train.train(Config.read(config), Workdir(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -104,10 +106,10 @@ def test_a_student_is_evaluated_and_exported_when_its_teacher_is_gone(config, tm
     config.epochs = 1
     config.export.enabled = False
     teacher = tmp_path / "teacher.keras"
-    experiment.build_network(experiment.as_plain(config), num_classes=10).save(teacher)
+    experiment.build_network(Config.read(config), num_classes=10).save(teacher)
     config.methods = ({"name": "Distillation", "teacher": str(teacher)}, {"name": "BYOT"})
     workdir = Workdir(tmp_path / "run")
-    train.train(config, workdir)
+    train.train(Config.read(config), workdir)
     before = Predictions.load(workdir.predictions("test")).logits
     teacher.unlink()
     workdir.predictions("test").unlink()
@@ -162,7 +164,7 @@ def test_images_alone_in_their_class_are_counted(tmp_path):
     labels = np.array([0, 0, 1, 2])
     predictions = Predictions(2 * np.eye(3)[labels], labels, np.eye(3)[labels])
     alone = Predictions(2 * np.eye(3), np.arange(3), np.eye(3))
-    config = {"evaluation": {"ece_bins": 5}}
+    config = types.SimpleNamespace(evaluation=types.SimpleNamespace(ece_bins=5))
     fields = dict.fromkeys(field.name for field in dataclasses.fields(experiment.Experiment))
     run = experiment.Experiment(
         **fields | {"config": config, "splits": {"train": types.SimpleNamespace(class_groups=None)}}
@@ -179,18 +181,19 @@ def test_an_image_that_turns_out_damaged_in_training_is_named(config, image_fold
     contents = bytearray(path.read_bytes())
     contents[60:100] = bytes(40)  # whole at both ends
     path.write_bytes(contents)
-    config.data.update(name="image_folder", path=str(image_folder), channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
-    config.data.update(memory=0.0, validation_fraction=0.2, train_per_class=0)
+    config.data.source.update(name="image_folder", path=str(image_folder), channels=3, memory=0.0)
+    config.data.augment.update(mean=(0.5,) * 3, std=(0.5,) * 3)
+    config.data.split.update(validation_fraction=0.2, train_per_class=0)
     config.batch_size = 4
     with pytest.raises(ValueError, match=r"1 of (train|val) that cannot be decoded: \['.*dog/0.png'\]"):
-        train.train(config, Workdir(tmp_path / "run"))
+        train.train(Config.read(config), Workdir(tmp_path / "run"))
 
 
 def test_the_config_reaches_the_pairing(config, two_replicas, monkeypatch):
-    monkeypatch.setitem(experiment.STRATEGIES, "mirrored", lambda: two_replicas)
+    monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
     config.strategy = "mirrored"
-    config.data.update(replica_local=True, exclude_self=True)
-    built = experiment.prepare(config)
+    config.data.pairing.update(replica_local=True, exclude_self=True)
+    built = experiment.prepare(Config.read(config))
     indices = built.splits["train"].load(np.arange(40)).numpy().reshape(40, -1)
     numbers = {image.tobytes(): number for number, image in enumerate(indices)}
     built.training_transform = lambda images, seeds: images
@@ -200,9 +203,11 @@ def test_the_config_reaches_the_pairing(config, two_replicas, monkeypatch):
             for view in ("image", "partner")
         )
         assert [number % 2 for number in image] == [number % 2 for number in partner] == [0] * 8 + [1] * 8
-    config.data.update(replica_local=False)
-    built = experiment.prepare(config)
-    assert built.pairing == {**built.pairing, "shards": 1, "exclude_self": True, "balanced": False}
-    config.data.update(balanced=True)
-    labels = np.concatenate([labels for _, labels in experiment.prepare(config).training_data().take(3)])
+    config.data.pairing.update(replica_local=False)
+    built = experiment.prepare(Config.read(config))
+    built.training_transform = lambda images, seeds: images
+    for batch, _ in built.training_data().take(3):
+        assert not (batch["image"].numpy() == batch["partner"].numpy()).all(axis=(1, 2, 3)).any()  # exclude_self
+    config.data.pairing.update(balanced=True)
+    labels = np.concatenate([labels for _, labels in experiment.prepare(Config.read(config)).training_data().take(3)])
     assert np.bincount(labels).tolist() == [4] * 10

@@ -1,10 +1,10 @@
 """Examines the data and the settings of a run before it is started."""
 
+import dataclasses
 import resource
 import statistics
 import sys
 import time
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,18 +13,20 @@ import rich.console
 import rich.table
 import tensorflow as tf
 
+from cskd_tf.data.catalogue.splits import load_splits
 from cskd_tf.data.sources.base import Source, is_encoded
 from cskd_tf.data.sources.inspection import Inspection, duplicates, inspect
 from cskd_tf.data.sources.memory import GIB
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import alone_in_class
-from cskd_tf.runs.experiment import Experiment, as_plain, load_splits, prepare
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.experiment import Experiment, prepare
 
 SHOWN = 5  # examples of each finding
 TIMED_STEPS = 4
 
 
-def examine(config: dict[str, Any]) -> None:
+def examine(config: Config) -> None:
     """Prints what is found in the data, and what an epoch will take.
 
     Every image is read and decoded once; nothing is written but what preparing a data set writes.
@@ -33,11 +35,11 @@ def examine(config: dict[str, Any]) -> None:
         ValueError: whatever would make training fail; after the table was printed, unless there is nothing to put
             into it, such as a missing folder or a class without images.
     """
-    config = as_plain(config)
-    splits = load_splits(config, memory=0.0, check_files=False)  # every file is looked at here
+    source = dataclasses.replace(config.data.source, memory=0.0)
+    splits = load_splits(source, config.data.split, check_files=False)  # every file is looked at here
     found = {split: inspect(source, name=split) for split, source in splits.items()}
     console = rich.console.Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=True)
-    console.print(_table(config["data"]["name"], splits, found))
+    console.print(_table(source.name, splits, found))
     for line in _remarks(splits, found):
         console.print(line)
     problems = [
@@ -123,7 +125,7 @@ def _remarks(splits: dict[str, Source], found: dict[str, Inspection]) -> list[st
 def _costs(experiment: Experiment) -> rich.table.Table:
     """Time and memory of a training epoch, from a few steps of it."""
     timer = _StepTimer()
-    keras.utils.set_random_seed(experiment.config["seed"])
+    keras.utils.set_random_seed(experiment.config.seed)
     steps = min(TIMED_STEPS, experiment.steps_per_epoch)
     experiment.model.fit(experiment.training_data(), epochs=1, steps_per_epoch=steps, verbose=0, callbacks=[timer])
     seconds = statistics.median(timer.seconds[1:] or timer.seconds)  # the first step compiles
@@ -140,9 +142,7 @@ def _costs(experiment: Experiment) -> rich.table.Table:
     if count:
         result.add_row("of which the data alone would take", f"{(time.perf_counter() - start) / count:.3f}")
     result.add_row("a training epoch, minutes", f"{epoch / 60:.1f}")
-    result.add_row(
-        f"all {experiment.config['epochs']} epochs, hours", f"{epoch * experiment.config['epochs'] / 3600:.1f}"
-    )
+    result.add_row(f"all {experiment.config.epochs} epochs, hours", f"{epoch * experiment.config.epochs / 3600:.1f}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     result.add_row("most memory so far, GiB", f"{peak:.1f}")
     return result

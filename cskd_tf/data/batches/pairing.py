@@ -6,6 +6,22 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+
+@dataclasses.dataclass(frozen=True)
+class Pairing:
+    """Which image becomes whose partner.
+
+    Attributes:
+        balanced: show all classes equally often, whatever their sizes.
+        exclude_self: never pair an image with itself, unless it is alone in its class.
+        replica_local: partners from the part of the data that the same replica sees.
+    """
+
+    balanced: bool = False
+    exclude_self: bool = False
+    replica_local: bool = False
+
+
 # Streams of randomness. They are part of what a seed means: renumbering them changes every run.
 ORDER, PARTNER, MIX, BALANCE = range(4)
 VIEWS = {"image": 10, "partner": 11, "second_view": 12, "clean": 13}  # their augmentation

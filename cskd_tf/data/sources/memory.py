@@ -50,7 +50,7 @@ def in_memory(source: Source, *, budget: int, name: str) -> tuple[Source, int]:
         logging.info("%s: %s images encoded in memory, %.2f GiB", name, f"{count:,}", encoded / GIB)
         return Encoded(held, describe=source.describe, channels=channels, sizes=source.sizes, **labelled), encoded
     logging.info(
-        "%s: %s images read as they are needed; they take %.2f GiB, and %.2f of data.memory are left",
+        "%s: %s images read as they are needed; they take %.2f GiB, and %.2f of data.source.memory are left",
         name, f"{count:,}", encoded / GIB, budget / GIB,
     )  # fmt: skip
     return source, 0
