@@ -60,7 +60,8 @@ def method_step(descriptions: list, network: str, images: int):
     model.optimizer.build(model.trainable_variables)
     for method in methods:
         method.on_epoch_begin(1, epochs=2)
-    views = ("image", *model.data_options["views"])
+    needs = model.data_options["needs"]
+    views = ("image", *needs.views)
     drawn = tf.random.stateless_normal((len(views), images, 32, 32, 3), [0, 0])
     batch = {**dict(zip(views, tf.unstack(drawn), strict=True)), "index": tf.range(images, dtype=tf.int64)}
     labels = tf.repeat(tf.range(images // 2), 2)
@@ -68,7 +69,7 @@ def method_step(descriptions: list, network: str, images: int):
     @tf.function(autograph=False)
     def step():
         mixed = batch
-        for mix in model.data_options["mix"]:
+        for mix in needs.mixing:
             mixed, targets = mix(mixed, mixed.get("targets", tf.one_hot(labels, 100)), seed=tf.constant([0, 1]))
             mixed["targets"] = targets
         return model.train_step((mixed, labels))["loss"]

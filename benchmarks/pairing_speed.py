@@ -13,7 +13,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from cskd_tf.data import paired_dataset  # before TensorFlow, whose kernels it chooses
+from cskd_tf.data import PixelSource, paired_dataset  # before TensorFlow, whose kernels it chooses
 
 # isort: split
 import numpy as np
@@ -30,19 +30,17 @@ LIMIT = 1.0  # seconds that the later start may take longer
 REPEATS = flags.DEFINE_integer("repeats", 3, "Processes for each figure, whose median counts.")
 
 
-class Stub:
+class Stub(PixelSource):
     """As many images as ImageNet has, their pixels made from their numbers: reading them is not what is timed."""
 
     def __init__(self, *, images: int, classes: int):
-        self.labels = labels_without_order(images=images, classes=classes)
-        self.class_names = list(map(str, range(classes)))
-        self.class_groups = None
-        self.image_shape = (4, 4, 3)
+        labels = labels_without_order(images=images, classes=classes)
+        super().__init__(labels, class_names=list(map(str, range(classes))), image_shape=(4, 4, 3))
 
     def load(self, indices):
         return tf.broadcast_to(tf.reshape(indices % 256, [-1, 1, 1, 1]), [tf.shape(indices)[0], *self.image_shape])
 
-    def describe(self, index):
+    def locate(self, index):
         return f"image {index}"
 
 

@@ -149,7 +149,7 @@ def our_datasets(case: Case, images) -> dict:
             seed=0,
             epochs=100_000,
             augment=Compose([crop, Flip(), Normalize(MEAN, STD)]),
-            drop_remainder=True,
+            distribution=cskd_tf.data.Distribution(static_shapes=True),
         )
         for name, source in sources.items()
     }

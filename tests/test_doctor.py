@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import ArraySource
+from cskd_tf.data.sources.encoded import Encoded
 from cskd_tf.data.sources.inspection import duplicates, inspect
 from cskd_tf.runs import doctor
 from cskd_tf.runs.config import Config
@@ -103,9 +104,6 @@ def test_duplicates_are_found_by_content():
 
 
 def test_an_empty_file_is_called_empty():
-    class Empty(ArraySource):
-        def read(self, indices):
-            return tf.repeat("", tf.size(indices))
-
-    source = Empty(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]))
+    names = ["empty", "empty too"]
+    source = Encoded(tf.repeat("", 2), np.array([0, 1]), class_names=names, channels=3, sizes=[0, 0], locate=str)
     assert set(inspect(source, name="train").unreadable.values()) == {"empty file"}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import paired_dataset
+from cskd_tf.data import Needs, paired_dataset
 from cskd_tf.methods import CSKD, PSKD, Distillation, Method
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
@@ -39,8 +39,9 @@ def make_model(batch_norm_network):
 
 @pytest.fixture
 def make_data(images_and_labels):
+    needs = Needs(views=("partner",), extras=("index",))
     return lambda **options: paired_dataset(
-        *images_and_labels, **{"batch_size": 8, "seed": 0, "views": ("partner",), "extras": ("index",), **options}
+        *images_and_labels, **{"batch_size": 8, "seed": 0, "needs": needs, **options}
     )
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import paired_dataset
+from cskd_tf.data import Needs, paired_dataset
 from cskd_tf.data.batches.stream import paired_stream
 from cskd_tf.methods import CSKD, PSKD
 from cskd_tf.training.distiller import SelfDistiller
@@ -181,7 +181,7 @@ def test_images_that_a_table_has_no_row_for(kind, linear_network, inputs):
 
 def test_data_of_more_classes_or_images_than_the_model(linear_network, inputs):
     labels = np.arange(24) % 3
-    data = paired_dataset(inputs["image"], labels, batch_size=8, seed=0, extras=("index",))
+    data = paired_dataset(inputs["image"], labels, batch_size=8, seed=0, needs=Needs(extras=("index",)))
     with pytest.raises(ValueError, match="Expected labels from 0 to 1.*Received: data of 3 classes"):
         make_model(linear_network(classes=2)).fit(data, verbose=0)
     with pytest.raises(ValueError, match="num_examples=12.*Received: 24 training images"):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf import methods
-from cskd_tf.data import paired_dataset
+from cskd_tf.data import Needs, paired_dataset
 from cskd_tf.methods import CSKD, METHODS, Method, View
 from tests.helpers import compiled, staged_network
 
@@ -110,12 +110,8 @@ def test_views_are_merged_and_gradients_win():
     views = methods.merge_views([CSKD(), GradientPartner()])
     assert [view.name for view in views] == ["image", "partner", "second_view"]
     assert [view.gradient for view in views] == [True, True, False]
-    assert methods.data_options([CSKD(), GradientPartner()]) == {
-        "views": ("partner", "second_view"),
-        "extras": ("index",),
-        "pairs_adjacent": False,
-        "mix": (),
-    }
+    needs = Needs(views=("partner", "second_view"), extras=("index",), pairs_adjacent=False, mixing=())
+    assert methods.data_options([CSKD(), GradientPartner()]) == {"needs": needs}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import paired_dataset
+from cskd_tf.data import Distribution, Needs, paired_dataset
 from cskd_tf.methods import CSKD, CutMix, Cutout, Mixup, check_composition
 from cskd_tf.methods.mixing import beta, permutation
 
@@ -157,9 +157,11 @@ def test_draws_are_uniform_and_beta():
 def test_one_replica_and_many_see_the_same_mixture():
     images = np.random.default_rng(0).normal(size=(22, 8, 8, 1)).astype("float32")
     labels = np.arange(22) % CLASSES
-    options = {"batch_size": 8, "seed": 5, "epochs": 2, "mix": (Mixup().mix, Cutout(size=3).mix)}
+    needs = Needs(views=("partner",), mixing=(Mixup().mix, Cutout(size=3).mix))
+    options = {"batch_size": 8, "seed": 5, "epochs": 2, "needs": needs}
     whole = list(paired_dataset(images, labels, **options))
-    parts = [list(paired_dataset(images, labels, **options, worker=worker, num_workers=2)) for worker in (0, 1)]
+    halves = [Distribution(worker=worker, num_workers=2) for worker in (0, 1)]
+    parts = [list(paired_dataset(images, labels, **options, distribution=half)) for half in halves]
     for step, (batch, _) in enumerate(whole):
         for key, values in batch.items():
             halves = [part[step][0][key] for part in parts]

@@ -14,10 +14,9 @@ import tensorflow as tf
 
 from cskd_tf.data import ImageFolder, in_memory, paired_dataset
 from cskd_tf.data.batches.pipeline import evaluation_dataset
-from cskd_tf.data.images.decode import check
 from cskd_tf.data.images.transforms import RandomResizedCrop
 from cskd_tf.data.sources.inspection import inspect
-from cskd_tf.data.sources.memory import refuse_unreadable
+from cskd_tf.data.sources.reading import read_and_decode, refuse_unreadable
 
 METADATA = "sound but for what PIL cannot read of their metadata: EXIF, text, colour profile or animation"
 LARGE = "of more than 89 megapixels, which PIL warns of"
@@ -192,6 +191,9 @@ def test_megapixels_that_pil_only_warns_of_are_a_remark(monkeypatch, tmp_path):
 
 
 def test_reasons_are_one_line():
-    assert check(b"\xff\xd8\xff", channels=3) == ((0, 0), "Invalid JPEG data, size 3")
-    assert check(encoded("GIF"), channels=3) == ((0, 0), OTHER)
-    assert check(JPEG, channels=3) == (SIDES, "")
+    def checked(contents):
+        return read_and_decode(lambda: tf.constant(contents), channels=3)[1:]
+
+    assert checked(b"\xff\xd8\xff") == ((0, 0), "Invalid JPEG data, size 3")
+    assert checked(encoded("GIF")) == ((0, 0), OTHER)
+    assert checked(JPEG) == (SIDES, "")

@@ -3,9 +3,20 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from cskd_tf.data.batches.pairing import BatchOrder, ClassBuckets, count_steps, image_seeds, key, shuffled, uniform
+from cskd_tf.data.batches.pairing import (
+    BatchOrder,
+    ClassBuckets,
+    Pairing,
+    count_steps,
+    image_seeds,
+    key,
+    shuffled,
+    uniform,
+)
+from cskd_tf.data.batches.views import Distribution
 
 LABELS = np.repeat([2, 0, 1, 0, 2], [4, 3, 1, 7, 9])
+LOCAL, THREE_STATIC = Pairing(replica_local=True), Distribution(num_replicas=3, static_shapes=True)
 
 
 def over_epochs(function, count):
@@ -136,7 +147,7 @@ def test_shards_keep_their_rows_of_every_batch():
 
 def test_balanced_anchors_show_all_classes_equally_often():
     labels = np.repeat([0, 1, 2], [2, 5, 41])
-    order = BatchOrder(ClassBuckets(labels, num_classes=3), batch_size=16, seed=0, balanced=True)
+    order = BatchOrder(ClassBuckets(labels, num_classes=3), batch_size=16, seed=0, pairing=Pairing(balanced=True))
     shown = np.zeros(48)
     for indices in over_epochs(lambda step: order.at(step).indices, 900).reshape(300, 48):
         assert np.bincount(labels[indices]).tolist() == [16, 16, 16]
@@ -146,7 +157,9 @@ def test_balanced_anchors_show_all_classes_equally_often():
 
 
 def test_partners_of_one_image_shown_twice_are_drawn_anew():
-    order = BatchOrder(ClassBuckets(np.repeat([0, 1], [1, 63]), num_classes=2), batch_size=64, seed=0, balanced=True)
+    order = BatchOrder(
+        ClassBuckets(np.repeat([0, 1], [1, 63]), num_classes=2), batch_size=64, seed=0, pairing=Pairing(balanced=True)
+    )
     places = order.at(tf.constant(0, tf.int64))
     partners = order.partners(places).numpy()
     twice = [image for image in set(places.indices.numpy()) if (places.indices == image).numpy().sum() > 1 and image]
@@ -158,9 +171,10 @@ def test_partners_of_one_image_shown_twice_are_drawn_anew():
     ("arguments", "steps"),
     [
         ({"size": 10, "batch_size": 4}, 3),
-        ({"size": 10, "batch_size": 4, "drop_remainder": True}, 2),
-        ({"size": 25, "batch_size": 6, "shards": 3}, 5),
-        ({"size": 26, "batch_size": 6, "shards": 3, "drop_remainder": True}, 4),
+        ({"size": 10, "batch_size": 4, "distribution": Distribution(static_shapes=True)}, 2),
+        ({"size": 25, "batch_size": 6, "pairing": LOCAL, "distribution": Distribution(num_replicas=3)}, 5),
+        ({"size": 26, "batch_size": 6, "pairing": LOCAL, "distribution": THREE_STATIC}, 4),
+        ({"size": 26, "batch_size": 6, "distribution": Distribution(num_replicas=3)}, 5),
     ],
 )
 def test_steps_of_an_epoch(arguments, steps):

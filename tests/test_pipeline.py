@@ -1,11 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import ArraySource, ImageFolder, evaluation_dataset, paired_dataset
+from cskd_tf.data import ArraySource, Distribution, ImageFolder, Needs, Pairing, evaluation_dataset, paired_dataset
 from cskd_tf.data.images.transforms import Flip
 
 SIZE, CLASSES = 22, 3
+PARTNER, PAIRS = Needs(views=("partner",)), Needs(pairs_adjacent=True)
 LABELS = np.repeat([0, 1, 2], [6, 7, 9])
 # Every pixel of an image is its number, so that batches can be read.
 IMAGES = np.broadcast_to(np.arange(SIZE, dtype=np.uint8)[:, None, None, None], (SIZE, 2, 2, 1))
@@ -78,8 +81,8 @@ def test_the_batch_size_does_not_change_an_images_partner_and_augmentation():
 
 
 def test_views_of_one_image_are_augmented_apart():
-    views = ("partner", "second_view", "clean")
-    data = batches(batch_size=SIZE, views=views, augment=lambda x, s: x + tf.cast(s[:, :1, None, None], tf.float32),
+    needs = Needs(views=("partner", "second_view", "clean"))
+    data = batches(batch_size=SIZE, needs=needs, augment=lambda x, s: x + tf.cast(s[:, :1, None, None], tf.float32),
                    clean=lambda x, s: -x)  # fmt: skip
     ((batch, labels),) = data
     clean = -numbers(batch["clean"])
@@ -88,33 +91,43 @@ def test_views_of_one_image_are_augmented_apart():
 
 
 def test_indices_are_given_on_request():
-    for batch, _ in batches(extras=("index",)):
+    for batch, _ in batches(needs=Needs(extras=("index",))):
         np.testing.assert_array_equal(batch["index"], numbers(batch["image"]))
 
 
 def test_further_partners_are_drawn_independently():
-    (batch, labels), *_ = batches(views=("partner", "partner_2", "partner_3"), batch_size=SIZE)
-    partners = [numbers(batch[view]) for view in ("partner", "partner_2", "partner_3")]
-    for each in partners:
-        np.testing.assert_array_equal(LABELS[each], labels)
-    assert len({tuple(each) for each in partners}) == 3
+    views = ("partner", "partner_2", "partner_3")
+    (batch, labels), *_ = batches(needs=Needs(views), batch_size=SIZE)
+    partners = [numbers(batch[view]) for view in views]
+    for of_view in partners:
+        np.testing.assert_array_equal(LABELS[of_view], labels)
+    assert len({tuple(of_view) for of_view in partners}) == 3
     np.testing.assert_array_equal(partners[0], numbers(batches(batch_size=SIZE)[0][0]["partner"]))
 
 
 def test_an_image_is_not_its_own_partner_on_request():
-    for batch, _ in batches(exclude_self=True, epochs=20):
+    for batch, _ in batches(pairing=Pairing(exclude_self=True), epochs=20):
         assert (numbers(batch["image"]) != numbers(batch["partner"])).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"shards": 2}, {"balanced": True}, {"pairs_adjacent": True, "views": ()}])
+@pytest.mark.parametrize(
+    ("needs", "pairing"),
+    [
+        (PARTNER, Pairing()),
+        (PARTNER, Pairing(replica_local=True)),
+        (PARTNER, Pairing(balanced=True)),
+        (PAIRS, Pairing()),
+    ],
+)
 @pytest.mark.parametrize("mixed", [False, True])
-def test_workers_make_the_parts_of_one_batch(options, mixed):
+def test_workers_make_the_parts_of_one_batch(needs, pairing, mixed):
     def reverse(batch, targets, *, seed):
         return {name: (rows + rows[::-1]) / 2 for name, rows in batch.items()}, (targets + targets[::-1]) / 2
 
-    options = {**options, "epochs": 2, "mix": (reverse,) if mixed else ()}
-    whole = batches(**options)
-    parts = [batches(**options, worker=worker, num_workers=2) for worker in range(2)]
+    options = {"needs": dataclasses.replace(needs, mixing=(reverse,) if mixed else ()), "pairing": pairing, "epochs": 2}
+    whole = batches(**options, distribution=Distribution(num_replicas=2))
+    distributions = [Distribution(num_replicas=2, worker=worker, num_workers=2) for worker in range(2)]
+    parts = [batches(**options, distribution=distribution) for distribution in distributions]
     for (batch, labels), *halves in zip(whole, *parts, strict=True):
         assert abs(len(halves[0][1]) - len(halves[1][1])) <= 1
         np.testing.assert_array_equal(np.concatenate([half for _, half in halves]), labels)
@@ -123,7 +136,8 @@ def test_workers_make_the_parts_of_one_batch(options, mixed):
 
 
 def test_sharded_batches_pair_within_the_shard():
-    for batch, labels in batches(shards=2, epochs=3):
+    two_replicas = Distribution(num_replicas=2)
+    for batch, labels in batches(pairing=Pairing(replica_local=True), distribution=two_replicas, epochs=3):
         first = (len(labels) + 1) // 2
         shard = [0] * first + [1] * (len(labels) - first)
         np.testing.assert_array_equal(numbers(batch["image"]) % 2, shard)
@@ -139,13 +153,14 @@ def test_a_start_at_a_step_reads_nothing_before_it():
 
     source = Recording(IMAGES, LABELS)
     order = np.concatenate([numbers(batch["image"]) for batch, _ in batches()])
-    next(iter(paired_dataset(source, batch_size=8, seed=0, first_step=1, views=())))
+    next(iter(paired_dataset(source, batch_size=8, seed=0, first_step=1, needs=Needs())))
     assert set(read) <= set(order[8:])
     assert set(order[8:16]) <= set(read)
 
 
 def test_adjacent_pairs():
-    seen = batches(pairs_adjacent=True, views=(), epochs=4, extras=("index",))
+    options = {"needs": Needs(pairs_adjacent=True, extras=("index",)), "epochs": 4}
+    seen = batches(**options)
     assert len(seen) == 12
     anchors = []
     for batch, labels in seen:
@@ -155,7 +170,7 @@ def test_adjacent_pairs():
         anchors.append(batch["index"][::2].numpy())
     anchors = np.concatenate(anchors)  # 48 anchors: two whole passes over 22 images, and 4 more
     assert sorted(anchors[:SIZE]) == sorted(anchors[SIZE : 2 * SIZE]) == list(range(SIZE))
-    later = batches(pairs_adjacent=True, views=(), epochs=4, first_step=7, extras=("index",))
+    later = batches(**options, first_step=7)
     np.testing.assert_array_equal(later[0][0]["index"], seen[7][0]["index"])
 
 
@@ -163,16 +178,17 @@ def test_mixing_sees_the_whole_batch_and_a_seed_of_the_step():
     def mix(batch, targets, *, seed):
         return {**batch, "seed": seed}, (targets + targets[::-1]) / 2
 
-    seen = batches(mix=(mix,), epochs=2)
+    seen = batches(needs=Needs(("partner",), mixing=(mix,)), epochs=2)
     for batch, labels in seen:
         onehot = np.eye(CLASSES)[labels]
         np.testing.assert_allclose(batch["targets"], (onehot + onehot[::-1]) / 2)
     assert len({tuple(batch["seed"].numpy()) for batch, _ in seen}) == 6
 
 
-def test_the_remainder_is_dropped_only_on_request(caplog):
+def test_a_smaller_last_batch_is_left_out_only_on_request(caplog):
     with caplog.at_level("INFO", logger="absl"):
-        dataset = paired_dataset(IMAGES, LABELS, batch_size=8, seed=0, epochs=2, drop_remainder=True)
+        static = Distribution(static_shapes=True)
+        dataset = paired_dataset(IMAGES, LABELS, batch_size=8, seed=0, epochs=2, distribution=static)
     assert "last 6 images of each epoch are left out" in caplog.text
     assert dataset.cardinality() == 4
     assert dataset.element_spec[0]["image"].shape == (8, 2, 2, 1)
@@ -237,25 +253,42 @@ def test_a_single_image_pairs_with_itself_and_is_reported_once(caplog):
         ({"first_step": -1}, "first_step=-1"),
         ({"first_step": 4}, "first_step from 0 to 3. Received: epochs=1, first_step=4"),
         ({"seed": 0.7}, "seed to be an integer. Received: seed=0.7"),
-        ({"views": ("neighbour",)}, "Unknown views.*'neighbour'"),
-        ({"extras": ("name",)}, "Unknown extras.*'name'"),
-        ({"views": ("clean",)}, "transform for the view 'clean'"),
+        ({"needs": Needs(views=("clean",))}, "transform for the view 'clean'"),
         (
-            {"batch_size": 6, "pairs_adjacent": True, "num_replicas": 2},
+            {"batch_size": 6, "needs": PAIRS, "distribution": Distribution(num_replicas=2)},
             "a multiple of 4 as batch size, for whole pairs on each of 2 replica",
         ),
-        ({"batch_size": 7, "num_replicas": 2}, "which leaves 1 of 22 images"),
-        ({"batch_size": 7, "num_workers": 2}, "which leaves 1 of 22 images"),
-        ({"worker": 2, "num_workers": 2}, "worker from 0 to 1. Received: worker=2"),
-        ({"shards": 3}, "shards that divide the batch size.*Received: shards=3, batch_size=8"),
-        ({"pairs_adjacent": True, "balanced": True}, "only one of shards.*balanced=True, pairs_adjacent=True"),
-        ({"shards": 2, "balanced": True}, "only one of shards.*shards=2, batch_size=8, balanced=True"),
-        ({"views": ("partner_1",)}, "Unknown views.*'partner_1'"),
+        ({"batch_size": 7, "distribution": Distribution(num_replicas=2)}, "which leaves 1 of 22 images"),
+        ({"batch_size": 7, "distribution": Distribution(num_workers=2)}, "which leaves 1 of 22 images"),
+        (
+            {"pairing": Pairing(replica_local=True), "distribution": Distribution(num_replicas=3)},
+            "shards that divide the batch size.*Received: shards=3, batch_size=8",
+        ),
+        ({"needs": PAIRS, "pairing": Pairing(balanced=True)}, "only one of shards.*balanced=True, pairs_adjacent=True"),
+        (
+            {"pairing": Pairing(balanced=True, replica_local=True), "distribution": Distribution(num_replicas=2)},
+            "only one of shards.*shards=2, batch_size=8, balanced=True",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         paired_dataset(IMAGES, LABELS, **{"batch_size": 8, "seed": 0, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Needs(views=("neighbour",)), "Unknown views.*'neighbour'"),
+        (lambda: Needs(views=("partner_1",)), "Unknown views.*'partner_1'"),
+        (lambda: Needs(views=("image",)), "Unknown views.*'image'"),
+        (lambda: Needs(extras=("name",)), "Unknown extras.*'name'"),
+        (lambda: Distribution(worker=2, num_workers=2), "worker from 0 to 1. Received: worker=2"),
+    ],
+)
+def test_bad_needs_and_distributions_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_labels_belong_to_arrays():

@@ -19,7 +19,8 @@ from tensorflow_datasets.core.download import checksums, downloader
 from tensorflow_datasets.core.utils import shard_utils
 from tensorflow_datasets.image_classification import omniglot
 
-from cskd_tf.data.catalogue import tfds as prepared
+from cskd_tf.data import EncodedSource
+from cskd_tf.data.catalogue import prepared
 from cskd_tf.data.catalogue.builders import mit67, tiny_imagenet
 from cskd_tf.data.sources import tfrecords as records
 from tests.helpers import load_splits
@@ -39,8 +40,14 @@ def image(number, *, kind="JPEG", mode="L", size=(8, 8)):
     return file.getvalue()
 
 
+def pixels_of(source, index):
+    if isinstance(source, EncodedSource):
+        return source.decode_one(index).numpy()
+    return source.load(tf.constant([index], tf.int64)).numpy()[0]
+
+
 def number_of(source, index):
-    return round(source.load(tf.constant([index], tf.int64)).numpy()[0, ..., 0].mean())
+    return round(pixels_of(source, index)[..., 0].mean())
 
 
 def contents(*sources):
@@ -312,7 +319,7 @@ def test_archives_in_the_manual_folder_are_prepared_once(name, tmp_path, manual,
 def test_cifars_planes_become_channels(name, tmp_path, by_hand):
     by_hand(name)
     test = load_splits(name, path=str(tmp_path), **HALVES)["test"]
-    pixels = test.load(tf.constant([0], tf.int64)).numpy()[0]
+    pixels = pixels_of(test, 0)
     number = int(pixels[0, 0, 0])
     assert pixels.shape == (32, 32, 3)
     assert pixels[0, 1].tolist() == [number + 100, number + 101, number + 102]
@@ -358,8 +365,8 @@ def test_other_lists_beside_mit67_are_read_anew(indoor, tmp_path):
 def test_images_are_described_by_their_name_and_split(tiny):
     test = load_splits("tiny_imagenet", **tiny[0])["test"]
     (index,) = np.flatnonzero(test.labels == 1)
-    assert test.describe(index).startswith("tiny-imagenet-200/val/images/val_1.JPEG of tiny_imagenet/archive_")
-    assert test.describe(index).endswith("1.0.0, validation")
+    assert test.locate(index).startswith("tiny-imagenet-200/val/images/val_1.JPEG of tiny_imagenet/archive_")
+    assert test.locate(index).endswith("1.0.0, validation")
 
 
 def test_loading_leaves_the_log_as_loud_as_it_was(tiny, caplog):
@@ -750,7 +757,7 @@ def test_joined_data_sets_are_read_in_any_order(mixed):
     assert all(size >= len(each) for size, each in zip(test.sizes, encoded, strict=True))
     for order in ([3, 0, 2, 1], [0, 1], [2, 2, 3], [1, 3, 1, 0, 2]):
         assert test.read(tf.constant(order, tf.int64)).numpy().tolist() == [encoded[index] for index in order]
-    described = [test.describe(index) for index in range(4)]
+    described = [test.locate(index) for index in range(4)]
     assert all("tiny_imagenet/" in each for each in described[:2])
     assert all("Images/" in each and "mit67/" in each for each in described[2:])
     for index in range(4):

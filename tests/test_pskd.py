@@ -1,5 +1,7 @@
 """PS-KD over epochs: its table, its copy of the network, its targets; on sequences too."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -50,7 +52,8 @@ def make(linear_network, methods, strategy=None):
 
 
 def dataset(images_and_labels, model, **options):
-    options = {**model.data_options, "extras": ("index",), **options}
+    needs = dataclasses.replace(model.data_options["needs"], extras=("index",))
+    options = {**model.data_options, "needs": needs, **options}
     return paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=EPOCHS, **options)
 
 

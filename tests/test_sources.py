@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import ArraySource, Subset
+from cskd_tf.data import ArraySource, EncodedSource, ImageFolder, evaluation_dataset, paired_dataset
 from cskd_tf.data.catalogue.splits import split_by_class
 from tests.helpers import load_splits
 
@@ -45,8 +45,9 @@ def test_class_names_fix_the_number_of_classes():
 
 def test_a_subset_renumbers():
     source = ArraySource(np.arange(4, dtype=np.uint8)[:, None, None, None], LABELS)
-    subset = Subset(Subset(source, np.array([1, 2, 3])), np.array([2, 0]))
+    subset = source.subset(np.array([1, 2, 3])).subset(np.array([2, 0]))
     assert subset.labels.tolist() == [0, 1]
+    assert [subset.locate(index) for index in (0, 1)] == ["image 3", "image 1"]
     assert subset.load(tf.constant([0, 1], tf.int64)).numpy().ravel().tolist() == [3, 1]
 
 
@@ -107,3 +108,24 @@ def test_unknown_and_missing_data_are_named(name, changes, message):
 def test_labels_may_be_a_column_as_keras_data_sets_have_them():
     source = ArraySource(IMAGES, np.array([[0], [1], [1], [0]], "uint8"))
     assert source.labels.tolist() == [0, 1, 1, 0]
+
+
+def test_a_subset_of_encoded_images_is_encoded(image_folder):
+    source = ImageFolder(image_folder / "train")
+    subset = source.subset([7, 2])
+    assert isinstance(subset, EncodedSource)
+    assert subset.labels.tolist() == [1, 0]
+    assert subset.sizes.tolist() == source.sizes[[7, 2]].tolist()
+    assert subset.locate(1) == source.locate(2)
+    np.testing.assert_array_equal(subset.decode_one(0), source.decode_one(7))
+
+
+@pytest.mark.parametrize("images", ["folder", tf.data.Dataset.range(3), {"image": IMAGES}, object()])
+def test_what_is_neither_a_source_nor_an_array_is_refused(images):
+    with pytest.raises(ValueError, match="Expected images as an array.*or as a source"):
+        paired_dataset(images, LABELS, batch_size=2, seed=0)
+
+
+def test_arrays_are_no_source_for_evaluation():
+    with pytest.raises(ValueError, match="Expected a cskd_tf.data.Source, such as ImageFolder. Received: ndarray"):
+        evaluation_dataset(IMAGES, batch_size=2)

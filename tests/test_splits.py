@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from configs import digits, mixed
 from cskd_tf import data
 from cskd_tf.data.catalogue import splits as datasets
-from cskd_tf.data.sources.base import Encoded
+from cskd_tf.data.sources.encoded import Encoded
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import evaluate, import_checkpoint, train
 from cskd_tf.runs.config import Config
@@ -72,8 +72,8 @@ def repeated(classes, images):
     labels = np.repeat(np.arange(classes), images)
     contents = tf.strings.as_string(tf.range(len(labels)))
     names, sizes = [f"{number:03d}" for number in range(classes)], np.ones(len(labels))
-    made = Encoded(contents, labels, class_names=names, channels=3, sizes=sizes, describe=str)
-    return {"train": made, "test": made}
+    source = Encoded(contents, labels, class_names=names, channels=3, sizes=sizes, locate=str)
+    return {"train": source, "test": source}
 
 
 def test_data_sets_of_which_only_some_bring_validation_images_are_not_joined_without(monkeypatch):

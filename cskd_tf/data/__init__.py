@@ -4,24 +4,30 @@ from cskd_tf.data.batches.dataset import PairedDataset
 from cskd_tf.data.batches.pairing import Pairing
 from cskd_tf.data.batches.pipeline import evaluation_dataset, paired_dataset
 from cskd_tf.data.batches.stream import paired_stream
+from cskd_tf.data.batches.views import Distribution, Needs
 from cskd_tf.data.catalogue.splits import DATASETS, SourceOptions, SplitOptions, load_splits
 from cskd_tf.data.images.transforms import Augmentation, build_transforms
-from cskd_tf.data.sources.base import ArraySource, Concatenation, Source, Subset
+from cskd_tf.data.sources.arrays import ArraySource
+from cskd_tf.data.sources.base import EncodedSource, PixelSource, Source
+from cskd_tf.data.sources.caching import in_memory
+from cskd_tf.data.sources.encoded import Concatenation
 from cskd_tf.data.sources.folders import ImageFolder
-from cskd_tf.data.sources.memory import in_memory
 
 __all__ = [
     "DATASETS",
     "ArraySource",
     "Augmentation",
     "Concatenation",
+    "Distribution",
+    "EncodedSource",
     "ImageFolder",
+    "Needs",
     "PairedDataset",
     "Pairing",
+    "PixelSource",
     "Source",
     "SourceOptions",
     "SplitOptions",
-    "Subset",
     "build_transforms",
     "evaluation_dataset",
     "in_memory",

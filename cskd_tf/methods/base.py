@@ -9,6 +9,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
+from cskd_tf.data.batches.views import Needs
 from cskd_tf.errors import UserError
 
 BATCH_NORM_MODES = ("train", "train_no_update", "inference")
@@ -202,18 +203,18 @@ def term_names(methods: Sequence[Method]) -> list[str]:
     return [*labelled, *(name for method in methods for name in method.term_names)]
 
 
-def data_options(methods: Sequence[Method]) -> dict[str, Any]:
-    """What the methods need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`.
+def data_options(methods: Sequence[Method]) -> dict[str, Needs]:
+    """What the methods need of the pipeline, as a keyword argument of `cskd_tf.data.paired_dataset`.
 
-    Example: `data_options([CSKD()])` is
-    `{"views": ("partner",), "extras": (), "pairs_adjacent": False, "mix": ()}`.
+    Example: `data_options([CSKD()])` is `{"needs": Needs(views=("partner",))}`.
     """
-    return {
-        "views": tuple(view.name for view in merge_views(methods) if view.name != "image"),
-        "extras": tuple(dict.fromkeys(extra for method in methods for extra in method.extras)),
-        "pairs_adjacent": any(method.pairs_adjacent for method in methods),
-        "mix": tuple(method.mix for method in methods if overrides(method, "mix")),
-    }
+    needs = Needs(
+        views=tuple(view.name for view in merge_views(methods) if view.name != "image"),
+        extras=tuple(dict.fromkeys(extra for method in methods for extra in method.extras)),
+        pairs_adjacent=any(method.pairs_adjacent for method in methods),
+        mixing=tuple(method.mix for method in methods if overrides(method, "mix")),
+    )
+    return {"needs": needs}
 
 
 def check_embedding(parts: dict, *, method: Method) -> None:

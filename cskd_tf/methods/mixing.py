@@ -2,10 +2,12 @@
 
 import tensorflow as tf
 
+from cskd_tf.data.batches.views import is_view
+
 
 def mixed_images(batch: dict) -> dict[str, tf.Tensor]:
     """The views in a batch, `[B, H, W, C]` each: the image, its partners, other augmentations."""
-    return {name: values for name, values in batch.items() if values.shape.rank == 4}
+    return {name: values for name, values in batch.items() if is_view(name)}
 
 
 def marked(batch: dict, chosen: tf.Tensor) -> dict[str, tf.Tensor]:

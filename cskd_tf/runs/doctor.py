@@ -14,9 +14,9 @@ import rich.table
 import tensorflow as tf
 
 from cskd_tf.data.catalogue.splits import load_splits
-from cskd_tf.data.sources.base import Source, is_encoded
+from cskd_tf.data.sources.base import EncodedSource, Source
+from cskd_tf.data.sources.caching import GIB
 from cskd_tf.data.sources.inspection import Inspection, duplicates, inspect
-from cskd_tf.data.sources.memory import GIB
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import alone_in_class
 from cskd_tf.runs.config import Config
@@ -44,7 +44,7 @@ def examine(config: Config) -> None:
         console.print(line)
     problems = [
         f"{len(each.unreadable)} images of {split} cannot be decoded: "
-        + "; ".join(f"{splits[split].describe(index)} ({why})" for index, why in list(each.unreadable.items())[:SHOWN])
+        + "; ".join(f"{splits[split].locate(index)} ({why})" for index, why in list(each.unreadable.items())[:SHOWN])
         for split, each in found.items()
         if each.unreadable
     ]
@@ -73,7 +73,7 @@ def _table(name: str, splits: dict[str, Source], found: dict[str, Inspection]) -
         "classes of a single image": lambda source, each: f"{(each.counts == 1).sum():,}",
         "unreadable images": lambda source, each: f"{len(each.unreadable):,}",
         "also in an earlier split": lambda source, each: f"{len(_repeated(found, each)):,}",
-        "GiB encoded": lambda source, each: f"{source.sizes.sum() / GIB:.2f}" if is_encoded(source) else "",
+        "GiB encoded": lambda source, each: _encoded_size(source),
         "GiB decoded": lambda source, each: f"{each.extents.prod(axis=1).sum() * source.image_shape[2] / GIB:.2f}",
         "smallest, pixels": lambda source, each: _extent(each.extents, np.argmin),
         "largest": lambda source, each: _extent(each.extents, np.argmax),
@@ -83,6 +83,10 @@ def _table(name: str, splits: dict[str, Source], found: dict[str, Inspection]) -
     for heading, cell in rows.items():
         result.add_row(heading, *(cell(splits[split], each) for split, each in found.items()))
     return result
+
+
+def _encoded_size(source: Source) -> str:
+    return f"{source.sizes.sum() / GIB:.2f}" if isinstance(source, EncodedSource) else ""
 
 
 def _repeated(found: dict[str, Inspection], each: Inspection) -> list[tuple[str, int, int]]:
@@ -115,9 +119,7 @@ def _remarks(splits: dict[str, Source], found: dict[str, Inspection]) -> list[st
             )
         lines += [f"{split}: {count:,} images are {remark}" for remark, count in each.remarks.most_common()]
         if repeated := _repeated(found, each):
-            pairs = [
-                (splits[earlier].describe(one), source.describe(other)) for earlier, one, other in repeated[:SHOWN]
-            ]
+            pairs = [(splits[earlier].locate(one), source.locate(other)) for earlier, one, other in repeated[:SHOWN]]
             lines.append(f"{split}: {len(repeated)} images are in an earlier split as well, to the byte: {pairs}")
     return lines
 

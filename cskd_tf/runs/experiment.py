@@ -38,6 +38,7 @@ class Experiment:
         evaluation_transform: the same without randomness.
         model: compiled, on its strategy.
         collector: of the model's predictions.
+        distribution: among whom batches are split.
         steps_per_epoch: training batches.
     """
 
@@ -47,21 +48,21 @@ class Experiment:
     evaluation_transform: Transform
     model: SelfDistiller
     collector: Collector
+    distribution: data.Distribution
     steps_per_epoch: int
 
     def training_data(self) -> data.PairedDataset:
         """All epochs."""
-        config, pairing = self.config, self.config.data.pairing
+        options = {**self.model.data_options, "distribution": self.distribution}
         return data.paired_dataset(
             self.splits["train"],
-            seed=config.seed,
-            epochs=config.epochs,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            epochs=self.config.epochs,
             augment=self.training_transform,
             clean=self.evaluation_transform,
-            balanced=pairing.balanced,
-            exclude_self=pairing.exclude_self,
-            **_batching(config, num_replicas=self.model.distribute_strategy.num_replicas_in_sync),
-            **self.model.data_options,
+            pairing=self.config.data.pairing,
+            **options,
         )
 
     @property
@@ -126,7 +127,10 @@ def prepare(config: Config) -> Experiment:
     _build_optimizer(config, steps_per_epoch=1)
     training_transform, evaluation_transform = data.build_transforms(config.data.augment)
     splits = data.load_splits(config.data.source, config.data.split)
-    steps = _check_batches(config, len(splits["train"].labels), chosen, strategy.num_replicas_in_sync)
+    size, distribution = len(splits["train"].labels), _distribution(config, strategy)
+    batching = {"batch_size": config.batch_size, "pairing": config.data.pairing, "distribution": distribution}
+    check_batches(size, **batching, **methods.data_options(chosen))
+    steps = count_steps(size, **batching)
     with strategy.scope():
         model = _build_model(config, chosen, train=splits["train"], steps_per_epoch=steps)
     return Experiment(
@@ -136,6 +140,7 @@ def prepare(config: Config) -> Experiment:
         evaluation_transform=evaluation_transform,
         model=model,
         collector=Collector.of(model),
+        distribution=distribution,
         steps_per_epoch=steps,
     )
 
@@ -188,23 +193,6 @@ def _seed_methods(config: Config) -> None:
     keras.utils.set_random_seed(int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0]))
 
 
-def _batching(config: Config, *, num_replicas: int) -> dict[str, Any]:
-    """How the images of an epoch are dealt out to batches, as the pipeline's functions take it."""
-    return {
-        "batch_size": config.batch_size,
-        "drop_remainder": config.strategy == "tpu",  # which needs static shapes
-        "shards": num_replicas if config.data.pairing.replica_local else 1,
-    }
-
-
-def _check_batches(config: Config, size: int, chosen: Sequence[methods.Method], num_replicas: int) -> int:
-    """The training batches of an epoch, once they are known to be possible. Errors as of `check_batches`."""
-    batching = _batching(config, num_replicas=num_replicas)
-    check_batches(
-        size,
-        **batching,
-        balanced=config.data.pairing.balanced,
-        pairs_adjacent=methods.data_options(chosen)["pairs_adjacent"],
-        num_replicas=num_replicas,
-    )
-    return count_steps(size, **batching)
+def _distribution(config: Config, strategy: tf.distribute.Strategy) -> data.Distribution:
+    """Among whom the batches of a run are split; a TPU needs all of one size."""
+    return data.Distribution(num_replicas=strategy.num_replicas_in_sync, static_shapes=config.strategy == "tpu")

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf.data.sources.memory import refuse_unreadable
+from cskd_tf.data.sources.reading import refuse_unreadable
 from cskd_tf.errors import UserError
 from cskd_tf.runs import evaluate, export
 from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from cskd_tf import losses
+from cskd_tf.data.batches.views import Distribution
 from cskd_tf.errors import UserError
 from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views, overrides, term_names
 from cskd_tf.networks.features import NetworkOutputs
@@ -141,7 +142,7 @@ class SelfDistiller(ContinuingModel):
     @property
     def data_options(self) -> dict[str, Any]:
         """What methods and replicas need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`."""
-        return {**data_options(self.methods), "num_replicas": self._replicas()}
+        return {**data_options(self.methods), "distribution": Distribution(num_replicas=self._replicas())}
 
     def outputs(self, images, *, training: bool = False) -> dict[str, Any]:
         """`{"logits", "embedding", "stages"}` of one run of the network, with the logits as inference sees them."""

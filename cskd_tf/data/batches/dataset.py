@@ -5,7 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.data.sources.memory import as_is
+from cskd_tf.data.batches.maker import BatchMaker
+from cskd_tf.data.sources.passes import without_graph_rewriting
+from cskd_tf.errors import UserError
 
 _ENDLESS = 2**62  # steps
 
@@ -21,37 +23,44 @@ class PairedDataset(tf.data.Dataset):
     Example: of 10 images in batches of 4, `data.opened_at(lambda: 7)` begins with the second batch of the third epoch.
 
     Args:
-        batch_at: from a step, int64 counted from 0 through all epochs, and the number of classes of the targets that
-            methods mix, to a batch.
-        first_step: where reading by hand begins.
-        epochs: after how many it ends.
-        steps_per_epoch: batches an epoch.
+        maker: of the batch of any step.
+        epochs: after how many reading by hand ends.
+        first_step: where it begins.
+        changes: transformations of the data set of batches.
+        relabelled: whether one of them may have changed the labels.
+
+    Attributes:
+        epochs: as given.
+        steps_per_epoch: batches per epoch.
         num_examples: images of the training set.
         num_classes: of its labels.
         pairs_adjacent: whether the batch is made of pairs.
-        changes: transformations of the data set of batches.
-        relabelled: whether one of them may have changed the labels.
+        relabelled: as given.
+
+    Raises:
+        UserError: no epochs, or a first step beyond them.
     """
 
     def __init__(
         self,
-        batch_at: Callable[[tf.Tensor, int], tuple],
+        maker: BatchMaker,
         *,
-        first_step: int,
         epochs: int,
-        steps_per_epoch: int,
-        num_examples: int,
-        num_classes: int,
-        pairs_adjacent: bool = False,
+        first_step: int,
         changes: tuple[Callable[[tf.data.Dataset], tf.data.Dataset], ...] = (),
         relabelled: bool = False,
     ):
-        self._batch_at, self._first_step, self._changes = batch_at, first_step, changes
-        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
-        self.num_examples, self.num_classes = num_examples, num_classes
-        self.pairs_adjacent, self.relabelled = pairs_adjacent, relabelled
-        steps = tf.data.Dataset.range(first_step, epochs * steps_per_epoch)
-        self._by_hand = self._batches(steps, num_classes=num_classes)
+        self.steps_per_epoch = maker.order.steps_per_epoch
+        self.num_examples, self.num_classes = len(maker.source.labels), len(maker.source.class_names)
+        self.pairs_adjacent = maker.needs.pairs_adjacent
+        steps = epochs * self.steps_per_epoch
+        if epochs < 1 or not 0 <= first_step <= steps:
+            raise UserError(
+                f"Expected epochs of at least 1 and first_step from 0 to {steps}. Received: {epochs=}, {first_step=}"
+            )
+        self.epochs, self.relabelled = epochs, relabelled
+        self._maker, self._first_step, self._changes = maker, first_step, changes
+        self._by_hand = self._batches(tf.data.Dataset.range(first_step, steps), num_classes=self.num_classes)
         super().__init__(tf.data.experimental.to_variant(self._by_hand))
 
     def _inputs(self):  # TensorFlow asks every data set for it
@@ -89,19 +98,15 @@ class PairedDataset(tf.data.Dataset):
 
     def _changed(self, change: Callable, *, relabelled: bool = False) -> "PairedDataset":
         return PairedDataset(
-            self._batch_at,
-            first_step=self._first_step,
+            self._maker,
             epochs=self.epochs,
-            steps_per_epoch=self.steps_per_epoch,
-            num_examples=self.num_examples,
-            num_classes=self.num_classes,
-            pairs_adjacent=self.pairs_adjacent,
+            first_step=self._first_step,
             changes=(*self._changes, change),
             relabelled=self.relabelled or relabelled,
         )
 
     def _batches(self, steps: tf.data.Dataset, *, num_classes: int | None) -> tf.data.Dataset:
-        batches = mapped(steps, lambda step: self._batch_at(step, num_classes or self.num_classes))
+        batches = mapped(steps, lambda step: self._maker(step, num_classes or self.num_classes))
         for change in self._changes:
             batches = change(batches)
         return batches
@@ -110,4 +115,4 @@ class PairedDataset(tf.data.Dataset):
 def mapped(steps: tf.data.Dataset, batch_at: Callable) -> tf.data.Dataset:
     """Batches made in parallel, and handed out in order."""
     batches = steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return as_is(batches.prefetch(2))  # with AUTOTUNE it goes on to fill gigabytes
+    return without_graph_rewriting(batches.prefetch(2))  # with AUTOTUNE it goes on to fill gigabytes

@@ -6,26 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from cskd_tf.data.batches.views import Distribution
+from cskd_tf.errors import UserError
 
-@dataclasses.dataclass(frozen=True)
-class Pairing:
-    """Which image becomes whose partner.
-
-    Attributes:
-        balanced: show all classes equally often, whatever their sizes.
-        exclude_self: never pair an image with itself, unless it is alone in its class.
-        replica_local: partners from the part of the data that the same replica sees.
-    """
-
-    balanced: bool = False
-    exclude_self: bool = False
-    replica_local: bool = False
-
-
-# Streams of randomness. They are part of what a seed means: renumbering them changes every run.
+# Streams of randomness, beside those of the views' augmentation (`views.stream`). They are part of what a seed means:
+# renumbering them changes every run.
 ORDER, PARTNER, MIX, BALANCE = range(4)
-VIEWS = {"image": 10, "partner": 11, "second_view": 12, "clean": 13}  # their augmentation
-FURTHER_PARTNERS = 18  # and the number of the partner, from 2
 # TensorFlow's default of 4 rounds leaves neighbouring indices correlated (0.34 where 16 rounds leave 0.001).
 _ROUNDS = 16
 _LARGEST = 2**31 - 2
@@ -77,8 +63,30 @@ def image_seeds(indices: tf.Tensor, *, draw_key: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.stack(columns, axis=-1), tf.int32)
 
 
+@dataclasses.dataclass(frozen=True)
+class Pairing:
+    """Which images come together.
+
+    Attributes:
+        balanced: show all classes equally often, whatever their sizes; an epoch still has N places, and the images of
+            a class are drawn with replacement.
+        exclude_self: never pair an image with itself, unless it is alone in its class.
+        replica_local: let no partner leave its replica. Of R replicas, image i belongs to shard `i % R`; the batch has
+            the same share of each, one after the other, and partners come from the image's own shard, where a small
+            class may have one image alone.
+    """
+
+    balanced: bool = False
+    exclude_self: bool = False
+    replica_local: bool = False
+
+    def shards(self, distribution: Distribution) -> int:
+        """Among how many shards images and their partners are dealt out."""
+        return distribution.num_replicas if self.replica_local else 1
+
+
 class ClassBuckets:
-    """The images sorted by class, so that a partner is one look-up whatever the size of the data: 8 bytes an image.
+    """The images sorted by class, so that a partner is one look-up whatever the size of the data: 8 bytes per image.
 
     Example: labels `[1, 0, 1]` are stored as order `[1, 0, 2]`, offsets `[0, 1]`, counts `[1, 2]`; image 2 with the
     draw .7 gets partner `order[1 + floor(.7 * 2)] = 2`, itself, which the paper allows.
@@ -148,23 +156,28 @@ class BatchOrder:
     """Which images make up which batch: a function of (seed, epoch, step), for any step, without the ones before it.
 
     Attributes:
-        buckets: of the labels.
-        batch_size: images a batch; a multiple of the shards.
-        seed: of the order.
-        drop_remainder: leave out a smaller last batch.
-        balanced: all classes equally often: the N places of an epoch go to the classes in turn, and each takes an image
-            of its class, drawn with replacement.
+        buckets: of the labels; they know the shards.
+        batch_size: images per batch; a multiple of the shards.
+        seed: of the order; an integer.
+        pairing: where it is balanced, the N places of an epoch go to the classes in turn, and each takes an image of
+            its class, drawn with replacement.
         pairs_adjacent: image, partner, image, partner; the partners count as images.
-        exclude_self: see `ClassBuckets.partners`.
+        static_shapes: leave out a smaller last batch.
+
+    Raises:
+        UserError: a seed that is no integer.
     """
 
     buckets: ClassBuckets
     batch_size: int
     seed: int
-    drop_remainder: bool = False
-    balanced: bool = False
+    pairing: Pairing = Pairing()
     pairs_adjacent: bool = False
-    exclude_self: bool = False
+    static_shapes: bool = False
+
+    def __post_init__(self):
+        if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)):
+            raise UserError(f"Expected seed to be an integer. Received: seed={self.seed!r}")
 
     @property
     def size(self) -> int:
@@ -172,20 +185,19 @@ class BatchOrder:
 
     @property
     def steps_per_epoch(self) -> int:
-        return count_steps(
-            self.size,
-            batch_size=self.batch_size,
-            drop_remainder=self.drop_remainder,
-            shards=self.buckets.shards,
-        )
+        return _count_steps(self.size, self.batch_size, shards=self.buckets.shards, static_shapes=self.static_shapes)
 
     def at(self, step: tf.Tensor) -> Places:
         """The batch of a step, int64, counted from 0 through all epochs."""
-        if self.pairs_adjacent:
-            return self._pairs_at(step)
+        places = self._pairs_at(step) if self.pairs_adjacent else self._places_at(step)
+        if self.pairs_adjacent or self.static_shapes or self.size % self.batch_size == 0:
+            places = places._replace(indices=tf.ensure_shape(places.indices, [self.batch_size]))
+        return places
+
+    def _places_at(self, step: tf.Tensor) -> Places:
         epoch, number = step // self.steps_per_epoch, step % self.steps_per_epoch
         places = self._shuffled(epoch, number)
-        if not self.balanced:
+        if not self.pairing.balanced:
             return Places(places, places, epoch)
         numbers = uniform(places, draw_key=key(self.seed, BALANCE, epoch))
         return Places(self.buckets.members(places % self.buckets.num_classes, numbers), places, epoch)
@@ -197,7 +209,7 @@ class BatchOrder:
         positions = [tf.range(tf.minimum(number * share, n), tf.minimum((number + 1) * share, n)) for n in sizes]
         if shards == 1:
             return shuffled(positions[0], size=self.size, order_key=key(self.seed, ORDER, epoch))
-        owners = tf.repeat(tf.range(shards, dtype=tf.int64), [tf.shape(each)[0] for each in positions])
+        owners = tf.repeat(tf.range(shards, dtype=tf.int64), [tf.shape(of_shard)[0] for of_shard in positions])
         keys = tf.stack([key(self.seed, ORDER, epoch, shard) for shard in range(shards)])
         within = shuffled(
             tf.concat(positions, axis=0), size=tf.gather(sizes, owners), order_key=tf.gather(keys, owners)
@@ -220,14 +232,20 @@ class BatchOrder:
         """For each place a partner; int64 `[b]`. Partners of different `number` are drawn independently."""
         draw_key = key(self.seed, PARTNER, places.counter, *([number] if number else []))
         return self.buckets.partners(
-            places.indices, draws=places.draws, draw_key=draw_key, exclude_self=self.exclude_self
+            places.indices, draws=places.draws, draw_key=draw_key, exclude_self=self.pairing.exclude_self
         )
 
 
-def count_steps(size: int, *, batch_size: int, drop_remainder: bool = False, shards: int = 1) -> int:
-    """Batches an epoch. Example: 10 images in batches of 4 are 3, or 2 without the remainder."""
+def count_steps(
+    size: int, *, batch_size: int, pairing: Pairing = Pairing(), distribution: Distribution = Distribution()
+) -> int:
+    """Batches per epoch. Example: 10 images in batches of 4 are 3, or 2 in static shapes."""
+    return _count_steps(size, batch_size, shards=pairing.shards(distribution), static_shapes=distribution.static_shapes)
+
+
+def _count_steps(size: int, batch_size: int, *, shards: int, static_shapes: bool) -> int:
     share = batch_size // shards
-    if drop_remainder:
+    if static_shapes:
         return size // shards // share
-    largest = -(-size // shards)
-    return -(-largest // share)
+    largest_shard = -(-size // shards)
+    return -(-largest_shard // share)

@@ -3,8 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.data.batches.pairing import PARTNER, VIEWS, image_seeds, key
-from cskd_tf.data.images.decode import decode_batch, transform_batch
+from cskd_tf.data.batches import views
+from cskd_tf.data.batches.loading import transformed
+from cskd_tf.data.batches.pairing import PARTNER, image_seeds, key
 from cskd_tf.data.images.transforms import Transform
 from cskd_tf.errors import UserError
 
@@ -16,7 +17,7 @@ class RecentImages:
 
     Args:
         num_classes: C.
-        bucket_size: images kept a class, K.
+        bucket_size: images kept per class, K.
     """
 
     def __init__(self, *, num_classes: int, bucket_size: int):
@@ -39,8 +40,8 @@ class RecentImages:
             ValueError: a label outside the classes.
         """
         if labels.min() < 0 or labels.max() >= len(self._counts):
-            found = sorted(set(labels.tolist()))[:10]
-            raise UserError(f"Expected labels from 0 to {len(self._counts) - 1}. Received: {found}")
+            received = sorted(set(labels.tolist()))[:10]
+            raise UserError(f"Expected labels from 0 to {len(self._counts) - 1}. Received: {received}")
         if self._images is None:
             self._images = np.zeros([len(self._counts), self._size, *images.shape[1:]], images.dtype)
         order = np.argsort(labels, kind="stable")
@@ -76,7 +77,7 @@ def paired_stream(
     Args:
         examples: `(image, label)`, unbatched; images encoded (string scalars) or arrays of one shape.
         num_classes: C.
-        batch_size: images a batch.
+        batch_size: images per batch.
         seed: of partners and augmentation, which follow from it, from the order of the stream and from the step.
         bucket_size: K. Memory: at most `num_classes * bucket_size` images, see `RecentImages`.
         augment: transform of both views.
@@ -100,14 +101,11 @@ def paired_stream(
 
     def transform(step, images, partners, labels):
         places = tf.range(tf.shape(labels)[0], dtype=tf.int64)
-        views = {}
-        for view, shown in (("image", images), ("partner", partners)):
-            seeds = image_seeds(places, draw_key=key(seed, VIEWS[view], step))
-            if shown.dtype == tf.string:
-                views[view] = decode_batch(shown, seeds, transform=augment, channels=channels)
-            else:
-                views[view] = transform_batch(shown, seeds, transform=augment)
-        return views, labels
+        batch = {}
+        for view, shown in ((views.IMAGE, images), (views.PARTNER, partners)):
+            seeds = image_seeds(places, draw_key=key(seed, views.stream(view), step))
+            batch[view] = transformed(shown, seeds, transform=augment, channels=channels)
+        return batch, labels
 
     # One batch after the other goes through the buckets; only then is the work done in parallel.
     paired = examples.batch(batch_size).enumerate().map(pair)

@@ -9,9 +9,11 @@ import numpy as np
 import sklearn.datasets
 from absl import logging
 
-from cskd_tf.data.sources.base import ArraySource, Concatenation, Source, Subset
+from cskd_tf.data.sources.arrays import ArraySource
+from cskd_tf.data.sources.base import Source
+from cskd_tf.data.sources.caching import GIB, in_memory
+from cskd_tf.data.sources.encoded import Concatenation
 from cskd_tf.data.sources.folders import ImageFolder
-from cskd_tf.data.sources.memory import GIB, in_memory
 from cskd_tf.errors import UserError
 from cskd_tf.settings import Within, check
 
@@ -119,7 +121,7 @@ class FromTfds:
     """A data set of TFDS, or one of ours in TFDS' form.
 
     Attributes:
-        name: in TFDS' catalogue, or one of `tfds.OURS`.
+        name: in TFDS' catalogue, or one of `prepared.OURS`.
         train: split, in TFDS' notation.
         val: the same; empty: taken from the training images; None: `validation`, if the data set has it.
         test: the same with `test`.
@@ -132,11 +134,11 @@ class FromTfds:
 
     def __call__(self, source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
         # TFDS takes half a second to import, which only its users should wait for.
-        from cskd_tf.data.catalogue import tfds
+        from cskd_tf.data.catalogue import prepared
 
         defaults = {"train": self.train, "val": self.val, "test": self.test}
         names = {part: split.names[part] or default for part, default in defaults.items()}
-        return tfds.load(
+        return prepared.load(
             self.name, path=source.path, archive=source.archive, channels=source.channels, split_names=names
         )
 
@@ -186,7 +188,7 @@ def load_splits(
     splits = _side_by_side(parts)
     if split.train_per_class:
         chosen = first_of_each_class(splits["train"].labels, count=split.train_per_class, seed=split.seed)
-        splits["train"] = Subset(splits["train"], chosen)
+        splits["train"] = splits["train"].subset(chosen)
     if len(splits["train"].class_names) < 2:
         raise UserError(f"Expected at least two classes. Received: {splits['train'].class_names}")
     for name, images in splits.items():
@@ -258,8 +260,8 @@ def _load_part(source: SourceOptions, split: SplitOptions, *, check_files: bool)
     for part, (long_name, fraction) in fractions.items():
         if part not in splits and (part == "test" or fraction != 0):
             kept, gone = split_by_class(splits["train"].labels, fraction=fraction, seed=split.seed, name=long_name)
-            splits[part] = Subset(splits["train"], gone)
-            splits["train"] = Subset(splits["train"], kept)
+            splits[part] = splits["train"].subset(gone)
+            splits["train"] = splits["train"].subset(kept)
     return {part: splits[part] for part in SPLITS if part in splits}
 
 

@@ -49,21 +49,6 @@ def _decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
     return tf.io.decode_jpeg(contents, channels=channels, dct_method="INTEGER_ACCURATE")  # PNG as well
 
 
-def check(contents: tf.Tensor, *, channels: int) -> tuple[tuple[int, int], str]:
-    """What `decode` makes of one encoded image: its height and width, and else why it cannot be used.
-
-    Training decodes with the same function; so whatever has to know beforehand what training will read asks here.
-
-    Example: a JPEG of 3 x 5 pixels gives `((3, 5), "")`, a GIF `((0, 0), "Expected JPEG or PNG.")`.
-    """
-    try:
-        height, width, _ = decode(contents, channels=channels).shape
-    except tf.errors.OpError as error:
-        empty = tf.strings.length(contents) == 0
-        return (0, 0), "empty file" if empty else reason(error)
-    return (height, width), ""
-
-
 def reason(error: Exception) -> str:
     """One line of an error of TensorFlow, without the names of its functions."""
     message = str(getattr(error, "message", error)).split("[Op:")[0].strip()

@@ -1,4 +1,4 @@
-"""Folders of image files, one folder a class."""
+"""Folders of image files, one folder per class."""
 
 import collections
 import os
@@ -6,23 +6,25 @@ import pathlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf.data.images.decode import check
-from cskd_tf.data.sources.base import Files
+from cskd_tf.data.sources.encoded import Files
+from cskd_tf.data.sources.reading import read_and_decode
 from cskd_tf.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+_ENDS = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND"))  # first and last bytes of JPEG and PNG
 
 
 class ImageFolder(Files):
-    """JPEG and PNG files in one folder a class; the classes are numbered in the order of their sorted names.
+    """JPEG and PNG files in one folder per class; the classes are numbered in the order of their sorted names.
 
     Links are followed, but never in a circle. Other files are left out, which is logged.
 
     Args:
-        folder: holds one folder a class; what lies deeper belongs to the class, as in torchvision.
+        folder: holds one folder per class; what lies deeper belongs to the class, as in torchvision.
         channels: 3 (colour) or 1 (grey); files of the other kind are converted.
         class_names: the expected classes, where another split has set them.
         levels: how many levels of folders make a class; with 2, `alphabet/character`, and the upper level is the group
@@ -45,39 +47,51 @@ class ImageFolder(Files):
     ):
         folder = pathlib.Path(folder)
         if not folder.is_dir():
-            raise UserError(f"Expected a folder with one folder of images a class. Received: no folder {folder}")
-        found = [""]
-        for _ in range(levels):
-            found = sorted(f"{parent}/{name}".lstrip("/") for parent in found for name in _folders(folder / parent))
-        if not found:
-            level = "folders" if levels == 1 else f"{levels} levels of folders"
-            raise UserError(f"Expected one folder a class. Received: {folder}, without {level}")
-        if class_names is not None and found != list(class_names):
-            differ = sorted(set(found) ^ set(class_names))
+            raise UserError(f"Expected a folder with one folder of images per class. Received: no folder {folder}")
+        names = _class_names(folder, levels=levels)
+        if class_names is not None and names != list(class_names):
+            differ = sorted(set(names) ^ set(class_names))
             raise UserError(f"Expected the classes of the training images in {folder}. Received: {differ[:10]} differ")
-        _refuse_similar_names(found, folder)
-        paths, labels, left_out = [], [], collections.Counter()
-        for label, name in enumerate(found):
-            files = sorted(_files(folder / name))
-            images = [path for path in files if path.lower().endswith(SUFFIXES)]
-            left_out.update(os.path.splitext(path)[1].lower() for path in set(files) - set(images))
-            if not images:
-                raise UserError(
-                    f"Expected at least one image ({', '.join(SUFFIXES)}) a class. Received: none in {folder / name}"
-                )
-            paths += images
-            labels += [label] * len(images)
-        if left_out:
-            kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(left_out.items()))
-            logging.warning("%s: files that are neither JPEG nor PNG are left out: %s", folder, kinds)
+        _refuse_similar_names(names, folder)
+        images = _images_by_class(folder, names)
+        paths = [path for paths_of_class in images for path in paths_of_class]
         super().__init__(
             paths,
-            labels,
-            class_names=found,
-            class_groups=[name.split("/")[0] for name in found] if levels > 1 else None,
+            np.repeat(np.arange(len(names)), [len(paths_of_class) for paths_of_class in images]),
+            class_names=names,
+            class_groups=[name.split("/")[0] for name in names] if levels > 1 else None,
             channels=channels,
             sizes=_check_image_files(paths, channels=channels) if check_files else list(map(os.path.getsize, paths)),
         )
+
+
+def _class_names(folder: pathlib.Path, *, levels: int) -> list[str]:
+    """The sorted names of the folders that are classes, as paths below `folder`."""
+    names = [""]
+    for _ in range(levels):
+        names = sorted(f"{parent}/{name}".lstrip("/") for parent in names for name in _folders(folder / parent))
+    if not names:
+        level = "folders" if levels == 1 else f"{levels} levels of folders"
+        raise UserError(f"Expected one folder per class. Received: {folder}, without {level}")
+    return names
+
+
+def _images_by_class(folder: pathlib.Path, class_names: Sequence[str]) -> list[list[str]]:
+    """The sorted paths of the images of each class. What else is there is left out, which is logged."""
+    paths_by_class, left_out = [], collections.Counter()
+    for name in class_names:
+        files = sorted(_files(folder / name))
+        images = [path for path in files if path.lower().endswith(SUFFIXES)]
+        left_out.update(os.path.splitext(path)[1].lower() for path in set(files) - set(images))
+        if not images:
+            raise UserError(
+                f"Expected at least one image ({', '.join(SUFFIXES)}) per class. Received: none in {folder / name}"
+            )
+        paths_by_class.append(images)
+    if left_out:
+        kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(left_out.items()))
+        logging.warning("%s: files that are neither JPEG nor PNG are left out: %s", folder, kinds)
+    return paths_by_class
 
 
 def _folders(folder: pathlib.Path) -> list[str]:
@@ -131,6 +145,7 @@ def _check_image_files(paths: Sequence[str], *, channels: int) -> list[int]:
 
 
 def _size_of_image(path: str, *, channels: int) -> int | None:
+    """Bytes of one file; None if it is no whole image. What begins and ends as one is not decoded."""
     try:
         with open(path, "rb") as file:
             start = file.read(8)
@@ -139,8 +154,8 @@ def _size_of_image(path: str, *, channels: int) -> int | None:
             end = file.read()
     except OSError:  # a link to itself or to nothing
         return None
-    for magic, last in ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND")):
-        if start.startswith(magic):
-            whole = last in end or not check(tf.io.read_file(path), channels=channels)[1]
+    for first_bytes, last_bytes in _ENDS:
+        if start.startswith(first_bytes):
+            whole = last_bytes in end or not read_and_decode(lambda: tf.io.read_file(path), channels=channels).problem
             return size if whole else None
     return None

@@ -6,13 +6,15 @@ import dataclasses
 import hashlib
 import io
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
 import tensorflow as tf
 
-from cskd_tf.data.sources.base import Source, is_encoded
-from cskd_tf.data.sources.memory import look, track
+from cskd_tf.data.sources.base import EncodedSource, PixelSource, Source
+from cskd_tf.data.sources.passes import track
+from cskd_tf.data.sources.reading import read_image
 
 _EXIF_ORIENTATION = 0x0112
 _KINDS = {"L": "grey", "1": "black and white", "CMYK": "CMYK", "P": "palette", "RGBA": "with transparency"}
@@ -37,41 +39,49 @@ class Inspection:
     remarks: collections.Counter
 
 
+class _Findings(NamedTuple):
+    """Of one image: the digest of its content, height and width, why it is unreadable, what else there is to know."""
+
+    digest: bytes
+    extent: tuple[int, int]
+    problem: str
+    remarks: list[str]
+
+
 def inspect(source: Source, *, name: str) -> Inspection:
     """Reads and decodes every image of a split once, on all cores."""
-    look_at = _look_at_encoded if is_encoded(source) else _look_at_pixels
+    inspect_image = _inspect_encoded if isinstance(source, EncodedSource) else _inspect_pixels
     extents, digests, unreadable = [], collections.defaultdict(list), {}
     remarks: collections.Counter = collections.Counter()
     count = len(source.labels)
     with concurrent.futures.ThreadPoolExecutor() as pool, warnings.catch_warnings():
         warnings.filterwarnings("error", module="PIL")  # to be counted, instead of printed
-        found = pool.map(lambda index: look_at(source, index), range(count))
-        for index, (digest, extent, problem, notes) in enumerate(
-            track(found, total=count, description=f"Looking at {name}")
-        ):
-            digests[digest].append(index)
-            remarks.update(notes)
-            if problem:
-                unreadable[index] = problem
+        findings = pool.map(lambda index: inspect_image(source, index), range(count))
+        for index, image in enumerate(track(findings, total=count, description=f"Looking at {name}")):
+            digests[image.digest].append(index)
+            remarks.update(image.remarks)
+            if image.problem:
+                unreadable[index] = image.problem
             else:
-                extents.append(extent)
+                extents.append(image.extent)
     counts = np.bincount(source.labels, minlength=len(source.class_names))
     return Inspection(counts, np.array(extents).reshape(-1, 2), dict(digests), unreadable, remarks)
 
 
 def duplicates(first: Inspection, second: Inspection) -> list[tuple[int, int]]:
     """Pairs of an image of the first split and one of the second with the same content, to the byte."""
-    return [(first.digests[same][0], second.digests[same][0]) for same in first.digests if same in second.digests]
+    shared = [digest for digest in first.digests if digest in second.digests]
+    return [(first.digests[digest][0], second.digests[digest][0]) for digest in shared]
 
 
-def _look_at_pixels(source: Source, index: int):
+def _inspect_pixels(source: PixelSource, index: int) -> _Findings:
     pixels = source.load(tf.constant([index], tf.int64))[0].numpy()
-    return hashlib.sha256(pixels.tobytes()).digest(), pixels.shape[:2], "", []
+    return _Findings(hashlib.sha256(pixels.tobytes()).digest(), pixels.shape[:2], "", [])
 
 
-def _look_at_encoded(source: Source, index: int):
-    contents, extent, problem = look(source, index)
-    return hashlib.sha256(contents).digest(), extent, problem, [] if problem else _remarks(contents)
+def _inspect_encoded(source: EncodedSource, index: int) -> _Findings:
+    contents, extent, problem = read_image(source, index)
+    return _Findings(hashlib.sha256(contents).digest(), extent, problem, [] if problem else _remarks(contents))
 
 
 def _remarks(contents: bytes) -> list[str]:

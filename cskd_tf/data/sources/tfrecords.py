@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.data.sources.base import EncodedSource
-from cskd_tf.data.sources.memory import track
+from cskd_tf.data.sources.passes import track
 from cskd_tf.errors import UserError
 from cskd_tf.files import written_whole
 
@@ -45,10 +45,10 @@ class Records(EncodedSource):
         index = _index(pathlib.Path(builder.data_dir), self._files, label)
         if (unlabelled := int((index["labels"] < 0).sum())) > 0:
             raise UserError(f"Expected images with labels. Received: {self._name}, with {unlabelled} that have none")
-        taken = _taken(instructions, index["shards"])
-        self.classes = np.unique(index["labels"][taken]) if classes is None else classes
-        kept = np.isin(index["labels"], self.classes) & taken
-        if left_out := int(taken.sum() - kept.sum()):
+        in_split = _in_split(instructions, index["shards"])
+        self.classes = np.unique(index["labels"][in_split]) if classes is None else classes
+        kept = np.isin(index["labels"], self.classes) & in_split
+        if left_out := int(in_split.sum() - kept.sum()):
             logging.warning("%s: %d images of classes without a training image are left out", self._name, left_out)
         names = builder.info.features[label].names
         self._shards, self._offsets = index["shards"][kept], index["offsets"][kept]
@@ -65,7 +65,7 @@ class Records(EncodedSource):
         records = tf.ensure_shape(records, indices.shape)
         return tf.io.parse_example(records, {self._image: tf.io.FixedLenFeature([], tf.string)})[self._image]
 
-    def describe(self, index: int) -> str:
+    def locate(self, index: int) -> str:
         features = tf.train.Example.FromString(self._records(np.array([index]))[0]).features.feature
         names = [features[key].bytes_list.value[0].decode() for key in _FILE_NAMES if key in features]
         return f"{names[0] if names else f'image {index}'} of {self._name}"
@@ -110,17 +110,17 @@ def _instructions(builder, split: str) -> list:
     return info.file_instructions
 
 
-def _taken(instructions: list, shards: np.ndarray) -> np.ndarray:
-    """Bool `[N]`, which records a split takes, where it is a part of its files."""
+def _in_split(instructions: list, shards: np.ndarray) -> np.ndarray:
+    """Bool `[N]`, which records belong to a split, where it is a part of its files."""
     ranks = np.arange(len(shards)) - np.searchsorted(shards, shards)
-    skips, takes = (np.array([getattr(each, key) for each in instructions]) for key in ("skip", "take"))
+    skips, takes = (np.array([getattr(instruction, key) for instruction in instructions]) for key in ("skip", "take"))
     return (ranks >= skips[shards]) & (ranks < (skips + takes)[shards])
 
 
 def _index(folder: pathlib.Path, files: list[str], label: str) -> dict[str, np.ndarray]:
     """For each record its file (`shards`), `offsets`, `sizes` and `labels`, from the cache if it is there."""
-    described = json.dumps([[os.path.basename(file), os.path.getsize(file)] for file in files])
-    cache = folder / f"cskd_tf_index_{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz"
+    names_and_sizes = json.dumps([[os.path.basename(file), os.path.getsize(file)] for file in files])
+    cache = folder / f"cskd_tf_index_{hashlib.sha256(names_and_sizes.encode()).hexdigest()[:16]}.npz"
     if cache.exists():
         with np.load(cache) as stored:
             return dict(stored)

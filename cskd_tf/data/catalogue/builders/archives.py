@@ -84,7 +84,7 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if expected and (found := checksum(path, algorithm)) != expected:
             raise UserError(
                 f"Expected {url}, with {algorithm} {expected}; another archive of the same layout can be given as "
-                f"data.archive. Received: {path}, with {found}"
+                f"data.source.archive. Received: {path}, with {found}"
             )
         return path
 

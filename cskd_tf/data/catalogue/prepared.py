@@ -57,8 +57,8 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
     manual = folder / "downloads" / "manual"
     with _errors_only():
         builder = _builder(name, folder=folder, archive=archive)
-        there = builder.is_prepared()
-    if not there:
+        is_prepared = builder.is_prepared()
+    if not is_prepared:
         logging.info("Preparing %s in %s, once", builder.info.full_name, builder.data_dir)
         with _errors_only():
             _prepare(builder, manual)
@@ -117,7 +117,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path) -> None:
 
 
 def _files_of(builder: tfds.core.DatasetBuilder) -> str:
-    """What to download by hand, a line each."""
+    """What to download by hand, one line per file."""
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         return builder.MANUAL_DOWNLOAD_INSTRUCTIONS.strip()
     if isinstance(builder, archives.ArchiveBuilder):

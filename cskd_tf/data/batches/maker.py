@@ -1,0 +1,92 @@
+"""What makes one batch from the number of its step."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from cskd_tf.data.batches import views
+from cskd_tf.data.batches.loading import load_images
+from cskd_tf.data.batches.pairing import MIX, BatchOrder, Places, image_seeds, key
+from cskd_tf.data.batches.views import Distribution, Needs
+from cskd_tf.data.images.transforms import Transform
+from cskd_tf.data.sources.base import Source
+from cskd_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchMaker:
+    """Makes the batch of any step, inside the tf.data graph.
+
+    Attributes:
+        source: of images and labels.
+        order: which images make up which batch.
+        needs: what a batch has to hold.
+        distribution: which part of it to make.
+        augment: transform of every view but `"clean"`.
+        clean: transform of the view `"clean"`.
+
+    Raises:
+        UserError: the view `"clean"` without its transform.
+    """
+
+    source: Source
+    order: BatchOrder
+    needs: Needs
+    distribution: Distribution
+    augment: Transform | None = None
+    clean: Transform | None = None
+
+    def __post_init__(self):
+        if views.CLEAN in self.needs.views and self.clean is None:
+            raise UserError("Expected a transform for the view 'clean'. Received: clean=None")
+
+    def __call__(self, step: tf.Tensor, num_classes: int) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """The batch and its labels; `num_classes` are those of the targets that methods mix."""
+        places = self.order.at(step)
+        batch = {}
+        for view in (views.IMAGE, *self.needs.views):
+            batch[view] = self._images(view, places)
+        indices = self._loaded_part(places.indices)
+        if "index" in self.needs.extras:
+            batch["index"] = indices
+        labels = tf.gather(self.order.buckets.labels, indices)
+        if not self.needs.mixing:
+            return batch, labels
+        batch = self._mixed(batch, labels, step=step, num_classes=num_classes)
+        return tf.nest.map_structure(self._own_part, (batch, labels))
+
+    def _images(self, view: str, places: Places) -> tf.Tensor:
+        """float32 images of one view."""
+        number = views.partner_number(view)
+        indices = self.order.partners(places, number=number - 1) if number else places.indices
+        draw_key = key(self.order.seed, views.stream(view), places.counter)
+        seeds = image_seeds(self._loaded_part(places.draws), draw_key=draw_key)
+        transform = self.clean if view == views.CLEAN else self.augment
+        return load_images(self.source, self._loaded_part(indices), seeds, transform=transform)
+
+    def _mixed(self, batch: dict, labels: tf.Tensor, *, step: tf.Tensor, num_classes: int) -> dict[str, tf.Tensor]:
+        """The batch after all methods that mix, with their targets, float32 `[B, C]`."""
+        targets = tf.one_hot(labels, num_classes)
+        for number, mix in enumerate(self.needs.mixing):
+            mix_seed = tf.bitcast(key(self.order.seed, MIX, step, number)[:2], tf.int32)
+            batch, targets = mix(batch, targets, seed=mix_seed)
+        return {**batch, "targets": targets}
+
+    def _own_part(self, rows: tf.Tensor) -> tf.Tensor:
+        """The worker's rows of a whole batch."""
+        return part_of(rows, self.distribution.worker, self.distribution.num_workers)
+
+    def _loaded_part(self, rows: tf.Tensor) -> tf.Tensor:
+        """The rows of a batch that are loaded here: all where they are mixed, which needs the whole batch."""
+        return rows if self.needs.mixing else self._own_part(rows)
+
+
+def part_of(rows: tf.Tensor, part: int, parts: int) -> tf.Tensor:
+    """One of `parts` even parts, the first ones larger by one where they cannot be even, as tf.distribute splits."""
+    if parts == 1:
+        return rows
+    static = rows.shape[0]
+    count = tf.shape(rows)[0] if static is None else static
+    share, rest = count // parts, count % parts
+    start = part * share + (tf.minimum(part, rest) if static is None else min(part, rest))
+    return rows[start : start + share + (tf.cast(part < rest, tf.int32) if static is None else int(part < rest))]

@@ -1,0 +1,86 @@
+"""Images whose pixels are in memory."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cskd_tf.data.sources.base import PixelSource, Source, check_labels
+from cskd_tf.errors import UserError
+
+
+class ArraySource(PixelSource):
+    """Images in memory.
+
+    Args:
+        images: `[N, H, W, C]`, uint8 or float, pixels from 0 to 255 where the transforms normalise them.
+        labels: int `[N]`.
+        class_names: one per class; the numbers where left out.
+        class_groups: for each class the name of its group.
+        locate: where an image is to be found, for messages; its number where left out.
+        complete: whether every class must have an image.
+
+    Raises:
+        ValueError: wrong rank or length, NaN, or labels that do not fit.
+    """
+
+    def __init__(
+        self,
+        images,
+        labels,
+        *,
+        class_names: Sequence[str] | None = None,
+        class_groups: Sequence[str] | None = None,
+        locate: Callable[[int], str] | None = None,
+        complete: bool = True,
+    ):
+        tensor = images if tf.is_tensor(images) else None  # not copied
+        images = np.asarray(images)
+        if images.ndim != 4 or images.dtype.kind not in "uif":
+            raise UserError(
+                "Expected images to be numbers of shape [N, height, width, channels]. "
+                f"Received: {images.dtype} of shape {images.shape}"
+            )
+        if len(images) != len(labels):
+            raise UserError(
+                f"Expected as many labels as images. Received: {len(images)} images and {len(labels)} labels"
+            )
+        if images.dtype.kind == "f" and not np.isfinite(images).all():
+            broken = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+            raise UserError(f"Expected finite pixels. Received: NaN or infinity in images {broken[:10].tolist()}")
+        num_classes = len(class_names) if class_names is not None else None
+        labels = check_labels(labels, num_classes=num_classes, complete=complete)
+        super().__init__(
+            labels,
+            class_names=class_names or list(map(str, range(int(labels.max()) + 1))),
+            class_groups=class_groups,
+            image_shape=images.shape[1:],
+        )
+        self._images = tf.constant(images) if tensor is None else tensor
+        self._locate = locate or "image {}".format
+
+    def load(self, indices: tf.Tensor) -> tf.Tensor:
+        return tf.gather(self._images, indices)
+
+    def locate(self, index: int) -> str:
+        return self._locate(index)
+
+
+def as_source(images, labels=None) -> Source:
+    """A source as it is, or an array and its labels as an `ArraySource`.
+
+    Raises:
+        ValueError: neither a source nor an array, labels beside a source, or an array without labels.
+    """
+    if isinstance(images, Source):
+        if labels is not None:
+            raise UserError("Expected no labels beside a source, which brings its own.")
+        return images
+    if not hasattr(images, "__array__") and not isinstance(images, (list, tuple)):
+        raise UserError(
+            "Expected images as an array [N, height, width, channels] or as a source, such as an ImageFolder. "
+            f"Received: {type(images).__name__}"
+        )
+    if labels is None:
+        raise UserError("Expected labels beside an array of images. Received: labels=None")
+    return ArraySource(images, labels)

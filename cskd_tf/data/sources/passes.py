@@ -1,0 +1,22 @@
+"""What a pass over all images of a data set needs: a graph that is left as it is, and a progress bar."""
+
+import sys
+from collections.abc import Iterable, Iterator
+
+import rich.console
+import rich.progress
+import tensorflow as tf
+
+
+def without_graph_rewriting(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Spares tf.data's rewriting of the graph, which takes seconds and copies all images that are in memory."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return dataset.with_options(options)
+
+
+def track(iterable: Iterable, *, total: int, description: str) -> Iterator:
+    """The same items, with a progress bar on the terminal that is gone when the work is done."""
+    silent = not sys.stderr.isatty()
+    console = rich.console.Console(stderr=True)
+    return rich.progress.track(iterable, description, total, transient=True, console=console, disable=silent)

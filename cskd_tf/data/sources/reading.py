@@ -1,0 +1,123 @@
+"""Reads images as training does, before it begins: their sizes, and why any of them cannot be used."""
+
+import concurrent.futures
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from cskd_tf.data.images.decode import decode, extent, map_quickly, reason
+from cskd_tf.data.sources.base import EncodedSource, Source
+from cskd_tf.data.sources.passes import track, without_graph_rewriting
+from cskd_tf.errors import UserError
+
+_BATCH = 64
+
+
+class Reading(NamedTuple):
+    """What came of reading one encoded image and decoding it.
+
+    Attributes:
+        contents: its bytes; empty if it could not be read.
+        extent: its height and width; zeros if it cannot be used.
+        problem: why it cannot be used; empty if it can.
+    """
+
+    contents: bytes
+    extent: tuple[int, int]
+    problem: str
+
+
+def read_and_decode(read: Callable[[], tf.Tensor], *, channels: int) -> Reading:
+    """Reads and decodes one image with the function that training decodes with.
+
+    Example: of a JPEG of 3 x 5 pixels the extent is `(3, 5)`, of a GIF the problem "Expected JPEG or PNG."
+
+    Args:
+        read: returns the encoded image, a string scalar.
+        channels: 3 or 1.
+    """
+    try:
+        contents = read()
+    except (tf.errors.OpError, OSError) as error:
+        return Reading(b"", (0, 0), reason(error))
+    try:
+        height, width, _ = decode(contents, channels=channels).shape
+    except tf.errors.OpError as error:
+        empty = tf.strings.length(contents) == 0
+        return Reading(contents.numpy(), (0, 0), "empty file" if empty else reason(error))
+    return Reading(contents.numpy(), (height, width), "")
+
+
+def read_image(source: EncodedSource, index: int) -> Reading:
+    """`read_and_decode` of one image of a source."""
+    return read_and_decode(lambda: source.read(tf.constant([index], tf.int64))[0], channels=source.image_shape[2])
+
+
+def unreadable_images(source: EncodedSource, *, name: str) -> dict[int, str]:
+    """The indices of the images that cannot be used, with the reason."""
+    indices = range(len(source.labels))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        problems = pool.map(lambda index: read_image(source, index).problem, indices)
+        tracked = list(track(problems, total=len(indices), description=f"Checking {name}"))
+    return {index: problem for index, problem in enumerate(tracked) if problem}
+
+
+def refuse_unreadable(source: Source, *, name: str) -> None:
+    """Raises ValueError with the names of the images that cannot be decoded, if there are any."""
+    if isinstance(source, EncodedSource) and (broken := unreadable_images(source, name=name)):
+        names = [source.locate(index) for index in list(broken)[:10]]
+        raise UserError(
+            f"Expected JPEG or PNG images. Received: {len(broken)} of {name} that cannot be decoded: {names}"
+        )
+
+
+def map_contents(source: EncodedSource, function: Callable, *, name: str, verb: str) -> list[tf.Tensor]:
+    """`function(contents)` of all encoded images in their order, one result per batch, in parallel.
+
+    Args:
+        source: of the images.
+        function: of string `[n]`.
+        name: of the split, for the progress bar and errors.
+        verb: what is done, for the progress bar.
+
+    Raises:
+        ValueError: images that cannot be decoded, by name, where `function` came upon one.
+    """
+    count = len(source.labels)
+
+    def batch_at(start):
+        return function(source.read(tf.range(start, tf.minimum(start + _BATCH, count))))
+
+    dataset = tf.data.Dataset.range(0, count, _BATCH).map(batch_at, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = track(without_graph_rewriting(dataset), total=-(-count // _BATCH), description=f"{verb} {name}")
+    try:
+        return list(batches)
+    except tf.errors.InvalidArgumentError:
+        refuse_unreadable(source, name=name)
+        raise
+
+
+def extents(source: EncodedSource, *, name: str) -> np.ndarray:
+    """int32 `[N, 2]`, height and width of each encoded image, from its header.
+
+    Raises:
+        ValueError: files that are no JPEG or PNG, by name.
+    """
+
+    def extents_of(contents):
+        return map_quickly(extent, contents, tf.TensorSpec([2], tf.int32))
+
+    return np.concatenate(map_contents(source, extents_of, name=name, verb="Measuring"))
+
+
+def common_shape(source: EncodedSource, *, name: str, probes: int = 16) -> tuple[int, int, int] | None:
+    """The shape that all images of a source have, from their headers; None where sizes differ."""
+    first = extents(source.subset(np.arange(min(probes, len(source.labels)))), name=name)
+    if (first != first[0]).any():
+        return None
+    heights_and_widths = extents(source, name=name)
+    if (heights_and_widths != heights_and_widths[0]).any():
+        return None
+    return (*map(int, heights_and_widths[0]), source.image_shape[2])
