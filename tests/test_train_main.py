@@ -184,8 +184,11 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
             "error: ValueError: Expected DATA,NETWORK,METHOD: .*'cifar100'",
         ),
         (["--config.schedule.milestones=(0.9, 0.1)"], "rising milestones between 0 and 1"),
-        (["--config.optimizer.momentum=2"], "momentum to be from 0 to 1"),
-        (["--config.optimizer.weight_decay=nan"], "weight_decay to be at least 0. Received: weight_decay=nan"),
+        (["--config.optimizer.momentum=2"], "momentum to be at most 1. Received: optimizer.momentum=2.0"),
+        (
+            ["--config.optimizer.weight_decay=nan"],
+            "weight_decay to be at least 0. Received: optimizer.weight_decay=nan",
+        ),
         (["--config.schedule.learning_rate=-0.1"], "learning_rate to be above 0. Received: learning_rate=-0.1"),
         (["--config.seed=-1"], "seed to be at least 0. Received: seed=-1"),
         (["--config.data.split.train_per_class=-1"], "train_per_class to be at least 0"),

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import sys
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from cskd_tf.settings import Within, check_value, kinds
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Strategy = Literal["single", "mirrored", "tpu"]
 Positive = Annotated[int, Within(1)]
+NotNegative = Annotated[float, Within(0, sys.float_info.max)]  # and not infinite
 
 # Keys of configs that runs were trained by before, and what they are called now.
 RENAMED = {
@@ -76,12 +78,12 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Arguments of `optimizers.SGD`, which checks them."""
+    """Arguments of `optimizers.SGD`."""
 
-    momentum: float
-    weight_decay: float
+    momentum: Annotated[float, Within(0, 1)]
+    weight_decay: NotNegative
     nesterov: bool
-    clip_norm: float
+    clip_norm: NotNegative
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -124,7 +124,7 @@ def prepare(config: Config) -> Experiment:
     with strategy.scope():
         chosen = _build_methods(config)
     networks.check(**network_arguments(config), num_classes=2)
-    _build_optimizer(config, steps_per_epoch=1)
+    _schedule(config, steps_per_epoch=1)
     training_transform, evaluation_transform = data.build_transforms(config.data.augment)
     splits = data.load_splits(config.data.source, config.data.split)
     size, distribution = len(splits["train"].labels), _distribution(config, strategy)
@@ -162,10 +162,10 @@ def _with_teacher_file(method: Any) -> Any:
     return {**method, "teacher": str(file)}
 
 
-def _build_optimizer(config: Config, *, steps_per_epoch: int) -> optimizers.SGD:
+def _schedule(config: Config, *, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rates of a config. Errors as of `step_schedule`."""
     settings = dataclasses.asdict(config.schedule)
-    schedule = optimizers.step_schedule(**settings, epochs=config.epochs, steps_per_epoch=steps_per_epoch)
-    return optimizers.SGD(schedule, **dataclasses.asdict(config.optimizer))
+    return optimizers.step_schedule(**settings, epochs=config.epochs, steps_per_epoch=steps_per_epoch)
 
 
 def _build_model(
@@ -180,7 +180,8 @@ def _build_model(
         num_examples=len(train.labels),
         embedding_layer=config.network.embedding_layer or None,
     )
-    model.compile(optimizer=_build_optimizer(config, steps_per_epoch=steps_per_epoch))
+    schedule = _schedule(config, steps_per_epoch=steps_per_epoch)
+    model.compile(optimizer=optimizers.SGD(schedule, **dataclasses.asdict(config.optimizer)))
     model.optimizer.build(model.trainable_variables)
     return model
 
