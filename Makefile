@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test newcomer papers parity lint format table benchmark clean
+.PHONY: train test newcomer papers parity slow lint format table benchmark clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
@@ -13,7 +13,7 @@ train: .venv/train
 test: .venv/test
 	$(BIN)/python -m pytest
 
-# The README's longer commands as they stand: 3 minutes.
+# The longer commands of README and docs as they stand: 3 minutes.
 newcomer: .venv/test
 	$(BIN)/python -m pytest -m newcomer
 
@@ -26,9 +26,14 @@ papers: .venv/test
 parity: .venv/parity
 	$(BIN)/python -m pytest -m parity
 
+# What guards against rare faults, and takes minutes.
+slow: .venv/test
+	$(BIN)/python -m pytest -m slow
+
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: .venv/test
 	$(BIN)/ruff check --fix .

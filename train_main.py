@@ -1,6 +1,7 @@
 """Trains, evaluates, exports and reports: `python train_main.py [--config=FILE] [--workdir=DIR] [--mode=MODE]`."""
 
 import pathlib
+import sys
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -36,6 +37,10 @@ def run():
     """What `python train_main.py` and the command `cskd-tf` do."""
     with command_line.one_line():
         config_flags.DEFINE_config_file("config", str(DEFAULT), "What to run.")
+    if __name__ != "__main__":  # absl takes what --help shows from the main module, which is the command's script here
+        sys.modules["__main__"].__doc__ = __doc__
+        for flag in ("config", "workdir", "mode", "checkpoint"):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
     app.run(main, flags_parser=parse_flags)
 
 

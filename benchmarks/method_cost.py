@@ -58,10 +58,9 @@ def method_step(descriptions: list, network: str, images: int):
     model = cskd_tf.SelfDistiller(build(), methods, num_examples=50_000)
     model.compile(cskd_tf.optimizers.SGD(0.01))
     model.optimizer.build(model.trainable_variables)
-    for method in methods:
+    for method in model.composition.terms:
         method.on_epoch_begin(1, epochs=2)
-    needs = model.data_options["needs"]
-    views = ("image", *needs.views)
+    views = [view.name for view in model.composition.views]
     drawn = tf.random.stateless_normal((len(views), images, 32, 32, 3), [0, 0])
     batch = {**dict(zip(views, tf.unstack(drawn), strict=True)), "index": tf.range(images, dtype=tf.int64)}
     labels = tf.repeat(tf.range(images // 2), 2)
@@ -69,7 +68,7 @@ def method_step(descriptions: list, network: str, images: int):
     @tf.function(autograph=False)
     def step():
         mixed = batch
-        for mix in needs.mixing:
+        for mix in model.composition.needs.mixing:
             mixed, targets = mix(mixed, mixed.get("targets", tf.one_hot(labels, 100)), seed=tf.constant([0, 1]))
             mixed["targets"] = targets
         return model.train_step((mixed, labels))["loss"]
@@ -86,7 +85,7 @@ def theory(descriptions: list) -> float:
         # One more pass each: the teacher's, and that of the last epoch's network.
         units += "teacher" in arguments or arguments.get("source") == "network"
         known = {key: value for key, value in arguments.items() if key != "teacher"}
-        views = () if "teacher" in arguments else getattr(methods, name)(**known).views
+        views = () if "teacher" in arguments else methods.Composition([getattr(methods, name)(**known)]).views[1:]
         units += sum(3 if view.gradient else 1 for view in views)
     return units / 3
 

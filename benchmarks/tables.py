@@ -1,7 +1,7 @@
-"""The README's tables, written from results/*.json: `python -m benchmarks.tables` puts them between their marks.
+"""Tables of what was measured: `python -m benchmarks.tables` writes them from results/*.json between their marks.
 
-A table `NAME` stands between `<!-- NAME -->` and `<!-- end -->`, and a test compares the two; so a figure in the README
-is one that a command of this repository printed, on the commit and CPU that stand in its file.
+In README.md and docs/*.md a table `NAME` stands between `<!-- NAME -->` and `<!-- end -->`, and a test compares them;
+so a figure there is one that a command of this repository printed, on the commit and CPU that stand in its file.
 """
 
 import json
@@ -13,7 +13,6 @@ from absl import app
 
 from benchmarks.results import RESULTS, ROOT
 
-README = ROOT / "README.md"
 _BLOCK = re.compile(r"<!-- (\w+) -->\n(.*?)<!-- end -->\n", re.DOTALL)
 
 
@@ -21,14 +20,29 @@ def read(name: str) -> list[dict]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def pages() -> list[pathlib.Path]:
+    """The files in which tables may stand."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
 def _rows(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (heading, ["---"] * len(heading), *rows)]
+    """Aligned in the source too: names on the left, figures on the right of their columns."""
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    aligned = [
+        [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
+        for cells in (heading, rule, *rows)
+    ]
+    return [f"| {' | '.join(cells)} |" for cells in aligned]
 
 
-def _where(name: str) -> str:
-    lines = read(name)
-    commits = ", ".join(dict.fromkeys(line["commit"] for line in lines))
-    return f"`results/{name}.json`: commit {commits}, {lines[0]['cpu']}, oneDNN {lines[0]['onednn']}."
+def _where(pattern: str) -> str:
+    """What all lines of one or, by a `*`, several files were measured on."""
+    lines = [line for path in sorted(RESULTS.glob(f"{pattern}.json")) for line in read(path.stem)]
+    commits, cpus, kernels = (
+        ", ".join(dict.fromkeys(line[key] for line in lines)) for key in ("commit", "cpu", "onednn")
+    )
+    return f"`results/{pattern}.json`: commit {commits}, {cpus}, oneDNN {kernels}."
 
 
 DIGITS_COLUMNS = (
@@ -54,7 +68,7 @@ def digits() -> list[str]:
 
 
 def network_speed() -> list[str]:
-    """Times as fast as PyTorch, a row a network, a column a precision."""
+    """Times as fast as PyTorch, one row per network, one column per precision."""
     networks: dict[str, dict] = {}
     for line in read("network_speed"):
         networks.setdefault(line["network"], {"batch": str(line["batch"])})[line["precision"]] = line
@@ -83,11 +97,32 @@ def pipeline_speed() -> list[str]:
         if "in_memory_ratio" in torch:
             held = [f"{each['in_memory_ratio']:.1f}" for each in (torch, plain)]
             rows.append(["the same, held in memory (what a run does)", *held])
-    heading = ["pairs a second: times as many as", "PyTorch's loader", "a lean one in plain Python"]
-    return [*_rows(heading, rows), "", _where("pipeline_speed_folder500_torch")]
+    heading = ["pairs per second: times as many as", "PyTorch's loader", "a lean one in plain Python"]
+    return [*_rows(heading, rows), "", _where("pipeline_speed_*")]
 
 
-TABLES: dict[str, Callable[[], list[str]]] = {each.__name__: each for each in (digits, network_speed, pipeline_speed)}
+def recall_speed() -> list[str]:
+    """Seconds, and memory beyond the embeddings."""
+    (line,) = read("recall_speed")
+    rows = [
+        [name, f"{line[f'{key}_seconds']:.1f}", f"{line[f'{key}_memory_mib']:,}", f"{100 * line[f'{key}_recall']:.2f}"]
+        for name, key in (("here", "ours"), ("scikit-learn", "scikit_learn"))
+    ]
+    split = f"{line['images']:,} images of {line['classes']:,} classes, embeddings of {line['width']:,}"
+    return [*_rows([split, "seconds", "further MiB", "R@1 %"], rows), "", _where("recall_speed")]
+
+
+def narrow_networks() -> list[str]:
+    """How many processes died."""
+    (line,) = read("narrow_networks")
+    rows = [[str(line["processes"]), str(line["layers"]), str(line["networks"]), str(len(line["died"]))]]
+    heading = ["processes", "convolutions in each", "networks in each", "processes that died"]
+    return [*_rows(heading, rows), "", _where("narrow_networks")]
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    each.__name__: each for each in (digits, network_speed, pipeline_speed, recall_speed, narrow_networks)
+}
 
 
 def refreshed(text: str) -> str:
@@ -101,7 +136,8 @@ def refreshed(text: str) -> str:
 
 def main(argv):
     del argv
-    pathlib.Path(README).write_text(refreshed(README.read_text()))
+    for page in pages():
+        page.write_text(refreshed(page.read_text()))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 
 class UserError(ValueError):
-    """Raised on purpose, for input that cannot be used: what was expected, and what came.
+    """Raised on purpose, for input that cannot be used: its message says what was expected, and what came instead.
 
-    `train_main.py` shows its message alone; any other error is a fault of ours, and is shown with its traceback.
+    `train_main.py` shows its message alone; any other error is a fault of this package, shown with its traceback.
 
-    Example: `UserError("Expected temperature above 0. Received: temperature=0")`.
+    Example:
+        >>> raise UserError("Expected temperature above 0. Received: temperature=0")
+        Traceback (most recent call last):
+        cskd_tf.errors.UserError: Expected temperature above 0. Received: temperature=0
     """

@@ -8,9 +8,23 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def written_whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
-    """The path to write to, beside `path`, whose place it takes when the block ends; after an error it is removed.
+    """Gives another path beside `path` to write to, and moves that file to `path` when the block ends.
 
-    Example: `with written_whole("log.json") as partial: partial.write_text("{}")`.
+    After an error the file beside it is removed, and `path` stays as it was.
+
+    Example:
+        >>> with written_whole("log.json") as partial:
+        ...     _ = partial.write_text("{}")
+        ...     pathlib.Path("log.json").exists()
+        False
+        >>> pathlib.Path("log.json").read_text()
+        '{}'
+
+    Args:
+        path: of the file, in a folder that exists.
+
+    Yields:
+        The path to write to.
     """
     path = pathlib.Path(path)
     # The suffix stays, because some writers add their own to a name without it.

@@ -20,11 +20,9 @@ def choose_onednn() -> None:
     """Turns oneDNN on where `TF_ENABLE_ONEDNN_OPTS` is not set.
 
     TensorFlow itself leaves it off on CPUs without AVX-512 VNNI or AMX, where its kernels are faster all the same
-    (benchmarks/network_speed.py), and the only ones that train grouped convolutions. TensorFlow asks once, when it is
-    loaded; where it already is, it stays as it is, and a warning says so. Other machines than x86-64 were not measured
-    and stay as they are.
-
-    Example: in a process without the variable that has not loaded TensorFlow, it is "1" behind the call.
+    (benchmarks/network_speed.py), and the only ones that train grouped convolutions. TensorFlow reads the variable
+    once, when it is loaded: after that nothing is changed, and a warning says so. Machines other than x86-64 were not
+    measured and stay as they are.
     """
     if VARIABLE in os.environ or platform.machine().lower() not in ("x86_64", "amd64"):
         return
@@ -39,10 +37,10 @@ def choose_onednn() -> None:
 
 
 def check_backend() -> None:
-    """Refuses another backend of Keras than TensorFlow, in whose terms methods, networks and data are written.
+    """Refuses any backend of Keras but TensorFlow, whose operations methods, networks and data are written with.
 
     Raises:
-        ImportError: another backend.
+        ImportError: Keras is set to another backend.
     """
     try:
         import keras

@@ -1,7 +1,6 @@
 """Two logical CPUs, a fixed seed for every test, and small things that many tests need."""
 
 import os
-import pathlib
 import runpy
 import sys
 
@@ -16,7 +15,8 @@ import tensorflow as tf
 from absl import flags
 from tensorflow.python.framework import config  # nothing public switches determinism off
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tests.helpers import ROOT
+
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )

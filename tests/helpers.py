@@ -1,6 +1,7 @@
 """What several test files build."""
 
 import dataclasses
+import pathlib
 
 import keras
 
@@ -9,6 +10,7 @@ from cskd_tf.methods import CSKD
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 EVALUATION_LOGS = ["val_top1_error", "val_top5_error", "val_nll", "val_ece", "val_recall_at_1", "val_aurc"]
 
 
@@ -45,3 +47,22 @@ def load_splits(name, *, check_files=True, **options):
         for kind in (data.SourceOptions, data.SplitOptions)
     )
     return data.load_splits(source, split, check_files=check_files)
+
+
+def _batch_norm_shapes(name, channels):
+    return {f"{name}.{kind}": (channels,) for kind in ("weight", "bias", "running_mean", "running_var")}
+
+
+def preact_resnet10_shapes(*, width, classes=10):
+    """What the CS-KD code saves of a `CIFAR_ResNet10`, by hand; O, I, H, W."""
+    shapes = {"conv1.weight": (width, 1, 3, 3), **_batch_norm_shapes("bn1", width)}
+    inputs = width
+    for stage in range(1, 5):
+        outputs, block = width * 2 ** (stage - 1), f"layer{stage}.0"
+        shapes |= _batch_norm_shapes(f"{block}.bn1", inputs) | _batch_norm_shapes(f"{block}.bn2", outputs)
+        shapes[f"{block}.conv1.weight"] = (outputs, inputs, 3, 3)
+        shapes[f"{block}.conv2.weight"] = (outputs, outputs, 3, 3)
+        if stage > 1:
+            shapes[f"{block}.shortcut.0.weight"] = (outputs, inputs, 1, 1)
+        inputs = outputs
+    return shapes | {"linear.weight": (classes, inputs), "linear.bias": (classes,)}

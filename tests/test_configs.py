@@ -10,7 +10,6 @@ import pytest
 from configs import base, cskd_paper, pskd_paper, variants
 from cskd_tf import methods, networks
 from cskd_tf.data.catalogue.splits import DATASETS
-from cskd_tf.methods.base import term_names
 from cskd_tf.runs import experiment
 from cskd_tf.runs.config import Config
 
@@ -62,7 +61,7 @@ def test_a_config_takes_a_step(name, argument, image_folder, tmp_path):
     config.batch_size = 4
     config.data.augment.image_size = 32
     config.data.augment.short_side = 0
-    if config.data.source.name != "digits":  # test_prepared.py reads the other data sets' own layouts
+    if config.data.source.name != "digits":  # tests/data/catalogue reads the other data sets' own layouts
         assert all(part in DATASETS for part in config.data.source.name.split("+"))
         for split in ("train", "test"):  # AdaCos needs three classes
             shutil.copytree(image_folder / split / "dog", image_folder / split / "fox")
@@ -76,7 +75,7 @@ def test_a_config_takes_a_step(name, argument, image_folder, tmp_path):
     ((batch, labels),) = built.training_data().take(1)
     logs = built.model.train_step((batch, labels))
     assert np.isfinite(float(logs["loss"]))
-    assert set(logs) >= {"loss", *term_names(built.model.methods)}
+    assert set(logs) >= {"loss", *built.model.composition.term_names}
     assert any(not np.array_equal(one, two) for one, two in zip(before, built.model.get_weights(), strict=True))
 
 

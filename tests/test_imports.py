@@ -1,13 +1,13 @@
 """Imports point one way, from the rooms above to those below: docs/architecture.md shows them."""
 
 import ast
-import pathlib
 
 import pytest
 
 from cskd_tf.methods import METHODS
+from tests.helpers import ROOT
 
-PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "cskd_tf"
+PACKAGE = ROOT / "cskd_tf"
 FRONTS = {"__init__", "callbacks", "metrics", "optimizers"}  # public names of what lies in rooms
 # Each room, and the rooms below it that it may use. A file may always use its own room.
 ROOMS = {

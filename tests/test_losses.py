@@ -43,3 +43,20 @@ def test_losses_are_computed_in_float32(dtype):
 def test_extreme_logits_stay_finite():
     values = losses.kl_divergence(tf.constant([[1e4, -1e4]]), tf.constant([[-1e4, 1e4]]), temperature=4.0)
     np.testing.assert_allclose(values, [5000.0], rtol=1e-6)
+
+
+def test_soft_cross_entropy_is_divergence_and_entropy():
+    target, approximation = tf.constant([[2.0, 0.0, -1.0]]), tf.constant([[0.0, 1.0, 3.0]])
+    values = losses.soft_cross_entropy(target, approximation, temperature=2.0)
+    divergence = losses.kl_divergence(target, approximation, temperature=2.0)
+    np.testing.assert_allclose(values, divergence + losses.entropy(target / 2.0), rtol=1e-6)
+    np.testing.assert_allclose(losses.entropy(tf.zeros((2, 4))), [np.log(4)] * 2, rtol=1e-6)
+
+
+def test_targets_are_refined_by_one_share_or_by_one_per_image():
+    targets, previous = tf.one_hot([[0, 1], [1, 1]], 2), tf.fill([2, 2, 2], 0.5)
+    np.testing.assert_allclose(
+        losses.refine_targets(targets, previous=previous, share=[0.0, 0.4]),
+        [[[1.0, 0.0], [0.0, 1.0]], [[0.2, 0.8], [0.2, 0.8]]],
+    )
+    np.testing.assert_allclose(losses.refine_targets(targets, previous=previous, share=1.0), previous)

@@ -1,11 +1,13 @@
 """Metrics of a whole split, from its logits and embeddings, as fractions.
 
-Everything is computed in float64: in float32 many confidences round to exactly 1, and the order among them is lost.
+Everything is computed in float64: in float32 many confidences would round to exactly 1, and lose their order.
 """
 
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.neighbours import alone_in_class, recall_at_k
@@ -25,11 +27,12 @@ __all__ = [
     "top_k_error",
 ]
 DEFAULT_ECE_BINS = 20  # as in the CS-KD paper
-# The names of `summarize`, and whether less or more of each is better.
+# The names in the result of `summarize`, and whether the smallest or the largest value is the best one.
 DIRECTIONS = {"top1_error": "min", "top5_error": "min", "nll": "min", "ece": "min", "recall_at_1": "max", "aurc": "min"}
 
 
-def _check_scores(scores, labels) -> tuple[np.ndarray, np.ndarray]:
+def _check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The scores as float64 and the labels as int64; refuses what does not fit together."""
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
     if scores.ndim != 2 or labels.shape != scores.shape[:1] or not len(labels):
         raise UserError(
@@ -52,17 +55,17 @@ def _log_probabilities(logits: np.ndarray) -> np.ndarray:
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    # Not through the logarithm: 1/10 of ten equal logits has to fall on the edge of its bin.
+    # Not as exp of _log_probabilities: ten equal logits have to give exactly 1/10, the upper edge of a bin.
     return exponents / exponents.sum(axis=1, keepdims=True)
 
 
-def _check_scores_of_kind(scores, labels, *, from_logits: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Refuses what cannot be probabilities; warns of logits that may be some, as values alone cannot tell."""
+def _check_scores_of_kind(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Refuses probabilities that are none, and warns of logits that look like probabilities: they may be either."""
     scores, labels = _check_scores(scores, labels)
     sums_to_one = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
     if not from_logits and not sums_to_one:
         raise UserError("Expected probabilities that sum to 1. Received: other rows; pass from_logits=True for logits")
-    # A collapsed network returns the same logits for every image, such as .5 and .5.
+    # A collapsed network returns the same logits for every image, such as .5 and .5: no reason for a warning.
     if from_logits and sums_to_one and (scores != scores[0]).any():
         warnings.warn(
             "The scores look like probabilities, and were taken for logits; from_logits=False is for probabilities",
@@ -72,46 +75,65 @@ def _check_scores_of_kind(scores, labels, *, from_logits: bool) -> tuple[np.ndar
     return scores, labels
 
 
-def _confidence_and_correct(scores, labels, *, from_logits: bool) -> tuple[np.ndarray, np.ndarray]:
+def _confidence_and_correct(
+    scores: np.ndarray, labels: np.ndarray, *, from_logits: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image the largest probability, and whether its class is the image's, both `[N]`."""
     probabilities = _softmax(scores) if from_logits else scores
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
 
 
-def top_k_error(scores, labels, *, k: int = 1) -> float:
+def top_k_error(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float:
     """Share of images whose label is not among the k largest scores; among equal scores the lower class comes first.
 
-    Example: scores `[[.1, .7, .2], [.5, .3, .2]]` with labels `[2, 0]` have top-1 error .5 and top-2 error 0.
+    Example:
+        The first image's label is its second guess, the second image's label is its first.
+
+        >>> scores, labels = [[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]], [2, 0]
+        >>> top_k_error(scores, labels), top_k_error(scores, labels, k=2)
+        (0.5, 0.0)
 
     Args:
         scores: logits or probabilities `[N, C]`.
         labels: int `[N]`.
         k: at least 1; with k of C or more the error is 0.
 
+    Returns:
+        A fraction in [0, 1].
+
     Raises:
-        ValueError: shapes, labels or k that do not fit.
+        UserError: shapes, labels or k that do not fit.
     """
     scores, labels = _check_scores(scores, labels)
     if k < 1:
         raise UserError(f"Expected k of at least 1. Received: k={k}")
-    own = scores[np.arange(len(labels)), labels][:, None]
-    lower = np.arange(scores.shape[1])[None, :] < labels[:, None]
-    rank = (scores > own).sum(axis=1) + ((scores == own) & lower).sum(axis=1)
+    label_score = scores[np.arange(len(labels)), labels][:, None]
+    is_lower_class = np.arange(scores.shape[1])[None, :] < labels[:, None]
+    rank = (scores > label_score).sum(axis=1) + ((scores == label_score) & is_lower_class).sum(axis=1)
     return float((rank >= k).mean())
 
 
-def group_error(scores, labels, *, groups) -> float:
+def group_error(scores: ArrayLike, labels: ArrayLike, *, groups: ArrayLike) -> float:
     """Share of images whose predicted class lies in another group than their own: a dog taken for a bird, say.
 
-    CS-KD paper, section 3.3, hierarchical image classification. Example: classes in groups `[0, 0, 1]`, scores
-    `[[.1, .7, .2], [.5, .3, .2]]` and labels `[0, 2]`: the first image stays in its group, the second does not: .5.
+    CS-KD paper, section 3.3, hierarchical image classification.
+
+    Example:
+        The first image, of class 0, is taken for class 1 of the same group; the second, a bird, is taken for a dog.
+
+        >>> group_error([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]], [0, 2], groups=["dog", "dog", "bird"])
+        0.5
 
     Args:
         scores: logits or probabilities `[N, C]`.
         labels: int `[N]`.
-        groups: for each class its group, `[C]`, numbers or names.
+        groups: the group of each class, `[C]`, numbers or names.
+
+    Returns:
+        A fraction in [0, 1].
 
     Raises:
-        ValueError: shapes or labels that do not fit.
+        UserError: shapes or labels that do not fit.
     """
     scores, labels = _check_scores(scores, labels)
     groups = np.asarray(groups)
@@ -120,22 +142,31 @@ def group_error(scores, labels, *, groups) -> float:
     return float(np.mean(groups[scores.argmax(axis=1)] != groups[labels]))
 
 
-def negative_log_likelihood(scores, labels, *, from_logits: bool = True) -> float:
-    """Mean cross-entropy in nats. Example: logits `[[ln 3, 0]]` with label 0 give `-ln .75 = 0.287682`.
+def negative_log_likelihood(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool = True) -> float:
+    """Mean cross-entropy in nats.
+
+    Example:
+        Logits (ln 3, 0) are probabilities (.75, .25), and `-ln .75` is the value for class 0.
+
+        >>> round(negative_log_likelihood([[math.log(3), 0.0]], [0]), 6)
+        0.287682
 
     Args:
         scores: `[N, C]`, logits, or probabilities with `from_logits=False`.
         labels: int `[N]`.
-        from_logits: what the scores are; logits that look like probabilities are warned of.
+        from_logits: what the scores are; logits that look like probabilities are computed with, after a warning.
+
+    Returns:
+        Nats per image, at least 0.
 
     Raises:
-        ValueError: shapes, labels or the kind of scores do not fit.
+        UserError: shapes, labels or the kind of scores do not fit.
     """
     scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
     return _negative_log_likelihood(scores, labels, from_logits=from_logits)
 
 
-def _negative_log_likelihood(scores, labels, *, from_logits: bool) -> float:
+def _negative_log_likelihood(scores: np.ndarray, labels: np.ndarray, *, from_logits: bool) -> float:
     rows = np.arange(len(labels))
     if from_logits:
         return float(-_log_probabilities(scores)[rows, labels].mean())
@@ -143,13 +174,19 @@ def _negative_log_likelihood(scores, labels, *, from_logits: bool) -> float:
         return float(-np.log(scores[rows, labels]).mean())
 
 
-def confidence_bins(scores, labels, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True) -> dict[str, np.ndarray]:
+def confidence_bins(
+    scores: ArrayLike, labels: ArrayLike, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True
+) -> dict[str, np.ndarray]:
     """What a reliability diagram shows: images, mean confidence and accuracy of each equal-width confidence bin.
 
     Bins are `(lo, hi]`; a confidence of exactly 0 falls into the first.
 
-    Example: confidences .9 (right) and .95 (wrong) with 2 bins: `{"count": [0, 2], "confidence": [0, .925],
-    "accuracy": [0, .5]}`.
+    Example:
+        Two images, with confidence .9 (right) and .95 (wrong), are both in the second of two bins.
+
+        >>> shown = confidence_bins([[0.9, 0.1], [0.95, 0.05]], [0, 1], bins=2, from_logits=False)
+        >>> {name: values.round(6).tolist() for name, values in shown.items()}
+        {'count': [0, 2], 'confidence': [0.0, 0.925], 'accuracy': [0.0, 0.5]}
 
     Args:
         scores: `[N, C]`, logits, or probabilities with `from_logits=False`.
@@ -158,20 +195,20 @@ def confidence_bins(scores, labels, *, bins: int = DEFAULT_ECE_BINS, from_logits
         from_logits: what the scores are.
 
     Returns:
-        `count`, `confidence` and `accuracy`, each `[bins]`, 0 where a bin is empty.
+        `count` (images), `confidence` and `accuracy` (fractions), each `[bins]`, 0 where a bin is empty.
 
     Raises:
-        ValueError: shapes, labels, bins or the kind of scores do not fit.
+        UserError: shapes, labels, bins or the kind of scores do not fit.
     """
     scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
     return _bins(*_confidence_and_correct(scores, labels, from_logits=from_logits), bins=bins)
 
 
-def _bins(confidence, correct, *, bins: int) -> dict[str, np.ndarray]:
+def _bins(confidence: np.ndarray, correct: np.ndarray, *, bins: int) -> dict[str, np.ndarray]:
     if bins < 1:
         raise UserError(f"Expected at least one bin. Received: bins={bins}")
     edges = np.linspace(0, 1, bins + 1)
-    # Rounding may put a certain prediction just above 1.
+    # Clipped: rounding may put a confidence of 1 just above it, and 0 lies in no bin `(lo, hi]`.
     index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     count = np.bincount(index, minlength=bins)
     divisor = np.maximum(count, 1)
@@ -182,75 +219,123 @@ def _bins(confidence, correct, *, bins: int) -> dict[str, np.ndarray]:
     }
 
 
-def expected_calibration_error(scores, labels, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True) -> float:
+def expected_calibration_error(
+    scores: ArrayLike, labels: ArrayLike, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True
+) -> float:
     """ECE, `sum_m n_m / N * |accuracy_m - confidence_m|` over confidence bins (Naeini et al., 2015).
 
-    The CS-KD paper uses 20 bins, PS-KD's public code 10 and most libraries 15: state the number beside the figure.
+    The CS-KD paper uses 20 bins, PS-KD's public code 10 and most libraries 15: report the number of bins with the ECE.
 
-    Example: confidences .9 (right) and .95 (wrong) with 2 bins give `|.5 - .925| = .425`.
+    Example:
+        Confidences .9 (right) and .95 (wrong) are both in the second of two bins: `|.5 - .925|`.
 
-    Args and errors: as `confidence_bins`.
+        >>> round(expected_calibration_error([[0.9, 0.1], [0.95, 0.05]], [0, 1], bins=2, from_logits=False), 6)
+        0.425
+
+    Args:
+        scores: `[N, C]`, logits, or probabilities with `from_logits=False`.
+        labels: int `[N]`.
+        bins: at least 1.
+        from_logits: what the scores are.
+
+    Returns:
+        A fraction in [0, 1].
+
+    Raises:
+        UserError: shapes, labels, bins or the kind of scores do not fit.
     """
     scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
     return _mean_gap(_bins(*_confidence_and_correct(scores, labels, from_logits=from_logits), bins=bins))
 
 
-def _mean_gap(parts: dict[str, np.ndarray]) -> float:
-    gaps = np.abs(parts["accuracy"] - parts["confidence"])
-    return float((parts["count"] * gaps).sum() / parts["count"].sum())
+def _mean_gap(bins: dict[str, np.ndarray]) -> float:
+    gaps = np.abs(bins["accuracy"] - bins["confidence"])
+    return float((bins["count"] * gaps).sum() / bins["count"].sum())
 
 
-def area_under_risk_coverage(scores, labels, *, from_logits: bool = True) -> float:
+def area_under_risk_coverage(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool = True) -> float:
     """AURC: mean over all coverages of the error rate among the most confident images (Geifman et al., 2019).
 
-    Images of equal confidence count as in a random order: each carries the mean error of its tied group.
+    Images of equal confidence count as in a random order: each carries the mean error of its tied group. Papers print
+    the value times 1000.
 
-    Example: confidences .9 (right), .8 (wrong), .7 (right) have risks 0, 1/2, 1/3 and AURC 0.277778. Papers print it
-    times 1000.
+    Example:
+        With confidences .9 (right), .8 (wrong) and .7 (right) the risks are 0, 1/2 and 1/3.
+
+        >>> scores = [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]
+        >>> round(area_under_risk_coverage(scores, [0, 1, 0], from_logits=False), 6)
+        0.277778
 
     Args:
         scores: `[N, C]`, logits, or probabilities with `from_logits=False`.
         labels: int `[N]`.
         from_logits: what the scores are.
 
+    Returns:
+        A fraction in [0, 1].
+
     Raises:
-        ValueError: shapes, labels or the kind of scores do not fit.
+        UserError: shapes, labels or the kind of scores do not fit.
     """
     scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
     return _area_under_risk_coverage(*_confidence_and_correct(scores, labels, from_logits=from_logits))
 
 
-def _area_under_risk_coverage(confidence, correct) -> float:
-    _, group = np.unique(-confidence, return_inverse=True)
-    group_error = np.bincount(group, weights=~correct) / np.bincount(group)
-    errors = np.cumsum(group_error[np.sort(group)])
+def _area_under_risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> float:
+    _, tied_group = np.unique(-confidence, return_inverse=True)
+    error_in_group = np.bincount(tied_group, weights=~correct) / np.bincount(tied_group)
+    errors = np.cumsum(error_in_group[np.sort(tied_group)])
     return float((errors / np.arange(1, len(errors) + 1)).mean())
 
 
-def ensemble(members) -> np.ndarray:
-    """Log-probabilities `[N, C]` of the mean of several networks' probabilities, which serve as logits.
+def ensemble(members: Iterable[ArrayLike]) -> np.ndarray:
+    """Log-probabilities of the mean of several networks' probabilities; they can be used as logits.
 
-    Example: probabilities (.75, .25) and (.25, .75) of one image average to (.5, .5): `[[ln .5, ln .5]]`.
+    Example:
+        The probabilities (.75, .25) and (.25, .75) of one image average to (.5, .5).
+
+        >>> np.exp(ensemble([[[math.log(3), 0.0]], [[0.0, math.log(3)]]])).round(6).tolist()
+        [[0.5, 0.5]]
 
     Args:
         members: logits `[N, C]` of each network, for the same images.
 
+    Returns:
+        `[N, C]` float64.
+
     Raises:
-        ValueError: none, or of different shapes.
+        UserError: no network at all, or logits of different shapes.
     """
-    members = [np.asarray(logits, "float64") for logits in members]
-    if not members or len({logits.shape for logits in members}) > 1:
-        raise UserError(f"Expected logits of one shape. Received: {[logits.shape for logits in members]}")
-    return np.log(
-        np.mean([np.exp(_log_probabilities(logits)) for logits in members], axis=0) + np.finfo("float64").tiny
-    )
+    all_logits = [np.asarray(logits, "float64") for logits in members]
+    if not all_logits or len({logits.shape for logits in all_logits}) > 1:
+        raise UserError(f"Expected logits of one shape. Received: {[logits.shape for logits in all_logits]}")
+    probabilities = np.mean([np.exp(_log_probabilities(logits)) for logits in all_logits], axis=0)
+    return np.log(probabilities + np.finfo("float64").tiny)
 
 
-def summarize(logits, labels, embeddings, *, ece_bins: int = DEFAULT_ECE_BINS) -> dict[str, float]:
-    """All metrics of a split under the names that logs, JSON and TensorBoard use. Arguments as of the functions.
+def summarize(
+    logits: ArrayLike, labels: ArrayLike, embeddings: ArrayLike | None, *, ece_bins: int = DEFAULT_ECE_BINS
+) -> dict[str, float]:
+    """All metrics of a split, under the names that logs, JSON and TensorBoard use.
 
-    Without embeddings (None, of an ensemble), there is no `recall_at_1`; it is NaN where no image has another one of
-    its class, as of a single image. Logits that look like probabilities are warned of once.
+    Logits that look like probabilities cause one warning.
+
+    Example:
+        >>> scores = summarize([[math.log(3), 0.0], [0.0, math.log(3)]], [0, 0], [[1.0], [2.0]])
+        >>> {name: round(value, 6) for name, value in scores.items()}
+        {'top1_error': 0.5, 'top5_error': 0.0, 'nll': 0.836988, 'ece': 0.25, 'recall_at_1': 1.0, 'aurc': 0.5}
+
+    Args:
+        logits: `[N, C]`.
+        labels: int `[N]`.
+        embeddings: `[N, D]`; None, as for an ensemble: the result has no `recall_at_1`.
+        ece_bins: confidence bins of the ECE, at least 1.
+
+    Returns:
+        Fractions, and nats for `nll`. `recall_at_1` is NaN where every image is alone in its class.
+
+    Raises:
+        UserError: shapes, labels or bins that do not fit.
     """
     logits, labels = _check_scores_of_kind(logits, labels, from_logits=True)
     confidence, correct = _confidence_and_correct(logits, labels, from_logits=True)

@@ -11,7 +11,18 @@ from cskd_tf.files import written_whole
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a network says of a split: `logits` float32 `[N, C]`, `labels` int `[N]`, `embeddings` float32 `[N, D]`."""
+    """What a network says of a split.
+
+    Example:
+        >>> Predictions(np.eye(2), np.array([0, 1]), np.zeros((2, 4))).save("predictions_val.npz")
+        >>> Predictions.load("predictions_val.npz").logits.tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+
+    Attributes:
+        logits: float32 `[N, C]`.
+        labels: int `[N]`.
+        embeddings: float32 `[N, D]`.
+    """
 
     logits: np.ndarray
     labels: np.ndarray
@@ -24,8 +35,10 @@ class Predictions:
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> "Predictions":
+        """What `save` wrote."""
         with np.load(path) as arrays:
             return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
 
     def metrics(self, *, ece_bins: int) -> dict[str, float]:
+        """The metrics of `cskd_tf.metrics.summarize`."""
         return summarize(self.logits, self.labels, self.embeddings, ece_bins=ece_bins)

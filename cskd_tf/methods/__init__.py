@@ -4,10 +4,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
+
 from cskd_tf.errors import UserError
 from cskd_tf.methods.adacos import AdaCos
-from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views
+from cskd_tf.methods.base import Head, Method, View
 from cskd_tf.methods.byot import BYOT
+from cskd_tf.methods.composition import Composition
 from cskd_tf.methods.cskd import CSKD
 from cskd_tf.methods.cutmix import CutMix
 from cskd_tf.methods.cutout import Cutout
@@ -15,6 +18,7 @@ from cskd_tf.methods.ddgsd import DDGSD
 from cskd_tf.methods.distillation import Distillation
 from cskd_tf.methods.label_smoothing import LabelSmoothing
 from cskd_tf.methods.max_entropy import MaxEntropy
+from cskd_tf.methods.mixing import Mixing
 from cskd_tf.methods.mixup import Mixup
 from cskd_tf.methods.pskd import PSKD
 from cskd_tf.methods.tfkd import TFKD
@@ -40,22 +44,30 @@ METHODS = {
 }
 
 
-def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Method]:
-    """The methods of a config. Example: `build([{"name": "CSKD", "temperature": 4.0}])` is `[CSKD(temperature=4.0)]`.
+for _method in METHODS.values():
+    keras.saving.register_keras_serializable("cskd_tf")(_method)
+
+
+def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Mixing | Head | Method]:
+    """The methods of a config.
+
+    Example:
+        >>> build([{"name": "Mixup", "alpha": 0.4}])
+        [Mixup(alpha=0.4)]
 
     Args:
-        descriptions: one mapping a method: `name`, and the keyword arguments of the class.
+        descriptions: one mapping per method: `name`, and the keyword arguments of the class.
 
     Raises:
-        ValueError: an unknown method or argument (the known ones are listed), a missing one, a value out of range, or a
+        UserError: an unknown method or argument (the known ones are listed), a missing one, a value out of range, or a
             list that cannot work together.
     """
-    if not isinstance(descriptions, (list, tuple)) or not all(isinstance(each, Mapping) for each in descriptions):
+    if not isinstance(descriptions, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in descriptions):
         raise UserError(
             'Expected a list with a mapping for each method, as [{"name": "CSKD", "temperature": 4.0}] or, in Python, '
             f'({{"name": "CSKD"}},) with its comma. Received: methods={descriptions!r}'
         )
-    methods = []
+    methods: list[Mixing | Head | Method] = []
     for description in descriptions:
         arguments = dict(description)
         name = arguments.pop("name", None)
@@ -63,23 +75,24 @@ def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Method]:
             raise UserError(f"Unknown method; expected one of {sorted(METHODS)}. Received: name={name!r}")
         parameters = dict(inspect.signature(METHODS[name]).parameters)
         parameters.pop("kwargs", None)
-        known = list(parameters)
-        if unknown := sorted(set(arguments) - set(known)):
-            raise UserError(f"Unknown argument of {name}; expected some of {known}. Received: {unknown}")
-        needed = {key for key, each in parameters.items() if each.default is each.empty}
+        if unknown := sorted(set(arguments) - set(parameters)):
+            raise UserError(f"Unknown argument of {name}; expected some of {list(parameters)}. Received: {unknown}")
+        needed = {key for key, parameter in parameters.items() if parameter.default is parameter.empty}
         if missing := sorted(needed - set(arguments)):
             raise UserError(f"Expected {name} with {missing}. Received: {description}")
         methods.append(METHODS[name](**arguments))
-    check_composition(methods)
+    Composition(methods)  # refuses what cannot work together
     return methods
 
 
 def for_inference(descriptions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The part of a config's list without which its classifier would compute something else: what replaces the head.
 
-    Example: of `[{"name": "AdaCos"}, {"name": "CSKD"}]` it is `[{"name": "AdaCos"}]`.
+    Example:
+        >>> for_inference([{"name": "AdaCos"}, {"name": "CSKD"}])
+        [{'name': 'AdaCos'}]
     """
-    return [each for each in descriptions if METHODS[each["name"]].scores is not Method.scores]
+    return [description for description in descriptions if issubclass(METHODS[description["name"]], Head)]
 
 
 __all__ = [
@@ -90,18 +103,18 @@ __all__ = [
     "PSKD",
     "TFKD",
     "AdaCos",
+    "Composition",
     "CutMix",
     "Cutout",
     "Distillation",
+    "Head",
     "LabelSmoothing",
     "MaxEntropy",
     "Method",
+    "Mixing",
     "Mixup",
     "View",
     "VirtualSoftmax",
     "build",
-    "check_composition",
-    "data_options",
     "for_inference",
-    "merge_views",
 ]

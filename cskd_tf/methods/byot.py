@@ -9,15 +9,15 @@ from cskd_tf.losses import cross_entropy, soft_cross_entropy
 from cskd_tf.methods.base import Method, check_embedding
 from cskd_tf.methods.checks import check_flag, check_fraction, check_number, check_option
 from cskd_tf.methods.replicas import global_sum
+from cskd_tf.networks.features import layers_of
 from cskd_tf.networks.layers import Pieces, torch_default
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class BYOT(Method):
     """Puts a classifier on each shallower stage and trains it by the labels, the deepest logits and embedding.
 
     Adds `sum_i [ (1 - alpha) CE_i + alpha * CE(softmax(z_deep / T), z_i / T) + feature_weight * || f_i - f_deep ||^2 ]`
-    (equation 7 of the paper), without gradient into `z_deep` `[B, C]` and `f_deep` `[B, D]`, in nats an image. An exit
+    (equation 7 of the paper), without gradient into `z_deep` `[B, C]` and `f_deep` `[B, D]`, in nats per image. An exit
     halves stage `i` (`[B, H, W, K]`) by 3 x 3 convolutions until it has the deepest stage's size and channels, whose
     pooled values are `f_i` `[B, D]`. The exits keep their own balance beside methods that take a share of the network's
     cross-entropy.
@@ -26,8 +26,10 @@ class BYOT(Method):
     that code computes: one plain norm of all differences in the batch, and none for the exit next to the deepest.
     (Before, the plain norm was the default of both forms.)
 
-    Example: at T = 1 and alpha .3, one exit with logits (0, 0), deepest (ln 3, 0), label 0, features (3, 4) and (0, 0)
-    at feature weight .03: `.7 ln 2 + .3 ln 2 + .03 * 25 = 1.443147`.
+    Example, at T = 1 and alpha .3: one exit with logits (0, 0) beside the deepest (ln 3, 0), label 0, features (3, 4)
+    and (0, 0) at feature weight .03 give `.7 ln 2 + .3 ln 2 + .03 * 25 = 1.443147`, the last part of which is
+        >>> float(BYOT(feature_weight=0.03)._distance(tf.constant([[3.0, 4.0]]))[0])
+        25.0
 
     Args:
         alpha: share of the deepest predictions, in [0, 1]; 0.3, in other recipes 0.1.
@@ -37,7 +39,7 @@ class BYOT(Method):
         form: `"paper"` or `"public"`.
 
     Raises:
-        ValueError: an argument out of range; when the model is built, a network without stages.
+        UserError: an argument out of range; when the model is built, a network without stages.
     """
 
     term_names = ("exits_cross_entropy", "exits_distillation", "exits_features")
@@ -60,7 +62,7 @@ class BYOT(Method):
         self.squared = check_flag("squared", form == "paper" if squared is None else squared)
 
     def attach(self, network, *, parts, num_examples=None):
-        stages = parts.get("stages", ())
+        stages = parts.stages
         # The public form leaves the last of the exits out of the distances.
         if len(stages) < (least := 2 if self.form == "paper" else 3):
             raise UserError(
@@ -69,8 +71,8 @@ class BYOT(Method):
             )
         check_embedding(parts, method=self)
         channels = [stage.shape[-1] for stage in stages]
-        classes, features = parts["logits"].shape[-1], parts["embedding"].shape[-1]
-        synchronized = any(getattr(layer, "synchronized", False) for layer in network._flatten_layers())
+        classes, features = parts.logits.shape[-1], parts.embedding.shape[-1]
+        synchronized = any(getattr(layer, "synchronized", False) for layer in layers_of(network))
         pieces = Pieces(synchronized=synchronized, dtype=network.dtype_policy)
         self.exits = [
             _exit(pieces, stages[number].shape[1:], channels[number + 1 :], features=features, number=number)
@@ -82,6 +84,7 @@ class BYOT(Method):
         ]
         for head in self.heads:
             head.build((None, features))
+        self.bind(network)
 
     def terms(self, batch, outputs, targets):
         deep = outputs["image"]
@@ -102,7 +105,7 @@ class BYOT(Method):
         }
 
     def _distance(self, difference):
-        """One value an example: its own norm, or that of the whole batch, which then counts once for the batch."""
+        """One value per example: its own norm, or that of the whole batch, which then counts once for the batch."""
         squares = tf.reduce_sum(difference**2, axis=-1)
         if self.form == "public":
             squares = global_sum(squares) * tf.ones_like(squares)

@@ -1,4 +1,4 @@
-"""Checks of the methods' arguments: the value back, or a ValueError that says what was expected and what came."""
+"""Checks of the methods' arguments: the value back, or a UserError that says what was expected and what came."""
 
 import math
 import numbers

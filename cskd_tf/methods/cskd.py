@@ -1,15 +1,14 @@
 """CS-KD: class-wise self-knowledge distillation (Yun et al., CVPR 2020, https://arxiv.org/abs/2003.13964)."""
 
-import keras
 import tensorflow as tf
 
+from cskd_tf.data.batches.views import CLEAN, IMAGE, partner_views
 from cskd_tf.errors import UserError
 from cskd_tf.losses import kl_divergence
-from cskd_tf.methods.base import Method, View, partner_views
+from cskd_tf.methods.base import BatchNormMode, Method, View
 from cskd_tf.methods.checks import check_count, check_flag, check_number, check_option
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class CSKD(Method):
     """Pulls the prediction for an image towards the one for another image of its class.
 
@@ -26,21 +25,27 @@ class CSKD(Method):
     `in_batch` takes the partners from the batch itself, which is then drawn in pairs: every image takes cross-entropy
     and is pulled to its neighbour. There is no second pass; no paper has it.
 
-    Example: with T = 4 and weight 1, logits `z(x) = [0, 0]` and `z(x') = [4 ln 3, 0]` (softened: `[.75, .25]`) give
-    the term `16 * 0.130812 = 2.092993`, in the form of ICLR `0.130812`.
+    Example, with `z(x) = [0, 0]` and `z(x') = [4 ln 3, 0]`, softened `[.75, .25]`, of divergence 0.130812; the second
+    form has no factor 16:
+        >>> views = {"image": [[0.0, 0.0]], "partner": [[4 * math.log(3), 0.0]]}
+        >>> outputs = {name: {"logits": tf.constant(logits)} for name, logits in views.items()}
+        >>> round(float(CSKD(temperature=4.0).terms({}, outputs, None)["class_wise"][0]), 5)
+        2.09299
+        >>> round(float(CSKD(temperature=4.0, form="iclr").terms({}, outputs, None)["class_wise"][0]), 6)
+        0.130812
 
     Args:
         temperature: T, above 0.
         weight: of the class-wise term, at least 0.
         clean_weight: of the clean term, at least 0; 0: without, and without its pass.
-        partners: how many partners an image has, each drawn independently, the term being their mean. The paper has
-            one; each costs a forward pass.
+        partners: how many partners each image has, drawn independently; the term is the mean over them. The paper has
+            one; each costs one forward pass.
         in_batch: pairs from the batch in place of partners beside it.
         partner_batch_norm: of the partners' pass: `"train"`, as published, `"train_no_update"` or `"inference"`.
         form: `"cvpr"` or `"iclr"`.
 
     Raises:
-        ValueError: an argument out of range, or several partners in the batch.
+        UserError: an argument out of range, or several partners in the batch.
     """
 
     def __init__(
@@ -51,7 +56,7 @@ class CSKD(Method):
         clean_weight: float = 0.0,
         partners: int = 1,
         in_batch: bool = False,
-        partner_batch_norm: str = "train",
+        partner_batch_norm: BatchNormMode = "train",
         form: str = "cvpr",
         **kwargs,
     ):
@@ -68,15 +73,15 @@ class CSKD(Method):
             )
         self.form = check_option("form", form, ("cvpr", "iclr"))
         self.pairs_adjacent = in_batch
-        self._partners = () if in_batch else tuple(partner_views(partners))
+        self._partners = () if in_batch else partner_views(partners)
         views = [View(name, gradient=False, batch_norm=partner_batch_norm) for name in self._partners]
         if self.clean_weight:
-            views.append(View("clean", gradient=form == "iclr"))
+            views.append(View(CLEAN, gradient=form == "iclr"))
         self.views = tuple(views)
         self.term_names = ("class_wise", "sample_wise") if self.clean_weight else ("class_wise",)
 
     def terms(self, batch: dict, outputs: dict, targets: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = outputs["image"]["logits"]
+        logits = outputs[IMAGE]["logits"]
         factor = self.temperature**2 if self.form == "cvpr" else 1.0
         if self.pairs_adjacent:
             teachers = [_neighbours(logits)]
@@ -85,7 +90,7 @@ class CSKD(Method):
         divergences = [self._divergence(tf.stop_gradient(teacher), logits) for teacher in teachers]
         terms = {"class_wise": self.weight * factor * tf.add_n(divergences) / len(divergences)}
         if self.clean_weight:
-            clean = outputs["clean"]["logits"]
+            clean = outputs[CLEAN]["logits"]
             clean = clean if self.form == "iclr" else tf.stop_gradient(clean)
             terms["sample_wise"] = self.clean_weight * factor * self._divergence(clean, logits)
         return terms
@@ -95,5 +100,5 @@ class CSKD(Method):
 
 
 def _neighbours(rows: tf.Tensor) -> tf.Tensor:
-    """Each row's other one of its pair. Example: rows a, b, c, d are b, a, d, c."""
+    """The other row of each row's pair: of rows a, b, c, d the rows b, a, d, c."""
     return tf.reshape(tf.reverse(tf.reshape(rows, (-1, 2, rows.shape[-1])), axis=[1]), (-1, rows.shape[-1]))

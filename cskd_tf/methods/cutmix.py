@@ -1,26 +1,30 @@
 """CutMix (Yun et al., ICCV 2019, https://arxiv.org/abs/1905.04899)."""
 
-import keras
+import dataclasses
+from typing import ClassVar
+
 import tensorflow as tf
 
-from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_fraction, check_number, check_option
-from cskd_tf.methods.mixing import beta, blend, marked, mixed_images, permutation
+from cskd_tf.methods.mixing import Mixing, beta, blend, marked, mixed_images, permutation
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
-class CutMix(Method):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CutMix(Mixing):
     """Pastes a box of another image into each image, and mixes the targets by area (section 3.1 of the paper).
 
-    One box and one permutation a batch. The box has the image's proportions and `sqrt(1 - l)` of its sides, `l` from
+    One box and one permutation per batch. The box has the image's proportions and `sqrt(1 - l)` of its sides, `l` from
     Beta(alpha, alpha), its centre anywhere; what lies outside the image is cut off, and the targets are mixed by what
     is left. Every view of an image is mixed alike. Images are `[B, H, W, C]`, targets `[B, C]`.
 
-    Which images are mixed is one throw of a coin a batch, all or none, as in the authors' code; with `coin="image"` one
-    an image, as PS-KD beside CutMix has it (section 4.1 of its paper: half of a batch is mixed, the other refined).
-    (Before `coin` was there, it was always one an image.)
+    Which images are mixed is one throw of a coin per batch, all or none, as in the authors' code; with `coin="image"`
+    one per image, as PS-KD beside CutMix has it (section 4.1 of its paper: half of a batch is mixed, the other
+    refined). (Before `coin` was there, it was always one per image.)
 
-    Example: a box of 16 x 16 of 32 x 32 pixels leaves 3/4 of the target: classes 0 and 1 become (.75, .25).
+    Example: at `l = 3/4` the box has 16 x 16 of 32 x 32 pixels where it fits, and leaves 3/4 of the target:
+        >>> inside = _box(tf.constant([32, 32]), tf.constant(0.75), seed=tf.constant([6, 0]))
+        >>> int(tf.reduce_sum(tf.cast(inside, tf.int32)))
+        256
 
     Args:
         alpha: of the Beta distribution, above 0.
@@ -28,17 +32,22 @@ class CutMix(Method):
         coin: `"batch"` or `"image"`, what it is thrown for.
 
     Raises:
-        ValueError: an argument out of range.
+        UserError: an argument out of range.
     """
 
-    mixes_labels = True
+    alpha: float = 1.0
+    probability: float = 1.0
+    coin: str = "batch"
+    mixes_labels: ClassVar[bool] = True
 
-    def __init__(self, *, alpha: float = 1.0, probability: float = 1.0, coin: str = "batch", **kwargs):
-        super().__init__(**kwargs)
-        self.alpha = check_number("alpha", alpha, positive=True)
-        self.probability = check_fraction("probability", probability, one=True)
-        self.coin = check_option("coin", coin, ("batch", "image"))
-        self.mixes_all = self.probability == 1
+    def __post_init__(self):
+        check_number("alpha", self.alpha, positive=True)
+        check_fraction("probability", self.probability, one=True)
+        check_option("coin", self.coin, ("batch", "image"))
+
+    @property
+    def mixes_all(self) -> bool:
+        return self.probability == 1
 
     def mix(self, batch, targets, *, seed):
         seeds = tf.random.experimental.stateless_split(seed, 4)

@@ -1,21 +1,25 @@
 """Cutout (DeVries and Taylor, 2017, https://arxiv.org/abs/1708.04552)."""
 
-import keras
+import dataclasses
+
 import tensorflow as tf
 
-from cskd_tf.methods.base import Method
+from cskd_tf.data.batches.views import CLEAN
 from cskd_tf.methods.checks import check_count, check_fraction
-from cskd_tf.methods.mixing import marked, mixed_images
+from cskd_tf.methods.mixing import Mixing, marked, mixed_images
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
-class Cutout(Method):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cutout(Mixing):
     """Sets a square of each image to 0, the mean of the training pixels; the targets stay.
 
     The square's centre is uniform over the pixels, and what lies outside the image is cut off (section 3.2 of the
     paper). Every view `[B, H, W, C]` gets a hole of its own, but the un-augmented one.
 
-    Example: a hole of 8 pixels around row 2, column 30 of 32 x 32 covers rows 0 to 5 and columns 26 to 31.
+    Example: a hole of 8 pixels covers an image of 4 x 4 wherever its centre lies:
+        >>> batch, _ = Cutout(size=8).mix({"image": tf.ones((1, 4, 4, 3))}, tf.ones((1, 2)), seed=tf.constant([1, 2]))
+        >>> float(tf.reduce_sum(batch["image"]))
+        0.0
 
     Args:
         size: side of the square, in pixels; 8 on CIFAR in the PS-KD paper.
@@ -23,17 +27,22 @@ class Cutout(Method):
             the targets of the others.
 
     Raises:
-        ValueError: an argument out of range.
+        UserError: an argument out of range.
     """
 
-    def __init__(self, *, size: int = 8, probability: float = 1.0, **kwargs):
-        super().__init__(**kwargs)
-        self.size = check_count("size", size)
-        self.probability = check_fraction("probability", probability, one=True)
-        self.mixes_all = self.probability == 1
+    size: int = 8
+    probability: float = 1.0
+
+    def __post_init__(self):
+        check_count("size", self.size)
+        check_fraction("probability", self.probability, one=True)
+
+    @property
+    def mixes_all(self) -> bool:
+        return self.probability == 1
 
     def mix(self, batch, targets, *, seed):
-        views = {name: images for name, images in mixed_images(batch).items() if name != "clean"}
+        views = {name: images for name, images in mixed_images(batch).items() if name != CLEAN}
         seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 1 + len(views)))
         chosen = tf.random.stateless_uniform([tf.shape(targets)[0]], seeds[0]) < self.probability
         cut = {
@@ -44,7 +53,7 @@ class Cutout(Method):
 
 
 def _holes(images: tf.Tensor, size: int, *, seed: tf.Tensor) -> tf.Tensor:
-    """Bool `[B, H, W, 1]`, a square of `size` pixels an image."""
+    """Bool `[B, H, W, 1]`, a square of `size` pixels in each image."""
     shape = tf.shape(images)
     extents = tf.cast(shape[1:3], tf.float32)
     centres = tf.cast(tf.random.stateless_uniform([shape[0], 2], seed) * extents, tf.int32)

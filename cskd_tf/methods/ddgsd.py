@@ -1,6 +1,5 @@
 """DDGSD, data-distortion guided self-distillation (Xu and Liu, AAAI 2019)."""
 
-import keras
 import tensorflow as tf
 
 from cskd_tf.losses import kl_divergence
@@ -9,16 +8,21 @@ from cskd_tf.methods.checks import check_number
 from cskd_tf.methods.replicas import global_mean
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class DDGSD(Method):
     """Trains on two augmentations of each image and pulls their predictions and their mean embeddings together.
 
     Adds to the cross-entropy of the first view that of the second, `weight * (KL(a || b) + KL(b || a))` of the
-    predictions `[B, C]` softened by T (no factor T^2, gradients both ways), in nats an image, and
+    predictions `[B, C]` softened by T (no factor T^2, gradients both ways), in nats per image, and
     `feature_weight * || mean f_a - mean f_b ||^2` of the embeddings `[B, D]`, the means over the batch of all replicas,
     one value that each image carries.
 
-    Example: at T = 1, predictions (.75, .25) and (.5, .5) have `KL(a || b) + KL(b || a) = 0.130812 + 0.143841`.
+    Example, of predictions (.75, .25) and (.5, .5), whose divergences are 0.130812 and 0.143841:
+        >>> views = {"image": [[math.log(3), 0.0]], "second_view": [[0.0, 0.0]]}
+        >>> same = tf.ones((1, 2))
+        >>> outputs = {name: {"logits": tf.constant(logits), "embedding": same} for name, logits in views.items()}
+        >>> terms = DDGSD(temperature=1.0).terms({}, outputs, None)
+        >>> {name: round(float(term[0]), 6) for name, term in terms.items()}
+        {'mutual_divergence': 0.274653, 'mean_distance': 0.0}
 
     Args:
         temperature: T, above 0.
@@ -26,7 +30,7 @@ class DDGSD(Method):
         feature_weight: mu, of the embeddings' means, at least 0.
 
     Raises:
-        ValueError: an argument out of range.
+        UserError: an argument out of range.
     """
 
     views = (View("second_view", gradient=True, labelled=True),)
@@ -44,8 +48,8 @@ class DDGSD(Method):
     def terms(self, batch, outputs, targets):
         first, second = outputs["image"], outputs["second_view"]
         divergences = [
-            kl_divergence(one["logits"], two["logits"], temperature=self.temperature)
-            for one, two in ((first, second), (second, first))
+            kl_divergence(target["logits"], output["logits"], temperature=self.temperature)
+            for target, output in ((first, second), (second, first))
         ]
         difference = global_mean(tf.cast(first["embedding"], tf.float32) - tf.cast(second["embedding"], tf.float32))
         distance = tf.reduce_sum(difference**2) * tf.ones_like(divergences[0])

@@ -1,23 +1,25 @@
 """Knowledge distillation from a trained teacher (Hinton et al., 2015, https://arxiv.org/abs/1503.02531)."""
 
-import keras
-
 from cskd_tf.losses import kl_divergence
 from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_fraction, check_number
 from cskd_tf.methods.teacher import Teacher
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class Distillation(Method):
     """Pulls the prediction towards that of a trained network for the same image.
 
     The loss becomes `(1 - alpha) * CE + alpha * T^2 * KL( softmax(z_teacher / T) || softmax(z / T) )` (section 2 of the
-    paper), of logits `[B, C]`, in nats an image. The teacher sees the images `[B, H, W, C]` that the student sees, runs
-    at inference and is never changed.
+    paper), of logits `[B, C]`, in nats per image. The teacher sees the images `[B, H, W, C]` that the student sees,
+    runs at inference and is never changed.
 
-    Example: at T = 4 and alpha 0.9, teacher logits `[4 ln 3, 0]` (softened: `[.75, .25]`) against `[0, 0]` give
-    `.9 * 16 * 0.130812 = 1.883693`.
+    Example, of teacher's logits `[4 ln 3, 0]`, softened `[.75, .25]`, against `[0, 0]`: `.9 * 16 * 0.130812`:
+        >>> teacher = keras.Sequential([keras.Input((2,)), keras.layers.Identity()])
+        >>> method = Distillation(teacher=teacher, alpha=0.9, temperature=4.0)
+        >>> batch = {"image": tf.constant([[4 * math.log(3), 0.0]])}
+        >>> outputs = {"image": {"logits": tf.constant([[0.0, 0.0]])}}
+        >>> round(float(method.terms(batch, outputs, None)["distillation"][0]), 5)
+        1.88369
 
     Args:
         teacher: a Keras model from images to logits, or its `.keras` file; in a config the workdir of a run too.
@@ -25,7 +27,7 @@ class Distillation(Method):
         temperature: T, above 0.
 
     Raises:
-        ValueError: an argument out of range, or a teacher that cannot be read or, when the model is built, has other
+        UserError: an argument out of range, or a teacher that cannot be read or, when the model is built, has other
             classes or takes other images.
     """
 

@@ -1,27 +1,28 @@
 """Label smoothing (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567)."""
 
-import keras
-
 from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_flag, check_fraction
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class LabelSmoothing(Method):
     """Takes a share `epsilon` of each target and spreads it evenly over the classes.
 
     Targets become `(1 - epsilon) * targets + epsilon / C` (the paper's section 7); with `over_others`, what is taken
     from a class goes to the other classes alone, `(1 - epsilon) * targets + epsilon * (1 - targets) / (C - 1)`.
 
-    Example: with epsilon 0.1 and 5 classes, the target 1 becomes 0.92 and the others 0.02; with `over_others` 0.9 and
-    0.025.
+    Example, of 5 classes:
+        >>> targets = tf.constant([[1.0, 0, 0, 0, 0]])
+        >>> LabelSmoothing(epsilon=0.1).targets({}, targets).numpy().round(3)
+        array([[0.92, 0.02, 0.02, 0.02, 0.02]], dtype=float32)
+        >>> LabelSmoothing(epsilon=0.1, over_others=True).targets({}, targets).numpy().round(3)
+        array([[0.9  , 0.025, 0.025, 0.025, 0.025]], dtype=float32)
 
     Args:
         epsilon: in [0, 1); the PS-KD paper has 0.1 on ImageNet, the CS-KD paper states none.
         over_others: leave the true class out of what is spread.
 
     Raises:
-        ValueError: an argument out of range.
+        UserError: an argument out of range.
     """
 
     def __init__(self, *, epsilon: float = 0.1, over_others: bool = False, **kwargs):

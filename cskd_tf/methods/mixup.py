@@ -1,36 +1,42 @@
 """Mixup (Zhang et al., ICLR 2018, https://arxiv.org/abs/1710.09412)."""
 
-import keras
+import dataclasses
+from typing import ClassVar
+
 import tensorflow as tf
 
-from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_number
-from cskd_tf.methods.mixing import beta, blend, marked, mixed_images, permutation
+from cskd_tf.methods.mixing import Mixing, beta, blend, marked, mixed_images, permutation
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
-class Mixup(Method):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mixup(Mixing):
     """Trains on sums of two images: `l * x_i + (1 - l) * x_j`, and of their targets (section 2 of the paper).
 
-    One `l` from Beta(alpha, alpha) a batch, and one permutation; every view of an image is mixed alike, so that an
+    One `l` from Beta(alpha, alpha) per batch, and one permutation; every view of an image is mixed alike, so that an
     image and its partner, in Mixup + CS-KD, carry the same mixed target. Images are `[B, H, W, C]`, targets `[B, C]`.
 
-    Example: `l = 0.7` makes of pixels 10 and 20, of classes 0 and 1 of two, the pixel 13 with the target (.7, .3).
+    Example: `l = 0.7` makes of pixels 10 and 20, of classes 0 and 1 of two, the pixel 13 with the target (.7, .3):
+        >>> float(blend(tf.constant(10.0), tf.constant(20.0), tf.constant(0.7)))
+        13.0
 
     Args:
         alpha: of the Beta distribution, above 0; 1.0 is usual on CIFAR, 0.2 to 0.4 on ImageNet. The CS-KD paper states
             none.
 
     Raises:
-        ValueError: an argument out of range.
+        UserError: an argument out of range.
     """
 
-    mixes_labels = True
-    mixes_all = True
+    alpha: float = 1.0
+    mixes_labels: ClassVar[bool] = True
 
-    def __init__(self, *, alpha: float = 1.0, **kwargs):
-        super().__init__(**kwargs)
-        self.alpha = check_number("alpha", alpha, positive=True)
+    def __post_init__(self):
+        check_number("alpha", self.alpha, positive=True)
+
+    @property
+    def mixes_all(self) -> bool:
+        return True
 
     def mix(self, batch, targets, *, seed):
         seeds = tf.random.experimental.stateless_split(seed, 2)

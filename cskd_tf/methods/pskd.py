@@ -6,12 +6,11 @@ from absl import logging
 
 from cskd_tf.errors import UserError
 from cskd_tf.losses import refine_targets
-from cskd_tf.methods.base import Method, overrides
+from cskd_tf.methods.base import Method
 from cskd_tf.methods.checks import check_count, check_fraction, check_option
 from cskd_tf.methods.replicas import gather
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class PSKD(Method):
     """Softens the targets by what the network itself predicted one epoch ago, the more the longer it has trained.
 
@@ -31,7 +30,11 @@ class PSKD(Method):
     therefore 2 epochs old on average and not 1: more than 3 for one image in 8, more than 13 for one in 8,192. With
     `"network"` all are of the last epoch.
 
-    Example: alpha .8 in epoch 150 of 300 is `a = .4`: the target (1, 0) with the prediction (.5, .5) becomes (.8, .2).
+    Example: alpha .8 in epoch 150 of 300 is `a = .4`, at which the target (1, 0) with the prediction (.5, .5) becomes
+    (.8, .2):
+        >>> from cskd_tf.losses import refine_targets
+        >>> refine_targets(tf.constant([[1.0, 0.0]]), previous=tf.constant([[0.5, 0.5]]), share=0.4).numpy().round(3)
+        array([[0.8, 0.2]], dtype=float32)
 
     Args:
         alpha: of the last epoch, in [0, 1]; 0.8 on CIFAR-100, 0.7 for ResNeXt-29.
@@ -39,8 +42,10 @@ class PSKD(Method):
         top_k: keep this many probabilities of a row, and spread what is left evenly over the other classes; None: all.
 
     Raises:
-        ValueError: an argument out of range; when the model is built, a table without the number of images.
+        UserError: an argument out of range; when the model is built, a table without the number of images.
     """
+
+    follows_epochs = True
 
     def __init__(self, *, alpha: float = 0.8, source: str = "stored", top_k: int | None = None, **kwargs):
         super().__init__(**kwargs)
@@ -49,28 +54,29 @@ class PSKD(Method):
         self.top_k = top_k if top_k is None else check_count("top_k", top_k)
         self.extras = ("index",) if source == "stored" else ()
 
-    def refuses(self, methods):
-        if all_mixed := [type(method).__name__ for method in methods if method.mixes_all]:
+    def refuses(self, composition):
+        if all_mixed := [type(method).__name__ for method in composition.mixing if method.mixes_all]:
             return (
                 f"Expected images that PS-KD can refine the targets of, and {all_mixed[0]} changes them all; "
                 "CutMix and Cutout take probability=0.5, CutMix with coin='image'."
             )
-        if self.source == "network" and any(overrides(method, "scores") for method in methods):
+        if self.source == "network" and composition.head is not None:
             return "Expected source='stored' beside a method that replaces the classifier head."
         return None
 
     def attach(self, network, *, parts, num_examples=None):
         options = {"trainable": False, "initializer": "zeros", "aggregation": "only_first_replica"}
         self.share = self.add_weight(name="share", shape=(), dtype="float32", **options)
-        self._network = _Untracked(network)
+        self._trained = _Untracked(network)
+        self.bind(network)
         if self.source == "network":
-            made = [keras.Variable(shape=each.shape, dtype=each.dtype, **options) for each in network.weights]
-            self._previous = _Untracked(made)
+            copies = [keras.Variable(shape=weight.shape, dtype=weight.dtype, **options) for weight in network.weights]
+            self._previous = _Untracked(copies)
             return
         if num_examples is None:
             raise UserError("Expected SelfDistiller(..., num_examples=N) for PS-KD's stored predictions.")
         check_count("num_examples", num_examples)
-        classes = parts["logits"].shape[-1]
+        classes = parts.logits.shape[-1]
         kept = min(self.top_k or classes, classes)
         shape = (num_examples, kept)
         # Said before it is allocated: ImageNet's is 2.4 GiB.
@@ -83,19 +89,19 @@ class PSKD(Method):
     def on_epoch_begin(self, epoch, *, epochs):
         self.share.assign(self.alpha * (epoch + 1) / epochs if epoch else 0.0)
         if self.source == "network":
-            for previous, value in zip(self._previous.value, self._network.value.get_weights(), strict=True):
+            for previous, value in zip(self._previous.value, self._trained.value.get_weights(), strict=True):
                 previous.assign(value)
 
     def targets(self, batch, targets):
         if self.source == "network":
-            network = self._network.value
+            network = self._trained.value
             with keras.StatelessScope(zip(network.weights, self._previous.value, strict=True)):
                 previous = tf.nn.softmax(tf.cast(network(batch["image"], training=False), tf.float32))
         else:
             previous = self._read(batch["index"], targets.shape[-1])
         # A row that was never written is no prediction: of an image that was mixed, or not drawn, so far.
-        known = tf.cast(tf.reduce_sum(previous, axis=-1) > 0, tf.float32)
-        share = self.share.value * known
+        written = tf.cast(tf.reduce_sum(previous, axis=-1) > 0, tf.float32)
+        share = self.share.value * written
         if "mixed" in batch:
             share *= 1 - batch["mixed"]
         return refine_targets(targets, previous=tf.stop_gradient(previous), share=share)
@@ -125,9 +131,9 @@ class PSKD(Method):
         if not self._keeps_some(classes):
             return tf.math.divide_no_nan(rows, tf.reduce_sum(rows, axis=-1, keepdims=True))  # 2 bytes add up to about 1
         kept = tf.reduce_sum(rows, axis=-1, keepdims=True)
-        left = tf.where(kept > 0, tf.maximum(1 - kept, 0.0) / (classes - self.top_k), 0.0)
+        spread = tf.where(kept > 0, tf.maximum(1 - kept, 0.0) / (classes - rows.shape[-1]), 0.0)
         places = tf.one_hot(tf.gather(self.classes_kept.value, index), classes)
-        full = left + tf.reduce_sum(places * (rows - left)[..., None], axis=-2)
+        full = spread + tf.reduce_sum(places * (rows - spread)[..., None], axis=-2)
         return tf.math.divide_no_nan(full, tf.reduce_sum(full, axis=-1, keepdims=True))
 
 

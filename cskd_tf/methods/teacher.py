@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from cskd_tf.errors import UserError
+from cskd_tf.networks.features import Parts
 from cskd_tf.networks.logits import check_logits
 
 
@@ -17,7 +18,7 @@ class Teacher:
         source: a Keras model from images to logits, or its `.keras` file, such as a run's `classifier.keras`.
 
     Raises:
-        ValueError: a source that cannot be read.
+        UserError: a source that cannot be read.
     """
 
     def __init__(self, source: keras.Model | str | pathlib.Path):
@@ -31,7 +32,7 @@ class Teacher:
         return tf.stop_gradient(self.network(images, training=False))
 
     def name(self) -> str:
-        """The file, as a method's config holds it; ValueError for a teacher that was given as an object."""
+        """The file, as a method's config holds it; UserError for a teacher that was given as an object."""
         if isinstance(self._source, keras.Model):
             raise UserError(
                 "Expected a teacher that is named by its .keras file, because a model that learns from it saves "
@@ -39,27 +40,28 @@ class Teacher:
             )
         return str(self._source)
 
-    def check(self, student: keras.Model, *, parts: dict) -> None:
-        """Raises ValueError unless teacher and student are two networks from the same images to as many logits.
+    def check(self, student: keras.Model, *, parts: Parts) -> None:
+        """Raises UserError unless teacher and student are two networks from the same images to as many logits.
 
         `parts` are the student's, as of `Method.attach`.
         """
-        if shared := {id(each) for each in self.network.variables} & {id(each) for each in student.variables}:
+        shared = set(map(id, self.network.variables)) & set(map(id, student.variables))
+        if shared:
             raise UserError(f"Expected a teacher apart from the student. Received: {len(shared)} variables of both")
-        images, classes = parts["image"].shape, parts["logits"].shape[-1]
-        taken = getattr(self.network, "input_shape", None)  # a subclassed network has none
-        if taken is not None and (
-            len(taken) != len(images)
-            or any(None not in sizes and len(set(sizes)) > 1 for sizes in zip(taken[1:], images[1:], strict=True))
+        images, classes = tuple(parts.image.shape), parts.logits.shape[-1]
+        own_images = getattr(self.network, "input_shape", None)  # a subclassed network has none
+        if own_images is not None and (
+            len(own_images) != len(images)
+            or any(None not in sizes and len(set(sizes)) > 1 for sizes in zip(own_images[1:], images[1:], strict=True))
         ):
             raise UserError(
-                f"Expected a teacher of the student's images, {tuple(images[1:])}. Received: a teacher of {taken[1:]}"
+                f"Expected a teacher of the student's images, {images[1:]}. Received: a teacher of {own_images[1:]}"
             )
         try:
             taught = check_logits(self.network, input_shape=images)
         except ValueError as error:
             raise UserError(
-                f"Expected a teacher that makes logits of the student's images, {tuple(images[1:])}. Received: {error}"
+                f"Expected a teacher that makes logits of the student's images, {images[1:]}. Received: {error}"
             ) from error
         if taught != classes:
             raise UserError(f"Expected a teacher of the student's {classes} classes. Received: {taught} classes")

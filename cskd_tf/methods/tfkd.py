@@ -1,6 +1,5 @@
 """TF-KD, teacher-free knowledge distillation (Yuan et al., CVPR 2020, https://arxiv.org/abs/1909.11723)."""
 
-import keras
 import tensorflow as tf
 
 from cskd_tf.losses import kl_divergence, one_hot
@@ -9,22 +8,24 @@ from cskd_tf.methods.checks import check_fraction, check_number, check_option
 from cskd_tf.methods.teacher import Teacher
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
 class TFKD(Method):
     """Distils from a trained copy of the network itself (self), or from a virtual teacher (reg, without `teacher`).
 
     The loss becomes `(1 - alpha) * CE + alpha * KL( softmax(u / T) || softmax(z / T) )` (equations 9 and 10 of the
     paper, which write no factor T^2). In the self form `u` are the teacher's logits; in the reg form the logarithms of
     a virtual teacher's probabilities, `correct` on the true class and `(1 - correct) / (C - 1)` on each other. Logits
-    and probabilities are `[B, C]`, the loss is in nats an image.
+    and probabilities are `[B, C]`, the loss is in nats per image.
 
     With `form="public"`, as the authors' code: the divergence is divided by the number of classes (`KLDivLoss`'s mean)
     and multiplied by `multiplier`, in the self form by T^2 too; and the reg form takes the softmax of the virtual
     probabilities themselves, nearly uniform at T = 20, against the student at T = 1. The virtual teacher knows the
     labels as they are, before other methods smooth or refine them.
 
-    Example: reg form, two classes, correct .9, T = 1, alpha .5: logits (0, 0) and label 0 give the term
-    `.5 * KL((.9, .1) || (.5, .5)) = .5 * 0.368064 = 0.184032`.
+    Example of the reg form, two classes: logits (0, 0) and label 0 give `.5 * KL((.9, .1) || (.5, .5))`:
+        >>> method = TFKD(alpha=0.5, temperature=1.0, correct=0.9)
+        >>> outputs = {"image": {"logits": tf.constant([[0.0, 0.0]])}}
+        >>> round(float(method.terms({"label": tf.constant([0])}, outputs, None)["teacher_free"][0]), 6)
+        0.184032
 
     Args:
         teacher: a Keras model from images to logits, or its `.keras` file; in a config the workdir of a run too;
@@ -37,7 +38,7 @@ class TFKD(Method):
         multiplier: of the public form, 50 or 100 in its authors' recipes.
 
     Raises:
-        ValueError: an argument out of range, or a teacher as for `Distillation`.
+        UserError: an argument out of range, or a teacher as for `Distillation`.
     """
 
     term_names = ("teacher_free",)

@@ -11,17 +11,20 @@ from keras import layers
 from cskd_tf.networks.layers import Pieces, classifier, he_normal_fan_in, torch_default
 
 
-def _dense_layer(pieces: Pieces, inputs, *, growth: int, newest_first: bool, name: str):
+def _dense_layer(
+    pieces: Pieces, inputs: keras.KerasTensor, *, growth: int, newest_first: bool, name: str
+) -> keras.KerasTensor:
+    """Adds `growth` channels to those that it reads, by a bottleneck of 4 times as many."""
     outputs = pieces.batch_norm_relu(inputs, name=f"{name}_bn1")
     outputs = pieces.convolution(outputs, 4 * growth, kernel_size=1, name=f"{name}_conv1")
     outputs = pieces.batch_norm_relu(outputs, name=f"{name}_bn2")
     outputs = pieces.convolution(outputs, growth, kernel_size=3, name=f"{name}_conv2")
-    parts = [outputs, inputs] if newest_first else [inputs, outputs]
-    return layers.Concatenate(name=f"{name}_concatenate")(parts)
+    in_order = [outputs, inputs] if newest_first else [inputs, outputs]
+    return layers.Concatenate(name=f"{name}_concatenate")(in_order)
 
 
-def _transition(pieces: Pieces, inputs, *, name: str):
-    """Halves the channels, and then the image; an odd last row or column is dropped."""
+def _transition(pieces: Pieces, inputs: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
+    """Halves the channels, and then the image, whose last row or column is dropped where their number is odd."""
     outputs = pieces.batch_norm_relu(inputs, name=f"{name}_bn")
     outputs = pieces.convolution(outputs, inputs.shape[-1] // 2, kernel_size=1, name=f"{name}_conv")
     return layers.AveragePooling2D(2, data_format="channels_last", name=f"{name}_pool")(outputs)
@@ -42,13 +45,13 @@ def densenet(
     The stages are the outputs of the dense blocks, the last one behind the final batch norm and ReLU.
 
     Args:
-        blocks: dense layers a block.
+        blocks: dense layers per block.
         num_classes: of the classifier.
         input_shape: `(H, W, C)`; H and W may be None.
         width: channels of the stem, twice what a dense layer adds; at least 2.
         synchronized: whether batch norm averages over replicas.
-        small_images: as the public code has it for 32 pixels, where each dense layer also puts its channels before
-            those that it read.
+        small_images: whether to build the public code's network for 32 pixels, in which each dense layer also puts its
+            channels before those that it has read.
         name: of the model.
     """
     growth = width // 2

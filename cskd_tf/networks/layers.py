@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,9 +13,9 @@ from cskd_tf.networks.convolution import Convolution, is_on_cpu
 
 
 def torch_default() -> keras.initializers.Initializer:
-    """PyTorch's default for convolutions and dense layers, uniform(+-1 / sqrt(fan_in)); a new one for every layer.
+    """PyTorch's default for convolutions and dense layers, uniform within +-1 / sqrt(fan_in).
 
-    An initialiser that is used twice gives the same values twice.
+    Each layer needs a new one: an initialiser that is used twice gives the same values twice.
     """
     return keras.initializers.VarianceScaling(scale=1 / 3, mode="fan_in", distribution="uniform")
 
@@ -31,9 +32,10 @@ def he_normal_fan_out() -> keras.initializers.Initializer:
 
 @functools.cache
 def _fused_is_fast(channels: int) -> bool:
-    """Whether TensorFlow's fused kernel beats plain operations: on CPUs where 16 divides `channels`, 1.7 to 3.6 times.
+    """Whether TensorFlow's fused kernel is faster than plain operations.
 
-    Other numbers of channels send oneDNN to its reference code, up to 1.6 times as slow as plain operations.
+    On CPUs it is 1.7 to 3.6 times as fast where 16 divides `channels`. Other numbers of channels send oneDNN to its
+    reference code, which takes up to 1.6 times as long as plain operations.
     """
     return not is_on_cpu() or channels % 16 == 0
 
@@ -43,23 +45,29 @@ class BatchNormalization(layers.BatchNormalization):
     """Batch normalisation by TensorFlow's fused kernel, with PyTorch's momentum, epsilon and running variance.
 
     Keras' own layer runs unfused on TensorFlow, and keeps the biased variance. Where the fused kernel does not apply
-    (`synchronized=True`, float64, inputs that are not `[B, H, W, C]`, a mask) or is slow, the stock layer normalises.
+    (`synchronized=True`, float64, inputs that are not `[B, H, W, C]`, a mask) or is slow, Keras' own layer normalises.
 
-    Example: a batch of the two values 0 and 2 in one channel is normalised by mean 1 and variance 1 to -1 and 1; from
-    running statistics (0, 1) it leaves mean `.9 * 0 + .1 * 1 = .1` and variance `.9 * 1 + .1 * 2 = 1.1`, because the
-    unbiased variance of 0 and 2 is 2.
+    Example:
+        The two values 0 and 2 are normalised by their mean 1 and variance 1. The running mean goes from 0 to
+        `.9 * 0 + .1 * 1`, the running variance from 1 to `.9 * 1 + .1 * 2`: the unbiased variance of 0 and 2 is 2.
+
+        >>> layer = BatchNormalization()
+        >>> layer(np.array([[[[0.0]], [[2.0]]]]), training=True).numpy().round(4).ravel().tolist()
+        [-1.0, 1.0]
+        >>> [round(float(running.numpy()[0]), 6) for running in (layer.moving_mean, layer.moving_variance)]
+        [0.1, 1.1]
     """
 
-    def __init__(self, *, momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
-    def call(self, inputs, training=None, mask=None):
-        plain = not (self.synchronized or self.renorm) and self.scale and self.center and mask is None
-        images = self.axis in (-1, 3) and len(inputs.shape) == 4 and self.compute_dtype != "float64"
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
+        is_plain = not (self.synchronized or self.renorm) and self.scale and self.center and mask is None
+        is_of_images = self.axis in (-1, 3) and len(inputs.shape) == 4 and self.compute_dtype != "float64"
         if isinstance(inputs, keras.KerasTensor):
             return super().call(inputs, training=training, mask=mask)
         batch_statistics = bool(training and self.trainable)
-        if not (plain and images and _fused_is_fast(inputs.shape[-1])):
+        if not (is_plain and is_of_images and _fused_is_fast(inputs.shape[-1])):
             return self._unfused(inputs, batch_statistics=batch_statistics, mask=mask)
         statistics = (
             {} if batch_statistics else {"mean": self.moving_mean.value, "variance": self.moving_variance.value}
@@ -77,8 +85,8 @@ class BatchNormalization(layers.BatchNormalization):
             self.moving_variance.assign(self.momentum * self.moving_variance + (1 - self.momentum) * variance)
         return outputs
 
-    def _unfused(self, inputs, *, batch_statistics: bool, mask):
-        """The stock layer, but with the unbiased variance kept; that of all replicas, where it is theirs."""
+    def _unfused(self, inputs: tf.Tensor, *, batch_statistics: bool, mask: tf.Tensor | None) -> tf.Tensor:
+        """Keras' own layer, except that the unbiased variance is kept: of all replicas, where they are synchronised."""
         before = tf.convert_to_tensor(self.moving_variance.value)
         outputs = super().call(inputs, training=batch_statistics, mask=mask)
         if batch_statistics and mask is None:
@@ -93,24 +101,33 @@ class BatchNormalization(layers.BatchNormalization):
 
 @dataclasses.dataclass(frozen=True)
 class Pieces:
-    """Makes the layers of one network, which agree in how they start and in how they average.
+    """Makes the layers of one network, which agree in how they start and in what batch norm averages over.
 
-    All have the channels last, whatever Keras' `image_data_format` says: so do this package's images.
+    All have the channels last, as this package's images do, whatever Keras' `image_data_format` says.
 
     Args:
         initializer: makes a new initialiser for each convolution.
         synchronized: whether batch norm averages over replicas.
-        dtype: policy of the layers; None: Keras' global one.
+        dtype: precision policy of the layers; None: Keras' global one.
     """
 
     initializer: Callable[[], keras.initializers.Initializer] = torch_default
     synchronized: bool = False
     dtype: keras.DTypePolicy | None = None
 
-    def convolution(self, inputs, filters: int, *, kernel_size: int, stride: int = 1, groups: int = 1, name: str):
+    def convolution(
+        self,
+        inputs: keras.KerasTensor,
+        filters: int,
+        *,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        name: str,
+    ) -> keras.KerasTensor:
         """Convolution without bias, padded symmetrically by `kernel_size // 2`, as PyTorch pads.
 
-        `padding="same"` at stride 2 would pad the bottom and the right only.
+        Keras' `padding="same"` at stride 2 would pad the bottom and the right only.
         """
         if stride > 1 and kernel_size > 1:
             padding = layers.ZeroPadding2D(
@@ -130,15 +147,15 @@ class Pieces:
             name=name,
         )(inputs)
 
-    def batch_norm(self, inputs, *, name: str):
+    def batch_norm(self, inputs: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
         return BatchNormalization(synchronized=self.synchronized, dtype=self.dtype, name=name)(inputs)
 
-    def batch_norm_relu(self, inputs, *, name: str):
+    def batch_norm_relu(self, inputs: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
         """Batch norm, then ReLU."""
         return layers.ReLU(dtype=self.dtype, name=f"{name}_relu")(self.batch_norm(inputs, name=name))
 
-    def stem(self, images, filters: int, *, small_images: bool):
-        """Convolution, batch norm and ReLU: of 3 x 3 pixels, or of 7 x 7 at stride 2 with pooling for large images."""
+    def stem(self, images: keras.KerasTensor, filters: int, *, small_images: bool) -> keras.KerasTensor:
+        """Convolution, batch norm and ReLU: 3 x 3 for small images; for large ones 7 x 7 at stride 2, then pooling."""
         kernel_size, stride = (3, 1) if small_images else (7, 2)
         outputs = self.convolution(images, filters, kernel_size=kernel_size, stride=stride, name="stem_conv")
         outputs = self.batch_norm_relu(outputs, name="stem_bn")
@@ -151,16 +168,26 @@ class Pieces:
 
 
 def classifier(
-    features,
+    features: keras.KerasTensor,
     *,
     num_classes: int,
     initializer: Callable[[], keras.initializers.Initializer] = torch_default,
     zero_bias: bool = False,
-):
-    """Global average pooling and a dense layer: `[B, H, W, D]` to logits `[B, num_classes]` in float32."""
+) -> keras.KerasTensor:
+    """Global average pooling and a dense layer.
+
+    Args:
+        features: `[B, H, W, D]`.
+        num_classes: of the logits.
+        initializer: makes the initialiser of the dense layer's kernel.
+        zero_bias: whether the bias starts at 0; else it is uniform within +-1 / sqrt(D), PyTorch's default.
+
+    Returns:
+        Logits `[B, num_classes]` in float32.
+    """
     embedding = layers.GlobalAveragePooling2D(data_format="channels_last", name="embedding")(features)
     limit = embedding.shape[-1] ** -0.5
-    # In float32 under mixed precision too: the losses would not get back the digits that a half-precision logit drops.
+    # In float32 under mixed precision too: the losses could not restore the digits that half precision has dropped.
     return layers.Dense(
         num_classes,
         kernel_initializer=initializer(),

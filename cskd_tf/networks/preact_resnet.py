@@ -10,7 +10,7 @@ from keras import layers
 from cskd_tf.networks.layers import Pieces, classifier
 
 
-def _block(pieces: Pieces, inputs, filters: int, *, stride: int, name: str):
+def _block(pieces: Pieces, inputs: keras.KerasTensor, filters: int, *, stride: int, name: str) -> keras.KerasTensor:
     activated = pieces.batch_norm_relu(inputs, name=f"{name}_bn1")
     shortcut = activated
     if stride > 1 or inputs.shape[-1] != filters:
@@ -33,8 +33,8 @@ def preact_resnet(
     """Functional model, images `[B, H, W, C]` (normalised) to logits `[B, num_classes]`.
 
     Args:
-        blocks: two-convolution blocks a stage; the stages have 1, 2, 4 and 8 times `width` channels and halve the
-            image from the second on.
+        blocks: blocks of two convolutions per stage; the stages have 1, 2, 4 and 8 times `width` channels, and each
+            but the first halves the image.
         num_classes: of the classifier.
         input_shape: `(H, W, C)`; H and W may be None.
         width: channels of the first stage.

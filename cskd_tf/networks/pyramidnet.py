@@ -5,6 +5,8 @@ block's end, and shortcuts without weights: the average of 2 x 2 pixels where th
 channels that each block adds.
 """
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import layers
@@ -19,52 +21,58 @@ STAGES = 3
 class ShakeDrop(layers.Layer):
     """ShakeDrop regularisation of a residual branch (Yamada et al., 2018, https://arxiv.org/abs/1802.02375, eq. 6).
 
-    In training one gate a batch, open with probability `1 - rate`, lets the branch through; where it is shut, the
-    branch is multiplied by a number from uniform(-1, 1) an image, and its gradient by another from uniform(0, 1).
-    At inference it is multiplied by what that is on average, `1 - rate`.
+    In training there is one gate per batch, open with probability `1 - rate`. Where it is open, the branch passes as it
+    is; where it is shut, the branch is multiplied by one number per image from uniform(-1, 1), and its gradient by
+    another one per image from uniform(0, 1). At inference the branch is multiplied by the mean factor, `1 - rate`.
 
-    Example: at rate 0.5 a branch of ones is half ones at inference; in training it is ones in half of the steps, and in
-    the others -0.3 for one image, 0.8 for the next.
+    Example:
+        In training a branch of ones stays as it is in 3 of 4 steps at this rate; in the fourth it might be -0.3 for one
+        image and 0.8 for the next.
+
+        >>> ShakeDrop(0.25)(tf.ones((1, 2)), training=False).numpy().tolist()
+        [[0.75, 0.75]]
 
     Args:
         rate: probability that the gate is shut, in [0, 1).
 
     Raises:
-        ValueError: a rate outside [0, 1).
+        UserError: a rate outside [0, 1).
     """
 
-    def __init__(self, rate: float, **kwargs):
+    def __init__(self, rate: float, **kwargs: Any):
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise UserError(f"Expected 0 <= rate < 1. Received: rate={rate}")
         self.rate = rate
         self.seed_generator = keras.random.SeedGenerator()
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training:
             return inputs * (1 - self.rate)
-        images = (tf.shape(inputs)[0], *[1] * (len(inputs.shape) - 1))
-        gate = keras.random.uniform((), seed=self.seed_generator) >= self.rate
-        forward = keras.random.uniform(images, minval=-1.0, maxval=1.0, seed=self.seed_generator)
-        backward = keras.random.uniform(images, seed=self.seed_generator)
-        forward, backward = (
-            tf.cast(tf.where(gate, 1.0, factor), inputs.dtype) for factor in (forward, backward)
-        )  # drawn in float32, whatever the branch is in
+        per_image = (tf.shape(inputs)[0], *[1] * (len(inputs.shape) - 1))
+        is_open = keras.random.uniform((), seed=self.seed_generator) >= self.rate
+        forward = keras.random.uniform(per_image, minval=-1.0, maxval=1.0, seed=self.seed_generator)
+        backward = keras.random.uniform(per_image, seed=self.seed_generator)
+        # Drawn in float32, whatever the branch is in.
+        forward, backward = (tf.cast(tf.where(is_open, 1.0, factor), inputs.dtype) for factor in (forward, backward))
 
         @tf.custom_gradient
-        def shake(branch):
+        def shake(branch: tf.Tensor) -> tuple[tf.Tensor, Any]:
             return forward * branch, lambda gradient: backward * gradient
 
         return shake(inputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}
 
 
-def _block(pieces: Pieces, inputs, hidden: int, *, stride: int, drop_rate: float, name: str):
+def _block(
+    pieces: Pieces, inputs: keras.KerasTensor, hidden: int, *, stride: int, drop_rate: float, name: str
+) -> keras.KerasTensor:
+    """A bottleneck of 1 x 1, 3 x 3 and 1 x 1 convolutions, from any number of channels to 4 times `hidden`."""
     outputs = pieces.batch_norm(inputs, name=f"{name}_bn1")
     outputs = pieces.convolution(outputs, hidden, kernel_size=1, name=f"{name}_conv1")
     outputs = pieces.batch_norm_relu(outputs, name=f"{name}_bn2")
@@ -75,7 +83,7 @@ def _block(pieces: Pieces, inputs, hidden: int, *, stride: int, drop_rate: float
     if drop_rate:
         outputs = ShakeDrop(drop_rate, name=f"{name}_shake_drop")(outputs)
     shortcut = inputs
-    if stride > 1:  # an odd last row or column is averaged by itself
+    if stride > 1:  # a last row or column without a partner is averaged alone
         shortcut = layers.AveragePooling2D(2, padding="same", data_format="channels_last", name=f"{name}_pool")(
             shortcut
         )
@@ -97,34 +105,36 @@ def pyramidnet(
 ) -> keras.Model:
     """Functional model, images `[B, H, W, C]` (normalised) to logits `[B, num_classes]`.
 
-    Every block adds the same number of channels, rounded; the stages halve the image from the second on, and the last
-    one ends behind the final batch norm and ReLU.
+    Every block adds the same number of channels, rounded. Each stage but the first halves the image, and the last one
+    ends behind the final batch norm and ReLU.
 
     Args:
         depth: layers, 2 more than a multiple of 9.
         num_classes: of the classifier.
         input_shape: `(H, W, C)`; H and W may be None.
         width: channels of the stem.
-        widening: how many times `width` all blocks together add to it (240 channels to 16, in the papers).
-        shake_drop: rate of ShakeDrop in the last block, to which it rises linearly from the first; 0: without.
+        widening: channels that all blocks together add to the stem's, in multiples of `width`: 15 in the papers, whose
+            240 channels are added to 16.
+        shake_drop: rate of ShakeDrop in the last block, to which it rises linearly from the first; 0: no ShakeDrop.
         synchronized: whether batch norm averages over replicas.
         name: of the model.
     """
     pieces = Pieces(initializer=he_normal_fan_out, synchronized=synchronized)
-    count = (depth - 2) // (3 * STAGES)
+    blocks_per_stage = (depth - 2) // (3 * STAGES)
+    blocks = STAGES * blocks_per_stage
     images = keras.Input(input_shape, name="image")
     outputs = pieces.convolution(images, width, kernel_size=3, name="stem_conv")
     outputs = pieces.batch_norm(outputs, name="stem_bn")
-    for number in range(1, STAGES * count + 1):
-        stage, block = (number - 1) // count + 1, (number - 1) % count + 1
+    for number in range(1, blocks + 1):
+        stage, block = (number - 1) // blocks_per_stage + 1, (number - 1) % blocks_per_stage + 1
         if stage > 1 and block == 1:
             outputs = layers.Identity(name=f"stage{stage - 1}")(outputs)
         outputs = _block(
             pieces,
             outputs,
-            round(width * (1 + widening * number / (STAGES * count))),
+            round(width * (1 + widening * number / blocks)),
             stride=2 if stage > 1 and block == 1 else 1,
-            drop_rate=shake_drop * number / (STAGES * count),
+            drop_rate=shake_drop * number / blocks,
             name=f"stage{stage}_block{block}",
         )
     outputs = pieces.batch_norm_relu(outputs, name="final_bn")

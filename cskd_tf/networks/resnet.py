@@ -6,6 +6,7 @@ For large images as torchvision builds them (18 layers and 200 classes are 11,27
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import layers
@@ -13,12 +14,21 @@ from keras import layers
 from cskd_tf.networks.layers import Pieces, classifier, he_normal_fan_out, torch_default
 
 
-def _block(pieces: Pieces, inputs, filters: int, *, hidden: int | None, groups: int, stride: int, name: str):
-    """Two 3 x 3 convolutions; with `hidden` channels a bottleneck, 1 x 1, grouped 3 x 3, 1 x 1."""
-    first, second = {"kernel_size": 3, "stride": stride}, {"kernel_size": 3}
-    plan = [(filters, first), (filters, second)]
+def _block(
+    pieces: Pieces,
+    inputs: keras.KerasTensor,
+    filters: int,
+    *,
+    hidden: int | None,
+    groups: int,
+    stride: int,
+    name: str,
+) -> keras.KerasTensor:
+    """Two 3 x 3 convolutions; or, with `hidden` inner channels, a bottleneck: 1 x 1, grouped 3 x 3 and 1 x 1."""
+    strided = {"kernel_size": 3, "stride": stride}
+    plan = [(filters, strided), (filters, {"kernel_size": 3})]
     if hidden is not None:
-        plan = [(hidden, {"kernel_size": 1}), (hidden, {**first, "groups": groups}), (filters, {"kernel_size": 1})]
+        plan = [(hidden, {"kernel_size": 1}), (hidden, {**strided, "groups": groups}), (filters, {"kernel_size": 1})]
     outputs = inputs
     for number, (channels, options) in enumerate(plan, start=1):
         outputs = pieces.convolution(outputs, channels, **options, name=f"{name}_conv{number}")
@@ -32,7 +42,7 @@ def _block(pieces: Pieces, inputs, filters: int, *, hidden: int | None, groups: 
 
 
 def bottleneck(channels: int) -> int:
-    """Inner channels of a ResNet's bottleneck block: those of its stage."""
+    """Inner channels of a ResNet's bottleneck block: as many as its stage has."""
     return channels
 
 
@@ -47,23 +57,23 @@ def resnet(
     groups: int = 1,
     small_images: bool = False,
     initializer: Callable[[], keras.initializers.Initializer] = he_normal_fan_out,
-    head: dict | None = None,
+    head: dict[str, Any] | None = None,
     name: str,
 ) -> keras.Model:
     """Functional model, images `[B, H, W, C]` (normalised) to logits `[B, num_classes]`.
 
     Args:
-        blocks: blocks a stage; the stages have 1, 2, 4 and 8 times `width` channels (four times that at their ends, for
-            bottlenecks) and halve the image from the second on.
+        blocks: blocks per stage; the stages have 1, 2, 4 and 8 times `width` channels (bottlenecks end in four times
+            as many), and each but the first halves the image.
         num_classes: of the classifier.
         input_shape: `(H, W, C)`; H and W may be None.
         width: channels of the stem and of the first stage.
         synchronized: whether batch norm averages over replicas.
-        hidden: makes the blocks bottlenecks, and gives their inner channels from the stage's.
+        hidden: from a stage's channels to the inner channels of its bottlenecks; None: blocks without bottleneck.
         groups: of the bottlenecks' 3 x 3 convolution.
-        small_images: a 3 x 3 stem without stride or pooling.
-        initializer: makes the initialiser of a convolution.
-        head: of `layers.classifier`, how the classifier starts.
+        small_images: whether the stem is a 3 x 3 convolution without stride or pooling.
+        initializer: makes a new initialiser for each convolution.
+        head: options of `layers.classifier`, which say how the classifier starts.
         name: of the model.
     """
     pieces = Pieces(initializer=initializer, synchronized=synchronized)
@@ -85,6 +95,6 @@ def resnet(
     return keras.Model(images, classifier(outputs, num_classes=num_classes, **(head or {})), name=name)
 
 
-def resnet_cifar(blocks: tuple[int, ...], **options) -> keras.Model:
-    """A bottleneck ResNet for small images; options as of `resnet`."""
+def resnet_cifar(blocks: tuple[int, ...], **options: Any) -> keras.Model:
+    """A bottleneck ResNet for small images, which starts as PyTorch's layers do; options as of `resnet`."""
     return resnet(blocks, hidden=bottleneck, small_images=True, initializer=torch_default, **options)

@@ -129,7 +129,7 @@ def prepare(config: Config) -> Experiment:
     splits = data.load_splits(config.data.source, config.data.split)
     size, distribution = len(splits["train"].labels), _distribution(config, strategy)
     batching = {"batch_size": config.batch_size, "pairing": config.data.pairing, "distribution": distribution}
-    check_batches(size, **batching, **methods.data_options(chosen))
+    check_batches(size, **batching, needs=methods.Composition(chosen).needs)
     steps = count_steps(size, **batching)
     with strategy.scope():
         model = _build_model(config, chosen, train=splits["train"], steps_per_epoch=steps)

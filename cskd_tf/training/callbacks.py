@@ -12,20 +12,24 @@ import tensorflow as tf
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import DEFAULT_ECE_BINS
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.networks.logits import check_logits
-from cskd_tf.training.collector import Collector
-from cskd_tf.training.inputs import Expectations, image_shape
+from cskd_tf.training.collector import Collector, count_classes
+from cskd_tf.training.inputs import Expectations
 
 
 class Evaluation(keras.callbacks.Callback):
     """One pass over validation data at the end of each epoch; all six metrics go to `logs`, named `val_...`.
 
     They are `val_top1_error`, `val_top5_error`, `val_nll`, `val_ece`, `val_recall_at_1` and `val_aurc`, as fractions
-    (NLL in nats). Put it before callbacks that read the logs, such as `ModelCheckpoint(monitor="val_ece")`. Lower is
-    better for all of them but `val_recall_at_1`; `SelfDistiller.fit` tells such callbacks, a plain Keras model needs
-    their `mode="min"` or `"max"`.
+    (NLL in nats). Put it before callbacks that read the logs, such as `ModelCheckpoint(monitor="val_ece", mode="min")`.
+    Keras cannot know the direction of these metrics: lower is better for all of them but `val_recall_at_1`.
 
-    Example: `model.fit(data, callbacks=[Evaluation((images, labels)), keras.callbacks.CSVLogger("log.csv")])`.
+    Example: of two classes, one image each, nothing is right or wrong by more than the network's first weights say:
+        >>> images, labels = np.zeros((4, 2), "float32"), np.array([0, 0, 1, 1])
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="zeros")])
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> history = model.fit(images, labels, verbose=0, callbacks=[Evaluation((images, labels))]).history
+        >>> round(history["val_nll"][0], 4), history["val_top1_error"]
+        (0.6931, [0.5])
 
     Weights are those that Keras' own validation would see: with `SwapEMAWeights` beside it, in any order, the averaged
     ones. (`SelfDistiller.fit` tells which callbacks there are; with a plain Keras model, put
@@ -43,7 +47,7 @@ class Evaluation(keras.callbacks.Callback):
         predictions: of the last pass.
 
     Raises:
-        ValueError: data of another form; when training begins, labels of arrays that are none of the model's classes.
+        UserError: data of another form; when training begins, labels of arrays that are none of the model's classes.
     """
 
     def __init__(
@@ -79,17 +83,15 @@ class Evaluation(keras.callbacks.Callback):
         return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
 
     def on_train_begin(self, logs=None):
-        if self._collector is None or not self._collector.is_of(self.model):
-            self._collector = Collector.of(self.model)
         if self._labels is not None:
-            images = image_shape(self.data)
-            network = getattr(self.model, "network", self.model)
-            Expectations(num_classes=check_logits(network, input_shape=images)).check(self._labels)
+            Expectations(num_classes=count_classes(self.model, self.data)).check(self._labels)
 
     def on_epoch_end(self, epoch, logs=None):
         swaps = self._swaps()
         for swap in swaps:
             swap.on_test_begin()
+        if self._collector is None or not self._collector.is_of(self.model):
+            self._collector = Collector.of(self.model)
         self.predictions = self._collector.collect(self.data)
         for swap in swaps:
             swap.on_test_end()
@@ -111,11 +113,11 @@ class Evaluation(keras.callbacks.Callback):
         ]
 
 
-_FORM = "Expected Evaluation's data as (images, labels): two arrays, or a tf.data.Dataset of two such parts a batch."
+_FORM = "Expected Evaluation's data as (images, labels): two arrays, or a tf.data.Dataset of two such parts per batch."
 
 
 def _check_form(element_spec) -> None:
-    """Raises ValueError unless batches are of images and integer labels."""
+    """Raises UserError unless batches are of images and integer labels."""
     if not isinstance(element_spec, tuple) or len(element_spec) != 2:
         parts = len(element_spec) if isinstance(element_spec, tuple) else 1
         raise UserError(f"{_FORM} Received: {parts} parts, of which sample weights would be one")

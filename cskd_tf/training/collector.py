@@ -24,6 +24,7 @@ class Collector(keras.Model):
         super().__init__(autocast=False)
         self._run = model.outputs if isinstance(model, SelfDistiller) else NetworkOutputs(model)
         self._model = weakref.ref(model)
+        self._name = model.name
 
     def is_of(self, model: keras.Model) -> bool:
         """Whether this collects the predictions of `model`, and of no other."""
@@ -40,7 +41,7 @@ class Collector(keras.Model):
         if "embedding" not in outputs:
             raise UserError(
                 "Expected a network whose last dense layer reads the embedding, or SelfDistiller(embedding_layer=...). "
-                f"Received: {self._model().name!r}, which has no dense layer"
+                f"Received: {self._name!r}, which has no dense layer"
             )
         logits, embedding = (tf.cast(outputs[name], tf.float32) for name in ("logits", "embedding"))
         return {"logits": logits, "labels": batch["label"], "embeddings": embedding}
@@ -49,12 +50,22 @@ class Collector(keras.Model):
         """Predictions for a data set of `(images, labels)` batches; images may be a dictionary with `"image"`.
 
         Raises:
-            ValueError: a model that returns something else than logits.
+            UserError: a model that returns something else than logits, or batches without images.
         """
-        model, shape = self._model(), image_shape(dataset)
-        check_logits(model.network if isinstance(model, SelfDistiller) else model, input_shape=shape)
+        count_classes(self._model(), dataset)
 
         def as_inputs(images, labels):
             return {"image": images["image"] if isinstance(images, dict) else images, "label": tf.reshape(labels, [-1])}
 
         return Predictions(**self.predict(dataset.map(as_inputs), verbose=0))
+
+
+def count_classes(model: keras.Model, dataset: tf.data.Dataset) -> int:
+    """The classes of a model of logits, a `SelfDistiller` or not, that takes the images of a data set.
+
+    Raises:
+        UserError: a model that returns something else than logits, or batches without images.
+    """
+    if (shape := image_shape(dataset)) is None:
+        raise UserError(f"Expected batches of images. Received: {dataset.element_spec}")
+    return check_logits(model.network if isinstance(model, SelfDistiller) else model, input_shape=shape)

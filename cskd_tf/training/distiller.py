@@ -1,7 +1,6 @@
 """`SelfDistiller`, the Keras model that trains any classifier with cross-entropy and a list of methods."""
 
 import math
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +8,11 @@ import keras
 import tensorflow as tf
 
 from cskd_tf import losses
-from cskd_tf.data.batches.views import Distribution
+from cskd_tf.data.batches.views import IMAGE, Distribution
 from cskd_tf.errors import UserError
-from cskd_tf.methods.base import Method, View, check_composition, data_options, merge_views, overrides, term_names
+from cskd_tf.methods.base import Head, Method, View
+from cskd_tf.methods.composition import Composition
+from cskd_tf.methods.mixing import Mixing
 from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.networks.logits import check_logits, check_one_input
 from cskd_tf.training.fitting import ContinuingModel
@@ -24,15 +25,18 @@ class SelfDistiller(ContinuingModel):
 
     Each training step runs the network on every image view that the methods ask for, in order (`x`, then its partner),
     and minimises `hard_weight * cross_entropy + sum of the methods' terms`, the cross-entropy of every labelled view:
-    the image, and DDGSD's second one. Every part is one value an example, summed and divided by the size of the global
+    the image, and DDGSD's second one. Every part is one value per example, summed and divided by the size of the global
     batch, so that any number of replicas and an uneven last batch give the same gradients. At inference it is the
     network: images in, logits out.
 
-    Example::
-
-        model = SelfDistiller(network, [CSKD(temperature=4.0, weight=1.0)])
-        model.compile(optimizer=cskd_tf.optimizers.SGD(0.1), metrics=["accuracy"])
-        model.fit(cskd_tf.data.paired_dataset(images, labels, batch_size=128, seed=0), epochs=200)
+    Example:
+        >>> images, labels = np.random.default_rng(0).normal(size=(20, 8, 8, 3)).astype("float32"), np.arange(20) % 4
+        >>> network = cskd_tf.networks.build("preact_resnet10", num_classes=4, input_shape=(8, 8, 3), width=4)
+        >>> model = SelfDistiller(network, [cskd_tf.methods.CSKD(temperature=4.0, weight=1.0)])
+        >>> model.compile(optimizer=cskd_tf.optimizers.SGD(0.1), metrics=["accuracy"])
+        >>> data = cskd_tf.data.paired_dataset(images, labels, batch_size=8, seed=0, **model.data_options)
+        >>> sorted(model.fit(data, epochs=2, verbose=0).history)
+        ['accuracy', 'class_wise', 'cross_entropy', 'loss']
 
     Args:
         network: any Keras model that maps images `[B, H, W, C]` to logits `[B, classes]`.
@@ -45,34 +49,29 @@ class SelfDistiller(ContinuingModel):
         step: int64, training steps so far, and which batch of a `PairedDataset` comes next. It is saved with the model.
 
     Raises:
-        ValueError: methods that cannot work together, or a network that returns something else than logits.
+        UserError: methods that cannot work together, or a network that returns something else than logits.
     """
 
     def __init__(
         self,
         network: keras.Model,
-        methods: Sequence[Method] = (),
+        methods: Sequence[Mixing | Head | Method] = (),
         *,
         num_examples: int | None = None,
         embedding_layer: str | None = None,
         **kwargs,
     ):
-        check_composition(methods)
+        composition = Composition(methods)
         check_one_input(network)
         # The network casts its inputs by its own policy; raw pixels must not be rounded to bfloat16 before that.
         super().__init__(autocast=False, dtype=kwargs.pop("dtype", network.dtype_policy), **kwargs)
         self.network = network
-        self.methods = list(methods)
+        self.methods = list(methods)  # so that Keras tracks and saves them
+        self.composition = composition
         self.num_examples = num_examples
         self.embedding_layer = embedding_layer
-        self.views = merge_views(self.methods)
         self._network_outputs = NetworkOutputs(network, embedding_layer=embedding_layer)
-        heads = [method for method in self.methods if overrides(method, "scores")]
-        self._head = heads[0] if heads else None
-        self._hard_weight = 1.0
-        for method in self.methods:
-            self._hard_weight *= method.hard_weight
-        self._trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", *term_names(self.methods))}
+        self._trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", *composition.term_names)}
         # A subclassed network may be built and not know its input's shape: the first batch does.
         if network.built and (shape := getattr(network, "input_shape", None)) is not None:
             self.build(shape)
@@ -84,20 +83,10 @@ class SelfDistiller(ContinuingModel):
             # A symbolic call; build() would not reach the layers of a subclassed network.
             self.network(keras.KerasTensor(tuple(shape), dtype="float32"))
         self._num_classes = check_logits(self.network, input_shape=shape)
-        # Not again to the same network, or what a method owns would start anew.
-        new = []
-        for method in self.methods:
-            if overrides(method, "attach") and method.attached_to is None:
-                new.append(method)
-            elif method.attached_to is not None and method.attached_to() is not self.network:
-                raise UserError(
-                    f"Expected methods that no other network has: {type(method).__name__} keeps something for its own. "
-                    "Make new ones. Received: a method of another network"
-                )
-        parts = self._network_outputs.describe(shape) if new else {}
-        for method in new:
-            method.attach(self.network, parts=parts, num_examples=self.num_examples)
-            method.attached_to = weakref.ref(self.network)
+        if self.composition.attachable:
+            parts = self._network_outputs.parts(shape)
+            for method in self.composition.attachable:
+                method.attach_once(self.network, parts=parts, num_examples=self.num_examples)
         self.built = True
 
     def compile(self, optimizer="rmsprop", **kwargs) -> None:
@@ -116,16 +105,16 @@ class SelfDistiller(ContinuingModel):
 
     def classifier(self) -> "SelfDistiller":
         """What inference needs, sharing its layers: the network, and the method that replaces its head."""
-        heads = [] if self._head is None else [self._head]
-        made = SelfDistiller(self.network, heads, embedding_layer=self.embedding_layer)
+        heads = [] if self.composition.head is None else [self.composition.head]
+        classifier = SelfDistiller(self.network, heads, embedding_layer=self.embedding_layer)
         # Around a subclassed network it is not built, and its file would lack the head's weights.
-        if self.built and not made.built:
-            made.build(self._image_shape)
-        return made
+        if self.built and not classifier.built:
+            classifier.build(self._image_shape)
+        return classifier
 
     def export(self, filepath, *args, **kwargs):
         """As `keras.Model.export`, without what training alone needs."""
-        if any(method is not self._head for method in self.methods):
+        if any(method is not self.composition.head for method in self.methods):
             return self.classifier().export(filepath, *args, **kwargs)
         if self.built:
             self(keras.KerasTensor(self._image_shape, dtype="float32"))  # Keras exports what has been called
@@ -142,58 +131,47 @@ class SelfDistiller(ContinuingModel):
     @property
     def data_options(self) -> dict[str, Any]:
         """What methods and replicas need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`."""
-        return {**data_options(self.methods), "distribution": Distribution(num_replicas=self._replicas())}
+        return {"needs": self.composition.needs, "distribution": Distribution(num_replicas=self._replicas())}
 
     def outputs(self, images, *, training: bool = False) -> dict[str, Any]:
         """`{"logits", "embedding", "stages"}` of one run of the network, with the logits as inference sees them."""
-        return self._with_scores(self._network_outputs(images, training=training), training=training)
+        return self._with_logits(self._network_outputs(images, training=training), training=training)
 
     def call(self, inputs, training: bool = False):
-        images = inputs["image"] if isinstance(inputs, dict) else inputs
+        images = inputs[IMAGE] if isinstance(inputs, dict) else inputs
         return self.outputs(images, training=training)["logits"]
 
     def train_step(self, data) -> dict[str, Any]:
         batch, labels = unpack(data)
-        check_for_training(batch, self.methods)
+        check_for_training(batch, self.composition)
         if not self.built:
-            self.build(batch["image"].shape)
+            self.build(batch[IMAGE].shape)
         # For loops of the user's own; fit looks at the data before they get here, where XLA drops the assertions.
         conditions = self.expectations(training=True).conditions(labels, batch.get("index"))
         with tf.control_dependencies(assert_all(conditions)):
             labels = batch["label"] = tf.identity(labels)
         with tf.GradientTape() as tape:
-            outputs = {}
-            for view in self.views:
-                outputs[view.name] = self._run_view(view, batch, tape)
-                if view.name == "image":
-                    # Read now: the next run of the network clears what its layers added.
-                    # Each layer has its own precision; what is added up has float32.
-                    regularization = tf.add_n([tf.constant(0.0), *(tf.cast(each, tf.float32) for each in self.losses)])
-            targets = one_hot_targets(batch, classes=outputs["image"]["logits"].shape[-1])
+            outputs, regularization = self._run_views(batch, tape)
+            targets = one_hot_targets(batch, classes=outputs[IMAGE]["logits"].shape[-1])
             if "targets" in batch:
                 batch = {**batch, "targets": targets}
-            for method in self.methods:
+            for method in self.composition.terms:
                 targets = method.targets(batch, targets)
-            terms = {}
-            for view in self.views:
-                if view.labelled:
-                    scores = self._scores(outputs[view.name], labels=labels, training=True)
-                    hard = losses.cross_entropy(scores, targets=_as_wide(targets, scores))
-                    terms[view.term_name] = self._hard_weight * hard
-            outputs = {name: self._with_scores(output, training=True) for name, output in outputs.items()}
-            for method in self.methods:
-                terms.update(self._terms(method, batch, outputs, targets))
+            terms = self._cross_entropies(outputs, labels, targets)
+            outputs = {name: self._with_logits(output, training=True) for name, output in outputs.items()}
+            for method in self.composition.terms:
+                terms.update(self.composition.terms_of(method, batch, outputs, targets))
             per_example = tf.where(tf.reduce_all(list(conditions.values())), tf.add_n(list(terms.values())), math.nan)
             loss = self._global_mean(per_example, labels) + regularization / self._replicas()
             scaled_loss = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, variables), variables, strict=True))
-        for method in self.methods:
+        for method in self.composition.terms:
             method.after_step(batch, outputs)
         self.step.assign_add(1)
         for name, values in {**terms, "loss": per_example + regularization}.items():
             self._trackers[name].update_state(values)
-        return self.compute_metrics(batch, labels, outputs["image"]["logits"])
+        return self.compute_metrics(batch, labels, outputs[IMAGE]["logits"])
 
     def test_step(self, data) -> dict[str, Any]:
         """Cross-entropy alone, as `loss`, and the compiled metrics."""
@@ -232,9 +210,20 @@ class SelfDistiller(ContinuingModel):
             return Expectations(num_classes=classes)
         return Expectations(
             num_classes=classes,
-            pairs_adjacent=any(method.pairs_adjacent for method in self.methods),
-            num_examples=self.num_examples if any("index" in method.extras for method in self.methods) else None,
+            pairs_adjacent=self.composition.needs.pairs_adjacent,
+            num_examples=self.num_examples if "index" in self.composition.needs.extras else None,
         )
+
+    def _run_views(self, batch: dict, tape: tf.GradientTape) -> tuple[dict[str, dict[str, Any]], tf.Tensor]:
+        """The network's outputs for each view, and what its layers add to the loss for the image itself."""
+        outputs = {}
+        for view in self.composition.views:
+            outputs[view.name] = self._run_view(view, batch, tape)
+            if view.name == IMAGE:
+                # Read now: the next run of the network clears what its layers added.
+                # Each layer has its own precision; what is added up has float32.
+                regularization = tf.add_n([tf.constant(0.0), *(tf.cast(loss, tf.float32) for loss in self.losses)])
+        return outputs, regularization
 
     def _run_view(self, view: View, batch: dict, tape: tf.GradientTape) -> dict[str, Any]:
         images = batch[view.name]
@@ -257,22 +246,23 @@ class SelfDistiller(ContinuingModel):
                 variable.assign(value)
         return outputs
 
-    def _scores(self, outputs: dict[str, Any], *, training: bool, labels=None):
-        if self._head is None:
-            return outputs["logits"]
-        # As a layer of float32: inside a mixed-precision model Keras would round the variables that scores() reads.
-        return self._head(outputs, labels=labels, training=training)
+    def _with_logits(self, outputs: dict[str, Any], *, training: bool) -> dict[str, Any]:
+        """The outputs with the head's logits, where a method replaces the network's."""
+        head, logits = self.composition.head, outputs["logits"]
+        if head is not None:
+            # As a layer of float32: inside a mixed-precision model Keras would round the variables that it reads.
+            logits = head(outputs, training=training)
+        return {**outputs, "logits": tf.cast(logits, tf.float32)}
 
-    def _with_scores(self, outputs: dict[str, Any], *, training: bool) -> dict[str, Any]:
-        return {**outputs, "logits": tf.cast(self._scores(outputs, training=training), tf.float32)}
-
-    def _terms(self, method: Method, batch: dict, outputs: dict, targets) -> dict[str, Any]:
-        terms = method.terms(batch, outputs, targets)
-        if set(terms) != set(method.term_names):
-            raise UserError(
-                f"Expected {type(method).__name__}.terms to return its term_names {sorted(method.term_names)}. "
-                f"Received: {sorted(terms)}"
-            )
+    def _cross_entropies(self, outputs: dict[str, dict[str, Any]], labels, targets) -> dict[str, Any]:
+        """The weighted cross-entropy of each labelled view, by the names of their terms."""
+        head, terms = self.composition.head, {}
+        for view in self.composition.views:
+            if view.labelled:
+                output = outputs[view.name]
+                logits = output["logits"] if head is None else head.labelled_logits(output, labels)
+                hard = losses.cross_entropy(logits, targets=_as_wide(targets, logits))
+                terms[view.term_name] = self.composition.hard_weight * hard
         return terms
 
     def _global_mean(self, values, labels):
@@ -283,6 +273,6 @@ class SelfDistiller(ContinuingModel):
         return tf.reduce_sum(values) / batch_size
 
 
-def _as_wide(targets, scores):
-    """Targets `[B, C]` with zeros for the classes that a head has added to its scores."""
-    return tf.pad(targets, [(0, 0), (0, scores.shape[-1] - targets.shape[-1])])
+def _as_wide(targets, logits):
+    """Targets `[B, C]` with zeros for the classes that a head has added to its logits."""
+    return tf.pad(targets, [(0, 0), (0, logits.shape[-1] - targets.shape[-1])])

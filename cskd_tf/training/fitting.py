@@ -10,19 +10,22 @@ from absl import logging
 from cskd_tf.data.batches.dataset import PairedDataset
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import DIRECTIONS
-from cskd_tf.methods.base import overrides
+from cskd_tf.methods.composition import Composition
 from cskd_tf.training.inputs import Expectations, check_batch, checked, image_shape, peeked
 
 
 class ContinuingModel(keras.Model):
     """A Keras model that goes on with its data where it was, and looks at them before they reach its step.
 
-    Its training step counts itself: `self.step.assign_add(1)`. A subclass has `methods`, which are told of epochs, and
-    `expectations`.
+    Its training step counts itself: `self.step.assign_add(1)`. A subclass has a `composition`, whose methods are told
+    of epochs, and `expectations`.
 
     Attributes:
+        composition: of the methods.
         step: int64, training steps so far, and which batch of a `PairedDataset` comes next. It is saved with the model.
     """
+
+    composition: Composition
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -63,7 +66,7 @@ class ContinuingModel(keras.Model):
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
         """As `keras.Model.fit`; what cannot be trained is refused before the first step.
 
-        A data set of `cskd_tf.data.paired_dataset` knows its steps an epoch, and is read on from where the model is:
+        A data set of `cskd_tf.data.paired_dataset` knows its steps per epoch, and is read on from where the model is:
         see `Course`. `epochs` of the data set need not be `fit`'s.
         """
         x = self._built_from(x)
@@ -140,7 +143,7 @@ class Course(keras.callbacks.Callback):
     showing an epoch again. A model of fewer steps than `initial_epoch` tells of, one that was made of weights alone,
     joins there.
 
-    Example: with 3 steps an epoch, a model after 6 steps goes on at step 6, in `fit(epochs=1)` as well as in
+    With 3 steps per epoch, a model after 6 steps goes on at step 6, in `fit(epochs=1)` as well as in
     `fit(initial_epoch=2, epochs=4)`; a new one begins at 0, or at 6.
 
     Args:
@@ -161,7 +164,7 @@ class Course(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if self._position is None:
             self._join(epoch)
-        for method in self.model.methods:
+        for method in self.model.composition.terms:
             method.on_epoch_begin(epoch, epochs=self.epochs)
 
     def _join(self, epoch: int) -> None:
@@ -170,46 +173,50 @@ class Course(keras.callbacks.Callback):
         self._position = max(int(self.model.step.numpy()), epoch * steps)
         self.model.step.assign(self._position)
         reached = self._position // steps if steps else 0
-        told = [type(method).__name__ for method in self.model.methods if overrides(method, "on_epoch_begin")]
-        if not told or reached <= epoch:
+        following = self.model.composition.following_epochs
+        if not following or reached <= epoch:
             return
         if self.epochs == 1:
             raise UserError(
                 f"Expected fit(initial_epoch={reached}, epochs=...) of a model that was trained for {reached} epochs: "
-                f"{told} must know which epoch it is, and of how many. Received: initial_epoch={epoch}, epochs=1"
+                f"{following} must know which epoch it is, and of how many. Received: initial_epoch={epoch}, epochs=1"
             )
-        logging.info("%s: epoch %d of %d, though the model has seen %d", told, epoch + 1, self.epochs, reached)
+        logging.info("%s: epoch %d of %d, though the model has seen %d", following, epoch + 1, self.epochs, reached)
 
 
 def prepare_callbacks(callbacks, *, own: Course, model: keras.Model):
     """What `fit` takes as callbacks, with ours in front of them; refuses those that would fail after the first epoch.
 
     Raises:
-        ValueError: `ModelCheckpoint` is to save a model that cannot be saved whole.
+        UserError: `ModelCheckpoint` is to save a model that cannot be saved whole, or a callback watches one of our
+            metrics and does not say whether less of it is better.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        _check_saving(callbacks.callbacks, model)
+        _check_callbacks(callbacks.callbacks, model)
         own.set_model(model)
-        callbacks.callbacks = [own, *(each for each in callbacks.callbacks if not isinstance(each, Course))]
+        callbacks.callbacks = [own, *(callback for callback in callbacks.callbacks if not isinstance(callback, Course))]
         return callbacks
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
-    _check_saving(callbacks, model)
-    for callback in callbacks:
-        # Keras knows the direction of its own metrics only, and refuses to guess that of others.
-        if getattr(callback, "mode", None) == "auto":
-            metric = callback.monitor.removeprefix("val_").removeprefix("test_")
-            callback.mode = DIRECTIONS.get(metric, "auto")
+    _check_callbacks(callbacks, model)
     return [own, *callbacks]
 
 
-def _check_saving(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
-    saves = [each for each in callbacks if isinstance(each, keras.callbacks.ModelCheckpoint)]
-    if any(not each.save_weights_only for each in saves):
+def _check_callbacks(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
+    for callback in callbacks:
+        metric = str(getattr(callback, "monitor", "")).removeprefix("val_").removeprefix("test_")
+        if getattr(callback, "mode", None) == "auto" and metric in DIRECTIONS:
+            # Keras knows the direction of its own metrics only, and would say so after the first epoch.
+            raise UserError(
+                f"Expected {type(callback).__name__}(monitor={callback.monitor!r}, mode={DIRECTIONS[metric]!r}): Keras "
+                "cannot know whether less of it is better. Received: mode='auto'"
+            )
+    savers = [callback for callback in callbacks if isinstance(callback, keras.callbacks.ModelCheckpoint)]
+    if any(not saver.save_weights_only for saver in savers):
         model.get_config()  # where a teacher is an object, it says what to do
 
 
 def check_trainable(model: keras.Model) -> None:
-    """Raises ValueError where no weight would be trained, which Keras only warns of."""
+    """Raises UserError where no weight would be trained, which Keras only warns of."""
     if not model.trainable_variables:
         raise UserError(
             "Expected at least one trainable weight; set network.trainable = True, or unfreeze its classifier, and "
@@ -218,9 +225,9 @@ def check_trainable(model: keras.Model) -> None:
 
 
 def check_steps_per_execution(steps: int | None, *, steps_per_execution: int) -> None:
-    """Raises ValueError unless whole executions make an epoch, so that no execution runs on into the next one.
+    """Raises UserError unless whole executions make an epoch, so that no execution runs on into the next one.
 
-    Example: 3 steps an epoch go with 1 or 3 steps an execution; with 2 Keras would take 4.
+    3 steps per epoch go with 1 or 3 steps per execution; with 2 Keras would take 4.
     """
     if steps and steps % steps_per_execution:
         raise UserError(
@@ -229,7 +236,7 @@ def check_steps_per_execution(steps: int | None, *, steps_per_execution: int) ->
 
 
 def check_for_replicas(optimizer, *, jit_compile: bool | str, replicas: int) -> None:
-    """Raises ValueError for what Keras lets through `compile` and fails at in the first step, on several replicas."""
+    """Raises UserError for what Keras lets through `compile` and fails at in the first step, on several replicas."""
     if jit_compile is True:
         raise UserError(
             'Expected jit_compile="auto" or False on several replicas: Keras would compile them and what they exchange '

@@ -8,7 +8,6 @@ reaches a compiled step all the same, in a loop of the user's own, makes its los
 import dataclasses
 import itertools
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -18,7 +17,7 @@ import tensorflow as tf
 from cskd_tf import losses
 from cskd_tf.data.batches.dataset import PairedDataset
 from cskd_tf.errors import UserError
-from cskd_tf.methods.base import Method, merge_views, overrides
+from cskd_tf.methods.composition import Composition
 
 BUILD = "build the data with cskd_tf.data.paired_dataset(..., **model.data_options)"
 
@@ -37,16 +36,15 @@ def unpack(data) -> tuple[dict[str, Any], tf.Tensor]:
     return {**(inputs if isinstance(inputs, dict) else {"image": inputs}), "label": labels}, labels
 
 
-def check_for_training(batch: dict, methods: Sequence[Method]) -> None:
-    """Raises ValueError where the batch lacks what the methods need of the pipeline."""
+def check_for_training(batch: dict, composition: Composition) -> None:
+    """Raises UserError where the batch lacks what the methods need of the pipeline."""
     received = f"Received: a batch with {sorted(batch)}"
-    if missing := [extra for method in methods for extra in method.extras if extra not in batch]:
+    if missing := [extra for extra in composition.needs.extras if extra not in batch]:
         raise UserError(f"The methods need {missing}, which a stream without indices cannot give: {BUILD}. {received}")
-    if missing := [view.name for view in merge_views(methods) if view.name not in batch]:
+    if missing := [view.name for view in composition.views if view.name not in batch]:
         raise UserError(f"The methods need the views {missing}: {BUILD}. {received}")
-    mixing = [type(method).__name__ for method in methods if overrides(method, "mix")]
-    if mixing and "targets" not in batch:
-        raise UserError(f"{mixing} work in the pipeline: {BUILD}. {received}")
+    if composition.mixing and "targets" not in batch:
+        raise UserError(f"{composition.mixing_names} work in the pipeline: {BUILD}. {received}")
 
 
 def one_hot_targets(batch: dict, *, classes: int) -> tf.Tensor:
@@ -61,11 +59,12 @@ def one_hot_targets(batch: dict, *, classes: int) -> tf.Tensor:
 
 def image_shape(data) -> tuple[int | None, ...] | None:
     """`[None, H, W, C]` of the images in what `fit` takes; None where nothing tells it before the first step."""
-    images = data
+    images: Any = data
     if isinstance(data, tf.data.Dataset):
         images = data.element_spec[0] if isinstance(data.element_spec, tuple) else data.element_spec
     elif isinstance(data, keras.utils.PyDataset):
-        images = data[0][0]
+        first: Any = data[0]
+        images = first[0]
     elif not (isinstance(data, dict) or hasattr(data, "shape")) and _is_iterable(data):
         images = next(iter(data))[0]
     images = images.get("image") if isinstance(images, dict) else images
@@ -108,7 +107,7 @@ class Expectations:
         )
 
     def check(self, labels, index=None) -> None:
-        """Raises ValueError for labels `[n]` or `[n, 1]`, and indices `[n]`, that are not as expected."""
+        """Raises UserError for labels `[n]` or `[n, 1]`, and indices `[n]`, that are not as expected."""
         labels = np.asarray(labels)
         if labels.dtype.kind not in "ui" or labels.size != len(labels):
             return  # of another form, which the step refuses when it is traced
@@ -122,7 +121,7 @@ class Expectations:
             raise UserError(f"{wrong_index} Received: index {np.max(index)}")
 
     def check_data(self, data: PairedDataset) -> None:
-        """Raises ValueError for a data set that says of itself that it is not as expected."""
+        """Raises UserError for a data set that says of itself that it is not as expected."""
         wrong_label, wrong_pair, wrong_index = self._messages
         if data.num_classes > self.num_classes and not data.relabelled:
             raise UserError(f"{wrong_label} Received: data of {data.num_classes} classes")
@@ -162,7 +161,7 @@ def checked(data, labels, *, expected: Expectations, shuffle: bool = False) -> A
         shuffle: whether Keras will reorder arrays.
 
     Raises:
-        ValueError: arrays or a `PairedDataset` that are not as expected. What flows by raises it then, tf.data
+        UserError: arrays or a `PairedDataset` that are not as expected. What flows by raises it then, tf.data
             `tf.errors.InvalidArgumentError`.
     """
     if isinstance(data, tf.data.Dataset):

@@ -16,7 +16,13 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     ends in a softmax needs `from_logits=False`; scores that are then not probabilities are refused. XLA drops that
     check, so their number is kept as well, and the result is NaN.
 
-    Example: as `expected_calibration_error`. Labels are int `[B]` or `[B, 1]`, or one-hot `[B, C]`, of which the
+    Example, of confidences .9 (right) and .95 (wrong), `|.5 - .925|`:
+        >>> metric = ExpectedCalibrationError(bins=2, from_logits=False)
+        >>> metric.update_state([0, 1], [[0.9, 0.1], [0.95, 0.05]])
+        >>> round(float(metric.result()), 6)
+        0.425
+
+    Labels are int `[B]` or `[B, 1]`, or one-hot `[B, C]`, of which the
     largest entry counts, of soft targets too, as in Keras' `CategoricalAccuracy`. Weights are `[B]` or `[B, 1]`. The
     result before the first batch is 0, as of Keras' `Mean`.
 
@@ -26,7 +32,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         name: of the metric.
 
     Raises:
-        ValueError: fewer than one bin; predictions, labels or weights of other shapes.
+        UserError: fewer than one bin; predictions, labels or weights of other shapes.
         InvalidArgumentError: predictions that are not probabilities, with `from_logits=False`.
     """
 
@@ -81,7 +87,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
 def _labels(labels, scores):
     """Labels `[B]` of what `compile(metrics=[...])` may meet."""
-    given = labels.shape, scores.shape
+    shapes = labels.shape, scores.shape
     if scores.shape.rank != 2 or (scores.shape[-1] or 2) < 2:
         raise UserError(f"Expected predictions [B, classes] of two classes or more. Received: shape {scores.shape}")
     if labels.shape.rank == 2 and labels.shape[-1] == scores.shape[-1]:
@@ -91,7 +97,7 @@ def _labels(labels, scores):
     if labels.shape.rank != 1 or not labels.shape.is_compatible_with(scores.shape[:1]):
         raise UserError(
             "Expected labels [B] or [B, 1], or one-hot [B, classes], beside predictions [B, classes]. "
-            f"Received: shapes {given[0]} and {given[1]}"
+            f"Received: shapes {shapes[0]} and {shapes[1]}"
         )
     return tf.cast(labels, tf.int32)
 

@@ -18,7 +18,11 @@ class SGD(keras.optimizers.SGD):
     decays the weights apart from the gradient and keeps the learning rate inside its buffer, which is another
     optimiser as soon as the rate drops.
 
-    Example: w = 1, gradient .5, learning rate .1, momentum .9, weight decay .1: the buffer becomes .6 and w .94.
+    Example: from w = 1 with a gradient of .5 the buffer becomes `.5 + .1 * 1 = .6` and w `1 - .1 * .6 = .94`:
+        >>> weight = keras.Variable([1.0])
+        >>> SGD(0.1, momentum=0.9, weight_decay=0.1).apply([tf.constant([0.5])], [weight])
+        >>> weight.numpy().round(6)
+        array([0.94], dtype=float32)
 
     Args:
         learning_rate: a float or a `keras.optimizers.schedules.LearningRateSchedule`.
@@ -29,7 +33,7 @@ class SGD(keras.optimizers.SGD):
             ones are shortened to it. 0: any.
 
     Raises:
-        ValueError: a value out of range.
+        UserError: a value out of range.
     """
 
     def __init__(self, learning_rate=0.1, *, momentum=0.9, weight_decay=1e-4, nesterov=False, clip_norm=0.0, **kwargs):
@@ -50,15 +54,15 @@ class SGD(keras.optimizers.SGD):
 
     def apply(self, grads, trainable_variables=None):
         # Weight decay reaches every row, so nothing is gained by sparse gradients, which Keras cannot unscale.
-        grads = [tf.convert_to_tensor(each) if isinstance(each, tf.IndexedSlices) else each for each in grads]
+        grads = [tf.convert_to_tensor(grad) if isinstance(grad, tf.IndexedSlices) else grad for grad in grads]
         if self.clip_norm:
             # Keras clips where it should, after the loss scale was taken out and parts of a batch were added up, but
             # on each replica by itself, whose gradients it then adds up. So each is given its share of the whole.
             context = tf.distribute.get_replica_context()
             replicas = 1 if context is None else context.num_replicas_in_sync
             if replicas > 1:
-                whole = iter(context.all_reduce("MEAN", [each for each in grads if each is not None]))
-                grads = [None if each is None else next(whole) for each in grads]
+                means = iter(context.all_reduce("MEAN", [grad for grad in grads if grad is not None]))
+                grads = [None if grad is None else next(means) for grad in grads]
             self.global_clipnorm = self.clip_norm / replicas
         return super().apply(grads, trainable_variables)
 
@@ -85,7 +89,10 @@ def _check_learning_rate(learning_rate: float) -> None:
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """Raises the learning rate over the first steps, in a line from nothing to what `schedule` says.
 
-    Example: 0.1 after 4 steps of warm-up begins with 0.025, 0.05, 0.075, 0.1, 0.1.
+    Example:
+        >>> schedule = WarmUp(keras.optimizers.schedules.PiecewiseConstantDecay([100], [0.1, 0.01]), steps=4)
+        >>> [round(float(schedule(step)), 3) for step in range(6)]
+        [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
 
     Args:
         schedule: the learning rate otherwise.
@@ -109,7 +116,12 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def milestone_epochs(milestones: tuple[float, ...], *, epochs: int) -> list[int]:
-    """How many epochs each rate lasts until, counted from the start. Example: (0.5, 0.75) of 3 epochs are [1, 2]."""
+    """After which epoch each rate ends, counted from 1.
+
+    Example:
+        >>> milestone_epochs((0.5, 0.75), epochs=200), milestone_epochs((0.5, 0.75), epochs=3)
+        ([100, 150], [1, 2])
+    """
     last, result = 0, []
     for milestone in milestones:
         # 0.29 * 100 is 28.999999999999996.
@@ -129,8 +141,11 @@ def step_schedule(
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Multiplies the learning rate by `factor` at each milestone.
 
-    Example: 0.1, milestones (0.5, 0.75), factor 0.1, 200 epochs: 0.1 through epoch 100, 0.01 through epoch 150, 0.001
-    to the end (epochs counted from 1), as the CS-KD paper says. Its public code drops one epoch later.
+    Example: 0.1 through epoch 100 of 200, 0.01 through epoch 150, 0.001 to the end, as the CS-KD paper says (its public
+    code drops one epoch later), here with one step per epoch:
+        >>> schedule = step_schedule(0.1, milestones=(0.5, 0.75), factor=0.1, epochs=200, steps_per_epoch=1)
+        >>> [round(float(schedule(epoch - 1)), 6) for epoch in (1, 100, 101, 150, 151, 200)]
+        [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
 
     A milestone within an epoch counts from that epoch's start, but the first epoch always has the full rate and each
     milestone comes at least an epoch after the one before: of 90 epochs (0.5, 0.75) are 45 and 67, of 3 epochs 1 and 2,
@@ -142,11 +157,11 @@ def step_schedule(
         milestones: as fractions of the run, rising, each within (0, 1).
         factor: above 0.
         epochs: of the whole run.
-        steps_per_epoch: batches an epoch.
+        steps_per_epoch: batches per epoch.
         warmup_epochs: over which the rate rises at the start, from nothing; 0, as in the papers: it does not.
 
     Raises:
-        ValueError: learning rate, milestones or factor out of range.
+        UserError: learning rate, milestones or factor out of range.
     """
     _check_learning_rate(learning_rate)
     if list(milestones) != sorted(set(milestones)) or not all(0 < milestone < 1 for milestone in milestones):

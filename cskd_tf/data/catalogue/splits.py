@@ -121,7 +121,7 @@ class FromTfds:
     """A data set of TFDS, or one of ours in TFDS' form.
 
     Attributes:
-        name: in TFDS' catalogue, or one of `prepared.OURS`.
+        name: in TFDS' catalogue, or one of `tfds.OURS`.
         train: split, in TFDS' notation.
         val: the same; empty: taken from the training images; None: `validation`, if the data set has it.
         test: the same with `test`.
@@ -134,11 +134,11 @@ class FromTfds:
 
     def __call__(self, source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
         # TFDS takes half a second to import, which only its users should wait for.
-        from cskd_tf.data.catalogue import prepared
+        from cskd_tf.data.catalogue import tfds
 
         defaults = {"train": self.train, "val": self.val, "test": self.test}
         names = {part: split.names[part] or default for part, default in defaults.items()}
-        return prepared.load(
+        return tfds.load(
             self.name, path=source.path, archive=source.archive, channels=source.channels, split_names=names
         )
 

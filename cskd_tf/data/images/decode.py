@@ -6,7 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from cskd_tf.data.images.resampling import PIXEL_TYPES, resample_bytes
-from cskd_tf.data.images.transforms import Compose, Resize, Transform, as_accepted
+from cskd_tf.data.images.transforms import Compose, Resize, Transform, apply
 
 _REFUSED = "Expected JPEG or PNG."
 
@@ -15,10 +15,10 @@ def map_quickly(function: Callable, elements: tf.Tensor, spec: tf.TensorSpec, *,
     """`tf.map_fn` for functions so small that its loop costs more than they do: several elements in one iteration.
 
     Args:
-        function: of one element.
+        function: of a single element.
         elements: `[n, ...]`, n at least 1.
-        spec: of one result.
-        unroll: elements an iteration; the last is repeated where they are not enough.
+        spec: of a single result.
+        unroll: elements per iteration; the last is repeated where they are not enough.
 
     Returns:
         `[n, *spec.shape]`.
@@ -27,9 +27,9 @@ def map_quickly(function: Callable, elements: tf.Tensor, spec: tf.TensorSpec, *,
     missing = -count % unroll
     elements = tf.concat([elements, tf.repeat(elements[-1:], missing, axis=0)], axis=0)
     groups = tf.reshape(elements, [-1, unroll, *elements.shape[1:]])
-    several = tf.TensorSpec([unroll, *spec.shape], spec.dtype)
-    results = tf.map_fn(lambda group: tf.stack([function(each) for each in tf.unstack(group, unroll)]), groups,
-                        fn_output_signature=several)  # fmt: skip
+    group_spec = tf.TensorSpec([unroll, *spec.shape], spec.dtype)
+    results = tf.map_fn(lambda group: tf.stack([function(element) for element in tf.unstack(group, unroll)]), groups,
+                        fn_output_signature=group_spec)  # fmt: skip
     return tf.reshape(results, [-1, *spec.shape])[:count]
 
 
@@ -50,7 +50,7 @@ def _decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
 
 
 def reason(error: Exception) -> str:
-    """One line of an error of TensorFlow, without the names of its functions."""
+    """An error of TensorFlow in one line, without the names of its functions."""
     message = str(getattr(error, "message", error)).split("[Op:")[0].strip()
     if _REFUSED in message:  # beside what an assertion adds
         return _REFUSED
@@ -78,11 +78,9 @@ def decode_batch(
     resize, rest = _split(transform)
     if resize is None:
 
-        def transformed(pair):
-            image = decode(pair[0], channels=channels)[None]
-            if transform is not None:
-                image = transform(as_accepted(image, transform), pair[1][None])
-            return tf.cast(image[0], tf.float32)
+        def transformed(content_and_seed):
+            content, seed = content_and_seed
+            return apply(transform, decode(content, channels=channels)[None], seed[None])[0]
 
         return tf.map_fn(transformed, (contents, seeds), fn_output_signature=tf.float32, parallel_iterations=parallel)
 
@@ -100,9 +98,9 @@ def decode_batch(
 
     # Of small files, all the parts cost less than to find out which are needed. (A small PNG can be a large image.)
     are_jpeg = tf.strings.substr(contents, 0, 3) == b"\xff\xd8\xff"
-    are_small = tf.reduce_max(tf.strings.length(contents)) <= _SMALL
+    are_small = tf.reduce_max(tf.strings.length(contents)) <= _SMALL_FILE
     images = tf.cond(tf.reduce_all(are_jpeg) & are_small, whole, parts)
-    return tf.cast(Compose(rest)(images, seeds), tf.float32)
+    return apply(Compose(rest), images, seeds)
 
 
 def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform | None) -> tf.Tensor:
@@ -118,7 +116,7 @@ def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform
     """
     resize, rest = _split(transform)
     channels = images.shape[3]
-    # Small images cost less as one matrix product a batch (`resample`) than one after the other.
+    # Small images cost less as one matrix product per batch (`resample`) than one after the other.
     large = None not in images.shape[1:3] and max(images.shape[1:3]) > 128
     if resize is not None and large and images.dtype == tf.uint8 and channels in PIXEL_TYPES:
         extents = tf.tile(tf.shape(images)[None, 1:3], [tf.shape(images)[0], 1])
@@ -126,9 +124,7 @@ def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform
         size, pixels = (resize.size, resize.size), tf.reshape(images, [-1])
         images = resample_bytes(pixels, extents, boxes, size=size, channels=channels, confine=resize.confine)
         transform = Compose(rest)
-    if transform is not None:
-        images = transform(as_accepted(images, transform), seeds)
-    return tf.cast(images, tf.float32)
+    return apply(transform, images, seeds)
 
 
 def _split(transform: Transform | None) -> tuple[Resize | None, list[Transform]]:
@@ -140,8 +136,8 @@ def _split(transform: Transform | None) -> tuple[Resize | None, list[Transform]]
 # Where a decoded part ends, libjpeg lacks the neighbours that it interpolates colours from. Two pixels more on each
 # side, which are not used afterwards, and the part equals the whole to the bit.
 _MARGIN = 2
-_SMALL = 2**14  # bytes of a JPEG file
-_TOGETHER = 2**22  # bytes of pixels, so that they stay in the processor's cache
+_SMALL_FILE = 2**14  # bytes of a JPEG file
+_GROUP_BYTES = 2**22  # bytes of pixels, so that they stay in the processor's cache
 
 
 def extent(contents: tf.Tensor) -> tf.Tensor:
@@ -150,8 +146,8 @@ def extent(contents: tf.Tensor) -> tf.Tensor:
     def of_png():
         # The signature and the chunk that comes first; a file may be shorter.
         header = tf.strings.join([tf.strings.substr(contents, 0, 24), bytes(24)])
-        found = tf.strings.substr(header, [0, 12], [8, 4])
-        is_png = tf.reduce_all(found == [b"\x89PNG\r\n\x1a\n", b"IHDR"])
+        signature_and_kind = tf.strings.substr(header, [0, 12], [8, 4])
+        is_png = tf.reduce_all(signature_and_kind == [b"\x89PNG\r\n\x1a\n", b"IHDR"])
         with tf.control_dependencies([tf.debugging.Assert(is_png, [_REFUSED])]):
             fields = tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
         return tf.reverse(tf.ensure_shape(fields, [2]), axis=[0])
@@ -203,16 +199,16 @@ def _decode_boxes(
     # float32 would round the difference, and with it, now and then, a pixel.
     boxes = tf.cast(boxes, tf.float64) - tf.pad(tf.cast(windows[:, :2], tf.float64), [[0, 0], [0, 2]])
     largest = tf.reduce_max(tf.reduce_prod(tf.cast(windows[:, 2:], tf.int64), axis=1)) * channels
-    few = tf.cast(tf.clip_by_value(_TOGETHER // largest, 1, tf.cast(count, tf.int64)), tf.int32)
+    group_size = tf.cast(tf.clip_by_value(_GROUP_BYTES // largest, 1, tf.cast(count, tf.int64)), tf.int32)
 
     def add(number, results):
-        members = slice(number * few, (number + 1) * few)
+        members = slice(number * group_size, (number + 1) * group_size)
         pixels = _decode_windows(contents[members], windows[members], channels=channels, parallel=parallel)
         arguments = {"size": size, "channels": channels, "confine": confine}
         resized = resample_bytes(pixels, windows[members, 2:], boxes[members], **arguments)
         return number + 1, results.write(number, resized)
 
-    groups = (count + few - 1) // few
+    groups = (count + group_size - 1) // group_size
     results = tf.TensorArray(tf.uint8, size=groups, infer_shape=False, element_shape=[None, *size, channels])
     more = lambda number, _: number < groups  # noqa: E731
     _, results = tf.while_loop(more, add, (0, results), parallel_iterations=1)

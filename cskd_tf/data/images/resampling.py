@@ -28,7 +28,7 @@ def resample(
 ) -> tf.Tensor:
     """Cuts a box out of each image and resizes it, bilinear with antialiasing, as PIL does.
 
-    Resampling is separable: two small matrix products an image do crop and resize of a whole batch. PIL rounds to
+    Resampling is separable: two small matrix products per image do crop and resize of a whole batch. PIL rounds to
     whole numbers in between, so on uint8 images the two differ by at most 1 of 255.
 
     Example: the row of pixels `[0, 4]` resized to width 4 is `[0, 1, 3, 4]`.

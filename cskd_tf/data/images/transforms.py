@@ -1,10 +1,11 @@
-"""Image transforms on whole batches. Each is called with images and one seed an image, and keeps no state.
+"""Image transforms on whole batches. Each is called with images and one seed per image, and keeps no state.
 
 A transform takes `images [n, H, W, C]` float32 and `seeds` int32 `[n, 2]` and returns float32 images; the same seeds
 give the same result. Anything of that form can be given to `cskd_tf.data.paired_dataset(augment=...)`. One with the
 attribute `any_dtype` also takes the bytes as they are stored, which are a quarter of the memory to move.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal
@@ -12,30 +13,13 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import tensorflow as tf
 
+from cskd_tf.data.images.colours import ColorJitter, Lighting
+from cskd_tf.data.images.random_draws import draws
 from cskd_tf.data.images.resampling import resample
 from cskd_tf.errors import UserError
 from cskd_tf.settings import Within, check
 
 Transform = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-
-
-def draws(seeds: tf.Tensor, *, first: int, count: int) -> tf.Tensor:
-    """Random numbers `first` to `first + count - 1` of each image, float32 `[n, count]` from [0, 1), 24 bits each.
-
-    A counter hashed with the image's seed (two rounds of MurmurHash3's finalizer, Appleby 2011): 22 numbers an image
-    cost what one call of `pairing.uniform` does.
-    """
-    seeds = tf.bitcast(seeds, tf.uint32)
-    counters = np.arange(first + 1, first + 1 + count, dtype=np.uint64) * np.uint64(0x9E3779B9) % np.uint64(2**32)
-    hashed = _finalize(_finalize(seeds[:, :1] + counters.astype(np.uint32)) + seeds[:, 1:])
-    return tf.cast(tf.bitwise.right_shift(hashed, np.uint32(8)), tf.float32) * np.float32(2**-24)
-
-
-def _finalize(numbers: tf.Tensor) -> tf.Tensor:
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        shifted = tf.bitwise.right_shift(numbers, np.uint32(shift))
-        numbers = tf.bitwise.bitwise_xor(numbers, shifted) * np.uint32(factor)
-    return tf.bitwise.bitwise_xor(numbers, tf.bitwise.right_shift(numbers, np.uint32(16)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +40,14 @@ def as_accepted(images: tf.Tensor, transform: Transform) -> tf.Tensor:
     return images if getattr(transform, "any_dtype", False) else tf.cast(images, tf.float32)
 
 
-class Resize:
+def apply(transform: Transform | None, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+    """float32 images after a transform, or as they are without one."""
+    if transform is not None:
+        images = transform(as_accepted(images, transform), seeds)
+    return tf.cast(images, tf.float32)
+
+
+class Resize(abc.ABC):
     """Cuts a box out of each image and resizes it to a square: the base of the transforms that change the size.
 
     Subclasses say which box. The pipeline asks for the boxes and resizes itself (`resampling.resample_bytes`), so that
@@ -67,9 +58,9 @@ class Resize:
     confine: ClassVar[bool]
     any_dtype: ClassVar[bool] = True
 
+    @abc.abstractmethod
     def boxes(self, extents: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """float32 `[n, 4]` boxes (top, left, height, width) in images of `extents` float32 `[n, 2]`."""
-        raise NotImplementedError
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
         extents = tf.tile(tf.cast(tf.shape(images)[None, 1:3], tf.float32), [tf.shape(images)[0], 1])
@@ -180,52 +171,6 @@ class Flip:
         mirrored = tf.reverse(tf.reshape(mirrored, [-1, shape[2], shape[3]]), axis=[1])
         mirrored = tf.reshape(mirrored, [-1, shape[1], shape[2], shape[3]])
         return tf.ensure_shape(tf.dynamic_stitch(places, [kept, mirrored]), images.shape)
-
-
-@dataclasses.dataclass(frozen=True)
-class ColorJitter:
-    """Changes brightness, contrast and saturation, each by a factor from `[1 - strength, 1 + strength]`.
-
-    Brightness pulls the pixels towards 0, contrast towards the image's mean grey, saturation towards their own grey,
-    without clipping, as in the code that PS-KD's ImageNet recipe goes back to (fb.resnet.torch). So done, the order of
-    the three makes no difference. Colour images `[n, H, W, 3]`.
-
-    Example: a grey image of pixels 100 and 200 at factors 1.2 (brightness) and 0.5 (contrast) becomes
-    `1.2 * (150 - 25) = 150` and `1.2 * (150 + 25) = 210`.
-    """
-
-    strength: float
-
-    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        factors = 1 + self.strength * (2 * draws(seeds, first=2000, count=3) - 1)
-        brightness, contrast, saturation = (factors[:, each, None, None, None] for each in range(3))
-        grey = tf.reduce_sum(images * (0.299, 0.587, 0.114), axis=-1, keepdims=True)
-        mean = tf.reduce_mean(grey, axis=(1, 2), keepdims=True)
-        images = saturation * images + (1 - saturation) * grey
-        return brightness * (contrast * images + (1 - contrast) * mean)
-
-
-@dataclasses.dataclass(frozen=True)
-class Lighting:
-    """Adds one colour to each image, drawn along the principal components of ImageNet's colours (AlexNet's noise).
-
-    The colour is `255 * sum_i a_i l_i v_i`, `a_i` from a normal distribution of `std`, `l_i` and `v_i` the eigenvalues
-    and eigenvectors of Krizhevsky et al. (2012, section 4.1) as fb.resnet.torch has them, of pixels in [0, 1].
-
-    Example: `a = (0.1, 0, 0)` changes red by `255 * .1 * .2175 * -.5675 = -3.147`.
-    """
-
-    std: float
-    VALUES: ClassVar = np.float32([0.2175, 0.0188, 0.0045])
-    VECTORS: ClassVar = np.float32(  # one a column
-        [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
-    )
-
-    def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        # A uniform number of 24 bits, moved off 0, through the inverse of the normal distribution.
-        normal = tf.math.ndtri(draws(seeds, first=3000, count=3) + 2.0**-25)
-        colours = 255 * self.std * tf.linalg.matmul(normal * self.VALUES, self.VECTORS, transpose_b=True)
-        return images + colours[:, None, None]
 
 
 @dataclasses.dataclass(frozen=True)

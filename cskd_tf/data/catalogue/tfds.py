@@ -1,0 +1,128 @@
+"""TFDS data sets: downloaded or found, prepared once, then opened by split."""
+
+import contextlib
+import pathlib
+import shutil
+import tarfile
+import zipfile
+
+import numpy as np
+import requests
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import logging
+from tensorflow_datasets.core.download import download_manager, downloader, extractor, util
+
+from cskd_tf.data.catalogue.builders import archives
+from cskd_tf.data.catalogue.builders.mit67 import Mit67
+from cskd_tf.data.catalogue.builders.tiny_imagenet import TinyImagenet
+from cskd_tf.data.sources.base import Source
+from cskd_tf.data.sources.tfrecords import Records
+from cskd_tf.errors import UserError
+
+DEFAULT_FOLDER = "~/tensorflow_datasets"
+MISSING_FILES = (
+    util.DownloadError,
+    download_manager.NonMatchingChecksumError,
+    extractor.ExtractError,
+    requests.RequestException,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    tf.errors.NotFoundError,
+    tf.errors.OutOfRangeError,  # of a file that is cut off
+    AssertionError,  # of ImageNet's builder
+    FileNotFoundError,
+)
+OURS = {"tiny_imagenet": TinyImagenet, "mit67": Mit67}
+# Splits without which a preparation is no use. ImageNet's builder prepares what it finds, and would leave it at that.
+NEEDED = {"imagenet2012": ("train", "validation")}
+USUAL_SPLITS = {"val": "validation", "test": "test"}
+
+
+def load(name: str, *, path: str, archive: str, channels: int, split_names: dict[str, str | None]) -> dict[str, Source]:
+    """The splits of a TFDS data set, which is prepared in `path` if it is not there yet.
+
+    Args:
+        name: in TFDS' catalogue, as `name/config:version`, or one of `OURS`.
+        path: where TFDS keeps data sets; empty: `~/tensorflow_datasets`.
+        archive: for our builders, another archive than the published one.
+        channels: 3 or 1.
+        split_names: TFDS' names; a split with an empty one is left out; None stands for the usual one (`USUAL_SPLITS`),
+            if the data set has it.
+
+    Raises:
+        ValueError: an unknown data set, split or archive, or files that have to be fetched by hand (with what and
+            where to).
+    """
+    folder = pathlib.Path(path or DEFAULT_FOLDER).expanduser()
+    manual = folder / "downloads" / "manual"
+    with _errors_only():
+        builder = _builder(name, folder=folder, archive=archive)
+        is_prepared = builder.is_prepared()
+    if not is_prepared:
+        logging.info("Preparing %s in %s, once", builder.info.full_name, builder.data_dir)
+        with _errors_only():
+            _prepare(builder, manual)
+    names = {
+        split: USUAL_SPLITS[split] if name is None and USUAL_SPLITS[split] in builder.info.splits else name
+        for split, name in split_names.items()
+    }
+    splits = {"train": Records(builder, names["train"], channels=channels)}
+    classes: np.ndarray = splits["train"].classes
+    for split in ("val", "test"):
+        if names[split]:
+            splits[split] = Records(builder, names[split], channels=channels, classes=classes)
+    return splits
+
+
+@contextlib.contextmanager
+def _errors_only():
+    """Without TFDS' warnings that a data set is new, or has a config of ours."""
+    logger = logging.get_absl_logger()
+    before = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _builder(name: str, *, folder: pathlib.Path, archive: str) -> tfds.core.DatasetBuilder:
+    if builder_class := OURS.get(name):
+        return builder_class(config=archives.config_of(archive, lists=builder_class.LISTS), data_dir=folder)
+    if archive:
+        raise UserError(
+            f"Expected data.source.archive for tiny_imagenet or mit67 only. Received: {name} with {archive!r}"
+        )
+    try:
+        return tfds.builder(name, data_dir=folder)
+    except (ValueError, AssertionError) as error:  # of an unknown name, config or version
+        raise UserError(f"Unknown data set of TFDS. Received: {name!r} ({str(error).splitlines()[0]})") from None
+
+
+def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path) -> None:
+    """Downloads and prepares, whole or not at all: TFDS writes beside the final folder, and renames at the end."""
+    manual.mkdir(parents=True, exist_ok=True)
+    options = tfds.download.DownloadConfig(manual_dir=manual)
+    downloader.MAX_RETRIES = 4  # with its 10 a machine without network waits for minutes
+    try:
+        builder.download_and_prepare(download_dir=manual.parent, download_config=options)
+        if missing := [split for split in NEEDED.get(builder.name, ()) if split not in builder.info.splits]:
+            shutil.rmtree(builder.data_dir)
+            raise FileNotFoundError(f"no images for {missing}")
+    except MISSING_FILES as error:
+        raise UserError(
+            f"Expected the files of {builder.info.full_name}; if they cannot be downloaded, put them into {manual}:\n"
+            f"{_files_of(builder)}\nReceived: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _files_of(builder: tfds.core.DatasetBuilder) -> str:
+    """What to download by hand, one line per file."""
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        return builder.MANUAL_DOWNLOAD_INSTRUCTIONS.strip()
+    if isinstance(builder, archives.ArchiveBuilder):
+        files = {url: archives.file_name(url) for url in builder.URLS}
+    else:
+        files = {url: info.filename for url, info in builder.url_infos.items()}
+    return "\n".join(f"  {file} from {url}" for url, file in files.items())

@@ -1,0 +1,1 @@
+"""Which images go into which batch, beside which partner."""

@@ -1,0 +1,1 @@
+"""Our own builders: what they read, and what they refuse."""

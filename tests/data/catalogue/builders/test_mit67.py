@@ -1,0 +1,35 @@
+import pytest
+
+from tests.data.catalogue.layouts import write_mit67
+from tests.data.grey_images import THIRDS
+from tests.helpers import load_splits
+
+
+def test_other_lists_beside_mit67_are_read_anew(tmp_path):
+    write_mit67(tmp_path)
+    arguments = {"path": str(tmp_path / "data"), "archive": str(tmp_path / "indoorCVPR_09.tar"), **THIRDS}
+    assert len(load_splits("mit67", **arguments)["test"].labels) == 2
+    lines = (tmp_path / "TestImages.txt").read_text()
+    (tmp_path / "TestImages.txt").write_text(f"{lines}\nbar/in_neither_list.jpg")
+    assert len(load_splits("mit67", **arguments)["test"].labels) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lists": {"TestImages.txt": None}}, "list of the test images beside .*Received: no file .*TestImages.txt"),
+        ({"lists": {"TrainImages.txt": "bar/gone.jpg"}}, r"1 that are missing: \['Images/bar/gone.jpg'\]"),
+        ({"lists": {"TestImages.txt": "bar/bar_30.jpg"}}, r"no image in both lists.*1 in both: \['Images/bar/bar_30"),
+        ({"lists": {"TestImages.txt": "spa/1.jpg"}, "more": {"Images/spa/1.jpg": b""}}, r"training classes.*\['spa'\]"),
+        ({"lists": {"TestImages.txt": ""}}, "at least one image.*TestImages.txt"),
+        ({"more": {"../evil.jpg": b""}}, r"stays within its folder. Received: .*\['../evil.jpg'\]"),
+        ({"more": {"/evil.jpg": b""}}, "stays within its folder"),
+    ],
+)
+def test_wrong_mit67s_are_refused(changes, message, tmp_path, prepared_folders):
+    write_mit67(tmp_path, **changes)
+    archive = str(tmp_path / "indoorCVPR_09.tar")
+    with pytest.raises(ValueError, match=message):
+        load_splits("mit67", path=str(tmp_path / "data"), archive=archive, **THIRDS)
+    assert not prepared_folders()
+    assert not list(tmp_path.rglob("evil*"))

@@ -1,0 +1,1 @@
+"""From bytes to pixels, and what is done to pixels."""

@@ -1,0 +1,212 @@
+import numpy as np
+import PIL.Image
+import pytest
+import scipy.stats
+import tensorflow as tf
+
+from cskd_tf.data.images.transforms import (
+    Augmentation,
+    CentreCrop,
+    ColorJitter,
+    Compose,
+    Flip,
+    Lighting,
+    Normalize,
+    PadCrop,
+    RandomResizedCrop,
+    build_transforms,
+    draws,
+)
+from tests.data.helpers import seeds
+
+
+def test_draws_are_uniform_and_independent_over_images_and_numbers():
+    # Seeds as different as the pipeline's, and as alike as consecutive numbers.
+    counted = tf.stack([tf.range(4000), tf.zeros([4000], tf.int32)], axis=1)
+    for each in (seeds(4000), counted):
+        numbers = draws(each, first=0, count=24).numpy()
+        assert numbers.min() >= 0
+        assert numbers.max() < 1
+        assert scipy.stats.kstest(numbers.ravel(), "uniform").pvalue > 1e-3
+        between = np.corrcoef(numbers.T) - np.eye(24)
+        assert np.abs(between).max() < 0.08  # 276 pairs, standard deviation 0.016
+        assert np.abs([np.corrcoef(column[:-1], column[1:])[0, 1] for column in numbers.T]).max() < 0.07
+        np.testing.assert_array_equal(draws(each, first=5, count=2), numbers[:, 5:7])
+
+
+def test_centre_crop_by_hand():
+    columns = np.tile(np.arange(40, dtype="float32"), (20, 1))[None, :, :, None]
+    measured = CentreCrop(size=4, short_side=10)(tf.constant(columns))[0, :, :, 0]
+    # At half size: 10 x 20, of which columns 8 to 11; column 8 is centred between pixels 16 and 17.
+    np.testing.assert_allclose(measured[2], [16.5, 18.5, 20.5, 22.5], atol=1e-4)
+    image = tf.random.stateless_uniform((2, 7, 7, 1), [0, 0])
+    np.testing.assert_array_equal(CentreCrop(size=7, short_side=7)(image), image)
+
+
+@pytest.mark.parametrize("shape", [(70, 51), (51, 70), (64, 64)])
+def test_centre_crop_equals_pils_resize_and_crop(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    height, width = (32 * extent // min(shape) for extent in shape)
+    resized = PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.BILINEAR)
+    top, left = round((height - 28) / 2), round((width - 28) / 2)
+    expected = np.asarray(resized, np.float32)[top : top + 28, left : left + 28]
+    measured = CentreCrop(size=28, short_side=32)(tf.constant(pixels[None], tf.float32))[0]
+    assert np.abs(measured - expected).max() <= 1.0
+
+
+def test_pad_crop_shifts_by_at_most_the_padding_and_reaches_every_place():
+    image = np.arange(1, 26, dtype="float32").reshape(1, 5, 5, 1)
+    crops = PadCrop(2)(tf.constant(np.repeat(image, 500, axis=0)), seeds(500)).numpy()[..., 0]
+    padded = np.pad(image[0, :, :, 0], 2)
+    windows = {(top, left): padded[top : top + 5, left : left + 5] for top in range(5) for left in range(5)}
+    places = []
+    for crop in crops:
+        (place,) = [place for place, window in windows.items() if np.array_equal(window, crop)]
+        places.append(place)
+    counts = [places.count(place) for place in windows]
+    assert min(counts) >= 5  # 20 expected
+    assert max(counts) <= 42
+
+
+def test_random_resized_crop_stays_within_its_ranges():
+    boxes = RandomResizedCrop(8).boxes(tf.constant([[48.0, 64.0]] * 2000), seeds(2000)).numpy()
+    tops, lefts, heights, widths = boxes.T
+    assert (tops >= 0).all()
+    assert (lefts >= 0).all()
+    assert (tops + heights <= 48).all()
+    assert (lefts + widths <= 64).all()
+    areas, ratios = heights * widths / (48 * 64), widths / heights
+    assert areas.min() > 0.06  # whole pixels
+    assert areas.max() > 0.9
+    assert ratios.min() > 0.7
+    assert ratios.max() < 1.43
+    # Over all tries that fit, the area is close to uniform below one half.
+    small = areas[areas < 0.5]
+    assert np.histogram(small, bins=4, range=(0.08, 0.5))[0].min() > 0.2 * len(small)
+    np.testing.assert_array_equal(boxes, np.round(boxes))
+
+
+def test_random_resized_crop_falls_back_to_the_centre():
+    boxes = RandomResizedCrop(8).boxes(tf.constant([[4.0, 400.0]] * 50), seeds(50)).numpy()
+    fallback = boxes[boxes[:, 2] == 4]
+    assert len(fallback) > 0
+    np.testing.assert_array_equal(fallback[0], [0, 197, 4, 5])
+
+
+def test_flip_mirrors_or_keeps():
+    images = tf.random.stateless_uniform((200, 3, 4, 2), [1, 2])
+    flipped = Flip()(images, seeds(200)).numpy()
+    mirrored = np.array([np.array_equal(one, two[:, ::-1]) for one, two in zip(flipped, images.numpy(), strict=True)])
+    kept = np.array([np.array_equal(one, two) for one, two in zip(flipped, images.numpy(), strict=True)])
+    assert (mirrored ^ kept).all()
+    assert 70 < mirrored.sum() < 130
+
+
+def test_normalize_by_hand():
+    np.testing.assert_allclose(
+        Normalize((0.5,), (0.25,))(tf.constant([[[[255.0]]], [[[0.0]]]]))[:, 0, 0, 0], [2.0, -2.0]
+    )
+
+
+def test_the_same_seeds_give_the_same_images_whatever_the_batch():
+    images = tf.random.stateless_uniform((6, 9, 9, 3), [0, 1], maxval=255.0)
+    transform = Compose((RandomResizedCrop(9), PadCrop(2), Flip(), Normalize((0.5,) * 3, (0.2,) * 3)))
+    whole = transform(images, seeds(6))
+    np.testing.assert_allclose(transform(images[2:4], seeds(6)[2:4]), whole[2:4], atol=1e-5)
+    assert np.abs(transform(images, seeds(6, start=1)) - whole).max() > 0.1
+
+
+SETTINGS = {
+    "crop": "pad_crop",
+    "image_size": 8,
+    "short_side": 0,
+    "padding": 1,
+    "flip": True,
+    "mean": (0.5,),
+    "std": (0.5,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("crop", ["none", "pad_crop", "random_resized_crop"])
+def test_config_transforms_give_the_size_and_evaluation_is_fixed(crop):
+    training, evaluation = build_transforms(Augmentation(**{**SETTINGS, "crop": crop}))
+    images = tf.random.stateless_uniform((3, 12, 10, 1), [0, 1], maxval=255.0)
+    assert training(images, seeds(3)).shape == evaluation(images, seeds(3)).shape == (3, 8, 8, 1)
+    np.testing.assert_array_equal(evaluation(images, seeds(3)), evaluation(images, seeds(3, start=1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"crop": "centre"}, r"Unknown crop; expected one of \['none', 'pad_crop', 'random_resized_crop'\]"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"padding": -1}, "padding=-1"),
+        ({"short_side": 4}, "short_side=4"),
+        ({"std": (0.0,)}, "stds above 0"),
+        ({"mean": (0.5, 0.5)}, "as many means as stds"),
+    ],
+)
+def test_bad_settings_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Augmentation(**{**SETTINGS, **arguments})
+
+
+def test_colour_jitter_equals_its_three_steps_in_either_order():
+    def grey(pixels):
+        return (pixels * [0.299, 0.587, 0.114]).sum(axis=-1, keepdims=True)
+
+    def brightness(pixels, factor):
+        return factor * pixels
+
+    def contrast(pixels, factor):
+        return factor * pixels + (1 - factor) * grey(pixels).mean()
+
+    def saturation(pixels, factor):
+        return factor * pixels + (1 - factor) * grey(pixels)
+
+    images = np.random.default_rng(0).uniform(0, 255, (40, 5, 7, 3))
+    each = seeds(40)
+    measured = ColorJitter(0.4)(tf.constant(images, tf.float32), each).numpy()
+    factors = 1 + 0.4 * (2 * draws(each, first=2000, count=3).numpy().astype("float64") - 1)
+    assert (factors.min(axis=0) < 0.7).all()
+    assert (factors.max(axis=0) > 1.3).all()
+    steps = list(zip((brightness, contrast, saturation), range(3), strict=True))
+    for order in (steps, steps[::-1], [steps[1], steps[0], steps[2]]):
+        for image, expected, numbers in zip(images, measured, factors, strict=True):
+            for step, number in order:
+                image = step(image, numbers[number])
+            np.testing.assert_allclose(expected, image, atol=1e-3)
+    np.testing.assert_allclose(ColorJitter(0.0)(tf.constant(images, tf.float32), each), images, atol=1e-3)
+
+
+def test_lighting_adds_a_normal_colour_along_the_components():
+    images = tf.zeros((5000, 2, 2, 3))
+    noise = Lighting(0.1)(images, seeds(5000)).numpy()
+    assert (noise == noise[:, :1, :1]).all()
+    amounts = np.linalg.solve(Lighting.VECTORS.astype("float64"), noise[:, 0, 0].T / 255).T / Lighting.VALUES
+    for column in amounts.T:
+        assert scipy.stats.kstest(column / 0.1, "norm").pvalue > 1e-3
+    assert np.abs(np.corrcoef(amounts.T) - np.eye(3)).max() < 0.06
+    np.testing.assert_allclose(255 * 0.1 * Lighting.VALUES[0] * Lighting.VECTORS[0, 0], -3.147, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"color_jitter": 1.5}, "color_jitter to be at most 1. Received: color_jitter=1.5"),
+        ({"lighting": -0.1}, "lighting to be at least 0. Received: lighting=-0.1"),
+        ({"lighting": 0.1, "mean": (0.5,), "std": (0.5,)}, "colour images.*1 channels"),
+    ],
+)
+def test_colours_that_cannot_be_changed_are_refused(options, message):
+    base = {
+        "crop": "none",
+        "image_size": 8,
+        "short_side": 0,
+        "padding": 0,
+        "flip": True,
+        "mean": [0] * 3,
+        "std": [1] * 3,
+    }
+    with pytest.raises(ValueError, match=message):
+        Augmentation(**{**base, **options})

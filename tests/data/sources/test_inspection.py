@@ -1,0 +1,23 @@
+import numpy as np
+import tensorflow as tf
+
+from cskd_tf.data import ArraySource
+from cskd_tf.data.sources.inspection import duplicates, inspect
+
+
+def test_duplicates_are_found_by_content():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 3, 1), np.uint8)
+    first = inspect(ArraySource(pixels[:4], np.array([0, 1, 0, 1])), name="train")
+    second = inspect(ArraySource(pixels[[4, 2, 5]], np.array([0, 1, 0])), name="test")
+    assert duplicates(first, second) == [(2, 1)]
+    assert first.counts.tolist() == [2, 2]
+    assert first.extents.tolist() == [[3, 3]] * 4
+
+
+def test_an_empty_file_is_called_empty():
+    class Empty(ArraySource):
+        def read(self, indices):
+            return tf.repeat("", tf.size(indices))
+
+    source = Empty(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]))
+    assert set(inspect(source, name="train").unreadable.values()) == {"empty file"}

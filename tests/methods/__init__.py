@@ -1,0 +1,1 @@
+"""Methods: their losses, and what they need."""

@@ -1,0 +1,1 @@
+"""Networks, what is asked of them, and weights from PyTorch."""

@@ -1,0 +1,1 @@
+"""Runs: what a config becomes, and the command line."""

@@ -1,0 +1,90 @@
+import importlib
+import re
+import shutil
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from cskd_tf.runs import doctor
+from cskd_tf.runs.config import Config
+
+
+def config_of(folder, **changes):
+    config = importlib.import_module("configs.image_folder").get_config()
+    config.deterministic = False
+    config.network.name = "preact_resnet10"
+    config.network.width = 4
+    config.batch_size = 4
+    config.data.augment.image_size = 8
+    config.data.source.path = str(folder)
+    config.data.split.validation_fraction = 0.3
+    config.update(changes)
+    return Config.read(config)
+
+
+def row(printed, heading):
+    (line,) = [line for line in printed.splitlines() if line.strip().startswith(heading)]
+    return re.split(r"\s{2,}", line.strip())[1:]
+
+
+def test_a_sound_folder_is_described_and_timed(image_folder, capsys):
+    doctor.examine(config_of(image_folder))
+    printed = capsys.readouterr().out
+    assert row(printed, "images  ") == ["8", "4", "6"]
+    assert row(printed, "classes  ") == ["2", "2", "2"]
+    assert row(printed, "images a class: fewest") == ["4", "2", "3"]
+    assert row(printed, "unreadable images") == ["0", "0", "0"]
+    assert row(printed, "also in an earlier split") == ["0", "0", "0"]
+    assert row(printed, "smallest, pixels")[2] == "20 x 24"
+    assert row(printed, "largest")[2] == "22 x 22"
+    assert row(printed, "steps") == ["2"]
+    assert float(row(printed, "a step, s")[0]) > 0
+    assert float(row(printed, "most memory so far")[0]) > 0.1
+    assert "Nothing here keeps the run from training." in printed
+
+
+def test_findings_that_do_not_keep_from_training(image_folder, capsys):
+    train, test = image_folder / "train", image_folder / "test"
+    shutil.copy(train / "cat" / "1.jpg", test / "cat" / "copy.jpg")
+    (train / "owl").mkdir()
+    (test / "owl").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12), np.uint8)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.fromarray(pixels).save(train / "owl" / "grey.jpg", exif=exif)
+    PIL.Image.fromarray(pixels.astype(np.uint16) * 256).save(test / "owl" / "deep.png")
+    PIL.Image.fromarray(pixels).save(test / "cat" / "profile.png", icc_profile=bytes(2_000_000))  # too much for PIL
+    doctor.examine(config_of(image_folder))
+    printed = capsys.readouterr().out
+    assert row(printed, "classes of a single image")[0] == "1"
+    assert "train: 1 classes have one image, which is paired with itself: ['owl']" in printed
+    assert "test: R@1 leaves out 1 of 9 images, alone in their class\n" in printed
+    assert "train: 1 images are grey" in printed
+    assert "train: 1 images are rotated by EXIF, used as stored" in printed
+    assert "test: 1 images are 16-bit, of which 8 are used" in printed
+    assert "test: 1 images are sound but for what PIL cannot read of their metadata" in printed
+    assert row(printed, "also in an earlier split") == ["0", "0", "1"]
+    assert re.search(r"test: 1 images are in an earlier split as well, to the byte: .*cat/1.jpg.*cat/copy.jpg", printed)
+
+
+def test_damage_is_named_and_fails(image_folder, capsys):
+    path = image_folder / "test" / "dog" / "1.jpg"
+    contents = bytearray(path.read_bytes())
+    contents[4:40] = bytes(36)  # whole at both ends
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match=r"1 images of test cannot be decoded: .*dog/1.jpg \(.+\)"):
+        doctor.examine(config_of(image_folder))
+    assert row(capsys.readouterr().out, "unreadable images") == ["0", "0", "1"]
+
+
+def test_a_file_that_is_no_image_is_in_the_table(image_folder, capsys):
+    (image_folder / "train" / "cat" / "0.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"1 images of (train|val) cannot be decoded: .*cat/0.jpg \(empty file\)"):
+        doctor.examine(config_of(image_folder))
+    assert "1" in row(capsys.readouterr().out, "unreadable images")
+
+
+def test_settings_that_cannot_be_trained_fail(image_folder):
+    with pytest.raises(ValueError, match="batch_size from 1 to 8"):
+        doctor.examine(config_of(image_folder, batch_size=9))

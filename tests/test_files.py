@@ -1,0 +1,52 @@
+import os
+
+import pytest
+
+from cskd_tf.files import written_whole
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    with written_whole(tmp_path / "log.json") as partial:
+        partial.write_text("[1,")
+        assert names(tmp_path) == [f"log.{os.getpid()}.partial.json"]
+        partial.write_text("[1, 2]")
+    assert names(tmp_path) == ["log.json"]
+    assert (tmp_path / "log.json").read_text() == "[1, 2]"
+
+
+def test_a_file_that_was_there_is_replaced_at_once(tmp_path):
+    path = tmp_path / "log.json"
+    path.write_text("old")
+    with written_whole(str(path)) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("before", ["old", None])
+def test_after_an_error_all_is_as_it_was(before, tmp_path):
+    path = tmp_path / "log.json"
+    if before is not None:
+        path.write_text(before)
+
+    def write_half():
+        with written_whole(path) as partial:
+            partial.write_text("ne")
+            raise OSError("disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        write_half()
+    assert names(tmp_path) == ([] if before is None else ["log.json"])
+    assert before is None or path.read_text() == before
+
+
+def test_a_block_that_writes_nothing_is_an_error_and_keeps_what_was_there(tmp_path):
+    path = tmp_path / "log.json"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError, match="partial"), written_whole(path):
+        pass
+    assert path.read_text() == "old"

@@ -1,0 +1,116 @@
+"""What a public project says of itself agrees with itself, and what commands draw is what they would draw now."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+
+import pytest
+import yaml
+
+import cskd_tf
+from tests.helpers import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_one_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert "version" not in PROJECT
+    assert str(citation["version"]) == cskd_tf.__version__
+    assert f"## [{cskd_tf.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_citation_is_whole():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert citation.keys() >= {"authors", "message", "title"}
+    for reference in citation["references"]:
+        assert reference.keys() >= {"type", "title", "authors"}
+    papers = {reference["url"] for reference in citation["references"]}
+    assert papers == {"https://arxiv.org/abs/2003.13964", "https://arxiv.org/abs/2006.12000"}
+
+
+def test_one_licence():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert PROJECT["license"] == citation["license"] == "Apache-2.0"
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert text.rstrip().endswith("limitations under the License.")
+
+
+def test_the_workflow_runs_every_python_and_tensorflow_that_is_allowed():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    pythons = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", each)]
+    assert matrix["python"] == pythons
+    assert PROJECT["requires-python"] == f">={pythons[0]},<3.{int(pythons[-1][2:]) + 1}"
+    (allowed,) = [each for each in PROJECT["dependencies"] if each.startswith("tensorflow>")]
+    first, last = matrix["tensorflow"][0], matrix["tensorflow"][-1]
+    assert allowed == f"tensorflow>={first},<2.{int(last[2:]) + 1}"
+    assert f"tensorflow=={last}." in (ROOT / "requirements.txt").read_text()
+
+
+def test_one_version_of_ruff():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    (pinned,) = [each["rev"] for each in hooks if each["repo"].endswith("ruff-pre-commit")]
+    assert f"ruff=={pinned.removeprefix('v')}\n" in (ROOT / "requirements-dev.txt").read_text()
+
+
+def test_a_wheel_holds_all_that_the_command_needs(tmp_path):
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".git", ".venv", "workdirs", "__pycache__", "*.egg-info", "build", "[0-9]*")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", build, tmp_path], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.startswith(f"cskd_tf-{cskd_tf.__version__}-")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (commands,) = [archive.read(name).decode() for name in names if name.endswith("entry_points.txt")]
+    files = [path for folder in ("cskd_tf", "configs") for path in (ROOT / folder).rglob("*.py")]
+    assert {str(path.relative_to(ROOT)) for path in files} <= names
+    assert {"train_main.py", "cskd_tf/py.typed"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "docs/"))]
+    assert "cskd-tf = train_main:run" in commands
+
+
+@pytest.fixture
+def draw(tmp_path):
+    def run(*arguments):
+        command = [sys.executable, ROOT / "docs" / "draw_layers.py", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
+
+
+def test_the_picture_of_the_layers_is_of_these_imports(draw, tmp_path):
+    printed = draw("--output", tmp_path / "layers.svg")
+    same = (tmp_path / "layers.svg").read_bytes() == (ROOT / "docs" / "layers.svg").read_bytes()
+    assert same, "python docs/draw_layers.py draws it again"
+    assert "errors: imports nothing\n" in printed
+
+
+def test_layers_of_another_package(draw, tmp_path):
+    package = tmp_path / "house"
+    (package / "roof").mkdir(parents=True)
+    (package / "__init__.py").write_text("from house.roof.tiles import Tile\n")
+    (package / "roof" / "tiles.py").write_text("from house import walls\nfrom house.walls import a\nclass Tile: ...\n")
+    (package / "walls.py").write_text("def late():\n    import house.floor\n")
+    (package / "floor.py").write_text("from house.walls import b\nstone = 1\n")
+    printed = draw("--package", package, "--output", tmp_path / "house.png")
+    expected = {"floor: imports walls 1", "roof: imports walls 1", "walls: imports floor 1"}
+    assert set(printed.splitlines()) == expected  # a circle too is drawn
+    assert (tmp_path / "house.png").stat().st_size > 1000
+
+
+def test_the_layers_page_tells_of_every_room():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = re.findall(r'^    "([\w.]+)": Look\(', (ROOT / "docs" / "draw_layers.py").read_text(), re.MULTILINE)
+    assert rooms
+    assert not [room for room in rooms if f"\n| `{room}`" not in page]

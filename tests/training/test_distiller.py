@@ -1,0 +1,311 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf.data import paired_dataset
+from cskd_tf.methods import CSKD, Head, Method, Mixing, View
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
+from tests.helpers import compiled
+
+
+def softmax(logits):
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def one_batch(images, labels, **views):
+    return tf.data.Dataset.from_tensors(({"image": images, **views}, labels))
+
+
+def test_two_class_example_by_hand(linear_network):
+    # One pixel a, weights (1, 0), no bias: logits (a, 0). Image 4 ln 3 with label 1, partner 0, T = 4:
+    # cross-entropy = ln(1 + 81) = 4.406719; KL(uniform || (.75, .25)) = .143841, times 16 = 2.301457.
+    network = linear_network(classes=2, shape=(1, 1, 1), use_bias=False)
+    network.set_weights([np.array([[1.0, 0.0]], "float32")])
+    model = compiled(network, [CSKD(temperature=4.0, weight=1.0)], learning_rate=0.1)
+    image, partner = (np.full((1, 1, 1, 1), value, "float32") for value in (4 * np.log(3), 0.0))
+    logs = model.fit(one_batch(image, np.array([1]), partner=partner), verbose=0).history
+    cross_entropy, class_wise = np.log(82), 16 * (-np.log(2) - 0.5 * np.log(0.75 * 0.25))
+    assert logs["cross_entropy"][0] == pytest.approx(cross_entropy, abs=1e-6)
+    assert logs["class_wise"][0] == pytest.approx(class_wise, abs=1e-6)
+    assert logs["loss"][0] == pytest.approx(4.406719247 + 2.301456578, abs=2e-6)
+    # Gradient at the logits: (81/82, 1/82) - (0, 1) + 4 * ((.75, .25) - (.5, .5)); at the weights times the pixel.
+    gradient = 4 * np.log(3) * np.array([[81 / 82 + 1.0, 1 / 82 - 1 - 1.0]])
+    np.testing.assert_allclose(network.get_weights()[0], np.array([[1.0, 0.0]]) - 0.1 * gradient, atol=1e-6)
+
+
+def numpy_step(weights, bias, images, partners, labels, *, temperature, weight, rate):
+    """One step of cross-entropy and CS-KD on a linear classifier, without gradient through the partners."""
+    flat, flat_partners = images.reshape(len(images), -1), partners.reshape(len(images), -1)
+    logits, partner_logits = flat @ weights + bias, flat_partners @ weights + bias
+    onehot = np.eye(weights.shape[1])[labels]
+    softened, target = softmax(logits / temperature), softmax(partner_logits / temperature)
+    gradient = (softmax(logits) - onehot + weight * temperature * (softened - target)) / len(images)
+    return weights - rate * flat.T @ gradient, bias - rate * gradient.sum(axis=0)
+
+
+def test_no_gradient_reaches_the_partner(linear_network, images_and_labels):
+    images, labels = images_and_labels
+    partners = images[::-1].copy()
+    network = linear_network()
+    weights, bias = network.get_weights()
+    model = compiled(network, [CSKD(temperature=2.0, weight=3.0)])
+    model.fit(one_batch(images, labels, partner=partners), verbose=0)
+    expected = numpy_step(weights, bias, images, partners, labels, temperature=2.0, weight=3.0, rate=0.1)
+    for measured, value in zip(network.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(measured, value, atol=1e-6)
+
+
+def test_batch_statistics_are_updated_by_the_image_and_then_by_the_partner(images_and_labels):
+    images, labels = images_and_labels
+    inputs = keras.Input((4, 4, 1))
+    normalization = keras.layers.BatchNormalization(momentum=0.9)
+    network = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(normalization(inputs))))
+    model = compiled(network, [CSKD()])
+    partners = 3 * images + 2
+    model.fit(one_batch(images, labels, partner=partners), verbose=0)
+    expected = 0.9 * (0.9 * 0.0 + 0.1 * images.mean()) + 0.1 * partners.mean()
+    reverse = 0.9 * (0.9 * 0.0 + 0.1 * partners.mean()) + 0.1 * images.mean()
+    assert abs(expected - reverse) > 1e-3
+    np.testing.assert_allclose(normalization.moving_mean.numpy(), [expected], atol=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "updates"), [("train", 2), ("train_no_update", 1), ("inference", 1)])
+def test_batch_norm_modes_of_a_view(batch_norm_network, images_and_labels, mode, updates):
+    images, labels = images_and_labels
+
+    class Partner(Method):
+        views = (View("partner", batch_norm=mode),)
+        term_names = ("distance",)
+
+        def terms(self, batch, outputs, targets):
+            return {"distance": tf.stop_gradient(tf.reduce_sum(outputs["partner"]["logits"] ** 2, axis=-1))}
+
+    network = batch_norm_network()
+    twin = keras.models.clone_model(network)
+    twin.set_weights(network.get_weights())
+    normalization = network.layers[1]
+    model = compiled(network, [Partner()], learning_rate=1e-12)
+    partners = 2 * images + 1
+    logs = model.fit(one_batch(images, labels, partner=partners), verbose=0).history
+    means = [twin.layers[0](batch).numpy().mean(axis=(0, 1, 2)) for batch in (images, partners)]
+    expected = np.zeros(2)
+    for mean in means[:updates]:
+        expected = 0.9 * expected + 0.1 * mean
+    np.testing.assert_allclose(normalization.moving_mean.numpy(), expected, atol=1e-5)
+    twin(images, training=True)
+    logits = twin(partners, training=mode != "inference").numpy()
+    assert logs["distance"][0] == pytest.approx((logits**2).sum(axis=1).mean(), rel=1e-4)
+
+
+def test_a_pass_without_update_still_moves_the_random_generators(batch_norm_network, images_and_labels):
+    images, labels = images_and_labels
+
+    class Partner(Method):
+        views = (View("partner", batch_norm="train_no_update"),)
+
+    network = batch_norm_network(dropout=0.5)
+    generator = network.layers[-2].seed_generator
+    before = generator.state.numpy()[1]
+    compiled(network, [Partner()]).fit(one_batch(images, labels, partner=images), verbose=0)
+    assert generator.state.numpy()[1] - before == 2
+
+
+def test_one_replica_and_two_give_the_same_weights(linear_network, images_and_labels, two_replicas):
+    images, labels = images_and_labels
+    results = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        keras.utils.set_random_seed(3)
+        with strategy.scope():
+            model = SelfDistiller(linear_network(), [CSKD(temperature=4.0, weight=2.0)])
+            model.compile(SGD(0.1, momentum=0.9, weight_decay=1e-3), metrics=["accuracy"])
+        data = paired_dataset(images, labels, batch_size=8, seed=5, epochs=3)
+        history = model.fit(data, epochs=3, verbose=0).history
+        results.append((model.network.get_weights(), history))
+    (single, single_log), (double, double_log) = results
+    for one, two in zip(single, double, strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-6)
+    for name in ("loss", "cross_entropy", "class_wise", "accuracy"):
+        np.testing.assert_allclose(double_log[name], single_log[name], atol=1e-5)
+
+
+def test_regularization_counts_once_on_any_number_of_replicas(images_and_labels, two_replicas):
+    images, labels = images_and_labels
+    weights = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        keras.utils.set_random_seed(3)
+        with strategy.scope():
+            dense = keras.layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5))
+            network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), dense])
+            model = compiled(network, [CSKD()])
+        kernel = dense.kernel.numpy()
+        log = model.fit(one_batch(images, labels, partner=images), verbose=0).history
+        weights.append(dense.kernel.numpy())
+        assert log["loss"][0] - log["cross_entropy"][0] - log["class_wise"][0] == pytest.approx(
+            0.5 * (kernel**2).sum(), rel=1e-4
+        )
+    np.testing.assert_allclose(weights[1], weights[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "float64", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+def test_regularizers_of_any_precision_are_added_in_float32(policy, images_and_labels):
+    images, labels = images_and_labels
+    regularized = {"dtype": policy, "kernel_regularizer": "l2", "activity_regularizer": "l1"}
+    hidden = keras.layers.Dense(5, **regularized)
+    head = keras.layers.Dense(3, dtype="float32", kernel_regularizer="l2")
+    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), hidden, head])
+    model = compiled(network, [CSKD()])
+    kernels = [layer.kernel.numpy().astype("float64") for layer in (hidden, head)]
+    activity = np.abs(images.reshape(22, -1) @ kernels[0]).sum()
+    log = model.fit(one_batch(images, labels, partner=images), verbose=0).history
+    added = log["loss"][0] - log["cross_entropy"][0] - log["class_wise"][0]
+    expected = 0.01 * sum((kernel**2).sum() for kernel in kernels) + 0.01 * activity / 22  # as Keras has it, an image
+    assert added == pytest.approx(expected, rel=2e-2 if "16" in policy else 1e-5)
+
+
+def test_uneven_last_batch_is_averaged_over_itself(linear_network, images_and_labels):
+    images, labels = images_and_labels
+    model = compiled(linear_network())
+    logits = model.predict(images[:6], verbose=0)
+    log = model.fit(one_batch(images[:6], labels[:6]), verbose=0).history
+    expected = -np.log(softmax(logits)[np.arange(6), labels[:6]]).mean()
+    assert log["loss"][0] == pytest.approx(expected, abs=1e-6)
+
+
+class Halves(Mixing):
+    """Mixes the images and targets of a batch with those of the reversed one."""
+
+    def mix(self, batch, targets, *, seed):
+        half = (targets + tf.reverse(targets, axis=[0])) / 2
+        image = (batch["image"] + tf.reverse(batch["image"], axis=[0])) / 2
+        return {**batch, "image": image, "mixed": tf.ones_like(targets[:, 0])}, half
+
+
+class MovingHead(Head):
+    """Multiplies the logits by a number that the first labelled view sets to 2."""
+
+    def attach(self, network, *, parts, num_examples=None):
+        self.scale = self.add_weight(name="scale", shape=(), initializer="ones", trainable=False)
+        self.bind(network)
+
+    def logits(self, outputs, *, training=False):
+        return self.scale * outputs["logits"]
+
+    def labelled_logits(self, outputs, labels):
+        self.scale.assign(2.0)
+        return self.logits(outputs, training=True)
+
+
+class EveryHook(Method):
+    """Uses each hook of a method once, so that the core is shown to call them all."""
+
+    views = (View("second_view", gradient=True), View("clean"))
+    extras = ("index",)
+    term_names = ("clean_distance",)
+    hard_weight = 0.5
+
+    def attach(self, network, *, parts, num_examples=None):
+        self.rows = self.add_weight(name="rows", shape=(num_examples, 3), initializer="zeros", trainable=False)
+        self.bind(network)
+        self.epoch = self.add_weight(name="epoch", shape=(), initializer="zeros", trainable=False)
+
+    def on_epoch_begin(self, epoch, *, epochs):
+        self.epoch.assign(epoch / epochs)
+
+    def targets(self, batch, targets):
+        return 0.9 * targets + 0.1 / 3
+
+    def terms(self, batch, outputs, targets):
+        difference = outputs["second_view"]["logits"] - tf.stop_gradient(outputs["clean"]["logits"])
+        return {"clean_distance": self.epoch * batch["mixed"] * tf.reduce_sum(difference**2, axis=-1)}
+
+    def after_step(self, batch, outputs):
+        self.rows.assign(tf.tensor_scatter_nd_update(self.rows, batch["index"][:, None], outputs["image"]["logits"]))
+
+
+def test_every_hook_is_called(linear_network, images_and_labels):
+    images, labels = images_and_labels
+    images, labels = images[:20], labels[:20]
+    network = linear_network()
+    before = network.get_weights()
+    model = compiled(network, [Halves(), MovingHead(), EveryHook()], learning_rate=1e-12, num_examples=20)
+    data = paired_dataset(
+        images, labels, batch_size=20, seed=0, epochs=2, augment=lambda x, _: x + 1, clean=lambda x, _: x,
+        **model.data_options,
+    )  # fmt: skip
+    history = model.fit(data, epochs=2, verbose=0).history
+    ((batch, seen),) = data.take(1)
+    mixed = batch["image"].numpy()
+    flat = mixed.reshape(20, -1) @ before[0] + before[1]
+    targets = np.eye(3)[seen.numpy()]
+    targets = 0.9 * (targets + targets[::-1]) / 2 + 0.1 / 3
+    expected = -0.5 * (targets * np.log(softmax(2 * flat))).sum(axis=1).mean()
+    assert history["cross_entropy"][0] == pytest.approx(expected, rel=1e-5)
+    # The augmented view has every pixel one higher than the clean one; both are scaled by 2.
+    distance = ((2 * before[0].sum(axis=0)) ** 2).sum()
+    np.testing.assert_allclose(history["clean_distance"], [0.0, 0.5 * distance], rtol=1e-4)
+    method = model.methods[2]
+    rows = method.rows.numpy()[batch["index"].numpy()]
+    assert rows.shape == (20, 3)
+    assert (np.abs(rows).sum(axis=1) > 0).all()
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), 2 * (images.reshape(20, -1) @ before[0] + before[1]), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_mixed_in_pairs_reach_the_step(linear_network, images_and_labels):
+    images, labels = images_and_labels
+
+    class InBatch(Method):
+        pairs_adjacent = True
+        term_names = ("pull",)
+
+        def terms(self, batch, outputs, targets):
+            pairs = tf.reshape(batch["label"], (-1, 2))
+            different = tf.cast(pairs[:, 0] != pairs[:, 1], tf.float32)
+            return {"pull": tf.repeat(different, 2)}
+
+    model = compiled(linear_network(), [InBatch()])
+    data = paired_dataset(images, labels, batch_size=8, seed=0, epochs=2, **model.data_options)
+    assert model.fit(data, epochs=2, verbose=0).history["pull"] == [0.0, 0.0]
+
+
+def test_terms_must_have_the_declared_names(linear_network, images_and_labels):
+    class Misnamed(Method):
+        term_names = ("declared",)
+
+        def terms(self, batch, outputs, targets):
+            return {"returned": tf.zeros(tf.shape(batch["label"]))}
+
+    images, labels = images_and_labels
+    with pytest.raises(ValueError, match=r"term_names \['declared'\]. Received: \['returned'\]"):
+        compiled(linear_network(), [Misnamed()]).fit(images, labels, verbose=0)
+
+
+@pytest.mark.parametrize(("kind", "classes"), [("uint8", 256), ("int8", 130), ("uint8", 300)])
+def test_labels_may_take_a_byte(kind, classes, linear_network, images_and_labels):
+    images, labels = images_and_labels
+    model = compiled(linear_network(classes=classes), [])
+    history = model.fit(images, labels.astype(kind), verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    too_large = np.full_like(labels, 127 if kind == "int8" else 255).astype(kind)
+    if classes == 300:
+        model.fit(images, too_large, verbose=0)
+    narrow = compiled(linear_network(classes=100), [])
+    with pytest.raises(ValueError, match="Expected labels from 0 to 99"):
+        narrow.fit(images, too_large, verbose=0)
+
+
+def test_a_missing_view_is_named(linear_network, images_and_labels):
+    images, labels = images_and_labels
+    with pytest.raises(ValueError, match=r"need the views \['partner'\].*Received: a batch with \['image', 'label'\]"):
+        compiled(linear_network(), [CSKD()]).fit(images, labels, verbose=0)
+
+
+def test_the_data_are_told_among_how_many_replicas_they_are_split(linear_network, images_and_labels, two_replicas):
+    with two_replicas.scope():
+        model = compiled(linear_network(), [CSKD(in_batch=True)])
+    with pytest.raises(ValueError, match="a multiple of 4 as batch size, for whole pairs on each of 2 replica"):
+        paired_dataset(*images_and_labels, batch_size=6, seed=0, epochs=1, **model.data_options)
