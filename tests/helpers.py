@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 import keras
+import numpy as np
 
 from cskd_tf import data
 from cskd_tf.methods import CSKD
@@ -11,6 +12,9 @@ from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# What keeps a run of the command line to itself, quiet and without an export; and what makes it a matter of seconds.
+ALONE = ("--config.baseline=False", "--config.verbose=0", "--config.export.enabled=False")
+SMALL = ("--config.data.split.train_per_class=4", "--config.network.width=4", "--config.batch_size=16")
 EVALUATION_LOGS = ["val_top1_error", "val_top5_error", "val_nll", "val_ece", "val_recall_at_1", "val_aurc"]
 
 
@@ -66,3 +70,21 @@ def preact_resnet10_shapes(*, width, classes=10):
             shapes[f"{block}.shortcut.0.weight"] = (outputs, inputs, 1, 1)
         inputs = outputs
     return shapes | {"linear.weight": (classes, inputs), "linear.bias": (classes,)}
+
+
+def preact_resnet10_weights(*, width=16, low=0.1, high=0.2):
+    """Weights in those shapes, drawn uniformly, as a checkpoint has them."""
+    generator = np.random.default_rng(0)
+    shapes = preact_resnet10_shapes(width=width)
+    return {name: generator.uniform(low, high, shape).astype("float32") for name, shape in shapes.items()}
+
+
+def softmax(logits):
+    """Probabilities along the last axis, in numpy."""
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponents / exponents.sum(axis=-1, keepdims=True)
+
+
+def files(folder):
+    """Every file of a folder and what is in it: `{path: bytes}`."""
+    return {path: path.read_bytes() for path in pathlib.Path(folder).rglob("*") if path.is_file()}

@@ -89,15 +89,19 @@ class Subclassed(keras.Model):
         return self.head(self.hidden(self.flatten(images)))
 
 
-def make_network(kind):
-    if kind == "sequential without shape":
-        return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(5), keras.layers.Dense(3)])
-    if kind == "subclassed":
-        return Subclassed()
+def functional():
     inputs = keras.Input((4, 4, 1))
-    outputs = keras.layers.Dense(3)(keras.layers.Dense(5)(keras.layers.Flatten()(inputs)))
-    functional = keras.Model(inputs, outputs)
-    return functional if kind == "functional" else keras.Sequential([keras.layers.Rescaling(0.5), functional])
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(5)(keras.layers.Flatten()(inputs))))
+
+
+NETWORKS = {
+    "functional": functional,
+    "sequential without shape": lambda: keras.Sequential(
+        [keras.layers.Flatten(), keras.layers.Dense(5), keras.layers.Dense(3)]
+    ),
+    "subclassed": Subclassed,
+    "nested": lambda: keras.Sequential([keras.layers.Rescaling(0.5), functional()]),
+}
 
 
 def test_attach_is_called_for_a_network_that_is_built_by_its_first_batch(images_and_labels):
@@ -118,10 +122,10 @@ def test_attach_is_called_for_a_network_that_is_built_by_its_first_batch(images_
         assert model.fit(images, labels, verbose=0).history["constant"] == [1.0]
 
 
-@pytest.mark.parametrize("kind", ["functional", "sequential without shape", "subclassed", "nested"])
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_any_keras_model_can_be_wrapped(kind, images_and_labels):
     images, labels = images_and_labels
-    network = make_network(kind)
+    network = NETWORKS[kind]()
     model = SelfDistiller(network, [CSKD()])
     model.compile(SGD(0.01), metrics=["accuracy"])
     data = paired_dataset(images, labels, batch_size=8, seed=0, epochs=4)

@@ -20,8 +20,9 @@ from cskd_tf.methods import (
     Mixup,
     VirtualSoftmax,
 )
+from tests.helpers import softmax
 from tests.methods import numpy_losses as losses
-from tests.methods.numpy_losses import CLASSES, IMAGES, TABLE, ce, forward, log_softmax, smoothed, softmax
+from tests.methods.numpy_losses import CLASSES, IMAGES, TABLE, ce, forward, log_softmax, smoothed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

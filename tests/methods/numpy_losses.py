@@ -7,7 +7,7 @@ per example. Nothing of it is shared with the methods.
 import keras
 import numpy as np
 
-from tests.helpers import staged_network
+from tests.helpers import softmax, staged_network
 
 CLASSES, FEATURES, IMAGES = 4, 5, 7  # seven images leave two replicas four and three
 TABLE = np.random.default_rng(8).dirichlet(np.ones(CLASSES), IMAGES).astype("float16").astype("float64")
@@ -17,10 +17,6 @@ TABLE /= TABLE.sum(axis=1, keepdims=True)
 def log_softmax(logits):
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def softmax(logits):
-    return np.exp(log_softmax(logits))
 
 
 def ce(logits, targets):

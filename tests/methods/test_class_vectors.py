@@ -12,7 +12,7 @@ from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
-from tests.helpers import preact_resnet10_shapes
+from tests.helpers import ALONE, preact_resnet10_weights
 
 
 def make(methods, *, seed=1, strategy=None):
@@ -102,10 +102,10 @@ def trained():
     return model, inputs
 
 
-@pytest.mark.parametrize("part", ["whole", "classifier"])
+@pytest.mark.parametrize("part", [lambda model: model, SelfDistiller.classifier], ids=["whole", "classifier"])
 def test_a_keras_file_brings_the_trained_vectors_back(part, tmp_path):
     model, inputs = trained()
-    (model if part == "whole" else model.classifier()).save(tmp_path / "model.keras")
+    part(model).save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(head(loaded), head(model))
     np.testing.assert_allclose(loaded.predict(inputs, verbose=0), model.predict(inputs, verbose=0), atol=1e-6)
@@ -125,14 +125,10 @@ def test_a_checkpoint_brings_the_trained_vectors_back(tmp_path):
 
 
 def test_an_import_keeps_the_vectors_of_its_checkpoint(command, monkeypatch, tmp_path):
-    generator = np.random.default_rng(0)
-    shapes = preact_resnet10_shapes(width=16)
-    weights = {name: generator.uniform(0.1, 0.2, shape).astype("float32") for name, shape in shapes.items()}
+    weights = preact_resnet10_weights()
     monkeypatch.setattr(import_checkpoint, "read_torch_checkpoint", lambda path: weights)
-    code, printed = command(
-        "--mode=import", "--checkpoint=ckpt.t7", "--workdir=run", "--config.baseline=False", "--config.verbose=0",
-        "--config.export.enabled=False", "--config.methods=({'name': 'AdaCos'},)",
-    )  # fmt: skip
+    imported = ("--mode=import", "--checkpoint=ckpt.t7", "--workdir=run", "--config.methods=({'name': 'AdaCos'},)")
+    code, printed = command(*imported, *ALONE)
     assert code == 0, printed
     loaded = keras.models.load_model(tmp_path / "run" / "classifier.keras")
     kernel = loaded.network.get_layer("classifier").kernel.numpy()

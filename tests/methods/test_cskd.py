@@ -3,8 +3,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.methods import CSKD
-from tests.helpers import compiled
-from tests.methods.numpy_losses import softmax
+from tests.helpers import compiled, softmax
 
 
 def test_several_partners_enter_as_their_mean():

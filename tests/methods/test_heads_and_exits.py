@@ -71,20 +71,22 @@ def test_adacos_keeps_its_scale_at_inference_and_in_the_file(at_evaluation, imag
     np.testing.assert_allclose(keras.models.load_model(path).predict(images, verbose=0), logits, atol=1e-6)
 
 
-@pytest.mark.parametrize("head", [AdaCos, VirtualSoftmax])
-def test_heads_compute_in_float32_under_mixed_precision_too(head, images_and_labels):
+def scaled_cosines(method, embedding, vectors):
+    assert method.scale.dtype == "float32"
+    embedding = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
+    return float(method.scale.numpy()) * embedding @ (vectors / np.linalg.norm(vectors, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("head", "expect"), [(AdaCos, scaled_cosines), (VirtualSoftmax, lambda _, embedding, vectors: embedding @ vectors)]
+)
+def test_heads_compute_in_float32_under_mixed_precision_too(head, expect, images_and_labels):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model, images, history = trained([head()], images_and_labels)
     assert np.isfinite(history["loss"]).all()
     embedding = np.asarray(tf.cast(model.outputs(images)["embedding"], tf.float32))
     vectors = model.network.get_layer("classifier").kernel.numpy()
-    if head is AdaCos:
-        assert model.methods[0].scale.dtype == "float32"
-        embedding, vectors = (
-            embedding / np.linalg.norm(embedding, axis=1, keepdims=True),
-            float(model.methods[0].scale.numpy()) * vectors / np.linalg.norm(vectors, axis=0),
-        )
-    expected = embedding @ vectors
+    expected = expect(model.methods[0], embedding, vectors)
     logits = model.predict(images, verbose=0)
     # The embedding is rounded in one order or another, the class vectors are not.
     np.testing.assert_allclose(logits, expected, atol=0.02 * np.abs(expected).max())

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
+from tests.helpers import softmax
 from tests.methods.method_cases import CASES
-from tests.methods.numpy_losses import CLASSES, IMAGES, forward, softmax
+from tests.methods.numpy_losses import CLASSES, IMAGES, forward
 
 
 @pytest.fixture

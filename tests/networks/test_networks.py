@@ -1,4 +1,4 @@
-"""The papers' networks: sizes by formula, values by numpy, initial weights, and what is refused."""
+"""The papers' networks: values by numpy, initial weights, and what is refused; test_sizes.py counts parameters."""
 
 import keras
 import numpy as np
@@ -6,159 +6,6 @@ import pytest
 
 from cskd_tf import networks
 from cskd_tf.networks import NetworkOutputs
-
-
-def batch_norm(channels):
-    return 2 * channels
-
-
-def basic_block(inputs, outputs):
-    """Two 3 x 3 convolutions, and a projection where the channels change (only there, or in the stride, it stands)."""
-    projection = inputs * outputs + batch_norm(outputs) if inputs != outputs else 0
-    return 9 * inputs * outputs + 9 * outputs**2 + 2 * batch_norm(outputs) + projection
-
-
-def bottleneck_block(inputs, outputs, hidden, groups=1):
-    convolutions = inputs * hidden + 9 * hidden * hidden // groups + hidden * outputs
-    projection = inputs * outputs + batch_norm(outputs) if inputs != outputs else 0
-    return convolutions + 2 * batch_norm(hidden) + batch_norm(outputs) + projection
-
-
-def preact_block(inputs, outputs):
-    projection = inputs * outputs if inputs != outputs else 0
-    return batch_norm(inputs) + 9 * inputs * outputs + batch_norm(outputs) + 9 * outputs**2 + projection
-
-
-def stages(blocks, block, *, width, expansion=1):
-    """Parameters of all blocks of `block(inputs, outputs, channels of the stage)`, and the channels at their end."""
-    total, inputs = 0, width
-    for stage, count in enumerate(blocks):
-        for _ in range(count):
-            total += block(inputs, expansion * width * 2**stage, width * 2**stage)
-            inputs = expansion * width * 2**stage
-    return total, inputs
-
-
-def stem_and_head(kernel, width, features, classes, channels=3):
-    return kernel**2 * channels * width + batch_norm(width) + features * classes + classes
-
-
-def preact_size(blocks, classes, width=64):
-    total, features = stages(blocks, lambda inputs, outputs, _: preact_block(inputs, outputs), width=width)
-    return total + stem_and_head(3, width, features, classes)
-
-
-def basic_size(blocks, classes, width=64):
-    total, features = stages(blocks, lambda inputs, outputs, _: basic_block(inputs, outputs), width=width)
-    return total + stem_and_head(7, width, features, classes)
-
-
-def bottleneck_size(blocks, classes, kernel=7, width=64, groups=1, hidden_ratio=1):
-    def block(inputs, outputs, planes):
-        return bottleneck_block(inputs, outputs, hidden_ratio * planes, groups)
-
-    total, features = stages(blocks, block, width=width, expansion=4)
-    return total + stem_and_head(kernel, width, features, classes)
-
-
-def densenet_size(blocks, classes, small, growth=32):
-    channels = 2 * growth
-    total = 9 * 3 * channels if small else 49 * 3 * channels + batch_norm(channels)
-    for number, layers in enumerate(blocks):
-        for _ in range(layers):
-            total += batch_norm(channels) + channels * 4 * growth + batch_norm(4 * growth) + 9 * 4 * growth * growth
-            channels += growth
-        if number < len(blocks) - 1:
-            total += batch_norm(channels) + channels * (channels // 2)
-            channels //= 2
-    return total + batch_norm(channels) + channels * classes + classes
-
-
-def pyramidnet_size(depth, classes, alpha=240, width=16):
-    count = (depth - 2) // 9
-    total, inputs, size = 9 * 3 * width + batch_norm(width), width, float(width)
-    for _ in range(3 * count):
-        size += alpha / (3 * count)
-        hidden = round(size)
-        total += batch_norm(inputs) + inputs * hidden + batch_norm(hidden) + 9 * hidden**2 + batch_norm(hidden)
-        total += 4 * hidden**2 + batch_norm(4 * hidden)
-        inputs = 4 * hidden
-    return total + batch_norm(inputs) + inputs * classes + classes
-
-
-# Block by block from the papers. ResNeXt's inner channels are groups x width of a group, over those of its stage.
-SIZES = {
-    "preact_resnet10": preact_size((1, 1, 1, 1), 100),
-    "preact_resnet18": preact_size((2, 2, 2, 2), 100),
-    "preact_resnet34": preact_size((3, 4, 6, 3), 100),
-    "resnet101_cifar": bottleneck_size((3, 4, 23, 3), 100, kernel=3),
-    "resnext29_8x64d": bottleneck_size((3, 3, 3), 100, kernel=3, groups=8, hidden_ratio=8 * 64 // 64),
-    "densenet121_cifar": densenet_size((6, 12, 24, 16), 100, small=True),
-    "pyramidnet200": pyramidnet_size(200, 100),
-    "pyramidnet200_shakedrop": pyramidnet_size(200, 100),
-    "resnet10": basic_size((1, 1, 1, 1), 200),
-    "resnet18": basic_size((2, 2, 2, 2), 200),
-    "resnet34": basic_size((3, 4, 6, 3), 200),
-    "resnet50": bottleneck_size((3, 4, 6, 3), 200),
-    "resnet101": bottleneck_size((3, 4, 23, 3), 200),
-    "resnet152": bottleneck_size((3, 8, 36, 3), 200),
-    "resnext50_32x4d": bottleneck_size((3, 4, 6, 3), 200, groups=32, hidden_ratio=32 * 4 // 64),
-    "resnext101_32x4d": bottleneck_size((3, 4, 23, 3), 200, groups=32, hidden_ratio=32 * 4 // 64),
-    "densenet121": densenet_size((6, 12, 24, 16), 200, small=False),
-}
-PUBLISHED = {
-    "preact_resnet18": 11_217_444,
-    "densenet121_cifar": 7_048_548,
-    "resnet18": 11_279_112,
-    "densenet121": 7_158_856,
-}
-
-
-def parameters(network):
-    return sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
-
-
-@pytest.mark.parametrize("name", networks.NETWORKS)
-def test_a_network_has_the_size_of_its_architecture(name):
-    assert SIZES[name] == PUBLISHED.get(name, SIZES[name])
-    classes, size = (100, 32) if name in FOR_SMALL_IMAGES else (200, 224)
-    network = networks.build(name, num_classes=classes, input_shape=(size, size, 3))
-    assert parameters(network) == SIZES[name]
-
-
-def test_preact_resnet18_has_the_published_size_for_tiny_imagenet():
-    network = networks.build("preact_resnet18", num_classes=200, input_shape=(None, None, 3))
-    assert parameters(network) == 11_268_744
-
-
-# As torchvision's documentation has them, for ImageNet's 1,000 classes.
-TORCHVISION = {
-    "resnet18": 11_689_512,
-    "resnet34": 21_797_672,
-    "resnet50": 25_557_032,
-    "resnet101": 44_549_160,
-    "resnet152": 60_192_808,
-    "resnext50_32x4d": 25_028_904,
-    "densenet121": 7_978_856,
-}
-
-
-@pytest.mark.parametrize("name", TORCHVISION)
-def test_a_network_has_the_size_of_torchvisions(name):
-    features = {"resnet18": 512, "resnet34": 512, "densenet121": 1024}.get(name, 2048)
-    assert SIZES[name] + (1000 - 200) * (features + 1) == TORCHVISION[name]
-
-
-FOR_SMALL_IMAGES = (
-    "preact_resnet10",
-    "preact_resnet18",
-    "preact_resnet34",
-    "resnet101_cifar",
-    "resnext29_8x64d",
-    "densenet121_cifar",
-    "pyramidnet200",
-    "pyramidnet200_shakedrop",
-)
 
 
 def numpy_preact_resnet10(network, images):
@@ -221,38 +68,42 @@ def check_normal(values, deviation):
     assert np.abs(values).max() > 2.5 * deviation  # Keras' own He normal is cut off at 2.3
 
 
-# Of a 3 x 3 convolution: what its deviation comes from; then how the classifier starts.
+def as_pytorchs(kernel):
+    check_uniform(kernel, np.prod(kernel.shape[:-1]) ** -0.5)
+
+
+def as_he_by_inputs(kernel):
+    check_normal(kernel, np.sqrt(2 / np.prod(kernel.shape[:-1])))
+
+
+def as_he_by_outputs(kernel):
+    check_normal(kernel, np.sqrt(2 / (np.prod(kernel.shape[:-2]) * kernel.shape[-1])))
+
+
+# A 3 x 3 convolution and how it starts; how the classifier's kernel does, and whether its bias is zero.
 INITIAL = {
-    "preact_resnet10": ("stage2_block1_conv1", "torch", "torch"),
-    "resnet101_cifar": ("stage2_block1_conv2", "torch", "torch"),
-    "densenet121_cifar": ("stage1_block2_conv2", "torch", "torch"),
-    "resnet10": ("stage2_block1_conv1", "fan_out", "torch"),
-    "resnext50_32x4d": ("stage2_block1_conv2", "fan_out", "torch"),
-    "resnext29_8x64d": ("stage2_block1_conv2", "fan_out", "fan_in"),
-    "densenet121": ("stage1_block2_conv2", "fan_in", "zero_bias"),
-    "pyramidnet200": ("stage2_block1_conv2", "fan_out", "torch"),
+    "preact_resnet10": ("stage2_block1_conv1", as_pytorchs, as_pytorchs, False),
+    "resnet101_cifar": ("stage2_block1_conv2", as_pytorchs, as_pytorchs, False),
+    "densenet121_cifar": ("stage1_block2_conv2", as_pytorchs, as_pytorchs, False),
+    "resnet10": ("stage2_block1_conv1", as_he_by_outputs, as_pytorchs, False),
+    "resnext50_32x4d": ("stage2_block1_conv2", as_he_by_outputs, as_pytorchs, False),
+    "resnext29_8x64d": ("stage2_block1_conv2", as_he_by_outputs, as_he_by_inputs, True),
+    "densenet121": ("stage1_block2_conv2", as_he_by_inputs, as_pytorchs, True),
+    "pyramidnet200": ("stage2_block1_conv2", as_he_by_outputs, as_pytorchs, False),
 }
 
 
 @pytest.mark.parametrize("name", INITIAL)
 def test_initial_weights_are_the_papers(name):
-    convolution_name, convolution_start, head_start = INITIAL[name]
+    convolution, convolution_starts, head_starts, zero_bias = INITIAL[name]
     network = networks.build(name, num_classes=50, input_shape=(None, None, 3), width=32)
-    kernel = network.get_layer(convolution_name).kernel.numpy()
-    fans = {"fan_in": 9 * kernel.shape[2], "fan_out": 9 * kernel.shape[3]}
-    if convolution_start == "torch":
-        check_uniform(kernel, fans["fan_in"] ** -0.5)
-    else:
-        check_normal(kernel, np.sqrt(2 / fans[convolution_start]))
+    convolution_starts(network.get_layer(convolution).kernel.numpy())
     kernel, bias = (weight.numpy() for weight in network.get_layer("classifier").weights)
-    if head_start == "fan_in":
-        check_normal(kernel, np.sqrt(2 / len(kernel)))
-    else:
-        check_uniform(kernel, len(kernel) ** -0.5)
-    if head_start == "torch":
-        check_uniform(bias, len(kernel) ** -0.5)
-    else:
+    head_starts(kernel)
+    if zero_bias:
         assert not bias.any()
+    else:
+        check_uniform(bias, len(kernel) ** -0.5)
 
 
 def test_no_two_layers_start_alike():
@@ -304,7 +155,7 @@ def test_the_least_size_leaves_a_pixel(name, least):
     assert tuple(stages[-2].shape[1:3]) != (1, 1)
 
 
-def least_pixels(halvings, pools=0):
+def least_pixels(halvings, pools):
     """Halvings are padded layers of stride 2, of n pixels (n + 1) // 2; behind them pools make n // 2."""
     least = 2**pools
     for _ in range(halvings):
@@ -313,11 +164,12 @@ def least_pixels(halvings, pools=0):
 
 
 def test_the_table_of_least_sizes_follows_from_the_strides():
-    small = {"resnext29_8x64d": least_pixels(2), "densenet121_cifar": least_pixels(0, pools=3)}
-    small |= dict.fromkeys(("pyramidnet200", "pyramidnet200_shakedrop"), least_pixels(2))
+    strides = {"densenet121": (2, 3), "densenet121_cifar": (0, 3)}
+    strides |= dict.fromkeys(("resnext29_8x64d", "pyramidnet200", "pyramidnet200_shakedrop"), (2, 0))
+    strides |= dict.fromkeys(("preact_resnet10", "preact_resnet18", "preact_resnet34", "resnet101_cifar"), (3, 0))
     for name in networks.NETWORKS:
-        large = least_pixels(2, pools=3) if name == "densenet121" else least_pixels(5)
-        least = small.get(name, least_pixels(3)) if name in FOR_SMALL_IMAGES else large
+        halvings, pools = strides.get(name, (5, 0))
+        least = least_pixels(halvings, pools)
         networks.check(name, num_classes=2, input_shape=(least, least, 3))
         for shape in ((least - 1, least, 3), (least, least - 1, 3)):
             with pytest.raises(ValueError, match=f"at least {least} x {least} pixels for {name}"):

@@ -13,7 +13,7 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.networks.torch_weights import load_torch_weights, read_torch_checkpoint
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.workdir import Workdir
-from tests.helpers import ROOT
+from tests.helpers import ALONE, ROOT
 
 torch = pytest.importorskip("torch", reason="PyTorch, an optional extra, is not installed: make parity installs it")
 from tests.networks import torch_networks  # noqa: E402  (imports torch)
@@ -28,34 +28,45 @@ def reference():
     return torch_networks.NETWORKS["preact_resnet10"](**SIZE).eval()
 
 
-def saved(reference, path, *, form):
-    """As CS-KD's train.py saves (with the optimiser), as PyTorch before 1.6 wrote files, and as others do."""
-    state = reference.state_dict()
-    parallel = {f"module.{name}": value for name, value in state.items()}
+def of_cskd(reference):
+    """As CS-KD's train.py saves, with the optimiser."""
     optimizer = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9).state_dict()
     training = {"optimizer": optimizer, "acc": torch.tensor(71.5), "epoch": 3, "rng_state": torch.get_rng_state()}
-    content = {
-        "cskd": {"net": state, **training},
-        "data_parallel": {"net": parallel, **training},
-        "before_1.6": {"net": state, **training},
-        "state_dict": {"state_dict": parallel, "arch": "preact_resnet10"},
-        "bare": state,
-        "parameters": {**state, **dict(reference.named_parameters())},
-        "half": {name: value.half() if value.is_floating_point() else value for name, value in state.items()},
-    }[form]
-    torch.save(content, path, _use_new_zipfile_serialization=form != "before_1.6")
-    return path
+    return {"net": reference.state_dict(), **training}
 
 
-@pytest.mark.parametrize("form", ["cskd", "data_parallel", "before_1.6", "state_dict", "bare", "parameters", "half"])
-def test_every_form_of_checkpoint_is_read(form, reference, tmp_path):
-    weights = read_torch_checkpoint(saved(reference, tmp_path / "ckpt.t7", form=form))
+def parallel(reference):
+    return {f"module.{name}": value for name, value in reference.state_dict().items()}
+
+
+def half(reference):
+    state = reference.state_dict()
+    return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "tolerance"),
+    [
+        pytest.param(of_cskd, {}, 1e-5, id="cskd"),
+        pytest.param(lambda network: of_cskd(network) | {"net": parallel(network)}, {}, 1e-5, id="data_parallel"),
+        pytest.param(of_cskd, {"_use_new_zipfile_serialization": False}, 1e-5, id="before_1.6"),
+        pytest.param(lambda network: {"state_dict": parallel(network), "arch": "x"}, {}, 1e-5, id="state_dict"),
+        pytest.param(lambda network: network.state_dict(), {}, 1e-5, id="bare"),
+        pytest.param(
+            lambda network: network.state_dict() | dict(network.named_parameters()), {}, 1e-5, id="parameters"
+        ),
+        pytest.param(half, {}, 1e-2, id="half"),
+    ],
+)
+def test_every_form_of_checkpoint_is_read(content, options, tolerance, reference, tmp_path):
+    torch.save(content(reference), tmp_path / "ckpt.t7", **options)
+    weights = read_torch_checkpoint(tmp_path / "ckpt.t7")
     network = networks.build("preact_resnet10", num_classes=10, input_shape=(16, 16, 1), width=16)
     load_torch_weights(network, weights)
     images = np.random.default_rng(0).normal(size=(4, 16, 16, 1)).astype("float32")
     with torch.no_grad():
         expected = reference(torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()
-    np.testing.assert_allclose(network(images), expected, atol=1e-2 if form == "half" else 1e-5)
+    np.testing.assert_allclose(network(images), expected, atol=tolerance)
 
 
 class Hostile:
@@ -132,13 +143,11 @@ def test_the_example_of_the_docs(monkeypatch, tmp_path):
     np.testing.assert_allclose(network(images), expected, rtol=1e-4, atol=1e-4)
 
 
-QUICK = ("--config.baseline=False", "--config.verbose=0", "--config.export.enabled=False")
-
-
 def test_import_makes_a_finished_run(command, reference, tmp_path, caplog):
-    path = saved(reference, tmp_path / "ckpt.t7", form="data_parallel")
+    path = tmp_path / "ckpt.t7"
+    torch.save(of_cskd(reference) | {"net": parallel(reference)}, path)
     with caplog.at_level("INFO", logger="absl"):
-        code, printed = command("--mode=import", f"--checkpoint={path}", "--workdir=run", *QUICK)
+        code, printed = command("--mode=import", f"--checkpoint={path}", "--workdir=run", *ALONE)
     assert code == 0, printed
     # Stem 5, four blocks of two batch norms and convolutions, three shortcuts, a kernel and a bias.
     assert f"imported {5 + 4 * 10 + 3 + 2} weights from {path}" in caplog.text
@@ -154,8 +163,8 @@ def test_import_makes_a_finished_run(command, reference, tmp_path, caplog):
     np.testing.assert_allclose(predictions.logits, expected, atol=1e-4)
     assert metrics["test"]["top1_error"] == pytest.approx(np.mean(expected.argmax(1) != predictions.labels))
     before = json.dumps(metrics)
-    for mode in ("evaluate", "export", "train"):
-        code, printed = command(f"--mode={mode}", "--workdir=run", *(QUICK if mode == "train" else ()))
+    for mode, options in (("evaluate", ()), ("export", ()), ("train", ALONE)):
+        code, printed = command(f"--mode={mode}", "--workdir=run", *options)
         assert code == 0, printed
     assert {**run.metrics(), "saved_model": None} == {**json.loads(before), "saved_model": None}
     assert (tmp_path / "saved_models" / "run" / "1").is_dir()

@@ -20,18 +20,39 @@ from tests.networks import torch_networks  # noqa: E402  (imports torch)
 
 pytestmark = pytest.mark.parity
 CLASSES, BATCH = 5, 8
-SMALL = ("preact", "resnet101_cifar", "resnext29", "densenet121_cifar", "pyramidnet")
 WIDTHS = {"pyramidnet200": 4}  # of 16; all others have 64 as published
-# Whose logits in training PyTorch computes no better: its float32 and float64 differ by 1e-4 to 8e-4 (measured).
-# Statistics of single channels then differ by up to 3e-4.
-DEEPEST = ("resnet101_cifar", "resnet101", "resnet152", "resnext101_32x4d", "pyramidnet200")
-EVERY_NETWORK = pytest.mark.parametrize("name", torch_networks.NETWORKS)
-EVEN_AND_ODD = pytest.mark.parametrize("odd", [False, True], ids=["even", "odd"])
-
-
-def image_size(name, odd):
-    even_size, odd_size = (16, 21) if name.startswith(SMALL) else (64, 75)
-    return odd_size if odd else even_size
+SMALL, LARGE = {"even": 16, "odd": 21}, {"even": 64, "odd": 75}  # pixels
+EXACT = {"logits": 1e-4, "statistics": 1e-5}
+# Of the deepest, whose logits in training PyTorch computes no better: its float32 and float64 differ by 1e-4 to 8e-4
+# (measured). Statistics of single channels then differ by up to 3e-4.
+DEEP = {"logits": 2e-3, "statistics": 3e-4}
+# Sizes of images, and tolerances of training.
+NETWORKS = {
+    "preact_resnet10": (SMALL, EXACT),
+    "preact_resnet18": (SMALL, EXACT),
+    "preact_resnet34": (SMALL, EXACT),
+    "resnet101_cifar": (SMALL, DEEP),
+    "resnext29_8x64d": (SMALL, EXACT),
+    "densenet121_cifar": (SMALL, EXACT),
+    "pyramidnet200": (SMALL, DEEP),
+    "resnet10": (LARGE, EXACT),
+    "resnet18": (LARGE, EXACT),
+    "resnet34": (LARGE, EXACT),
+    "resnet50": (LARGE, EXACT),
+    "resnet101": (LARGE, DEEP),
+    "resnet152": (LARGE, DEEP),
+    "resnext50_32x4d": (LARGE, EXACT),
+    "resnext101_32x4d": (LARGE, DEEP),
+    "densenet121": (LARGE, EXACT),
+}
+EVERY_NETWORK = pytest.mark.parametrize(
+    ("name", "size", "tolerance"),
+    [
+        pytest.param(name, sizes[kind], tolerance, id=f"{name}-{kind}")
+        for name, (sizes, tolerance) in NETWORKS.items()
+        for kind in sizes
+    ],
+)
 
 
 def build(name, size):
@@ -88,38 +109,38 @@ def relative_errors(network, reference, images):
     return {"logits": np.linalg.norm(logits - expected_logits) / np.linalg.norm(expected_logits), **errors}
 
 
-@EVEN_AND_ODD
+def test_every_network_of_pytorch_is_compared():
+    assert sorted(NETWORKS) == sorted(torch_networks.NETWORKS)
+
+
 @EVERY_NETWORK
-def test_logits_and_running_statistics_are_pytorchs(name, odd):
-    network, reference, images = pair(name, image_size(name, odd))
-    for training in (False, True):
+def test_logits_and_running_statistics_are_pytorchs(name, size, tolerance):
+    network, reference, images = pair(name, size)
+    for training, of_logits in ((False, EXACT["logits"]), (True, tolerance["logits"])):
         reference.train(training)
         with torch.no_grad():
             expected = reference(as_torch(images)).numpy()
-        tolerance = 2e-3 if training and name in DEEPEST else 1e-4
-        np.testing.assert_allclose(network(images, training=training), expected, rtol=1e-4, atol=tolerance)
-    tolerance = 3e-4 if name in DEEPEST else 1e-5
-    after = build(name, image_size(name, odd))
+        np.testing.assert_allclose(network(images, training=training), expected, rtol=1e-4, atol=of_logits)
+    after = build(name, size)
     load_torch_weights(after, arrays(reference))
+    near = tolerance["statistics"]
     for mine, theirs in zip(network.non_trainable_weights, after.non_trainable_weights, strict=True):
-        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=tolerance, atol=tolerance, err_msg=mine.path)
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=near, atol=near, err_msg=mine.path)
 
 
-@EVEN_AND_ODD
 @EVERY_NETWORK
-def test_gradients_are_pytorchs_in_float64(name, odd):
+def test_gradients_are_pytorchs_in_float64(name, size, tolerance):
     keras.config.set_dtype_policy("float64")
-    network, reference, images = pair(name, image_size(name, odd))
+    network, reference, images = pair(name, size)
     errors = relative_errors(network, reference.double(), images.astype("float64"))
     worst = max(errors, key=errors.get)
     assert errors[worst] < 1e-5, f"{worst}: {errors[worst]:.1e}"
 
 
-@EVEN_AND_ODD
 @EVERY_NETWORK
-def test_gradients_are_pytorchs_in_float32_where_they_are_smooth(name, odd, monkeypatch):
+def test_gradients_are_pytorchs_in_float32_where_they_are_smooth(name, size, tolerance, monkeypatch):
     monkeypatch.setattr(torch_networks, "activate", torch.nn.functional.softplus)
     monkeypatch.setattr(keras.layers, "ReLU", lambda **kwargs: keras.layers.Activation("softplus", **kwargs))
-    errors = relative_errors(*pair(name, image_size(name, odd)))
+    errors = relative_errors(*pair(name, size))
     worst = max(errors, key=errors.get)
     assert errors[worst] < 1e-3, f"{worst}: {errors[worst]:.1e}"

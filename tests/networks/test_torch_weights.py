@@ -7,18 +7,14 @@ import pytest
 
 from cskd_tf import networks
 from cskd_tf.networks.torch_weights import _layer_name, count_classes, load_torch_weights, read_torch_checkpoint
-from tests.helpers import preact_resnet10_shapes
+from tests.helpers import preact_resnet10_weights
 
 CLASSES, WIDTH = 10, 4
 
 
 @pytest.fixture
 def weights():
-    generator = np.random.default_rng(0)
-    return {
-        name: generator.uniform(0.5, 1.5, shape).astype("float32")
-        for name, shape in preact_resnet10_shapes(width=WIDTH).items()
-    }
+    return preact_resnet10_weights(width=WIDTH, low=0.5, high=1.5)
 
 
 @pytest.fixture

@@ -7,37 +7,16 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from configs import digits
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import evaluate, import_checkpoint, train
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation
-from tests.helpers import compiled, preact_resnet10_shapes
+from tests.helpers import ALONE, SMALL, compiled, preact_resnet10_weights
 
 METRICS = {"top1_error", "top5_error", "nll", "ece", "recall_at_1", "aurc"}
 COUNTS = {"ece_bins", "recall_left_out"}
-QUICK = [
-    "--config.baseline=False",
-    "--config.data.split.validation_fraction=0",
-    "--config.export.enabled=False",
-    "--config.verbose=0",
-]
-
-
-@pytest.fixture
-def config():
-    config = digits.get_config()
-    config.deterministic = False
-    config.baseline = False
-    config.epochs = 2
-    config.batch_size = 16
-    config.verbose = 0
-    config.network.width = 4
-    config.data.split.train_per_class = 4
-    config.data.split.validation_fraction = 0
-    config.export.enabled = False
-    return config
+ALL_IMAGES = (*ALONE, "--config.data.split.validation_fraction=0")
 
 
 def test_evaluation_is_named_by_its_split(linear_network, images_and_labels):
@@ -52,6 +31,8 @@ def test_evaluation_is_named_by_its_split(linear_network, images_and_labels):
 
 
 def test_a_run_evaluates_the_test_split_and_has_no_best_epoch(config, tmp_path, caplog):
+    config.data.split.validation_fraction = 0
+    config.export.enabled = False
     workdir = Workdir(tmp_path / "run")
     with caplog.at_level("INFO", logger="absl"):
         train.train(Config.read(config), workdir)
@@ -85,7 +66,7 @@ def test_a_run_evaluates_the_test_split_and_has_no_best_epoch(config, tmp_path, 
 
 
 def test_every_verb_does_without_a_validation_split(command, monkeypatch, tmp_path):
-    quick = [*QUICK, "--config.data.split.train_per_class=4", "--config.network.width=4", "--config.epochs=1"]
+    quick = (*ALL_IMAGES, *SMALL, "--config.epochs=1")
     code, printed = command("--workdir=runs/trained", *quick, "--config.data.split.test_fraction=0.9")
     assert code == 0, printed
     error = json.loads((tmp_path / "runs/trained/metrics.json").read_text())["test"]["top1_error"]
@@ -96,11 +77,9 @@ def test_every_verb_does_without_a_validation_split(command, monkeypatch, tmp_pa
     code, printed = command("--mode=doctor", *quick)
     assert code == 0, printed
     assert "Nothing here keeps the run from training" in printed
-    generator = np.random.default_rng(0)
-    shapes = preact_resnet10_shapes(width=16)
-    weights = {name: generator.uniform(0.1, 0.2, shape).astype("float32") for name, shape in shapes.items()}
+    weights = preact_resnet10_weights()
     monkeypatch.setattr(import_checkpoint, "read_torch_checkpoint", lambda path: weights)
-    code, printed = command("--mode=import", "--checkpoint=ckpt.t7", "--workdir=runs/imported", *QUICK)
+    code, printed = command("--mode=import", "--checkpoint=ckpt.t7", "--workdir=runs/imported", *ALL_IMAGES)
     assert code == 0, printed
     assert set(Workdir(tmp_path / "runs/imported").metrics()) == {"test", "imported_from"}
     code, printed = command("--workdir=runs", "--mode=report")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cskd_tf import metrics
 from cskd_tf.data import paired_dataset
 from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
 from cskd_tf.runs.workdir import Workdir
@@ -172,3 +173,18 @@ def test_tensorboard_has_every_scalar_and_the_diagram(linear_network, images_and
     assert pixels.shape == (540, 440, 3)
     blue = np.all(np.abs(pixels.astype(int) - [0x2A, 0x6F, 0x97]) < 8, axis=-1)
     assert blue.sum() > 500  # the bars are there
+
+
+def test_an_epoch_log_with_an_undefined_figure_is_json(linear_network, images_and_labels, tmp_path):
+    images, labels = images_and_labels
+    network = linear_network()
+    network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    workdir = Workdir(tmp_path)
+    evaluation = Evaluation((images[5:7], labels[5:7]))
+    board = TensorBoard(workdir.tensorboard, evaluation=evaluation)
+    network.fit(images, labels, epochs=2, verbose=0, callbacks=[evaluation, RunLog(workdir), board])
+    json.loads((tmp_path / "log.jsonl").read_text().splitlines()[1], parse_constant=pytest.fail)
+    assert [entry["val_recall_at_1"] for entry in workdir.log()] == [None, None]
+    assert workdir.log()[1]["val_nll"] == pytest.approx(
+        metrics.negative_log_likelihood(network(images[5:7]), labels[5:7])
+    )

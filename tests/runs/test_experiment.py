@@ -1,21 +1,41 @@
 """From a config to data, network, methods and model: what is resolved and refused on the way."""
 
+import dataclasses
+import math
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs import digits
-from cskd_tf.runs import experiment
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import experiment, strategies
 from cskd_tf.runs.config import Config
 
 
-@pytest.fixture
-def config():
-    config = digits.get_config()
-    config.deterministic = False
-    config.network.width = 4
-    config.data.split.train_per_class = 4
-    return config
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network.name": "preact_resnet99"}, "Unknown network"),
+        ({"network.name": "resnet18", "data.augment.image_size": 16}, "at least 17 x 17 pixels"),
+        ({"network.name": "resnext50_32x4d"}, "width of at least 16"),
+        ({"methods": ({"name": "CSDK"},)}, "Unknown method"),
+        ({"schedule.milestones": (0.5, 0.25)}, "rising milestones"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_data_are_looked_for(change, message, config):
+    config.update_from_flattened_dict({"data.source.name": "nowhere", **change})
+    with pytest.raises(ValueError, match=message):
+        experiment.prepare(Config.read(config))
+
+
+def test_the_embedding_layer_of_a_config(config):
+    config.network.embedding_layer = "stage4_block1_conv2"
+    built = experiment.prepare(Config.read(config))
+    assert built.predict("val").embeddings.shape[1] == 2 * 2 * 32  # what that convolution reads, of 16 pixels
+    config.network.embedding_layer = "head"
+    with pytest.raises(ValueError, match="Unknown layer.*'head'"):
+        experiment.prepare(Config.read(config))
 
 
 @pytest.mark.parametrize("named", ["run", "run/classifier.keras"])
@@ -38,3 +58,43 @@ def test_a_workdir_without_a_classifier_is_no_teacher(config, tmp_path):
     message = f"the workdir of a finished run, with classifier.keras, as teacher. Received: {tmp_path}"
     with pytest.raises(ValueError, match=message):
         experiment.prepare(Config.read(config))
+
+
+def test_images_alone_in_their_class_are_counted(tmp_path):
+    labels = np.array([0, 0, 1, 2])
+    predictions = Predictions(2 * np.eye(3)[labels], labels, np.eye(3)[labels])
+    alone = Predictions(2 * np.eye(3), np.arange(3), np.eye(3))
+    config = types.SimpleNamespace(evaluation=types.SimpleNamespace(ece_bins=5))
+    fields = dict.fromkeys(field.name for field in dataclasses.fields(experiment.Experiment))
+    run = experiment.Experiment(
+        **fields | {"config": config, "splits": {"train": types.SimpleNamespace(class_groups=None)}}
+    )
+    measured = run.metrics(predictions)
+    assert (measured["recall_at_1"], measured["recall_left_out"]) == (1.0, 2)
+    measured = run.metrics(alone)
+    assert math.isnan(measured["recall_at_1"])
+    assert measured["recall_left_out"] == 3
+
+
+def test_the_config_reaches_the_pairing(config, two_replicas, monkeypatch):
+    monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
+    config.strategy = "mirrored"
+    config.data.pairing.update(replica_local=True, exclude_self=True)
+    built = experiment.prepare(Config.read(config))
+    indices = built.splits["train"].load(np.arange(40)).numpy().reshape(40, -1)
+    numbers = {image.tobytes(): number for number, image in enumerate(indices)}
+    built.training_transform = lambda images, seeds: images
+    for batch, _ in built.training_data().take(2):
+        image, partner = (
+            [numbers[pixels.astype(np.uint8).tobytes()] for pixels in batch[view].numpy().reshape(16, -1)]
+            for view in ("image", "partner")
+        )
+        assert [number % 2 for number in image] == [number % 2 for number in partner] == [0] * 8 + [1] * 8
+    config.data.pairing.update(replica_local=False)
+    built = experiment.prepare(Config.read(config))
+    built.training_transform = lambda images, seeds: images
+    for batch, _ in built.training_data().take(3):
+        assert not (batch["image"].numpy() == batch["partner"].numpy()).all(axis=(1, 2, 3)).any()  # exclude_self
+    config.data.pairing.update(balanced=True)
+    labels = np.concatenate([labels for _, labels in experiment.prepare(Config.read(config)).training_data().take(3)])
+    assert np.bincount(labels).tolist() == [4] * 10

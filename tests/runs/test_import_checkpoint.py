@@ -5,23 +5,16 @@ import pytest
 
 from cskd_tf.runs import import_checkpoint, train
 from cskd_tf.runs.workdir import Workdir
-from tests.helpers import preact_resnet10_shapes
+from tests.helpers import ALONE, files, preact_resnet10_weights
 
-QUICK = ("--config.baseline=False", "--config.verbose=0", "--config.export.enabled=False")
-IMPORT = ("--mode=import", "--checkpoint=ckpt.t7", "--workdir=run", *QUICK)
+IMPORT = ("--mode=import", "--checkpoint=ckpt.t7", "--workdir=run", *ALONE)
 
 
 @pytest.fixture(autouse=True)
 def weights(monkeypatch):
-    generator = np.random.default_rng(0)
-    shapes = preact_resnet10_shapes(width=16)
-    made = {name: generator.uniform(0.1, 0.2, shape).astype("float32") for name, shape in shapes.items()}
+    made = preact_resnet10_weights()
     monkeypatch.setattr(import_checkpoint, "read_torch_checkpoint", lambda path: made)
     return made
-
-
-def files(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_an_import_is_a_finished_run_that_says_where_it_is_from(command, tmp_path):
@@ -34,7 +27,7 @@ def test_an_import_is_a_finished_run_that_says_where_it_is_from(command, tmp_pat
     before = files(tmp_path / "run")
     code, printed = command(*IMPORT)
     assert (code, "new or empty workdir to import to" in printed) == (1, True)
-    code, printed = command("--workdir=run", *QUICK)  # training leaves it as it is
+    code, printed = command("--workdir=run", *ALONE)  # training leaves it as it is
     assert code == 0, printed
     assert files(tmp_path / "run") == before
 
@@ -49,8 +42,8 @@ def test_an_interrupted_import_is_completed_by_itself_alone(command, monkeypatch
         assert code == 1
     before = files(tmp_path / "run")
     for arguments, message in (
-        (("--workdir=run", *QUICK), "an import was interrupted; --mode=import --checkpoint=ckpt.t7 completes it"),
-        (("--mode=import", "--checkpoint=other.t7", "--workdir=run", *QUICK), "new or empty workdir to import to"),
+        (("--workdir=run", *ALONE), "an import was interrupted; --mode=import --checkpoint=ckpt.t7 completes it"),
+        (("--mode=import", "--checkpoint=other.t7", "--workdir=run", *ALONE), "new or empty workdir to import to"),
     ):
         code, printed = command(*arguments)
         assert (code, message in printed) == (1, True), printed

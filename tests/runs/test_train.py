@@ -1,35 +1,13 @@
-import dataclasses
-import json
 import math
-import types
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs import digits
-from cskd_tf import metrics
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import evaluate, experiment, strategies, train
-from cskd_tf.runs.callbacks import RunLog, TensorBoard
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.workdir import Workdir, flatten
-from cskd_tf.training.callbacks import Evaluation
-
-
-@pytest.fixture
-def config(tmp_path):
-    config = digits.get_config()
-    config.deterministic = False
-    config.baseline = False
-    config.epochs = 2
-    config.batch_size = 16
-    config.verbose = 0
-    config.network.width = 4
-    config.data.split.train_per_class = 4
-    config.export.directory = str(tmp_path / "saved_models")
-    return config
+from cskd_tf.runs.workdir import Workdir
 
 
 def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, monkeypatch, tmp_path):
@@ -118,64 +96,6 @@ def test_a_student_is_evaluated_and_exported_when_its_teacher_is_gone(config, tm
     assert evaluate.load_run(workdir).config == workdir.config()
 
 
-def test_flatten_names_every_value():
-    nested = {"a": {"b": (1, 2), "c": []}, "methods": [{"name": "CSKD"}, {"name": "Mixup"}]}
-    assert flatten(nested) == {
-        "a.b": [1, 2], "a.c": [], "methods[0].name": "CSKD", "methods[1].name": "Mixup",
-    }  # fmt: skip
-
-
-def test_json_is_written_whole(tmp_path):
-    workdir = Workdir(tmp_path)
-    workdir.write_metrics({"val": {"ece": 0.5}})
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {"val": {"ece": 0.5}}
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
-
-
-def test_what_json_lacks_becomes_null(tmp_path):
-    """Python writes NaN for a metric that is undefined, which other readers refuse."""
-    workdir = Workdir(tmp_path)
-    workdir.write_metrics({"val": {"recall_at_1": math.nan, "nll": [math.inf, 1.5]}, "best": (np.float64("nan"), 2)})
-    assert workdir.metrics() == {"val": {"recall_at_1": None, "nll": [None, 1.5]}, "best": [None, 2]}
-    workdir.append_log({"epoch": 1, "val_recall_at_1": math.nan})
-    workdir.append_log({"epoch": 2, "val_recall_at_1": 0.5})
-    workdir.trim_log(epochs=1)
-    for name in ("metrics.json", "log.jsonl"):
-        json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
-    assert workdir.log() == [{"epoch": 1, "val_recall_at_1": None}]
-
-
-def test_an_epoch_log_with_an_undefined_figure_is_json(linear_network, images_and_labels, tmp_path):
-    images, labels = images_and_labels
-    network = linear_network()
-    network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    workdir = Workdir(tmp_path)
-    evaluation = Evaluation((images[5:7], labels[5:7]))
-    board = TensorBoard(workdir.tensorboard, evaluation=evaluation)
-    network.fit(images, labels, epochs=2, verbose=0, callbacks=[evaluation, RunLog(workdir), board])
-    json.loads((tmp_path / "log.jsonl").read_text().splitlines()[1], parse_constant=pytest.fail)
-    assert [entry["val_recall_at_1"] for entry in workdir.log()] == [None, None]
-    assert workdir.log()[1]["val_nll"] == pytest.approx(
-        metrics.negative_log_likelihood(network(images[5:7]), labels[5:7])
-    )
-
-
-def test_images_alone_in_their_class_are_counted(tmp_path):
-    labels = np.array([0, 0, 1, 2])
-    predictions = Predictions(2 * np.eye(3)[labels], labels, np.eye(3)[labels])
-    alone = Predictions(2 * np.eye(3), np.arange(3), np.eye(3))
-    config = types.SimpleNamespace(evaluation=types.SimpleNamespace(ece_bins=5))
-    fields = dict.fromkeys(field.name for field in dataclasses.fields(experiment.Experiment))
-    run = experiment.Experiment(
-        **fields | {"config": config, "splits": {"train": types.SimpleNamespace(class_groups=None)}}
-    )
-    measured = run.metrics(predictions)
-    assert (measured["recall_at_1"], measured["recall_left_out"]) == (1.0, 2)
-    measured = run.metrics(alone)
-    assert math.isnan(measured["recall_at_1"])
-    assert measured["recall_left_out"] == 3
-
-
 def test_an_image_that_turns_out_damaged_in_training_is_named(config, image_folder, tmp_path):
     path = image_folder / "train" / "dog" / "0.png"
     contents = bytearray(path.read_bytes())
@@ -187,27 +107,3 @@ def test_an_image_that_turns_out_damaged_in_training_is_named(config, image_fold
     config.batch_size = 4
     with pytest.raises(ValueError, match=r"1 of (train|val) that cannot be decoded: \['.*dog/0.png'\]"):
         train.train(Config.read(config), Workdir(tmp_path / "run"))
-
-
-def test_the_config_reaches_the_pairing(config, two_replicas, monkeypatch):
-    monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
-    config.strategy = "mirrored"
-    config.data.pairing.update(replica_local=True, exclude_self=True)
-    built = experiment.prepare(Config.read(config))
-    indices = built.splits["train"].load(np.arange(40)).numpy().reshape(40, -1)
-    numbers = {image.tobytes(): number for number, image in enumerate(indices)}
-    built.training_transform = lambda images, seeds: images
-    for batch, _ in built.training_data().take(2):
-        image, partner = (
-            [numbers[pixels.astype(np.uint8).tobytes()] for pixels in batch[view].numpy().reshape(16, -1)]
-            for view in ("image", "partner")
-        )
-        assert [number % 2 for number in image] == [number % 2 for number in partner] == [0] * 8 + [1] * 8
-    config.data.pairing.update(replica_local=False)
-    built = experiment.prepare(Config.read(config))
-    built.training_transform = lambda images, seeds: images
-    for batch, _ in built.training_data().take(3):
-        assert not (batch["image"].numpy() == batch["partner"].numpy()).all(axis=(1, 2, 3)).any()  # exclude_self
-    config.data.pairing.update(balanced=True)
-    labels = np.concatenate([labels for _, labels in experiment.prepare(Config.read(config)).training_data().take(3)])
-    assert np.bincount(labels).tolist() == [4] * 10

@@ -16,21 +16,10 @@ import tensorflow as tf
 from cskd_tf.data.catalogue.splits import split_by_class
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.workdir import Workdir
-from tests.helpers import ROOT
+from tests.helpers import ALONE, ROOT, SMALL, files
 
 MAIN = ROOT / "train_main.py"
-QUICK = [
-    "--config.baseline=False",
-    "--config.data.split.train_per_class=4",
-    "--config.network.width=4",
-    "--config.batch_size=16",
-    "--config.export.enabled=False",
-    "--config.verbose=0",
-]
-
-
-def files(folder):
-    return {path: path.read_bytes() for path in pathlib.Path(folder).rglob("*") if path.is_file()}
+QUICK = (*ALONE, *SMALL)
 
 
 def test_a_run_leaves_every_file_of_the_workdir(command, tmp_path):
@@ -74,7 +63,7 @@ def test_a_run_leaves_every_file_of_the_workdir(command, tmp_path):
 
 
 def test_the_baseline_is_the_same_run_without_methods(command, tmp_path):
-    quick = [argument for argument in QUICK if "baseline" not in argument]
+    quick = (*SMALL, "--config.export.enabled=False", "--config.verbose=0")
     code, printed = command("--workdir=run", "--config.epochs=1", *quick)
     assert code == 0
     configs = [json.loads((tmp_path / part / "config.json").read_text()) for part in ("run", "run/cross_entropy")]
@@ -102,7 +91,7 @@ def test_seeds_of_one_config_share_a_row(command):
 
 
 def test_export_serves_raw_images_without_the_package(command, tmp_path):
-    arguments = [argument for argument in QUICK if "export" not in argument]
+    arguments = (*SMALL, "--config.baseline=False", "--config.verbose=0")
     code, printed = command("--workdir=run", "--config.epochs=1", *arguments)
     assert code == 0
     assert "SavedModel of run: saved_models/run/1" in printed
@@ -136,7 +125,7 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
         "--config.network.width=4",
         "--config.data.augment.image_size=16",
     ]
-    length = ["--config.batch_size=4", "--config.epochs=1", "--config.verbose=0"]
+    length = ["--config.data.augment.image_size=16", "--config.batch_size=4", "--config.epochs=1", "--config.verbose=0"]
     folder = [f"--config.data.source.path={image_folder}", "--config.data.split.validation_fraction=0.34"]
     code, printed = command("--workdir=photos_run", f"--config={config}", *folder, *network, *length)
     assert code == 0, printed
@@ -182,14 +171,11 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
         ),
         (
             [f"--config={MAIN.parent}/configs/cskd_paper.py:cifar100"],
-            "error: ValueError: Expected DATA,NETWORK,METHOD: .*'cifar100'",
+            "error: ValueError: Expected DATA,NETWORK,METHOD: ",
         ),
         (["--config.schedule.milestones=(0.9, 0.1)"], "rising milestones between 0 and 1"),
         (["--config.optimizer.momentum=2"], "momentum to be at most 1. Received: optimizer.momentum=2.0"),
-        (
-            ["--config.optimizer.weight_decay=nan"],
-            "weight_decay to be at least 0. Received: optimizer.weight_decay=nan",
-        ),
+        (["--config.optimizer.weight_decay=nan"], "to be at least 0. Received: optimizer.weight_decay=nan"),
         (["--config.schedule.learning_rate=-0.1"], "learning_rate to be above 0. Received: learning_rate=-0.1"),
         (["--config.seed=-1"], "seed to be at least 0. Received: seed=-1"),
         (["--config.data.split.train_per_class=-1"], "train_per_class to be at least 0"),

@@ -7,12 +7,7 @@ from cskd_tf.data import paired_dataset
 from cskd_tf.methods import CSKD, Head, Method, Mixing, View
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
-from tests.helpers import compiled
-
-
-def softmax(logits):
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
+from tests.helpers import compiled, softmax
 
 
 def one_batch(images, labels, **views):
@@ -149,8 +144,11 @@ def test_regularization_counts_once_on_any_number_of_replicas(images_and_labels,
     np.testing.assert_allclose(weights[1], weights[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["float32", "float64", "bfloat16", "mixed_float16", "mixed_bfloat16"])
-def test_regularizers_of_any_precision_are_added_in_float32(policy, images_and_labels):
+@pytest.mark.parametrize(
+    ("policy", "tolerance"),
+    [("float32", 1e-5), ("float64", 1e-5), ("bfloat16", 2e-2), ("mixed_float16", 2e-2), ("mixed_bfloat16", 2e-2)],
+)
+def test_regularizers_of_any_precision_are_added_in_float32(policy, tolerance, images_and_labels):
     images, labels = images_and_labels
     regularized = {"dtype": policy, "kernel_regularizer": "l2", "activity_regularizer": "l1"}
     hidden = keras.layers.Dense(5, **regularized)
@@ -162,7 +160,7 @@ def test_regularizers_of_any_precision_are_added_in_float32(policy, images_and_l
     log = model.fit(one_batch(images, labels, partner=images), verbose=0).history
     added = log["loss"][0] - log["cross_entropy"][0] - log["class_wise"][0]
     expected = 0.01 * sum((kernel**2).sum() for kernel in kernels) + 0.01 * activity / 22  # as Keras has it, an image
-    assert added == pytest.approx(expected, rel=2e-2 if "16" in policy else 1e-5)
+    assert added == pytest.approx(expected, rel=tolerance)
 
 
 def test_uneven_last_batch_is_averaged_over_itself(linear_network, images_and_labels):
@@ -284,18 +282,17 @@ def test_terms_must_have_the_declared_names(linear_network, images_and_labels):
         compiled(linear_network(), [Misnamed()]).fit(images, labels, verbose=0)
 
 
-@pytest.mark.parametrize(("kind", "classes"), [("uint8", 256), ("int8", 130), ("uint8", 300)])
-def test_labels_may_take_a_byte(kind, classes, linear_network, images_and_labels):
+@pytest.mark.parametrize(("kind", "classes", "largest"), [("uint8", 256, 255), ("int8", 130, 127), ("uint8", 300, 255)])
+def test_labels_may_take_a_byte(kind, classes, largest, linear_network, images_and_labels):
     images, labels = images_and_labels
     model = compiled(linear_network(classes=classes), [])
     history = model.fit(images, labels.astype(kind), verbose=0).history
     assert np.isfinite(history["loss"]).all()
-    too_large = np.full_like(labels, 127 if kind == "int8" else 255).astype(kind)
-    if classes == 300:
-        model.fit(images, too_large, verbose=0)
+    large = np.full_like(labels, largest).astype(kind)
+    model.fit(images, large, verbose=0)
     narrow = compiled(linear_network(classes=100), [])
     with pytest.raises(ValueError, match="Expected labels from 0 to 99"):
-        narrow.fit(images, too_large, verbose=0)
+        narrow.fit(images, large, verbose=0)
 
 
 def test_a_missing_view_is_named(linear_network, images_and_labels):

@@ -1,5 +1,8 @@
 """What is wrong with a batch is said on every path into the step, under XLA too, which drops assertions inside it."""
 
+import dataclasses
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -53,18 +56,45 @@ def slices(inputs, labels):
     return tf.data.Dataset.from_tensor_slices((inputs, labels)).batch(8)
 
 
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What `fit` takes as data.
+
+    Attributes:
+        make: from inputs and labels, the first arguments of `fit` and `evaluate`.
+        steps: what `fit` has to be told beside them to train three steps.
+        looked_at: before the first step, which makes the refusal name the labels.
+        compiled: with XLA, where every kind trains; once is enough.
+    """
+
+    make: Callable
+    steps: dict = dataclasses.field(default_factory=dict)
+    looked_at: bool = False
+    compiled: bool = False
+
+
+def pairs_of_ones_own(inputs, labels):
+    pairs = paired_dataset(inputs["image"], np.arange(24) % 3, batch_size=8, seed=0)
+    return pairs.map(lambda batch, _: (batch, tf.constant(labels[:8])))
+
+
+def column(labels):
+    return labels.astype("uint8" if labels.min() >= 0 else "int8")[:, None]
+
+
+def tensors(inputs):
+    return {key: tf.constant(rows) for key, rows in inputs.items()}
+
+
+BY_EIGHT = {"batch_size": 8}
 KINDS = {
-    "arrays": lambda inputs, labels: (inputs, labels),
-    "column": lambda inputs, labels: (inputs, labels.astype("uint8" if labels.min() >= 0 else "int8")[:, None]),
-    "tensors": lambda inputs, labels: ({key: tf.constant(rows) for key, rows in inputs.items()}, tf.constant(labels)),
-    "tf.data": lambda inputs, labels: (slices(inputs, labels),),
-    "mapped pairs": lambda inputs, labels: (
-        paired_dataset(inputs["image"], labels * 0 + np.arange(24) % 3, batch_size=8, seed=0).map(
-            lambda batch, _: (batch, tf.constant(labels[:8]))
-        ),
-    ),
-    "PyDataset": lambda inputs, labels: (Batches(inputs, labels),),
-    "generator": lambda inputs, labels: (generator(inputs, labels),),
+    "arrays": Kind(lambda inputs, labels: (inputs, labels), BY_EIGHT, looked_at=True),
+    "column": Kind(lambda inputs, labels: (inputs, column(labels)), BY_EIGHT, looked_at=True),
+    "tensors": Kind(lambda inputs, labels: (tensors(inputs), tf.constant(labels)), BY_EIGHT, looked_at=True),
+    "tf.data": Kind(lambda inputs, labels: (slices(inputs, labels),), compiled=True),
+    "mapped pairs": Kind(lambda inputs, labels: (pairs_of_ones_own(inputs, labels),)),
+    "PyDataset": Kind(lambda inputs, labels: (Batches(inputs, labels),), looked_at=True),
+    "generator": Kind(lambda inputs, labels: (generator(inputs, labels),), {"steps_per_epoch": 3}),
 }
 
 
@@ -87,24 +117,27 @@ def test_labels_outside_of_the_classes(kind, shift, received, linear_network, in
     model = make_model(linear_network(), [CSKD()])
     before = model.get_weights()
     with pytest.raises(REFUSALS, match="Expected labels from 0 to 2, one of the classes of the network") as refusal:
-        model.fit(*KINDS[kind](inputs, labels), shuffle=False, verbose=0)
-    if kind in ("arrays", "column", "tensors", "PyDataset"):
+        model.fit(*KINDS[kind].make(inputs, labels), shuffle=False, verbose=0)
+    if KINDS[kind].looked_at:
         assert refusal.match(f"Received: {received}")
     np.testing.assert_array_equal(model.get_weights()[0], before[0])
     with pytest.raises(REFUSALS, match="Expected labels from 0 to 2"):
-        model.evaluate(*KINDS[kind](inputs, labels), verbose=0)
+        model.evaluate(*KINDS[kind].make(inputs, labels), verbose=0)
 
 
-def test_every_kind_of_data_trains(linear_network, inputs):
-    labels = np.arange(24) % 3
-    for kind, make in KINDS.items():
-        model, data = make_model(linear_network(), [CSKD()], jit=kind == "tf.data"), make(inputs, labels)
-        steps = {"steps_per_epoch": 3} if kind == "generator" else {}
-        history = model.fit(*data, shuffle=False, batch_size=8 if len(data) == 2 else None, verbose=0, **steps)
-        assert np.isfinite(history.history["loss"]).all()
-        assert int(model.step.numpy()) == 3
-        if kind == "PyDataset":
-            assert data[0].ended > 0
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_every_kind_of_data_trains(kind, linear_network, inputs):
+    model = make_model(linear_network(), [CSKD()], jit=kind.compiled)
+    data = kind.make(inputs, np.arange(24) % 3)
+    history = model.fit(*data, shuffle=False, verbose=0, **kind.steps)
+    assert np.isfinite(history.history["loss"]).all()
+    assert int(model.step.numpy()) == 3
+
+
+def test_keras_own_data_sets_are_told_of_an_epochs_end(linear_network, inputs):
+    data = Batches(inputs, np.arange(24) % 3)
+    make_model(linear_network(), [CSKD()], jit=False).fit(data, verbose=0)
+    assert data.ended > 0
 
 
 def test_of_a_loader_the_first_batch_is_looked_at(linear_network, inputs):
@@ -153,9 +186,10 @@ def test_neighbours_of_different_classes(kind, linear_network, inputs):
     pairs = np.repeat(np.arange(12) % 3, 2)
     wrong = np.roll(pairs, 1)
     with pytest.raises(REFUSALS, match="Expected batches of pairs of one class, image, partner"):
-        model.fit(*KINDS[kind](inputs, wrong), shuffle=False, verbose=0)
-    steps = {"steps_per_epoch": 3} if kind == "generator" else {}
-    assert np.isfinite(model.fit(*KINDS[kind](inputs, pairs), shuffle=False, verbose=0, **steps).history["loss"]).all()
+        model.fit(*KINDS[kind].make(inputs, wrong), shuffle=False, verbose=0)
+    assert np.isfinite(
+        model.fit(*KINDS[kind].make(inputs, pairs), shuffle=False, verbose=0, **KINDS[kind].steps).history["loss"]
+    ).all()
 
 
 def test_pairs_of_arrays_and_data_sets_without_them(linear_network, inputs):
@@ -175,7 +209,7 @@ def test_images_that_a_table_has_no_row_for(kind, linear_network, inputs):
     indexed = {**inputs, "index": np.arange(24)}
     with pytest.raises(REFUSALS, match="Expected indices below num_examples=12"):
         make_model(linear_network(), [PSKD()], num_examples=12).fit(
-            *KINDS[kind](indexed, labels), shuffle=False, verbose=0
+            *KINDS[kind].make(indexed, labels), shuffle=False, verbose=0
         )
 
 
@@ -209,7 +243,6 @@ def test_ones_own_pairs_are_read_again_each_epoch(linear_network, inputs):
 def test_a_model_without_a_shape_is_built_from_the_first_batch(kind, inputs):
     network = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
     model = make_model(network, [CSKD()], jit=False)
-    steps = {"steps_per_epoch": 3} if kind == "generator" else {}
-    model.fit(*KINDS[kind](inputs, np.arange(24) % 3), shuffle=False, verbose=0, **steps)
+    model.fit(*KINDS[kind].make(inputs, np.arange(24) % 3), shuffle=False, verbose=0, **KINDS[kind].steps)
     assert network.layers[1].kernel.shape == (16, 3)
     assert int(model.step.numpy()) == 3

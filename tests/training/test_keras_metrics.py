@@ -5,6 +5,7 @@ import tensorflow as tf
 
 import cskd_tf
 from cskd_tf.metrics import ExpectedCalibrationError, expected_calibration_error
+from tests.helpers import softmax
 
 
 def split(size=23, classes=4, seed=0):
@@ -17,11 +18,6 @@ def measured(metric, labels, scores, weight=None, batch=8):
         part = slice(start, start + batch)
         metric.update_state(labels[part], scores[part], None if weight is None else weight[part])
     return float(metric.result())
-
-
-def softmax(logits):
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
 
 
 def test_without_an_argument_it_takes_logits_over_uneven_batches():

@@ -1,0 +1,18 @@
+import pytest
+
+from configs import digits
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The default config at a size that trains in seconds: 4 training images per class, two epochs."""
+    config = digits.get_config()
+    config.deterministic = False
+    config.baseline = False
+    config.epochs = 2
+    config.batch_size = 16
+    config.verbose = 0
+    config.network.width = 4
+    config.data.split.train_per_class = 4
+    config.export.directory = str(tmp_path / "saved_models")
+    return config
