@@ -1,4 +1,4 @@
-"""The embedded default: CS-KD beside cross-entropy on handwritten digits, with 30 training images a class.
+"""The embedded default: CS-KD beside cross-entropy on handwritten digits, with 30 training images per class.
 
     python train_main.py
 

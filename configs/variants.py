@@ -1,5 +1,5 @@
 """What can be changed about CS-KD beside its papers: partners in the batch, the batch norm of the partner's pass, and
-recipes against a loss that runs to NaN. 50 training images a class of TinyImageNet, and a small network.
+recipes against a loss that runs to NaN. 50 training images per class of TinyImageNet, and a small network.
 
     python train_main.py --config=configs/variants.py:in_batch [--config.data.source.archive=ANOTHER_ARCHIVE.zip]
 

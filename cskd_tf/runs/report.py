@@ -77,9 +77,11 @@ def name_groups(groups: Sequence[Sequence[Workdir]]) -> list[str]:
     settings = [_settings(group[0]) for group in groups]
     names = []
     for name, own in zip(methods, settings, strict=True):
-        alike = [each for other, each in zip(methods, settings, strict=True) if other == name]
-        different = [key for key in own if key != "imported" and any(each.get(key) != own[key] for each in alike)]
-        names.append(", ".join([name, *(f"{key}={own[key]}" for key in different)]))
+        of_same_methods = [group for other, group in zip(methods, settings, strict=True) if other == name]
+        keys = [
+            key for key in own if key != "imported" and any(group.get(key) != own[key] for group in of_same_methods)
+        ]
+        names.append(", ".join([name, *(f"{key}={own[key]}" for key in keys)]))
     return names
 
 

@@ -152,7 +152,9 @@ CASES = {
     "verbose": Case(2, progress),
     "methods": Case(({"name": "PSKD"},), of_built(lambda built: [type(each).__name__ for each in built.model.methods])),
     "data.source.name": Case("image_folder", size_of("train"), given={**FOLDER, "data.source.name": "digits"}),
-    "data.source.path": Case("PHOTOS/test", size_of("train"), given={**FOLDER, "data.split.test_fraction": 0.3, "batch_size": 2}),
+    "data.source.path": Case(
+        "PHOTOS/test", size_of("train"), given={**FOLDER, "data.split.test_fraction": 0.3, "batch_size": 2}
+    ),
     "data.source.archive": Case("other.zip", outcome, given=FOLDER),
     "data.source.channels": Case(
         3, of_built(lambda built: built.model.network.input_shape), given=FOLDER,

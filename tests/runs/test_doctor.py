@@ -33,13 +33,13 @@ def test_a_sound_folder_is_described_and_timed(image_folder, capsys):
     printed = capsys.readouterr().out
     assert row(printed, "images  ") == ["8", "4", "6"]
     assert row(printed, "classes  ") == ["2", "2", "2"]
-    assert row(printed, "images a class: fewest") == ["4", "2", "3"]
+    assert row(printed, "images per class: fewest") == ["4", "2", "3"]
     assert row(printed, "unreadable images") == ["0", "0", "0"]
     assert row(printed, "also in an earlier split") == ["0", "0", "0"]
     assert row(printed, "smallest, pixels")[2] == "20 x 24"
     assert row(printed, "largest")[2] == "22 x 22"
     assert row(printed, "steps") == ["2"]
-    assert float(row(printed, "a step, s")[0]) > 0
+    assert float(row(printed, "per step, s")[0]) > 0
     assert float(row(printed, "most memory so far")[0]) > 0.1
     assert "Nothing here keeps the run from training." in printed
 

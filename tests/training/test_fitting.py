@@ -240,7 +240,7 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(linear_n
         keras.callbacks.ModelCheckpoint(tmp_path / f"best{suffix}", save_weights_only=weights_only)
         for suffix, weights_only in ((".keras", False), (".weights.h5", True))
     )
-    with pytest.raises(ValueError, match="Expected a teacher that is named by its file or workdir"):
+    with pytest.raises(ValueError, match="Expected a teacher that is named by its .keras file"):
         model.fit(*images_and_labels, verbose=0, callbacks=[whole])
     assert int(model.step.numpy()) == 0
     model.fit(*images_and_labels, verbose=0, callbacks=[weights])

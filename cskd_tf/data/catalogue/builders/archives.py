@@ -81,10 +81,10 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         path = pathlib.Path(download_manager.download_dir) / "manual" / file_name(url)
         if not path.is_file():
             path = pathlib.Path(download_manager.download(url))
-        if expected and (found := checksum(path, algorithm)) != expected:
+        if expected and (actual := checksum(path, algorithm)) != expected:
             raise UserError(
                 f"Expected {url}, with {algorithm} {expected}; another archive of the same layout can be given as "
-                f"data.source.archive. Received: {path}, with {found}"
+                f"data.source.archive. Received: {path}, with {actual}"
             )
         return path
 
