@@ -19,7 +19,7 @@ WORKDIR = flags.DEFINE_string("workdir", "workdirs/digits_seeds", "Where the run
 
 
 def train(seed: int, *more: str) -> None:
-    options = [f"--config.seed={seed}", f"--config.data.split_seed={seed}"]
+    options = [f"--config.seed={seed}", f"--config.data.split.seed={seed}"]
     quiet = ["--config.export.enabled=False", "--config.verbose=0"]
     command = [sys.executable, "train_main.py", f"--workdir={WORKDIR.value}/{seed}", *options, *quiet, *more]
     subprocess.run(command, check=True)
@@ -32,7 +32,7 @@ def lines() -> list[dict]:
     made = []
     for group in report.group_by_seed(report.find_runs(pathlib.Path(WORKDIR.value))):
         members = [run.metrics()["test"] for run in group]
-        line = {"benchmark": "digits", "methods": report.describe(group[0].config()), "runs": len(group)}
+        line = {"benchmark": "digits", "methods": report.name_of_methods(group[0].config()), "runs": len(group)}
         for _, key, _ in report.COLUMNS:
             values = [member[key] for member in members]
             line[key] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values), "values": values}

@@ -3,10 +3,11 @@
     python -m benchmarks.divergence [--weight=3 ...] [--config.KEY=VALUE ...]
 
 Digits with 30 training images per class by default (`--config=configs/NAME.py`), several seeds, the first epochs; a JSON
-line a weight and recipe, with the steps at which runs diverged and the mean loss of the last epoch of the others.
+line per weight and recipe, with the steps at which runs diverged and the mean loss of the last epoch of the others.
 """
 
 from cskd_tf.runs import experiment
+from cskd_tf.runs.config import Config
 from cskd_tf.training import callbacks  # before TensorFlow, whose kernels it chooses
 
 # isort: split
@@ -31,7 +32,7 @@ RECIPE = flags.DEFINE_multi_enum("recipe", list(RECIPES), list(RECIPES), "Which 
 def run(config) -> tuple[int | None, float]:
     """The step at which the loss was no longer finite, and the last epoch's loss."""
     keras.utils.clear_session()
-    built = experiment.prepare(config)
+    built = experiment.prepare(Config.read(config))
     steps = []
     count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
     data = built.training_data()
@@ -56,7 +57,7 @@ def main(argv):
             finite = [loss for step, loss in results if step is None]
             line = {
                 "benchmark": "divergence",
-                "data": CONFIG.value.data.name,
+                "data": CONFIG.value.data.source.name,
                 "network": CONFIG.value.network.name,
                 "learning_rate": CONFIG.value.schedule.learning_rate,
                 "weight": weight,

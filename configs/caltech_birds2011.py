@@ -10,9 +10,9 @@ def get_config():
     config = image_folder.get_config()
     config.methods = ({"name": "CSKD", "temperature": 4.0, "weight": 3.0},)
     config.batch_size = 32
-    config.data.name = "caltech_birds2011"
-    config.data.validation_fraction = 0  # the paper's network has seen all training images
-    config.data.image_size = 224
-    config.data.short_side = 256
+    config.data.source.name = "caltech_birds2011"
+    config.data.split.validation_fraction = 0  # the paper's network has seen all training images
+    config.data.augment.image_size = 224
+    config.data.augment.short_side = 256
     config.network.name = "resnet18"
     return config

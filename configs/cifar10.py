@@ -8,6 +8,6 @@ from configs import cifar100
 
 def get_config():
     config = cifar100.get_config()
-    config.data.name = "cifar10"
-    config.data.validation_fraction = 0.1
+    config.data.source.name = "cifar10"
+    config.data.split.validation_fraction = 0.1
     return config

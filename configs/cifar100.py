@@ -12,7 +12,7 @@ from configs import base
 def get_config():
     config = base.get_config()
     config.methods = ({"name": "CSKD", "temperature": 4.0, "weight": 1.0},)
-    config.data.name = "cifar100"
-    config.data.validation_fraction = 0  # the paper's network has seen all training images
-    config.data.crop = "random_resized_crop"
+    config.data.source.name = "cifar100"
+    config.data.split.validation_fraction = 0  # the paper's network has seen all training images
+    config.data.augment.crop = "random_resized_crop"
     return config

@@ -13,9 +13,9 @@ are the same as `adacos`.
 
 `iclr` is the form of the ICLR submission, which holds out 10 % of CIFAR-100 and TinyImageNet and reports the test
 images under the best validation epoch (`best_epoch` in metrics.json); its baselines are the methods here with
-`--config.data.validation_fraction=0.1`. Of the fine-grained sets it reports the best validation accuracy and holds
-nothing out, so far as it says; its baselines there are those of the later paper. What it reports is then the lowest
-`test_top1_error` in log.jsonl.
+`--config.data.split.validation_fraction=0.1`. Of the fine-grained sets it reports the best validation accuracy and
+holds nothing out, so far as it says; its baselines there are those of the later paper. What it reports is then the
+lowest `test_top1_error` in log.jsonl.
 """
 
 import importlib
@@ -65,9 +65,9 @@ def get_config(experiment: str = "cifar100,resnet18,cskd"):
         )
     config = importlib.import_module(f"configs.{'cifar100' if data == PAD_CROP else data}").get_config()
     if data == PAD_CROP:
-        config.data.crop = "pad_crop"
+        config.data.augment.crop = "pad_crop"
     config.network.name = SMALL.get(network, network) if data in CONVENTIONAL else network
     config.methods = methods(data)[method]
     if method == "iclr" and data in CONVENTIONAL:
-        config.data.validation_fraction = 0.1
+        config.data.split.validation_fraction = 0.1
     return config

@@ -1,4 +1,4 @@
-"""The embedded default: CS-KD beside cross-entropy on handwritten digits, with 30 training images a class.
+"""The embedded default: CS-KD beside cross-entropy on handwritten digits, with 30 training images per class.
 
     python train_main.py
 
@@ -15,16 +15,16 @@ def get_config():
     config.epochs = 60
     config.batch_size = 32
 
-    config.data.name = "digits"
-    config.data.channels = 1
-    config.data.test_fraction = 0.65
-    config.data.validation_fraction = 0.5
-    config.data.train_per_class = 30
-    config.data.image_size = 16
-    config.data.padding = 2
-    config.data.flip = False  # a mirrored digit is no digit
-    config.data.mean = (0.5,)
-    config.data.std = (0.5,)
+    config.data.source.name = "digits"
+    config.data.source.channels = 1
+    config.data.split.test_fraction = 0.65
+    config.data.split.validation_fraction = 0.5
+    config.data.split.train_per_class = 30
+    config.data.augment.image_size = 16
+    config.data.augment.padding = 2
+    config.data.augment.flip = False  # a mirrored digit is no digit
+    config.data.augment.mean = (0.5,)
+    config.data.augment.std = (0.5,)
 
     config.network.name = "preact_resnet10"
     config.network.width = 16

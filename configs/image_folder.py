@@ -1,6 +1,6 @@
 """CS-KD on your own images, `FOLDER/train/<class>/*.jpg|png`, with `FOLDER/val` and `FOLDER/test` if there are any.
 
-python train_main.py --config=configs/image_folder.py --config.data.path=FOLDER --config.data.image_size=64
+python train_main.py --config=configs/image_folder.py --config.data.source.path=FOLDER
 """
 
 from configs import base
@@ -9,10 +9,10 @@ from configs import base
 def get_config():
     config = base.get_config()
     config.methods = ({"name": "CSKD", "temperature": 4.0, "weight": 1.0},)
-    config.data.name = "image_folder"
-    config.data.image_size = 32
-    # For 224 pixels as in the papers, also config.data.short_side = 256.
-    config.data.crop = "random_resized_crop"
-    config.data.mean = (0.485, 0.456, 0.406)  # ImageNet's
-    config.data.std = (0.229, 0.224, 0.225)
+    config.data.source.name = "image_folder"
+    config.data.augment.image_size = 32
+    # For 224 pixels as in the papers, also config.data.augment.short_side = 256.
+    config.data.augment.crop = "random_resized_crop"
+    config.data.augment.mean = (0.485, 0.456, 0.406)  # ImageNet's
+    config.data.augment.std = (0.229, 0.224, 0.225)
     return config

@@ -11,5 +11,5 @@ def get_config():
     config.methods = ({"name": "CSKD", "temperature": 4.0, "weight": 1.0},)
     config.epochs = 90
     config.batch_size = 256
-    config.data.name = "imagenet2012"
+    config.data.source.name = "imagenet2012"
     return config

@@ -8,5 +8,5 @@ from configs import caltech_birds2011
 
 def get_config():
     config = caltech_birds2011.get_config()
-    config.data.name = "mit67"
+    config.data.source.name = "mit67"
     return config

@@ -2,7 +2,7 @@
 
     python train_main.py --config=configs/mixed.py
 
-The 30 are drawn at random (`data.split_seed`) from all training images of a class; the test splits are whole. A class
+The 30 are drawn at random (`data.split.seed`) from all training images of a class; the test splits are whole. A class
 that has fewer, as some of the birds' do (5,994 images in 200 classes), gives what it has.
 """
 
@@ -11,6 +11,6 @@ from configs import caltech_birds2011
 
 def get_config():
     config = caltech_birds2011.get_config()
-    config.data.name = "caltech_birds2011+stanford_dogs+mit67"
-    config.data.train_per_class = 30
+    config.data.source.name = "caltech_birds2011+stanford_dogs+mit67"
+    config.data.split.train_per_class = 30
     return config

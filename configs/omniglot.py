@@ -8,9 +8,9 @@ from configs import image_folder
 
 def get_config():
     config = image_folder.get_config()
-    config.data.name = "omniglot"
-    config.data.channels = 1
-    config.data.flip = False  # a mirrored character is another one
-    config.data.mean = (0.5,)
-    config.data.std = (0.5,)
+    config.data.source.name = "omniglot"
+    config.data.source.channels = 1
+    config.data.augment.flip = False  # a mirrored character is another one
+    config.data.augment.mean = (0.5,)
+    config.data.augment.std = (0.5,)
     return config

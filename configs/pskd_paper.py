@@ -89,12 +89,12 @@ def get_config(experiment: str = "preact_resnet18,pskd"):
     config.evaluation.ece_bins = 10  # of PS-KD's public code
     if network == IMAGENET:
         config.schedule.milestones = (1 / 3, 2 / 3)
-        config.data.color_jitter = 0.4
-        config.data.lighting = 0.1
+        config.data.augment.color_jitter = 0.4
+        config.data.augment.lighting = 0.1
         return config
     config.epochs = 300
     config.optimizer.weight_decay = 5e-4
-    config.data.crop = "pad_crop"  # by 4 pixels: section 4.1 and the public code
+    config.data.augment.crop = "pad_crop"  # by 4 pixels: section 4.1 and the public code
     if network.startswith("pyramidnet200"):
         config.batch_size = 64
         config.schedule.learning_rate = 0.25

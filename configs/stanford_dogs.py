@@ -8,5 +8,5 @@ from configs import caltech_birds2011
 
 def get_config():
     config = caltech_birds2011.get_config()
-    config.data.name = "stanford_dogs"
+    config.data.source.name = "stanford_dogs"
     return config

@@ -1,7 +1,7 @@
 """What can be changed about CS-KD beside its papers: partners in the batch, the batch norm of the partner's pass, and
-recipes against a loss that runs to NaN. 50 training images a class of TinyImageNet, and a small network.
+recipes against a loss that runs to NaN. 50 training images per class of TinyImageNet, and a small network.
 
-    python train_main.py --config=configs/variants.py:in_batch [--config.data.archive=ANOTHER_ARCHIVE.zip]
+    python train_main.py --config=configs/variants.py:in_batch [--config.data.source.archive=ANOTHER_ARCHIVE.zip]
 
 `..._long` trains for as long as CS-KD's published form takes, which costs 4/3 of cross-entropy.
 """
@@ -39,9 +39,9 @@ def get_config(variant: str = "in_batch"):
     config = tiny_imagenet.get_config()
     config.epochs = 100
     config.batch_size = 32
-    config.data.train_per_class = 50
-    config.data.validation_fraction = 0.1  # of no paper, so there is something to choose
-    config.data.crop = "pad_crop"
+    config.data.split.train_per_class = 50
+    config.data.split.validation_fraction = 0.1  # of no paper, so there is something to choose
+    config.data.augment.crop = "pad_crop"
     config.network.name = "preact_resnet10"
     config.network.width = 16
     name, _, change = (variant, "", "") if variant in METHODS else variant.rpartition("_")

@@ -1,14 +1,16 @@
 """What several test files build."""
 
+import dataclasses
 import pathlib
 
 import keras
 import numpy as np
 
 from configs import digits
+from cskd_tf import data
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.methods import CSKD
-from cskd_tf.runs.experiment import as_plain
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
@@ -16,7 +18,7 @@ from cskd_tf.training.optimizers import SGD
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What keeps a run of the command line to itself, quiet and without an export; and what makes it a matter of seconds.
 ALONE = ("--config.baseline=False", "--config.verbose=0", "--config.export.enabled=False")
-SMALL = ("--config.data.train_per_class=4", "--config.network.width=4", "--config.batch_size=16")
+SMALL = ("--config.data.split.train_per_class=4", "--config.network.width=4", "--config.batch_size=16")
 EVALUATION_LOGS = ["val_top1_error", "val_top5_error", "val_nll", "val_ece", "val_recall_at_1", "val_aurc"]
 
 
@@ -43,6 +45,16 @@ def staged_network(shape, *, classes):
     second = keras.layers.Identity(name="stage2")(keras.layers.Reshape((1, 1, 4))(hidden))
     third = keras.layers.Identity(name="stage3")(keras.layers.Dense(5, activation="tanh")(second))
     return keras.Model(inputs, keras.layers.Dense(classes)(keras.layers.Flatten()(third)))
+
+
+def load_splits(name, *, check_files=True, **options):
+    """`data.load_splits` of the options of either kind, by their names."""
+    kinds = {field.name: kind for kind in (data.SourceOptions, data.SplitOptions) for field in dataclasses.fields(kind)}
+    source, split = (
+        kind(**{key: value for key, value in {"name": name, **options}.items() if kinds[key] is kind})
+        for kind in (data.SourceOptions, data.SplitOptions)
+    )
+    return data.load_splits(source, split, check_files=check_files)
 
 
 def _batch_norm_shapes(name, channels):
@@ -84,10 +96,11 @@ def files(folder):
 
 def finished_run(path, *, seed, labels, split_seed=0, **changes):
     """A workdir of a run of the default config that has finished, with random predictions, and their logits."""
-    config = as_plain(digits.get_config()) | changes
-    config["seed"], config["data"]["split_seed"] = seed, split_seed
+    config = digits.get_config()
+    config.update(changes)
+    config.seed, config.data.split.seed = seed, split_seed
     run = Workdir(path)
-    run.claim(config)
+    run.claim(Config.read(config))
     generator = np.random.default_rng(seed)
     logits = 2 * np.eye(3)[labels] + generator.normal(size=(len(labels), 3))
     predictions = Predictions(logits, labels, generator.normal(size=(len(labels), 2)))

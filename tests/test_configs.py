@@ -11,6 +11,7 @@ from configs import base, cskd_paper, pskd_paper, variants
 from cskd_tf import methods, networks
 from cskd_tf.data.catalogue.splits import DATASETS
 from cskd_tf.runs import experiment
+from cskd_tf.runs.config import Config
 
 PAPER_CROPS = [data for data in cskd_paper.DATASETS if data != "cifar100_pad_crop"]
 SELF_KD = ("cross_entropy", "label_smoothing", "cskd", "tfkd", "pskd")
@@ -33,7 +34,7 @@ COMPOSED = {
     "variants": list(variants.VARIANTS),
 }
 SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py"))
-CONFIGS = [(name, ()) for name in SINGLE if name not in ("base", *COMPOSED)]
+CONFIGS = [(name, ()) for name in SINGLE if name not in ("base", "command_line", *COMPOSED)]
 WIDTHS = dict.fromkeys(("resnext29_8x64d", "resnext50_32x4d", "resnext101_32x4d"), 16)  # of which the groups take more
 DIGITS = ("digits", ())
 # Those of one kind take the same step here; make papers takes all.
@@ -50,9 +51,9 @@ def take_a_step(config):
     config.deterministic = False  # it could not be switched off again for the tests that follow
     config.network.width = WIDTHS.get(config.network.name, 4)
     config.batch_size = 4
-    config.data.image_size = 32
-    config.data.short_side = 0
-    built = experiment.prepare(config)
+    config.data.augment.image_size = 32
+    config.data.augment.short_side = 0
+    built = experiment.prepare(Config.read(config))
     before = built.model.get_weights()
     ((batch, labels),) = built.training_data().take(1)
     logs = built.model.train_step((batch, labels))
@@ -64,7 +65,7 @@ def take_a_step(config):
 def test_the_default_config_takes_a_step():
     name, argument = DIGITS
     config = importlib.import_module(f"configs.{name}").get_config(*argument)
-    config.data.train_per_class = 1
+    config.data.split.train_per_class = 1
     take_a_step(config)
 
 
@@ -81,19 +82,19 @@ def test_a_config_takes_a_step(name, argument, image_folder, tmp_path):
             teacher.save(tmp_path / "teacher.keras")
             method["teacher"] = str(tmp_path / "teacher.keras")
     # tests/data/catalogue reads the data sets' own layouts.
-    assert all(part in DATASETS for part in config.data.name.split("+"))
+    assert all(part in DATASETS for part in config.data.source.name.split("+"))
     for split in ("train", "test"):  # AdaCos needs three classes
         shutil.copytree(image_folder / split / "dog", image_folder / split / "fox")
-    config.data.name = "image_folder"
-    config.data.path = str(image_folder)
-    config.data.train_per_class = min(config.data.train_per_class, 4)
+    config.data.source.name = "image_folder"
+    config.data.source.path = str(image_folder)
+    config.data.split.train_per_class = min(config.data.split.train_per_class, 4)
     take_a_step(config)
 
 
 @pytest.mark.parametrize(("name", "argument"), named((*CONFIGS, *PAPERS)))
 def test_a_config_has_known_keys_methods_and_network(name, argument):
     config = importlib.import_module(f"configs.{name}").get_config(*argument)
-    experiment.check_config(config, reference=base.get_config())
+    Config.read(config)
     assert config.network.name in networks.NETWORKS
     methods.build([method for method in config.methods if "teacher" not in method])
 

@@ -15,17 +15,18 @@ ROOMS = {
     "files": set(),
     "kernels": {"errors"},
     "losses": {"errors"},
+    "settings": {"errors"},
     "networks": {"errors"},
     "evaluation": {"errors", "files"},
-    "data": {"errors", "files"},
+    "data": {"errors", "files", "settings"},
     "methods": {"errors", "losses", "networks", "data.batches.views"},
     "training": {"errors", "losses", "networks", "evaluation", "data", "methods"},
-    "runs": {"errors", "files", "networks", "evaluation", "data", "methods", "training"},
+    "runs": {"errors", "files", "settings", "networks", "evaluation", "data", "methods", "training"},
 }
 INSIDE_DATA = {
-    "data.images": {"errors"},
+    "data.images": {"errors", "settings"},
     "data.sources": {"errors", "files", "data.images"},
-    "data.catalogue": {"errors", "data.sources"},
+    "data.catalogue": {"errors", "settings", "data.sources"},
     "data.batches": {"errors", "data.images", "data.sources"},
 }
 

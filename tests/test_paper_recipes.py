@@ -10,14 +10,15 @@ import pytest
 
 from configs import cskd_paper, pskd_paper
 from cskd_tf.methods import METHODS
-from cskd_tf.runs.experiment import as_plain
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import flatten
 from cskd_tf.training.optimizers import milestone_epochs
 
 # Of the machine, of files, or of splits that these data sets bring themselves.
 OF_NO_PAPER = {
-    "seed", "strategy", "deterministic", "baseline", "verbose", "data.path", "data.archive", "data.class_levels",
-    "data.train_split", "data.val_split", "data.test_split", "data.split_seed", "data.test_fraction", "data.memory",
+    "seed", "strategy", "deterministic", "baseline", "verbose", "data.source.path", "data.source.archive",
+    "data.source.class_levels", "data.source.memory", "data.split.train", "data.split.val", "data.split.test",
+    "data.split.seed", "data.split.test_fraction",
     "network.embedding_layer", "network.synchronized", "evaluation.batch_size", "export.enabled", "export.directory",
 }  # fmt: skip
 
@@ -36,36 +37,42 @@ CVPR = {
     "schedule.warmup_epochs": 0,
     "evaluation.ece_bins": 20,
     "network.width": 0,  # as published
-    "data.channels": 3,
-    "data.validation_fraction": 0.0,  # inferred: 24.71 and 43.53, against 25.82 and 45.16 in ICLR with 10 % held out
-    "data.train_per_class": 0,
-    "data.balanced": False,
-    "data.exclude_self": False,
-    "data.replica_local": False,
-    "data.crop": "random_resized_crop",  # 3.1 and footnote 6; ICLR 3.1: "flips, random resized crops"
-    "data.padding": 4,
-    "data.flip": True,
-    "data.color_jitter": 0.0,
-    "data.lighting": 0.0,
+    "data.source.channels": 3,
+    # Inferred: 24.71 and 43.53, against 25.82 and 45.16 in ICLR with 10 % held out.
+    "data.split.validation_fraction": 0.0,
+    "data.split.train_per_class": 0,
+    "data.pairing.balanced": False,
+    "data.pairing.exclude_self": False,
+    "data.pairing.replica_local": False,
+    "data.augment.crop": "random_resized_crop",  # 3.1 and footnote 6; ICLR 3.1: "flips, random resized crops"
+    "data.augment.padding": 4,
+    "data.augment.flip": True,
+    "data.augment.color_jitter": 0.0,
+    "data.augment.lighting": 0.0,
 }
-IMAGENET_PIXELS = {"data.mean": [0.485, 0.456, 0.406], "data.std": [0.229, 0.224, 0.225]}  # of the public code
-SMALL = {"batch_size": 128, "data.image_size": 32, "data.short_side": 0}  # ICLR 3.1: "32 for conventional"
-LARGE = {"batch_size": 32, "data.image_size": 224, "data.short_side": 256, **IMAGENET_PIXELS}  # "224 for fine-grained"
-CIFAR_PIXELS = {"data.mean": [0.4914, 0.4822, 0.4465], "data.std": [0.2023, 0.1994, 0.201]}  # of the public code
-CIFAR = {**CVPR, **SMALL, **CIFAR_PIXELS, "data.name": "cifar100"}
+# Of the public code.
+IMAGENET_PIXELS = {"data.augment.mean": [0.485, 0.456, 0.406], "data.augment.std": [0.229, 0.224, 0.225]}
+CIFAR_PIXELS = {"data.augment.mean": [0.4914, 0.4822, 0.4465], "data.augment.std": [0.2023, 0.1994, 0.201]}
+# ICLR 3.1: "32 for conventional", "224 for fine-grained".
+SMALL = {"batch_size": 128, "data.augment.image_size": 32, "data.augment.short_side": 0}
+LARGE = {"batch_size": 32, "data.augment.image_size": 224, "data.augment.short_side": 256, **IMAGENET_PIXELS}
+CIFAR = {**CVPR, **SMALL, **CIFAR_PIXELS, "data.source.name": "cifar100"}
 DATA = {
     "cifar100": CIFAR,
-    "cifar100_pad_crop": {**CIFAR, "data.crop": "pad_crop"},  # of the public code
-    "tiny_imagenet": {**CVPR, **SMALL, **IMAGENET_PIXELS, "data.name": "tiny_imagenet"},
-    "caltech_birds2011": {**CVPR, **LARGE, "data.name": "caltech_birds2011"},
-    "stanford_dogs": {**CVPR, **LARGE, "data.name": "stanford_dogs"},
-    "mit67": {**CVPR, **LARGE, "data.name": "mit67"},
+    "cifar100_pad_crop": {**CIFAR, "data.augment.crop": "pad_crop"},  # of the public code
+    "tiny_imagenet": {**CVPR, **SMALL, **IMAGENET_PIXELS, "data.source.name": "tiny_imagenet"},
+    "caltech_birds2011": {**CVPR, **LARGE, "data.source.name": "caltech_birds2011"},
+    "stanford_dogs": {**CVPR, **LARGE, "data.source.name": "stanford_dogs"},
+    "mit67": {**CVPR, **LARGE, "data.source.name": "mit67"},
     # CVPR Table 5: "trained for 90 epochs with batch size 256"; the milestones are the public code's half and 3/4.
     "imagenet2012": {
-        **CVPR, **LARGE, "data.name": "imagenet2012", "epochs": 90, "batch_size": 256, "schedule.milestones": [45, 67],
+        **CVPR, **LARGE, "data.source.name": "imagenet2012", "epochs": 90, "batch_size": 256,
+        "schedule.milestones": [45, 67],
     },
     # CVPR 3.3: "30 samples per each fine-grained label for training".
-    "mixed": {**CVPR, **LARGE, "data.name": "caltech_birds2011+stanford_dogs+mit67", "data.train_per_class": 30},
+    "mixed": {
+        **CVPR, **LARGE, "data.source.name": "caltech_birds2011+stanford_dogs+mit67", "data.split.train_per_class": 30,
+    },
 }  # fmt: skip
 # Of images of 32 pixels, and of 224.
 NETWORKS = {
@@ -130,7 +137,8 @@ WEIGHTS = {
 }
 # ICLR 3.1: "10% of the training dataset randomly", of the data sets that it calls conventional.
 HELD_OUT = {
-    (data, "iclr"): {"data.validation_fraction": 0.1} for data in ("cifar100", "cifar100_pad_crop", "tiny_imagenet")
+    (data, "iclr"): {"data.split.validation_fraction": 0.1}
+    for data in ("cifar100", "cifar100_pad_crop", "tiny_imagenet")
 }
 
 
@@ -147,7 +155,7 @@ def with_defaults(description):
 
 
 def check(config, expected, methods):
-    plain = as_plain(config)
+    plain = Config.read(config).as_dict()
     assert [with_defaults(method) for method in plain.pop("methods")] == methods
     values = {key: value for key, value in flatten(plain).items() if key not in OF_NO_PAPER}
     values["schedule.milestones"] = milestone_epochs(values["schedule.milestones"], epochs=values["epochs"])
@@ -168,7 +176,7 @@ def test_every_experiment_of_the_cskd_paper(data, network):
     table = cskd_methods(data, *WEIGHTS[data])
     assert set(cskd_paper.methods(data)) == set(table)
     for method, methods in table.items():
-        name = NETWORKS[network][DATA[data]["data.image_size"]]
+        name = NETWORKS[network][DATA[data]["data.augment.image_size"]]
         expected = {**DATA[data], "network.name": name, **HELD_OUT.get((data, method), {})}
         check(cskd_paper.get_config(f"{data},{network},{method}"), expected, methods)
 
@@ -193,7 +201,7 @@ PSKD_CIFAR = {
     "epochs": 300,
     "schedule.milestones": [150, 225],
     "optimizer.weight_decay": 0.0005,
-    "data.crop": "pad_crop",
+    "data.augment.crop": "pad_crop",
     "evaluation.ece_bins": 10,
 }
 # "For PyramidNet, [...] 64, 0.0001, and 0.25".
@@ -203,8 +211,8 @@ PYRAMID = {**PSKD_CIFAR, "batch_size": 64, "optimizer.weight_decay": 0.0001, "sc
 PSKD_IMAGENET = {
     **DATA["imagenet2012"],
     "schedule.milestones": [30, 60],
-    "data.color_jitter": 0.4,  # of the public code, as 0.1
-    "data.lighting": 0.1,
+    "data.augment.color_jitter": 0.4,  # of the public code, as 0.1
+    "data.augment.lighting": 0.1,
     "evaluation.ece_bins": 10,
 }
 # Recipe, TF-KD's alpha and temperature, and the public code's factor: those of ResNet-18, DenseNet-121 and ResNeXt-29

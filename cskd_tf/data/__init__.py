@@ -5,8 +5,8 @@ from cskd_tf.data.batches.pairing import Pairing
 from cskd_tf.data.batches.pipeline import evaluation_dataset, paired_dataset
 from cskd_tf.data.batches.stream import paired_stream
 from cskd_tf.data.batches.views import Distribution, Needs
-from cskd_tf.data.catalogue.splits import DATASETS, load_splits
-from cskd_tf.data.images.transforms import build_transforms
+from cskd_tf.data.catalogue.splits import DATASETS, SourceOptions, SplitOptions, load_splits
+from cskd_tf.data.images.transforms import Augmentation, build_transforms
 from cskd_tf.data.sources.arrays import ArraySource
 from cskd_tf.data.sources.base import EncodedSource, PixelSource, Source
 from cskd_tf.data.sources.caching import in_memory
@@ -16,6 +16,7 @@ from cskd_tf.data.sources.folders import ImageFolder
 __all__ = [
     "DATASETS",
     "ArraySource",
+    "Augmentation",
     "Concatenation",
     "Distribution",
     "EncodedSource",
@@ -25,6 +26,8 @@ __all__ = [
     "Pairing",
     "PixelSource",
     "Source",
+    "SourceOptions",
+    "SplitOptions",
     "build_transforms",
     "evaluation_dataset",
     "in_memory",

@@ -3,6 +3,8 @@
 import functools
 import importlib
 import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import keras
 
@@ -14,28 +16,52 @@ from cskd_tf.networks.pyramidnet import pyramidnet
 from cskd_tf.networks.resnet import bottleneck, resnet, resnet_cifar
 from cskd_tf.networks.resnext import SMALL_IMAGES, resnext
 
-# Every family takes num_classes, input_shape, width, synchronized and name; what else it takes is chosen here.
-_FAMILIES = {
-    "preact_resnet10": (preact_resnet, (1, 1, 1, 1), {}),
-    "preact_resnet18": (preact_resnet, (2, 2, 2, 2), {}),
-    "preact_resnet34": (preact_resnet, (3, 4, 6, 3), {}),
-    "resnet101_cifar": (resnet_cifar, (3, 4, 23, 3), {}),
-    "resnext29_8x64d": (resnext, (3, 3, 3), {"cardinality": 8, "group_width": 64, **SMALL_IMAGES}),
-    "densenet121_cifar": (densenet, (6, 12, 24, 16), {"small_images": True}),
-    "pyramidnet200": (pyramidnet, 200, {}),
-    "pyramidnet200_shakedrop": (pyramidnet, 200, {"shake_drop": 0.5}),
-    "resnet10": (resnet, (1, 1, 1, 1), {}),
-    "resnet18": (resnet, (2, 2, 2, 2), {}),
-    "resnet34": (resnet, (3, 4, 6, 3), {}),
-    "resnet50": (resnet, (3, 4, 6, 3), {"hidden": bottleneck}),
-    "resnet101": (resnet, (3, 4, 23, 3), {"hidden": bottleneck}),
-    "resnet152": (resnet, (3, 8, 36, 3), {"hidden": bottleneck}),
-    "resnext50_32x4d": (resnext, (3, 4, 6, 3), {"cardinality": 32, "group_width": 4}),
-    "resnext101_32x4d": (resnext, (3, 4, 23, 3), {"cardinality": 32, "group_width": 4}),
-    "densenet121": (densenet, (6, 12, 24, 16), {}),
+
+class _Network(NamedTuple):
+    """A network of the papers: its family, what tells it from others of the family, and what it cannot do without.
+
+    Attributes:
+        family: takes `size`, `num_classes`, `input_shape`, `width`, `synchronized`, `name` and the options.
+        size: blocks per stage, or layers.
+        least_pixels: of height and width, with which every layer of stride 2 still sees two pixels.
+        least_width: channels of the first stage, with which every layer and every group has one.
+        options: of the family.
+    """
+
+    family: Callable[..., keras.Model]
+    size: tuple[int, ...] | int
+    least_pixels: int
+    least_width: int = 1
+    options: Mapping[str, Any] = {}
+
+
+# Five padded layers of stride 2 make 17 pixels 9, 5, 3, 2 and 1; 16 would end one layer early.
+_TABLE = {
+    "preact_resnet10": _Network(preact_resnet, (1, 1, 1, 1), 5),
+    "preact_resnet18": _Network(preact_resnet, (2, 2, 2, 2), 5),
+    "preact_resnet34": _Network(preact_resnet, (3, 4, 6, 3), 5),
+    "resnet101_cifar": _Network(resnet_cifar, (3, 4, 23, 3), 5),
+    "resnext29_8x64d": _Network(resnext, (3, 3, 3), 3, options={"cardinality": 8, "group_width": 64, **SMALL_IMAGES}),
+    "densenet121_cifar": _Network(densenet, (6, 12, 24, 16), 8, least_width=2, options={"small_images": True}),
+    "pyramidnet200": _Network(pyramidnet, 200, 3),
+    "pyramidnet200_shakedrop": _Network(pyramidnet, 200, 3, options={"shake_drop": 0.5}),
+    "resnet10": _Network(resnet, (1, 1, 1, 1), 17),
+    "resnet18": _Network(resnet, (2, 2, 2, 2), 17),
+    "resnet34": _Network(resnet, (3, 4, 6, 3), 17),
+    "resnet50": _Network(resnet, (3, 4, 6, 3), 17, options={"hidden": bottleneck}),
+    "resnet101": _Network(resnet, (3, 4, 23, 3), 17, options={"hidden": bottleneck}),
+    "resnet152": _Network(resnet, (3, 8, 36, 3), 17, options={"hidden": bottleneck}),
+    "resnext50_32x4d": _Network(
+        resnext, (3, 4, 6, 3), 17, least_width=16, options={"cardinality": 32, "group_width": 4}
+    ),
+    "resnext101_32x4d": _Network(
+        resnext, (3, 4, 23, 3), 17, least_width=16, options={"cardinality": 32, "group_width": 4}
+    ),
+    "densenet121": _Network(densenet, (6, 12, 24, 16), 29, least_width=2),
 }
 NETWORKS = {
-    name: functools.partial(family, size, **options, name=name) for name, (family, size, options) in _FAMILIES.items()
+    name: functools.partial(network.family, network.size, **network.options, name=name)
+    for name, network in _TABLE.items()
 }
 
 
@@ -52,6 +78,38 @@ def _find(name: str):
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise UserError(f"Expected a function that can be imported. Received: name={name!r} ({error})") from error
+
+
+def check(
+    name: str,
+    *,
+    num_classes: int,
+    input_shape: tuple[int | None, int | None, int],
+    width: int | None = None,
+    synchronized: bool = False,
+) -> None:
+    """Refuses what `build` cannot build, without building anything. Arguments and errors as of `build`."""
+    function = _find(name)
+    if num_classes < 2:
+        raise UserError(f"Expected at least two classes. Received: num_classes={num_classes}")
+    least = _TABLE[name].least_width if name in _TABLE else 1
+    if width is not None and width < least:
+        raise UserError(
+            f"Expected a width of at least {least} for {name}, a channel for each layer and group. Received: {width=}"
+        )
+    if len(input_shape) != 3 or any(size is not None and size < 1 for size in input_shape) or input_shape[2] is None:
+        raise UserError(f"Expected input_shape to be (height, width, channels). Received: {input_shape=}")
+    least = _TABLE[name].least_pixels if name in _TABLE else 1
+    if any(size is not None and size < least for size in input_shape[:2]):
+        raise UserError(
+            f"Expected images of at least {least} x {least} pixels for {name}: a stride would read a single pixel of "
+            f"smaller images. Received: {input_shape=}"
+        )
+    options = _given_options(width=width, synchronized=synchronized)
+    known = inspect.signature(function).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    if not takes_all and (refused := sorted(options.keys() - known.keys())):
+        raise UserError(f"Expected none of {refused}, which {name} does not take. Received: {options}")
 
 
 def build(
@@ -77,21 +135,14 @@ def build(
     Raises:
         ValueError: an unknown name, a size out of range, or images too small for the network's strides.
     """
-    function = _find(name)
-    if num_classes < 2:
-        raise UserError(f"Expected at least two classes. Received: num_classes={num_classes}")
-    if width is not None and width < 1:
-        raise UserError(f"Expected at least one channel in the first stage. Received: width={width}")
-    if len(input_shape) != 3 or any(size is not None and size < 1 for size in input_shape) or input_shape[2] is None:
-        raise UserError(f"Expected input_shape to be (height, width, channels). Received: input_shape={input_shape}")
-    options = {} if width is None else {"width": width}
-    if synchronized:
-        options["synchronized"] = True
-    known = inspect.signature(function).parameters
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
-    if not takes_all and (refused := sorted(options.keys() - known.keys())):
-        raise UserError(f"Expected none of {refused}, which {name} does not take. Received: {options}")
-    return function(num_classes=num_classes, input_shape=tuple(input_shape), **options)
+    check(name, num_classes=num_classes, input_shape=input_shape, width=width, synchronized=synchronized)
+    options = _given_options(width=width, synchronized=synchronized)
+    return _find(name)(num_classes=num_classes, input_shape=tuple(input_shape), **options)
 
 
-__all__ = ["NETWORKS", "NetworkOutputs", "build"]
+def _given_options(*, width: int | None, synchronized: bool) -> dict[str, Any]:
+    """What a network's function is called with beside classes and shape: what is not the default."""
+    return {**({} if width is None else {"width": width}), **({"synchronized": True} if synchronized else {})}
+
+
+__all__ = ["NETWORKS", "NetworkOutputs", "build", "check"]

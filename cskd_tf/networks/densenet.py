@@ -8,8 +8,7 @@ are 7,048,548 parameters).
 import keras
 from keras import layers
 
-from cskd_tf.errors import UserError
-from cskd_tf.networks.layers import Pieces, check_image_size, classifier, he_normal_fan_in, torch_default
+from cskd_tf.networks.layers import Pieces, classifier, he_normal_fan_in, torch_default
 
 
 def _dense_layer(
@@ -49,21 +48,13 @@ def densenet(
         blocks: dense layers per block.
         num_classes: of the classifier.
         input_shape: `(H, W, C)`; H and W may be None.
-        width: channels of the stem, twice what a dense layer adds.
+        width: channels of the stem, twice what a dense layer adds; at least 2.
         synchronized: whether batch norm averages over replicas.
         small_images: whether to build the public code's network for 32 pixels, in which each dense layer also puts its
             channels before those that it has read.
         name: of the model.
-
-    Raises:
-        ValueError: a width of which no channel is left for a dense layer, or images that are too small.
     """
     growth = width // 2
-    if growth < 1:
-        raise UserError(
-            f"Expected a width of at least 2, half of which is what a dense layer adds. Received: width={width}"
-        )
-    check_image_size(input_shape, halvings=0 if small_images else 2, pools=len(blocks) - 1)
     pieces = Pieces(initializer=torch_default if small_images else he_normal_fan_in, synchronized=synchronized)
     images = keras.Input(input_shape, name="image")
     if small_images:

@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from cskd_tf.errors import UserError
 from cskd_tf.networks.convolution import Convolution, is_on_cpu
 
 
@@ -196,26 +195,3 @@ def classifier(
         dtype="float32",
         name="classifier",
     )(embedding)
-
-
-def check_image_size(input_shape: tuple[int | None, int | None, int], *, halvings: int, pools: int = 0) -> None:
-    """Refuses images on which a layer of stride 2 would see a single pixel, or nothing.
-
-    Example: five padded layers of stride 2 make 17 pixels 9, 5, 3, 2 and 1; 16 would end one layer early.
-
-    Args:
-        input_shape: `(H, W, C)`; sizes that are None are not checked.
-        halvings: padded layers of stride 2, which make n pixels (n + 1) // 2.
-        pools: unpadded pools behind them, which make n pixels n // 2.
-
-    Raises:
-        ValueError: an image that is too small.
-    """
-    least = 2**pools
-    for _ in range(halvings):
-        least = max(2, 2 * least - 1)
-    if any(size is not None and size < least for size in input_shape[:2]):
-        raise UserError(
-            f"Expected images of at least {least} x {least} pixels: a stride would read a single pixel of "
-            f"smaller images. Received: input_shape={input_shape}"
-        )

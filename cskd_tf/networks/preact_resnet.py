@@ -7,7 +7,7 @@ activated input, and nothing follows the last block. 18 layers and 100 classes a
 import keras
 from keras import layers
 
-from cskd_tf.networks.layers import Pieces, check_image_size, classifier
+from cskd_tf.networks.layers import Pieces, classifier
 
 
 def _block(pieces: Pieces, inputs: keras.KerasTensor, filters: int, *, stride: int, name: str) -> keras.KerasTensor:
@@ -41,7 +41,6 @@ def preact_resnet(
         synchronized: whether batch norm averages over replicas.
         name: of the model.
     """
-    check_image_size(input_shape, halvings=len(blocks) - 1)
     pieces = Pieces(synchronized=synchronized)
     images = keras.Input(input_shape, name="image")
     outputs = pieces.stem(images, width, small_images=True)

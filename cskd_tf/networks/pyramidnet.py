@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 from cskd_tf.errors import UserError
-from cskd_tf.networks.layers import Pieces, check_image_size, classifier, he_normal_fan_out
+from cskd_tf.networks.layers import Pieces, classifier, he_normal_fan_out
 
 STAGES = 3
 
@@ -119,7 +119,6 @@ def pyramidnet(
         synchronized: whether batch norm averages over replicas.
         name: of the model.
     """
-    check_image_size(input_shape, halvings=STAGES - 1)
     pieces = Pieces(initializer=he_normal_fan_out, synchronized=synchronized)
     blocks_per_stage = (depth - 2) // (3 * STAGES)
     blocks = STAGES * blocks_per_stage

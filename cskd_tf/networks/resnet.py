@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from cskd_tf.networks.layers import Pieces, check_image_size, classifier, he_normal_fan_out, torch_default
+from cskd_tf.networks.layers import Pieces, classifier, he_normal_fan_out, torch_default
 
 
 def _block(
@@ -76,7 +76,6 @@ def resnet(
         head: options of `layers.classifier`, which say how the classifier starts.
         name: of the model.
     """
-    check_image_size(input_shape, halvings=len(blocks) - 1 + (0 if small_images else 2))
     pieces = Pieces(initializer=initializer, synchronized=synchronized)
     images = keras.Input(input_shape, name="image")
     outputs = pieces.stem(images, width, small_images=small_images)

@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 
-from cskd_tf.errors import UserError
 from cskd_tf.networks.layers import he_normal_fan_in
 from cskd_tf.networks.resnet import resnet
 
@@ -32,17 +31,9 @@ def resnext(
         blocks: bottlenecks per stage.
         cardinality: groups.
         group_width: channels of a group in the first stage of a network of width 64.
-        width: channels of the first stage.
+        width: channels of the first stage, of which each group needs one: at least `64 / group_width`.
         options: of `resnet`.
-
-    Raises:
-        ValueError: a width of which no channel is left for a group.
     """
-    if width * group_width < STANDARD_WIDTH:
-        raise UserError(
-            f"Expected a width of at least {-(-STANDARD_WIDTH // group_width)}, which leaves each of {cardinality} "
-            f"groups a channel. Received: width={width}"
-        )
 
     def hidden(channels: int) -> int:
         return cardinality * (channels * group_width // STANDARD_WIDTH)

@@ -13,7 +13,7 @@ from absl import logging
 
 from cskd_tf.errors import UserError
 from cskd_tf.runs import doctor, evaluate, export, import_checkpoint, report, train
-from cskd_tf.runs.experiment import as_plain, check_config
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 
 PACKAGE = pathlib.Path(__file__).parents[1]
@@ -22,9 +22,8 @@ tf.config.list_logical_devices()  # starts the devices now, where the caller has
 
 def run(
     mode: str,
-    config: Mapping[str, Any],
+    values: Mapping[str, Any],
     *,
-    reference: Mapping[str, Any],
     workdir: str,
     config_given: bool,
     checkpoint: str | None = None,
@@ -33,8 +32,8 @@ def run(
 
     Args:
         mode: `train`, `evaluate`, `export`, `report`, `import` or `doctor`.
-        config: of the run; `evaluate`, `export` and `report` take the workdir's unless one is given.
-        reference: a config with every known key (configs/base.py).
+        values: the config of the run, with every key of configs/base.py; `evaluate`, `export` and `report` take the
+            workdir's unless one is given.
         workdir: folder of the run, for `report` of any number of runs.
         config_given: whether the user asked for this config.
         checkpoint: PyTorch's file, for `import`.
@@ -45,14 +44,13 @@ def run(
     _keep_log_readable()
     if (mode == "import") != (checkpoint is not None):
         raise UserError(f"Expected --mode=import and --checkpoint=FILE together. Received: {mode=}, {checkpoint=}")
+    config = Config.read(values)
     if mode == "doctor":
-        check_config(config, reference=reference)
         doctor.examine(config)
         return
     folder = Workdir(workdir)
     if mode in ("train", "import") or config_given:
-        check_config(config, reference=reference)
-        folder.check_owner(as_plain(config))
+        folder.check_owner(config)
     if mode == "train":
         train.train(config, folder)
     elif mode == "import":

@@ -23,10 +23,10 @@ def load_run(workdir: Workdir) -> Experiment:
     if not workdir.metrics():
         raise UserError(
             "Expected a finished run; the command that started it continues it. "
-            f"Received: workdir {workdir.path}, unfinished after {len(workdir.log())} of {config['epochs']} epochs"
+            f"Received: workdir {workdir.path}, unfinished after {len(workdir.log())} of {config.epochs} epochs"
         )
     # Without what training alone needs, such as a teacher, which may be gone.
-    experiment = prepare({**config, "methods": methods.for_inference(config["methods"])})
+    experiment = prepare(dataclasses.replace(config, methods=methods.for_inference(config.methods)))
     if not Checkpoint(workdir, experiment.model, monitor=None).restore_classifier():
         raise UserError(f"Expected a run with a checkpoint. Received: workdir {workdir.path}, without one")
     return dataclasses.replace(experiment, config=config)
@@ -38,7 +38,7 @@ def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     Without validation images there is `"test"` alone.
     """
     workdir.figures.mkdir(exist_ok=True)
-    bins = experiment.config["evaluation"]["ece_bins"]
+    bins = experiment.config.evaluation.ece_bins
     results = {}
     for split in experiment.evaluation_splits:
         predictions = experiment.predict(split)

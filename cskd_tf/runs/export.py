@@ -44,7 +44,7 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
         RuntimeError: the SavedModel does not load by itself, or its probabilities differ from the model's; nothing is
             left behind then.
     """
-    root = pathlib.Path(experiment.config["export"]["directory"]) / _name(workdir)
+    root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".partial-") as partial:
         folder = pathlib.Path(partial) / "model"

@@ -1,18 +1,18 @@
 """Makes the run of a config from a checkpoint of the public PyTorch code, as if it had been trained here."""
 
 import pathlib
-from typing import Any
 
 from absl import logging
 
 from cskd_tf.errors import UserError
 from cskd_tf.networks.torch_weights import count_classes, load_torch_weights, read_torch_checkpoint
 from cskd_tf.runs import callbacks, train
-from cskd_tf.runs.experiment import as_plain, build_network, prepare
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.experiment import build_network, prepare
 from cskd_tf.runs.workdir import Workdir
 
 
-def import_run(config: dict[str, Any], workdir: Workdir, *, checkpoint: str | pathlib.Path) -> None:
+def import_run(config: Config, workdir: Workdir, *, checkpoint: str | pathlib.Path) -> None:
     """Loads the weights into the config's network, evaluates and exports it; the run counts as finished.
 
     The config says which network and data the checkpoint is of. Class 0 of the checkpoint is class 0 of the data: in
@@ -29,7 +29,7 @@ def import_run(config: dict[str, Any], workdir: Workdir, *, checkpoint: str | pa
         ValueError: the checkpoint cannot be read or is not of this network (every name and shape that differs is
             listed), the config cannot be used, or the workdir has a run; nothing is written then.
     """
-    config, checkpoint = as_plain(config), str(checkpoint)
+    checkpoint = str(checkpoint)
     workdir.check_owner(config)
     taken = workdir.path.exists() and any(workdir.path.iterdir())
     if taken and (workdir.metrics() or workdir.imported_from() != checkpoint):
@@ -44,6 +44,6 @@ def import_run(config: dict[str, Any], workdir: Workdir, *, checkpoint: str | pa
         logging.warning("Classes are not in the order of their names, as public code has them: %s ...", names[:5])
     workdir.claim(config, imported_from=checkpoint)
     saved = callbacks.Checkpoint(workdir, experiment.model, monitor=None)
-    saved.save(config["epochs"])
+    saved.save(config.epochs)
     logging.info("%s: imported %d weights from %s", workdir.path, len(weights), checkpoint)
     train.finish(experiment, workdir, imported_from=checkpoint)

@@ -16,6 +16,7 @@ import rich.table
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import ensemble, summarize
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import METRICS, Workdir, flatten
 
 # Heading, key in metrics.json, factor. Papers print per cent, and AURC times 1000.
@@ -27,7 +28,7 @@ COLUMNS = (
     ("\nR@1 %", "recall_at_1", 100),
     ("AURC\nx 1000", "aurc", 1000),
 )
-SEED_KEYS = ("seed", "data.split_seed")
+SEED_KEYS = ("seed", "data.split.seed")
 
 
 def find_runs(root: pathlib.Path) -> list[Workdir]:
@@ -42,10 +43,10 @@ def find_runs(root: pathlib.Path) -> list[Workdir]:
     return runs
 
 
-def describe(config: dict[str, Any]) -> str:
+def name_of_methods(config: Config) -> str:
     """The methods of a run. Example: `CSKD(temperature=4, weight=1)`, or `cross-entropy`."""
     calls = []
-    for method in config["methods"]:
+    for method in config.methods:
         values = {key: f"{value:g}" if isinstance(value, float) else value for key, value in method.items()}
         arguments = ", ".join(f"{key}={value}" for key, value in values.items() if key != "name")
         calls.append(f"{method['name']}({arguments})")
@@ -57,13 +58,13 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
     groups: dict[str, list[Workdir]] = {}
     for run in runs:
         groups.setdefault(json.dumps(_settings(run), sort_keys=True), []).append(run)
-    return sorted(groups.values(), key=lambda group: (len(group[0].config()["methods"]), str(group[0].path)))
+    return sorted(groups.values(), key=lambda group: (len(group[0].config().methods), str(group[0].path)))
 
 
 def _settings(run: Workdir) -> dict[str, Any]:
     """What runs of one group share."""
     ignored = (*SEED_KEYS, "baseline", "verbose")
-    settings = {key: value for key, value in flatten(run.config()).items() if key not in ignored}
+    settings = {key: value for key, value in flatten(run.config().as_dict()).items() if key not in ignored}
     return {**settings, "imported": run.imported_from() is not None}
 
 
@@ -72,21 +73,23 @@ def name_groups(groups: Sequence[Sequence[Workdir]]) -> list[str]:
 
     Example: `["cross-entropy, epochs=60", "cross-entropy, epochs=80", "CSKD(temperature=4)"]`.
     """
-    methods = [describe(group[0].config()) for group in groups]
+    methods = [name_of_methods(group[0].config()) for group in groups]
     settings = [_settings(group[0]) for group in groups]
     names = []
     for name, own in zip(methods, settings, strict=True):
-        alike = [each for other, each in zip(methods, settings, strict=True) if other == name]
-        different = [key for key in own if key != "imported" and any(each.get(key) != own[key] for each in alike)]
-        names.append(", ".join([name, *(f"{key}={own[key]}" for key in different)]))
+        of_same_methods = [group for other, group in zip(methods, settings, strict=True) if other == name]
+        keys = [
+            key for key in own if key != "imported" and any(group.get(key) != own[key] for group in of_same_methods)
+        ]
+        names.append(", ".join([name, *(f"{key}={own[key]}" for key in keys)]))
     return names
 
 
 def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
-    """One row a config, mean and standard deviation over its seeds; runs of one data set and network."""
+    """One row per config, mean and standard deviation over its seeds; runs of one data set and network."""
     config = runs[0].config()
     bins = " or ".join(str(count) for count in sorted({run.metrics()[split]["ece_bins"] for run in runs}))
-    title = f"{config['data']['name']}, {config['network']['name']}: {split} split, last epoch, ECE with {bins} bins"
+    title = f"{config.data.source.name}, {config.network.name}: {split} split, last epoch, ECE with {bins} bins"
     result = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, min_width=len(title))
     result.add_column("\nmethods")
     result.add_column("\nruns", justify="right")
@@ -128,7 +131,7 @@ def ensemble_metrics(runs: Sequence[Workdir], *, split: str) -> dict[str, float]
         return None
     members = [Predictions.load(file) for file in files]
     labels = members[0].labels
-    if len({run.config()["data"]["split_seed"] for run in runs}) > 1 or not all(
+    if len({run.config().data.split.seed for run in runs}) > 1 or not all(
         np.array_equal(member.labels, labels) for member in members
     ):
         return None
@@ -144,7 +147,7 @@ def report(root: pathlib.Path) -> None:
     subjects: dict[tuple[str, str], list[Workdir]] = {}
     for run in runs:
         config = run.config()
-        subjects.setdefault((config["data"]["name"], config["network"]["name"]), []).append(run)
+        subjects.setdefault((config.data.source.name, config.network.name), []).append(run)
     for members in subjects.values():
         console.print(table(members))
     for run in runs:

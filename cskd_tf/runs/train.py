@@ -1,5 +1,6 @@
 """Trains the run of a config in its workdir, from the start or from where it stopped."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -10,20 +11,21 @@ from cskd_tf.data.sources.reading import refuse_unreadable
 from cskd_tf.errors import UserError
 from cskd_tf.runs import evaluate, export
 from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
-from cskd_tf.runs.experiment import Experiment, as_plain, prepare
-from cskd_tf.runs.report import describe
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.experiment import Experiment, prepare
+from cskd_tf.runs.report import name_of_methods
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 
 BASELINE = "cross_entropy"
 
 
-def baseline_of(config: dict[str, Any]) -> dict[str, Any]:
+def baseline_of(config: Config) -> Config:
     """The same run without methods."""
-    return {**as_plain(config), "methods": [], "baseline": False}
+    return dataclasses.replace(config, methods=(), baseline=False)
 
 
-def train(config: dict[str, Any], workdir: Workdir) -> None:
+def train(config: Config, workdir: Workdir) -> None:
     """Trains, evaluates and exports; with `config.baseline`, plain cross-entropy first, in `WORKDIR/cross_entropy`.
 
     The same call with the same workdir continues an interrupted run and leaves a finished one as it is. A run that was
@@ -33,21 +35,20 @@ def train(config: dict[str, Any], workdir: Workdir) -> None:
         ValueError: anything that cannot be trained, before training starts and before anything is written.
         FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
-    config = as_plain(config)
     runs = [(config, workdir)]
-    if config["baseline"]:
+    if config.baseline:
         runs.append((baseline_of(config), Workdir(workdir.path / BASELINE)))
     for run_config, run_workdir in runs:
         run_workdir.check_owner(run_config)
-    if config["baseline"] and not workdir.metrics():
+    if config.baseline and not workdir.metrics():
         prepare(config)  # the whole config must be sound before the baseline's training starts
-    if config["baseline"]:
+    if config.baseline:
         workdir.claim(config)  # before the baseline is put inside
     for run_config, run_workdir in reversed(runs):
         _train_run(run_config, run_workdir)
 
 
-def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
+def _train_run(config: Config, workdir: Workdir) -> None:
     if workdir.metrics():
         logging.info("%s is finished; remove it, or choose another --workdir, to train anew", workdir.path)
         return
@@ -59,10 +60,10 @@ def _train_run(config: dict[str, Any], workdir: Workdir) -> None:
     keras.utils.clear_session()
     experiment = prepare(config)
     workdir.claim(config)
-    logging.info("%s: training %s with %s", workdir.path, config["network"]["name"], describe(config))
+    logging.info("%s: training %s with %s", workdir.path, config.network.name, name_of_methods(config))
     sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
     classes = len(experiment.splits["train"].class_names)
-    logging.info("%s, %d classes, images: %s", config["data"]["name"], classes, sizes)
+    logging.info("%s, %d classes, images: %s", config.data.source.name, classes, sizes)
     if "val" not in experiment.splits:
         logging.info("No validation images: the test split is evaluated each epoch, and nothing is chosen by it")
     try:
@@ -84,7 +85,7 @@ def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
     """Evaluates, saves and exports what the model is now; `metrics.json`, with `more`, marks the run as finished."""
     metrics = {**evaluate.evaluate_splits(experiment, workdir), **more}
     experiment.model.classifier().save(workdir.classifier)
-    if experiment.config["export"]["enabled"]:
+    if experiment.config.export.enabled:
         metrics["saved_model"] = str(export.export(experiment, workdir))
     workdir.write_metrics(metrics)
 
@@ -101,18 +102,18 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
     workdir.trim_log(epochs=done)
     if done:
         logging.info("%s: continuing after epoch %d", workdir.path, done)
-    if done < config["epochs"]:
+    if done < config.epochs:
         evaluation = Evaluation(
             experiment.evaluation_data(split),
             split=split,
-            ece_bins=config["evaluation"]["ece_bins"],
+            ece_bins=config.evaluation.ece_bins,
             collector=experiment.collector,
         )
         model.fit(
             experiment.training_data(),
-            epochs=config["epochs"],
+            epochs=config.epochs,
             initial_epoch=done,
-            verbose=config["verbose"],
+            verbose=config.verbose,
             callbacks=[
                 StopOnNaN(),
                 evaluation,

@@ -7,6 +7,7 @@ from typing import Any
 
 from cskd_tf.errors import UserError
 from cskd_tf.files import written_whole
+from cskd_tf.runs.config import Config, upgraded
 
 CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "imported.json"
 CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
@@ -56,14 +57,14 @@ class Workdir:
         self.figures = self.path / "figures"
         self.classifier = self.path / CLASSIFIER
 
-    def check_owner(self, config: dict[str, Any]) -> None:
+    def check_owner(self, config: Config) -> None:
         """Refuses a folder that `config` may not write to.
 
         Raises:
             ValueError: the folder belongs to another config (the keys that differ are named) or is somebody else's.
         """
         if (self.path / CONFIG).exists():
-            mine, given = flatten(self.config()), flatten(config)
+            mine, given = flatten(self.config().as_dict()), flatten(config.as_dict())
             differ = sorted(key for key in mine.keys() | given.keys() if mine.get(key) != given.get(key))
             if differ:
                 changes = ", ".join(f"{key}: {mine.get(key)!r} there, {given.get(key)!r} here" for key in differ[:5])
@@ -73,23 +74,26 @@ class Workdir:
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(f"Expected a new or empty folder, or one of ours. Received: workdir {self.path}")
 
-    def claim(self, config: dict[str, Any], *, imported_from: str | None = None) -> None:
+    def claim(self, config: Config, *, imported_from: str | None = None) -> None:
         """Makes the folder belong to `config`; a run may be made of a checkpoint. Errors as `check_owner`."""
         self.check_owner(config)
         self.path.mkdir(parents=True, exist_ok=True)
         if imported_from is not None:
             write_json(self.path / IMPORTED, {"checkpoint": imported_from})
         if not (self.path / CONFIG).exists():
-            write_json(self.path / CONFIG, config)
+            write_json(self.path / CONFIG, config.as_dict())
 
-    def config(self) -> dict[str, Any]:
-        """The config that the run belongs to."""
+    def config(self) -> Config:
+        """The config that the run belongs to; its file may have the names that keys had before."""
         if not (self.path / CONFIG).exists():
             raise UserError(f"Expected the folder of a run, with {CONFIG}. Received: workdir {self.path}")
-        return json.loads((self.path / CONFIG).read_text())
+        try:
+            return Config.read(upgraded(json.loads((self.path / CONFIG).read_text())))
+        except UserError as error:
+            raise UserError(f"{self.path / CONFIG}: {error}") from None
 
     def log(self) -> list[dict[str, Any]]:
-        """The log, one entry an epoch; a last line that was cut off is left out."""
+        """The log, one entry per epoch; a last line that was cut off is left out."""
         if not (self.path / LOG).exists():
             return []
         text = (self.path / LOG).read_text()

@@ -125,7 +125,10 @@ def test_no_two_layers_start_alike():
         ({"num_classes": 0}, "at least two classes. Received: num_classes=0"),
         ({"width": 0}, "width=0"),
         ({"name": "densenet121", "width": 1}, "width of at least 2.*Received: width=1"),
-        ({"name": "resnext50_32x4d", "width": 15}, "width of at least 16.*each of 32 groups.*Received: width=15"),
+        (
+            {"name": "resnext50_32x4d", "width": 15},
+            "width of at least 16 for resnext50_32x4d, .*each layer and group.*Received: width=15",
+        ),
         ({"input_shape": (32, 32)}, "height, width, channels"),
         ({"input_shape": (32, 0, 3)}, r"Received: input_shape=\(32, 0, 3\)"),
         ({"input_shape": (32, 4, 3)}, r"at least 5 x 5 pixels.*Received: input_shape=\(32, 4, 3\)"),
@@ -150,6 +153,42 @@ def test_the_least_size_leaves_a_pixel(name, least):
     stages = NetworkOutputs(network)(np.ones((2, least, least, 3), "float32"))["stages"]
     assert tuple(stages[-1].shape[1:3]) == (1, 1)
     assert tuple(stages[-2].shape[1:3]) != (1, 1)
+
+
+def least_pixels(halvings, pools):
+    """Halvings are padded layers of stride 2, of n pixels (n + 1) // 2; behind them pools make n // 2."""
+    least = 2**pools
+    for _ in range(halvings):
+        least = max(2, 2 * least - 1)
+    return least
+
+
+def test_the_table_of_least_sizes_follows_from_the_strides():
+    strides = {"densenet121": (2, 3), "densenet121_cifar": (0, 3)}
+    strides |= dict.fromkeys(("resnext29_8x64d", "pyramidnet200", "pyramidnet200_shakedrop"), (2, 0))
+    strides |= dict.fromkeys(("preact_resnet10", "preact_resnet18", "preact_resnet34", "resnet101_cifar"), (3, 0))
+    for name in networks.NETWORKS:
+        halvings, pools = strides.get(name, (5, 0))
+        least = least_pixels(halvings, pools)
+        networks.check(name, num_classes=2, input_shape=(least, least, 3))
+        for shape in ((least - 1, least, 3), (least, least - 1, 3)):
+            with pytest.raises(ValueError, match=f"at least {least} x {least} pixels for {name}"):
+                networks.check(name, num_classes=2, input_shape=shape)
+
+
+@pytest.mark.parametrize("name", ["densenet121", "resnext50_32x4d", "resnext29_8x64d"])
+def test_the_least_width_leaves_a_channel_for_each_layer_and_group(name):
+    least = {"densenet121": 2, "resnext50_32x4d": 16}.get(name, 1)
+    network = networks.build(name, num_classes=2, input_shape=(32, 32, 3), width=least)
+    kernels = [layer.kernel.shape for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert min(min(inputs, outputs) for _, _, inputs, outputs in kernels) == 1
+    with pytest.raises(ValueError, match=f"width of at least {least}"):
+        networks.check(name, num_classes=2, input_shape=(32, 32, 3), width=least - 1)
+
+
+def test_a_check_builds_nothing(monkeypatch):
+    monkeypatch.setattr(keras.layers.Layer, "__init__", lambda *args, **kwargs: pytest.fail("a layer was made"))
+    networks.check("resnet18", num_classes=2, input_shape=(32, 32, 3), width=4, synchronized=True)
 
 
 def no_options(*, num_classes, input_shape):

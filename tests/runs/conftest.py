@@ -13,6 +13,6 @@ def config(tmp_path):
     config.batch_size = 16
     config.verbose = 0
     config.network.width = 4
-    config.data.train_per_class = 4
+    config.data.split.train_per_class = 4
     config.export.directory = str(tmp_path / "saved_models")
     return config

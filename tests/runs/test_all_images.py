@@ -9,13 +9,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import evaluate, import_checkpoint, train
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation
 from tests.helpers import ALONE, SMALL, compiled, preact_resnet10_weights
 
 METRICS = {"top1_error", "top5_error", "nll", "ece", "recall_at_1", "aurc"}
 COUNTS = {"ece_bins", "recall_left_out"}
-ALL_IMAGES = (*ALONE, "--config.data.validation_fraction=0")
+ALL_IMAGES = (*ALONE, "--config.data.split.validation_fraction=0")
 
 
 def test_evaluation_is_named_by_its_split(linear_network, images_and_labels):
@@ -30,11 +31,11 @@ def test_evaluation_is_named_by_its_split(linear_network, images_and_labels):
 
 
 def test_a_run_evaluates_the_test_split_and_has_no_best_epoch(config, tmp_path, caplog):
-    config.data.validation_fraction = 0
+    config.data.split.validation_fraction = 0
     config.export.enabled = False
     workdir = Workdir(tmp_path / "run")
     with caplog.at_level("INFO", logger="absl"):
-        train.train(config, workdir)
+        train.train(Config.read(config), workdir)
     assert "the test split is evaluated each epoch, and nothing is chosen by it" in caplog.text
     metrics = workdir.metrics()
     assert set(metrics) == {"test"}
@@ -58,7 +59,7 @@ def test_a_run_evaluates_the_test_split_and_has_no_best_epoch(config, tmp_path, 
     for path in workdir.checkpoints.glob("last/ckpt-2.*"):
         path.unlink()
     (workdir.path / "metrics.json").unlink()
-    train.train(config, workdir)
+    train.train(Config.read(config), workdir)
     np.testing.assert_array_equal(Predictions.load(workdir.predictions("test")).logits, before)
     assert workdir.metrics() == metrics
     assert evaluate.evaluate(workdir) == metrics
@@ -66,7 +67,7 @@ def test_a_run_evaluates_the_test_split_and_has_no_best_epoch(config, tmp_path, 
 
 def test_every_verb_does_without_a_validation_split(command, monkeypatch, tmp_path):
     quick = (*ALL_IMAGES, *SMALL, "--config.epochs=1")
-    code, printed = command("--workdir=runs/trained", *quick, "--config.data.test_fraction=0.9")
+    code, printed = command("--workdir=runs/trained", *quick, "--config.data.split.test_fraction=0.9")
     assert code == 0, printed
     error = json.loads((tmp_path / "runs/trained/metrics.json").read_text())["test"]["top1_error"]
     assert f"{100 * error:.2f}" in printed  # the report that follows training

@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from cskd_tf.runs import doctor
-from cskd_tf.runs.experiment import as_plain
+from cskd_tf.runs.config import Config
 
 
 def config_of(folder, **changes):
@@ -16,11 +16,11 @@ def config_of(folder, **changes):
     config.network.name = "preact_resnet10"
     config.network.width = 4
     config.batch_size = 4
-    config.data.image_size = 8
-    config.data.path = str(folder)
-    config.data.validation_fraction = 0.3
+    config.data.augment.image_size = 8
+    config.data.source.path = str(folder)
+    config.data.split.validation_fraction = 0.3
     config.update(changes)
-    return as_plain(config)
+    return Config.read(config)
 
 
 def row(printed, heading):
@@ -33,13 +33,13 @@ def test_a_sound_folder_is_described_and_timed(image_folder, capsys):
     printed = capsys.readouterr().out
     assert row(printed, "images  ") == ["8", "4", "6"]
     assert row(printed, "classes  ") == ["2", "2", "2"]
-    assert row(printed, "images a class: fewest") == ["4", "2", "3"]
+    assert row(printed, "images per class: fewest") == ["4", "2", "3"]
     assert row(printed, "unreadable images") == ["0", "0", "0"]
     assert row(printed, "also in an earlier split") == ["0", "0", "0"]
     assert row(printed, "smallest, pixels")[2] == "20 x 24"
     assert row(printed, "largest")[2] == "22 x 22"
     assert row(printed, "steps") == ["2"]
-    assert float(row(printed, "a step, s")[0]) > 0
+    assert float(row(printed, "per step, s")[0]) > 0
     assert float(row(printed, "most memory so far")[0]) > 0.1
     assert "Nothing here keeps the run from training." in printed
 

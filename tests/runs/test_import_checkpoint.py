@@ -59,7 +59,10 @@ def test_an_interrupted_import_is_completed_by_itself_alone(command, monkeypatch
         (("--mode=import", "--workdir=run"), "--mode=import and --checkpoint=FILE together"),
         (("--checkpoint=ckpt.t7", "--workdir=run"), "--mode=import and --checkpoint=FILE together"),
         ((*IMPORT, "--config.network.width=8"), "(16, 1, 3, 3) in the file, (8, 1, 3, 3) in the network"),
-        ((*IMPORT, "--config.network.name=resnet10", "--config.data.image_size=32"), "stage2_block1_shortcut_bn/gamma"),
+        (
+            (*IMPORT, "--config.network.name=resnet10", "--config.data.augment.image_size=32"),
+            "stage2_block1_shortcut_bn/gamma",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(command, arguments, message, tmp_path):

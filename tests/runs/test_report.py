@@ -45,8 +45,8 @@ def test_what_is_undefined_says_so(tmp_path):
 
 def test_rows_of_the_same_methods_say_in_what_they_differ(tmp_path):
     labels = np.arange(30) % 3
-    changes = ({"epochs": 60}, {"epochs": 60}, {"epochs": 80}, {"epochs": 80, "batch_size": 16}, {"methods": []})
-    runs = [finished_run(tmp_path / str(n), seed=n, labels=labels, **each)[0] for n, each in enumerate(changes)]
+    changes = ({"epochs": 60}, {"epochs": 60}, {"epochs": 80}, {"epochs": 80, "batch_size": 16}, {"methods": ()})
+    runs = [finished_run(tmp_path / str(n), seed=n, labels=labels, **change)[0] for n, change in enumerate(changes)]
     names = report.name_groups(report.group_by_seed(runs))
     cskd = "CSKD(temperature=4, weight=1)"
     assert names == [

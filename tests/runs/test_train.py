@@ -5,18 +5,19 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs import evaluate, experiment, train
+from cskd_tf.runs import evaluate, experiment, strategies, train
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 
 
 def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, monkeypatch, tmp_path):
-    monkeypatch.setitem(experiment.STRATEGIES, "mirrored", lambda: two_replicas)
+    monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
     config.strategy = "mirrored"
     config.network.synchronized = True
     # A head that inference needs, a table that it does not, and a view.
     config.methods = tuple({"name": name} for name in ("AdaCos", "PSKD", "CSKD"))
     workdir = Workdir(tmp_path / "run")
-    train.train(config, workdir)
+    train.train(Config.read(config), workdir)
     assert [entry["epoch"] for entry in workdir.log()] == [1, 2]
     assert workdir.metrics()["saved_model"].endswith("run/1")
     before = Predictions.load(workdir.predictions("test"))
@@ -24,12 +25,13 @@ def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, 
     served = tf.train.load_checkpoint(workdir.metrics()["saved_model"] + "/variables/variables")
     shapes = served.get_variable_to_shape_map().items()  # Keras writes them once more, as _all_variables
     sizes = [math.prod(shape) for name, shape in shapes if name.startswith("variables/")]
-    network = experiment.build_network(experiment.as_plain(config), num_classes=10)
+    network = experiment.build_network(Config.read(config), num_classes=10)
     assert sum(sizes) == network.count_params() + 1  # AdaCos' scale
 
     # One replica takes the same steps, because batch norm averages over all.
-    single = experiment.as_plain(config) | {"strategy": "single", "export": {"enabled": False, "directory": ""}}
-    train.train(single, Workdir(tmp_path / "single"))
+    single = config.copy_and_resolve_references()
+    single.strategy, single.export.enabled = "single", False
+    train.train(Config.read(single), Workdir(tmp_path / "single"))
     for name in ("loss", "class_wise"):
         one, two = ([entry[name] for entry in Workdir(tmp_path / part).log()] for part in ("single", "run"))
         np.testing.assert_allclose(two, one, rtol=1e-4)
@@ -38,16 +40,16 @@ def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, 
     for path in workdir.checkpoints.glob("last/ckpt-2.*"):
         path.write_bytes(b"")
     (workdir.path / "metrics.json").unlink()
-    train.train(config, workdir)
+    train.train(Config.read(config), workdir)
     np.testing.assert_array_equal(Predictions.load(workdir.predictions("test")).logits, before.logits)
 
 
 def test_a_finished_run_is_left_as_it_is_and_says_so(config, tmp_path, caplog):
     workdir = Workdir(tmp_path / "run")
-    workdir.claim(experiment.as_plain(config))
+    workdir.claim(Config.read(config))
     workdir.write_metrics({"test": {}})
     with caplog.at_level("INFO", logger="absl"):
-        train.train(config, workdir)
+        train.train(Config.read(config), workdir)
     assert "run is finished; remove it, or choose another --workdir" in caplog.text
     assert workdir.metrics() == {"test": {}}
     assert not workdir.checkpoints.exists()
@@ -57,7 +59,7 @@ def test_the_baseline_is_checked_with_the_run_before_anything_is_written(config,
     config.baseline = True
     config.methods[0]["weight"] = -1.0
     with pytest.raises(ValueError, match="weight"):
-        train.train(config, Workdir(tmp_path / "run"))
+        train.train(Config.read(config), Workdir(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -71,10 +73,10 @@ def test_the_baseline_is_checked_with_the_run_before_anything_is_written(config,
 def test_batches_that_cannot_be_made_are_refused_before_anything_is_written(
     changes, message, config, two_replicas, monkeypatch, tmp_path
 ):
-    monkeypatch.setitem(experiment.STRATEGIES, "mirrored", lambda: two_replicas)
+    monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
     config.update(changes)
     with pytest.raises(ValueError, match=message):
-        train.train(config, Workdir(tmp_path / "run"))
+        train.train(Config.read(config), Workdir(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -82,10 +84,10 @@ def test_a_student_is_evaluated_and_exported_when_its_teacher_is_gone(config, tm
     config.epochs = 1
     config.export.enabled = False
     teacher = tmp_path / "teacher.keras"
-    experiment.build_network(experiment.as_plain(config), num_classes=10).save(teacher)
+    experiment.build_network(Config.read(config), num_classes=10).save(teacher)
     config.methods = ({"name": "Distillation", "teacher": str(teacher)}, {"name": "BYOT"})
     workdir = Workdir(tmp_path / "run")
-    train.train(config, workdir)
+    train.train(Config.read(config), workdir)
     before = Predictions.load(workdir.predictions("test")).logits
     teacher.unlink()
     workdir.predictions("test").unlink()
@@ -99,8 +101,9 @@ def test_an_image_that_turns_out_damaged_in_training_is_named(config, image_fold
     contents = bytearray(path.read_bytes())
     contents[60:100] = bytes(40)  # whole at both ends
     path.write_bytes(contents)
-    config.data.update(name="image_folder", path=str(image_folder), channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
-    config.data.update(memory=0.0, validation_fraction=0.2, train_per_class=0)
+    config.data.source.update(name="image_folder", path=str(image_folder), channels=3, memory=0.0)
+    config.data.augment.update(mean=(0.5,) * 3, std=(0.5,) * 3)
+    config.data.split.update(validation_fraction=0.2, train_per_class=0)
     config.batch_size = 4
     with pytest.raises(ValueError, match=r"1 of (train|val) that cannot be decoded: \['.*dog/0.png'\]"):
-        train.train(config, Workdir(tmp_path / "run"))
+        train.train(Config.read(config), Workdir(tmp_path / "run"))

@@ -108,8 +108,8 @@ def test_export_serves_raw_images_without_the_package(command, tmp_path):
     test = Predictions.load(tmp_path / "run" / "predictions_test.npz")
     expected = np.exp(test.logits) / np.exp(test.logits).sum(axis=1, keepdims=True)
     labels = load_digits().target
-    settings = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
-    _, indices = split_by_class(labels, fraction=settings["test_fraction"], seed=settings["split_seed"], name="test")
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())["data"]["split"]
+    _, indices = split_by_class(labels, fraction=settings["test_fraction"], seed=settings["seed"], name="test")
     np.testing.assert_array_equal(labels[indices], test.labels)
     np.testing.assert_allclose(probabilities[indices], expected, atol=1e-5)
     before = files(folder)
@@ -120,9 +120,13 @@ def test_export_serves_raw_images_without_the_package(command, tmp_path):
 
 def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_folder, tmp_path):
     config = MAIN.parent / "configs" / "image_folder.py"
-    network = ["--config.network.name=preact_resnet10", "--config.network.width=4", "--config.data.image_size=16"]
-    length = ["--config.batch_size=4", "--config.epochs=1", "--config.verbose=0"]
-    folder = [f"--config.data.path={image_folder}", "--config.data.validation_fraction=0.34"]
+    network = [
+        "--config.network.name=preact_resnet10",
+        "--config.network.width=4",
+        "--config.data.augment.image_size=16",
+    ]
+    length = ["--config.data.augment.image_size=16", "--config.batch_size=4", "--config.epochs=1", "--config.verbose=0"]
+    folder = [f"--config.data.source.path={image_folder}", "--config.data.split.validation_fraction=0.34"]
     code, printed = command("--workdir=photos_run", f"--config={config}", *folder, *network, *length)
     assert code == 0, printed
     served = tf.saved_model.load(str(tmp_path / "saved_models" / "photos_run" / "1"))
@@ -138,9 +142,9 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
         (["--mode=serve"], "should be one of"),
         (["train"], r"Expected flags only. Received: \['train'\]"),
         (["--config.epochs=0"], "Expected epochs to be at least 1. Received: epochs=0"),
-        (["--config.precision=float64"], "Unknown precision; expected one of .*Received: 'float64'"),
+        (["--config.precision=float64"], "Unknown precision; expected one of .*Received: precision='float64'"),
         (["--config.strategy=tpu"], "Expected a TPU for strategy=tpu. Received: "),
-        (["--config.strategy=many"], "Unknown strategy; expected one of .*Received: 'many'"),
+        (["--config.strategy=many"], "Unknown strategy; expected one of .*Received: strategy='many'"),
         (
             ["--config.methods=({'name': 'CSDK'},)"],
             r"Unknown method; expected one of \['AdaCos', .*Received: name='CSDK'",
@@ -148,19 +152,37 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
         (["--config.methods[0].temperature=0"], "temperature to be a finite number above 0. Received: "),
         (["--config.methods[0].weight=-1"], "weight to be a finite number of at least 0. Received: weight=-1.0"),
         (["--config.network.name=resnet"], "Unknown network; expected one of .*Received: name='resnet'"),
-        (["--config.data.name=mnist"], "Unknown data set; expected one of .*Received: data.name='mnist'"),
-        (["--config.data.name=image_folder"], "Expected data.path to name a folder"),
-        (["--config.data.name=image_folder", "--config.data.path=/nowhere"], "Received: no folder /nowhere"),
+        (["--config.data.source.name=mnist"], "Unknown data set; expected one of .*Received: data.source.name='mnist'"),
+        (["--config.data.source.name=image_folder"], "Expected data.source.path to name a folder"),
+        (
+            ["--config.data.source.name=image_folder", "--config.data.source.path=/nowhere"],
+            "Received: no folder /nowhere",
+        ),
         (["--config.batch_size=0"], "Expected batch_size to be at least 1. Received: batch_size=0"),
         (["--config.batch_size=400"], "batch_size from 1 to 40, the number of images. Received: batch_size=400"),
-        (["--config.data.mean=(0.5, 0.5)"], "Expected a mean for each of 1 channels"),
+        (
+            ["--config.data.augment.mean=(0.5, 0.5)", "--config.data.augment.std=(0.5, 0.5)"],
+            "Expected a mean for each of 1 channels",
+        ),
+        (["--config.data.augment.mean=(0.5, 0.5)"], "Expected as many means as stds"),
+        (
+            ["--config.data.crop=none", "--noconfig.data.flip"],
+            "expected --config.data.augment.crop instead of --config.data.crop, --config.data.augment.flip instead of",
+        ),
+        (
+            [f"--config={MAIN.parent}/configs/cskd_paper.py:cifar100"],
+            "error: ValueError: Expected DATA,NETWORK,METHOD: ",
+        ),
         (["--config.schedule.milestones=(0.9, 0.1)"], "rising milestones between 0 and 1"),
-        (["--config.optimizer.momentum=2"], "momentum to be from 0 to 1"),
-        (["--config.optimizer.weight_decay=nan"], "weight_decay to be at least 0. Received: weight_decay=nan"),
+        (["--config.optimizer.momentum=2"], "momentum to be at most 1. Received: optimizer.momentum=2.0"),
+        (["--config.optimizer.weight_decay=nan"], "to be at least 0. Received: optimizer.weight_decay=nan"),
         (["--config.schedule.learning_rate=-0.1"], "learning_rate to be above 0. Received: learning_rate=-0.1"),
         (["--config.seed=-1"], "seed to be at least 0. Received: seed=-1"),
-        (["--config.data.train_per_class=-1"], "train_per_class to be at least 0"),
-        (["--config.data.mean=('a',)"], "data.mean to hold numbers. Received: data.mean=\\['a'\\]"),
+        (["--config.data.split.train_per_class=-1"], "train_per_class to be at least 0"),
+        (
+            ["--config.data.augment.mean=('a',)"],
+            "data.augment.mean to hold numbers. Received: data.augment.mean=\\['a'\\]",
+        ),
         (
             ["--config.methods=('CSKD',)"],
             "Expected a list with a mapping for each method.*Received: methods=\\['CSKD'\\]",
@@ -195,7 +217,7 @@ def test_a_missing_config_file_is_named(command):
 def test_files_that_are_not_images_are_named(command, image_folder):
     (image_folder / "train" / "dog" / "notes.png").write_text("no image")
     code, printed = command(
-        "--workdir=run", "--config.data.name=image_folder", f"--config.data.path={image_folder}", *QUICK
+        "--workdir=run", "--config.data.source.name=image_folder", f"--config.data.source.path={image_folder}", *QUICK
     )
     assert code != 0
     assert "dog/notes.png" in printed

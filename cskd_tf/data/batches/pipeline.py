@@ -101,8 +101,8 @@ def check_batches(
     shards, balanced, pairs_adjacent = pairing.shards(distribution), pairing.balanced, needs.pairs_adjacent
     if shards < 1 or batch_size % shards or [shards > 1, balanced, pairs_adjacent].count(True) > 1:
         raise UserError(
-            "Expected shards that divide the batch size, and only one of shards (data.replica_local), balanced classes "
-            f"and adjacent pairs. Received: {shards=}, {batch_size=}, {balanced=}, {pairs_adjacent=}"
+            "Expected shards that divide the batch size, and only one of shards (data.pairing.replica_local), balanced "
+            f"classes and adjacent pairs. Received: {shards=}, {batch_size=}, {balanced=}, {pairs_adjacent=}"
         )
     parts = max(distribution.num_replicas, distribution.num_workers)
     if pairs_adjacent and batch_size % (2 * parts):

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from typing import Annotated, Literal
 
 import numpy as np
 import sklearn.datasets
@@ -14,57 +15,94 @@ from cskd_tf.data.sources.caching import GIB, in_memory
 from cskd_tf.data.sources.encoded import Concatenation
 from cskd_tf.data.sources.folders import ImageFolder
 from cskd_tf.errors import UserError
+from cskd_tf.settings import Within, check
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What a config asks of a data set; the fields are its keys.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """Which data set, from where. Of several, joined by `+` in `name`, `path` and `archive` hold one entry or one each.
 
     Attributes:
-        path: folder of the data set.
-        archive: see configs/base.py.
-        channels: 3 or 1.
-        class_levels: levels of folders that make a class.
-        check_files: whether files that are no images are refused at once.
-        split_names: for `train`, `val` and `test` the name that the data set gives them, empty for its default.
+        name: one of `DATASETS`, `tfds:NAME`, or several joined by `+`.
+        path: of an image folder, or of the folder where TFDS keeps data sets (empty: `~/tensorflow_datasets`).
+        archive: for `tiny_imagenet` and `mit67`, another one than the published.
+        channels: 3 colour, 1 grey.
+        class_levels: levels of an image folder's folders that make a class.
+        memory: GiB at most for images held in memory; what does not fit is read as it is needed.
     """
 
-    path: str
-    archive: str
-    channels: int
-    class_levels: int
-    split_names: dict[str, str]
-    check_files: bool
+    name: str
+    path: str = ""
+    archive: str = ""
+    channels: Literal[1, 3] = 3
+    class_levels: Annotated[int, Within(1)] = 1
+    memory: Annotated[float, Within(0)] = 4.0
+
+    def __post_init__(self):
+        check(self)
 
 
-def digits(request: Request) -> dict[str, Source]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """Which images are for training, validation and test.
+
+    Attributes:
+        train: the data set's own name of its training images; empty: the usual one.
+        val: the same of its validation images.
+        test: the same of its test images.
+        seed: of the splits that the data set does not bring itself, and of `train_per_class`.
+        test_fraction: of each class, taken where there is no test split.
+        validation_fraction: of each class of the training images, taken where there is no validation split; 0: none.
+        train_per_class: keep this many training images per class; 0: all.
+    """
+
+    train: str = ""
+    val: str = ""
+    test: str = ""
+    seed: Annotated[int, Within(0)] = 0
+    test_fraction: float = 0.2
+    validation_fraction: float = 0.1
+    train_per_class: Annotated[int, Within(0)] = 0
+
+    def __post_init__(self):
+        check(self)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The data set's own names of `train`, `val` and `test`."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def digits(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
     """scikit-learn's handwritten digits, 1,797 grey images of 8 x 8 pixels and 17 shades, as uint8."""
     bunch = sklearn.datasets.load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     return {"train": ArraySource(images, bunch.target, class_names=[str(name) for name in bunch.target_names])}
 
 
-def image_folder(request: Request) -> dict[str, Source]:
+def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
     """`PATH/train/<class>/*.jpg|png`, with `PATH/val` and `PATH/test` where they are there, or `PATH/<class>/*`."""
-    if not request.path:
-        raise UserError("Expected data.path to name a folder with train/<class>/*.jpg|png. Received: data.path=''")
-    root = pathlib.Path(request.path).expanduser()
-    folders = {split: root / (name or split) for split, name in request.split_names.items()}
+    if not source.path:
+        raise UserError(
+            "Expected data.source.path to name a folder with train/<class>/*.jpg|png. Received: data.source.path=''"
+        )
+    root = pathlib.Path(source.path).expanduser()
+    folders = {part: root / (name or part) for part, name in split.names.items()}
     if not root.is_dir():
-        raise UserError(f"Expected data.path to name a folder. Received: no folder {root}")
-    for split, name in request.split_names.items():
-        if name and not folders[split].is_dir():
-            raise UserError(f"Expected data.{split}_split to name a folder in {root}. Received: {name!r}")
-    present = {split: folder for split, folder in folders.items() if folder.is_dir()}
+        raise UserError(f"Expected data.source.path to name a folder. Received: no folder {root}")
+    for part, folder in folders.items():
+        if (name := split.names[part]) and not folder.is_dir():
+            raise UserError(f"Expected data.split.{part} to name a folder in {root}. Received: {name!r}")
+    present = {part: folder for part, folder in folders.items() if folder.is_dir()}
     if not present:
         present = {"train": root}  # a folder of classes, not of splits
-    if request.archive:
-        raise UserError(f"Expected data.archive for tiny_imagenet or mit67 only. Received: {request.archive!r}")
+    if source.archive:
+        raise UserError(f"Expected data.source.archive for tiny_imagenet or mit67 only. Received: {source.archive!r}")
     _refuse_other_split_names(root, known=[folder.name for folder in folders.values()])
-    options = {"channels": request.channels, "levels": request.class_levels, "check_files": request.check_files}
+    options = {"channels": source.channels, "levels": source.class_levels, "check_files": check_files}
     splits = {"train": ImageFolder(present.get("train", folders["train"]), **options)}
-    for split in present.keys() - {"train"}:
-        splits[split] = ImageFolder(present[split], **options, class_names=splits["train"].class_names)
+    for part in present.keys() - {"train"}:
+        splits[part] = ImageFolder(present[part], **options, class_names=splits["train"].class_names)
     return splits
 
 
@@ -73,8 +111,8 @@ def _refuse_other_split_names(root: pathlib.Path, *, known: list[str]) -> None:
     names = {entry.name for entry in root.iterdir() if entry.is_dir()} - set(known)
     if similar := sorted(name for name in names if name.casefold() in SPLIT_NAMES):
         raise UserError(
-            f"Expected the splits in {root} to be called {known}, or as data.train_split, data.val_split and "
-            f"data.test_split say. Received: {similar}"
+            f"Expected the splits in {root} to be called {known}, or as data.split.train, data.split.val and "
+            f"data.split.test say. Received: {similar}"
         )
 
 
@@ -94,17 +132,18 @@ class FromTfds:
     val: str | None = ""
     test: str | None = "test"
 
-    def __call__(self, request: Request) -> dict[str, Source]:
+    def __call__(self, source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
         # TFDS takes half a second to import, which only its users should wait for.
         from cskd_tf.data.catalogue import tfds
 
         defaults = {"train": self.train, "val": self.val, "test": self.test}
-        names = {split: request.split_names[split] or default for split, default in defaults.items()}
+        names = {part: split.names[part] or default for part, default in defaults.items()}
         return tfds.load(
-            self.name, path=request.path, archive=request.archive, channels=request.channels, split_names=names
+            self.name, path=source.path, archive=source.archive, channels=source.channels, split_names=names
         )
 
 
+# Each takes SourceOptions, SplitOptions and check_files, and returns the splits that the data set brings itself.
 DATASETS = {
     "digits": digits,
     "image_folder": image_folder,
@@ -123,108 +162,107 @@ SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testi
 
 
 def load_splits(
-    name: str,
-    *,
-    path: str = "",
-    archive: str = "",
-    channels: int = 3,
-    class_levels: int = 1,
-    train_split: str = "",
-    val_split: str = "",
-    test_split: str = "",
-    test_fraction: float = 0.2,
-    validation_fraction: float = 0.1,
-    train_per_class: int = 0,
-    split_seed: int = 0,
-    memory: float = 4.0,
-    check_files: bool = True,
+    source: SourceOptions, split: SplitOptions | None = None, *, check_files: bool = True
 ) -> dict[str, Source]:
-    """`{"train", "val", "test"}` of a data set. Arguments as in configs/base.py; `check_files`: see `ImageFolder`.
+    """`{"train", "val", "test"}` of a data set, or of several side by side.
 
     What the data set does not bring itself is taken from the training images, by class, from the seed. With a
     `validation_fraction` of 0 no image is taken for validation, and there is no `"val"` where none is brought.
 
+    Example: `load_splits(SourceOptions(name="cifar100"), SplitOptions(validation_fraction=0.0))` are CIFAR-100's 50,000
+    training and 10,000 test images.
+
+    Args:
+        source: which data set.
+        split: how it is split; by default `SplitOptions()`.
+        check_files: see `ImageFolder`.
+
     Raises:
         ValueError: an unknown data set (the known ones are listed), or data that cannot be used.
     """
-    names = name.split("+")
-    split_names = {"train": train_split, "val": val_split, "test": test_split}
+    split = SplitOptions() if split is None else split
     parts = {}
-    for number, part in enumerate(names):
-        request = Request(
-            path=_part_of(path, number, key="path", count=len(names)),
-            archive=_part_of(archive, number, key="archive", count=len(names)),
-            channels=channels,
-            class_levels=class_levels,
-            split_names=split_names,
-            check_files=check_files,
-        )
-        unique = part if part not in parts else f"{part}_{number + 1}"
-        parts[unique] = _load_part(
-            part, request, test_fraction=test_fraction, validation_fraction=validation_fraction, seed=split_seed
-        )
-    (splits, *others) = parts.values()
-    if any(set(part) != set(splits) for part in others):
-        without = [each for each, part in parts.items() if "val" not in part]
-        raise UserError(
-            "Expected validation images of each data set or of none; a data.validation_fraction above 0 takes them. "
-            f"Received: validation_fraction=0, and none of {without}"
-        )
-    if others:
-        splits = {split: Concatenation({each: part[split] for each, part in parts.items()}) for split in splits}
-    if train_per_class:
-        chosen = first_of_each_class(splits["train"].labels, count=train_per_class, seed=split_seed)
+    for number, part in enumerate(_parts_of(source)):
+        unique = part.name if part.name not in parts else f"{part.name}_{number + 1}"
+        parts[unique] = _load_part(part, split, check_files=check_files)
+    splits = _side_by_side(parts)
+    if split.train_per_class:
+        chosen = first_of_each_class(splits["train"].labels, count=split.train_per_class, seed=split.seed)
         splits["train"] = splits["train"].subset(chosen)
     if len(splits["train"].class_names) < 2:
         raise UserError(f"Expected at least two classes. Received: {splits['train'].class_names}")
-    for split, source in splits.items():
-        if len(source.labels) < 2:
+    for name, images in splits.items():
+        if len(images.labels) < 2:
             raise UserError(
-                f"Expected at least two images in each split, for R@1 to find neighbours. Received: one in {split}"
+                f"Expected at least two images in each split, for R@1 to find neighbours. Received: one in {name}"
             )
-    left = int(memory * GIB)
-    for split, source in splits.items() if memory else ():
-        splits[split], taken = in_memory(source, budget=left, name=split)
+    left = int(source.memory * GIB)
+    for name, images in splits.items() if left else ():
+        splits[name], taken = in_memory(images, budget=left, name=name)
         left -= taken
     return splits
 
 
-def _part_of(value: str, number: int, *, key: str, count: int) -> str:
+def _parts_of(source: SourceOptions) -> list[SourceOptions]:
+    """Each of the data sets that `name` joins by `+`, with its own path and archive."""
+    names = source.name.split("+")
+    return [
+        dataclasses.replace(
+            source,
+            name=name,
+            path=_entry_of(source.path, number, key="path", count=len(names)),
+            archive=_entry_of(source.archive, number, key="archive", count=len(names)),
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def _entry_of(value: str, number: int, *, key: str, count: int) -> str:
     """The entry of one of `count` data sets in a key that holds one for all, or one each, separated as in PATH."""
     values = value.split(os.pathsep) if count > 1 else [value]
     if len(values) not in (1, count):
         raise UserError(
-            f"Expected data.{key} to hold one entry, or {count} with {os.pathsep!r} between, one a data set. "
-            f"Received: {len(values)} in data.{key}={value!r}"
+            f"Expected data.source.{key} to hold one entry, or {count} with {os.pathsep!r} between, one per data set. "
+            f"Received: {len(values)} in data.source.{key}={value!r}"
         )
     return values[number if len(values) > 1 else 0]
 
 
-def _load_part(
-    name: str, request: Request, *, test_fraction: float, validation_fraction: float, seed: int
-) -> dict[str, Source]:
+def _side_by_side(parts: dict[str, dict[str, Source]]) -> dict[str, Source]:
+    """The splits of one data set, or those of several joined."""
+    (first, *others) = parts.values()
+    if any(set(part) != set(first) for part in others):
+        without = [name for name, part in parts.items() if "val" not in part]
+        raise UserError(
+            "Expected validation images of each data set or of none; a data.split.validation_fraction above 0 takes "
+            f"them. Received: validation_fraction=0, and none of {without}"
+        )
+    if not others:
+        return dict(first)
+    return {split: Concatenation({name: part[split] for name, part in parts.items()}) for split in first}
+
+
+def _load_part(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
     """All splits of one data set."""
-    if name.startswith(TFDS_PREFIX):
-        load = FromTfds(name.removeprefix(TFDS_PREFIX), val=None, test=None)
-    elif name in DATASETS:
-        load = DATASETS[name]
+    if source.name.startswith(TFDS_PREFIX):
+        load = FromTfds(source.name.removeprefix(TFDS_PREFIX), val=None, test=None)
+    elif source.name in DATASETS:
+        load = DATASETS[source.name]
     else:
         raise UserError(
             f"Unknown data set; expected one of {sorted(DATASETS)}, {TFDS_PREFIX}NAME for any of TensorFlow Datasets', "
-            f"or several joined by +. Received: data.name={name!r}"
+            f"or several joined by +. Received: data.source.name={source.name!r}"
         )
-    splits = load(request)
-    if splits["train"].image_shape[2] != request.channels:
-        raise UserError(
-            f"Expected images of {request.channels} channels. Received: {name} with {splits['train'].image_shape[2]}"
-        )
-    for split, fraction in (("test", test_fraction), ("val", validation_fraction)):
-        if split not in splits and (split == "test" or fraction != 0):
-            long_name = {"test": "test", "val": "validation"}[split]
-            kept, gone = split_by_class(splits["train"].labels, fraction=fraction, seed=seed, name=long_name)
-            splits[split] = splits["train"].subset(gone)
+    splits = load(source, split, check_files=check_files)
+    if (channels := splits["train"].image_shape[2]) != source.channels:
+        raise UserError(f"Expected images of {source.channels} channels. Received: {source.name} with {channels}")
+    fractions = {"test": ("test", split.test_fraction), "val": ("validation", split.validation_fraction)}
+    for part, (long_name, fraction) in fractions.items():
+        if part not in splits and (part == "test" or fraction != 0):
+            kept, gone = split_by_class(splits["train"].labels, fraction=fraction, seed=split.seed, name=long_name)
+            splits[part] = splits["train"].subset(gone)
             splits["train"] = splits["train"].subset(kept)
-    return {split: splits[split] for split in SPLITS if split in splits}
+    return {part: splits[part] for part in SPLITS if part in splits}
 
 
 def split_by_class(labels: np.ndarray, *, fraction: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -91,7 +91,9 @@ def _builder(name: str, *, folder: pathlib.Path, archive: str) -> tfds.core.Data
     if builder_class := OURS.get(name):
         return builder_class(config=archives.config_of(archive, lists=builder_class.LISTS), data_dir=folder)
     if archive:
-        raise UserError(f"Expected data.archive for tiny_imagenet or mit67 only. Received: {name} with {archive!r}")
+        raise UserError(
+            f"Expected data.source.archive for tiny_imagenet or mit67 only. Received: {name} with {archive!r}"
+        )
     try:
         return tfds.builder(name, data_dir=folder)
     except (ValueError, AssertionError) as error:  # of an unknown name, config or version

@@ -8,7 +8,7 @@ attribute `any_dtype` also takes the bytes as they are stored, which are a quart
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +17,7 @@ from cskd_tf.data.images.colours import ColorJitter, Lighting
 from cskd_tf.data.images.random_draws import draws
 from cskd_tf.data.images.resampling import resample
 from cskd_tf.errors import UserError
+from cskd_tf.settings import Within, check
 
 Transform = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -189,54 +190,55 @@ class Normalize:
         return tf.ensure_shape(tf.reshape(rows, tf.shape(images)), images.shape)
 
 
-def build_transforms(
-    *,
-    crop: str,
-    image_size: int,
-    short_side: int,
-    padding: int,
-    flip: bool,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    color_jitter: float = 0.0,
-    lighting: float = 0.0,
-) -> tuple[Transform, Transform]:
-    """The transforms of a config: one for training, one for evaluation and serving. Arguments as in configs/base.py.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How images are made to fit the network, and changed in training; configs/base.py has the defaults and units.
+
+    Example: `Augmentation(image_size=224, crop="random_resized_crop", short_side=256, mean=..., std=...)` is what the
+    papers have on ImageNet.
 
     Raises:
-        ValueError: an unknown crop, or a size out of range.
+        UserError: an unknown crop, or a size out of range.
     """
-    if image_size < 1 or padding < 0:
-        raise UserError(
-            "Expected image_size of at least 1 and padding of at least 0. "
-            f"Received: image_size={image_size}, padding={padding}"
-        )
-    short_side = short_side or image_size
-    if short_side < image_size:
-        raise UserError(
-            f"Expected short_side to be at least image_size ({image_size}). Received: short_side={short_side}"
-        )
-    if len(mean) != len(std) or not mean or any(value <= 0 for value in std):
-        raise UserError(
-            f"Expected as many means as stds, the stds above 0. Received: mean={tuple(mean)}, std={tuple(std)}"
-        )
-    if not 0 <= color_jitter <= 1 or lighting < 0:
-        raise UserError(
-            "Expected color_jitter from 0 to 1 and lighting of at least 0. "
-            f"Received: color_jitter={color_jitter}, lighting={lighting}"
-        )
-    if (color_jitter or lighting) and len(mean) != 3:
-        raise UserError(f"Expected colour images for color_jitter and lighting. Received: {len(mean)} channels")
-    centre = CentreCrop(size=image_size, short_side=short_side)
-    whole = CentreCrop(size=image_size, short_side=image_size)
+
+    image_size: Annotated[int, Within(1)]
+    crop: Literal["none", "pad_crop", "random_resized_crop"] = "pad_crop"
+    padding: Annotated[int, Within(0)] = 4
+    flip: bool = True
+    color_jitter: Annotated[float, Within(0, 1)] = 0.0
+    lighting: Annotated[float, Within(0)] = 0.0
+    short_side: Annotated[int, Within(0)] = 0
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self):
+        check(self)
+        if 0 < self.short_side < self.image_size:
+            raise UserError(
+                f"Expected short_side to be at least image_size ({self.image_size}). "
+                f"Received: short_side={self.short_side}"
+            )
+        mean, std = tuple(self.mean), tuple(self.std)
+        if len(mean) != len(std) or not mean or not all(value > 0 for value in std):
+            raise UserError(f"Expected as many means as stds, the stds above 0. Received: {mean=}, {std=}")
+        if (self.color_jitter or self.lighting) and len(mean) != 3:
+            raise UserError(f"Expected colour images for color_jitter and lighting. Received: {len(mean)} channels")
+
+
+def build_transforms(augmentation: Augmentation) -> tuple[Transform, Transform]:
+    """Two transforms: one for training, one for evaluation and serving."""
+    size = augmentation.image_size
+    centre = CentreCrop(size=size, short_side=augmentation.short_side or size)
     crops = {
         "none": (centre,),
-        "pad_crop": (whole, PadCrop(padding)),
-        "random_resized_crop": (RandomResizedCrop(image_size),),
+        "pad_crop": (CentreCrop(size=size, short_side=size), PadCrop(augmentation.padding)),
+        "random_resized_crop": (RandomResizedCrop(size),),
     }
-    if crop not in crops:
-        raise UserError(f"Unknown crop; expected one of {sorted(crops)}. Received: crop={crop!r}")
-    normalize = Normalize(tuple(mean), tuple(std))
-    wanted = ((flip, Flip()), (color_jitter, ColorJitter(color_jitter)), (lighting, Lighting(lighting)))
-    training = Compose((*crops[crop], *(transform for amount, transform in wanted if amount), normalize))
-    return training, Compose((centre, normalize))
+    changes = (
+        (augmentation.flip, Flip()),
+        (augmentation.color_jitter, ColorJitter(augmentation.color_jitter)),
+        (augmentation.lighting, Lighting(augmentation.lighting)),
+    )
+    normalize = Normalize(tuple(augmentation.mean), tuple(augmentation.std))
+    wanted = [transform for amount, transform in changes if amount]
+    return Compose((*crops[augmentation.crop], *wanted, normalize)), Compose((centre, normalize))

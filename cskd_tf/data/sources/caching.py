@@ -48,7 +48,7 @@ def in_memory(source: Source, *, budget: int, name: str) -> tuple[Source, int]:
         held = Encoded(contents, locate=source.locate, channels=channels, sizes=source.sizes, **labelled)
         return held, encoded_bytes
     logging.info(
-        "%s: %s images read as they are needed; they take %.2f GiB, and %.2f of data.memory are left",
+        "%s: %s images read as they are needed; they take %.2f GiB, and %.2f of data.source.memory are left",
         name, f"{count:,}", encoded_bytes / GIB, budget / GIB,
     )  # fmt: skip
     return source, 0

@@ -1,5 +1,6 @@
 """Several data sets as one, in the order of their names, which become the groups of the classes."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 import tensorflow as tf
 
 from configs import mixed
-from cskd_tf.data import DATASETS, load_splits
+from cskd_tf import data
+from cskd_tf.data import DATASETS
 from cskd_tf.data.sources.encoded import Encoded
-from cskd_tf.runs import experiment
+from cskd_tf.runs.config import Config
 from tests.data.catalogue.layouts import write_mit67, write_tiny_imagenet
 from tests.data.grey_images import TEST, THIRDS, TRAIN, contents, named, number_of
+from tests.helpers import load_splits
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def test_joined_data_sets_are_read_in_any_order(two_sets):
 
 def test_few_training_images_of_each_class_beside_whole_test_sets(two_sets):
     arguments, names = two_sets
-    arguments = {**arguments, "val_split": "", "train_per_class": 1, "validation_fraction": 0.25}
+    arguments = {**arguments, "val": "", "train_per_class": 1, "validation_fraction": 0.25}
     splits = load_splits("tiny_imagenet+mit67", **arguments)
     assert np.bincount(splits["train"].labels).tolist() == [1, 1, 1, 1]
     assert len(splits["test"].labels) == 4
@@ -82,8 +85,8 @@ def repeated(classes, images):
 
 def test_data_sets_of_which_only_some_bring_validation_images_are_not_joined_without(monkeypatch):
     first = repeated(2, 5)
-    monkeypatch.setitem(DATASETS, "first", lambda request: {**first, "val": first["test"]})
-    monkeypatch.setitem(DATASETS, "second", lambda request: repeated(3, 5))
+    monkeypatch.setitem(DATASETS, "first", lambda *_, **__: {**first, "val": first["test"]})
+    monkeypatch.setitem(DATASETS, "second", lambda *_, **__: repeated(3, 5))
     with pytest.raises(ValueError, match=r"of each data set or of none.*validation_fraction=0, and none of \['second'"):
         load_splits("first+second", validation_fraction=0, memory=0)
     sizes = {name: len(source.labels) for name, source in load_splits("first+second", memory=0).items()}
@@ -95,14 +98,15 @@ def test_the_mixed_set_has_thirty_training_images_of_each_of_387_classes(monkeyp
     sizes = {"caltech_birds2011": (200, 30), "stanford_dogs": (120, 100), "mit67": (67, 80)}
     for name, (classes, images) in sizes.items():
         made = repeated(classes, images)
-        monkeypatch.setitem(DATASETS, name, lambda request, made=made: made)
-    config = experiment.as_plain(mixed.get_config())
-    splits = experiment.load_splits(config, memory=0)
+        monkeypatch.setitem(DATASETS, name, lambda *_, made=made, **__: made)
+    config = Config.read(mixed.get_config()).data
+    source = dataclasses.replace(config.source, memory=0.0)
+    splits = data.load_splits(source, config.split)
     assert np.bincount(splits["train"].labels).tolist() == [30] * 387
     assert list(splits) == ["train", "test"]
     assert len(splits["test"].labels) == 200 * 30 + 120 * 100 + 67 * 80
     # Random ones of the many: all 30 of a bird, and of a room or a dog others from another seed.
-    other = experiment.load_splits(config, memory=0, split_seed=1)
+    other = data.load_splits(source, dataclasses.replace(config.split, seed=1))
     one, two = (each["train"].read(tf.range(30 * 387, dtype=tf.int64)).numpy() for each in (splits, other))
     np.testing.assert_array_equal(one[:6000], two[:6000])
     assert len(set(one[6000:9600])) == 120 * 30

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import load_splits
 from cskd_tf.data.batches.pairing import ClassBuckets
 from cskd_tf.data.catalogue.splits import first_of_each_class, split_by_class
 from tests.data.helpers import HALVES, write
+from tests.helpers import load_splits
 
 DIGITS = {
     "channels": 1,
     "test_fraction": 0.65,
     "validation_fraction": 0.5,
     "train_per_class": 30,
-    "split_seed": 0,
+    "seed": 0,
 }
 
 
@@ -98,9 +98,9 @@ def test_digits_are_split_by_class_without_overlap():
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("cifar", {}, "Unknown data set; expected one of .*'cifar10'.*tfds:NAME.*Received: data.name='cifar'"),
+        ("cifar", {}, "Unknown data set; expected one of .*'cifar10'.*tfds:NAME.*Received: data.source.name='cifar'"),
         ("digits", {"channels": 3}, "images of 3 channels. Received: digits with 1"),
-        ("image_folder", {}, "data.path=''"),
+        ("image_folder", {}, "data.source.path=''"),
         ("image_folder", {"path": "/nowhere"}, "no folder /nowhere"),
         ("digits", {"validation_fraction": 1.5}, "validation_fraction=1.5"),
     ],
@@ -136,10 +136,10 @@ def test_a_folder_brings_its_splits(image_folder):
     assert {name: len(source.labels) for name, source in load().items()} == {"train": 6, "test": 6, "val": 6}
     (image_folder / "test").rename(image_folder / "val")
     assert {name: len(source.labels) for name, source in load().items()} == {"train": 6, "test": 6, "val": 6}
-    splits = load(train_split="val", val_split="train", test_split="train")
+    splits = load(train="val", val="train", test="train")
     assert {name: len(source.labels) for name, source in splits.items()} == {"train": 6, "test": 12, "val": 12}
-    with pytest.raises(ValueError, match=r"data.test_split to name a folder in .*photos. Received: 'held_out'"):
-        load(test_split="held_out")
+    with pytest.raises(ValueError, match=r"data.split.test to name a folder in .*photos. Received: 'held_out'"):
+        load(test="held_out")
 
 
 def test_a_folder_of_classes_is_split(two_classes):
@@ -182,5 +182,5 @@ def test_splits_under_other_names_are_neither_overlooked_nor_classes(folders, re
     for folder in folders:
         for name in ("cat", "dog"):
             write(tmp_path / folder / name / "1.jpg")
-    with pytest.raises(ValueError, match=f"to be called .*data.train_split.*Received: {received}"):
+    with pytest.raises(ValueError, match=f"to be called .*data.split.train.*Received: {received}"):
         load_splits("image_folder", path=str(tmp_path))

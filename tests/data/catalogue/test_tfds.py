@@ -8,9 +8,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
-from cskd_tf.data import load_splits
 from tests.data.catalogue.layouts import LAYOUTS
 from tests.data.grey_images import TEST, THIRDS, TRAIN, contents, image, named, pack, pixels_of
+from tests.helpers import load_splits
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -77,20 +77,23 @@ def test_images_without_labels_are_refused(tmp_path, manual, by_hand):
     by_hand("imagenet2012")
     pack(manual / "ILSVRC2012_img_test.tar", {"ILSVRC2012_test_00000001.JPEG": image(0)})
     with pytest.raises(ValueError, match="Expected images with labels. Received: imagenet2012.*, test, with 1 that"):
-        load_splits("imagenet2012", path=str(tmp_path), test_split="test", **THIRDS)
+        load_splits("imagenet2012", path=str(tmp_path), test="test", **THIRDS)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_split": "training"}, r"expected one of \['train', 'validation'\], or a part.*Received: 'training'"),
-        ({"test_split": "test"}, r"Unknown split of tiny_imagenet/archive_.*Received: 'test'"),
-        ({"val_split": "train[:50"}, r"Unknown split.*Received: 'train\[:50'"),
-        ({"train_split": "train[:0]"}, "at least one image"),
-        ({"archive": "nowhere.zip"}, "Expected data.archive to name a file. Received: data.archive='nowhere.zip'"),
+        ({"train": "training"}, r"expected one of \['train', 'validation'\], or a part.*Received: 'training'"),
+        ({"test": "test"}, r"Unknown split of tiny_imagenet/archive_.*Received: 'test'"),
+        ({"val": "train[:50"}, r"Unknown split.*Received: 'train\[:50'"),
+        ({"train": "train[:0]"}, "at least one image"),
+        (
+            {"archive": "nowhere.zip"},
+            "Expected data.source.archive to name a file. Received: data.source.archive='nowhere.zip'",
+        ),
         ({"channels": 1, "name": "digits+tiny_imagenet"}, "'digits': 'arrays', 'tiny_imagenet': 'JPEG or PNG'"),
         ({"name": "tiny_imagenet+mit67", "archive": os.pathsep * 2}, "one entry, or 2 with ':' between.*Received: 3"),
-        ({"name": "cifar10"}, "Expected data.archive for tiny_imagenet or mit67 only. Received: cifar10 with"),
+        ({"name": "cifar10"}, "Expected data.source.archive for tiny_imagenet or mit67 only. Received: cifar10 with"),
         ({"name": "tfds:no_such_set", "archive": ""}, "Unknown data set of TFDS. Received: 'no_such_set'"),
         ({"name": "tfds:cifar100:9.9.9", "archive": ""}, "Unknown data set of TFDS. Received: 'cifar100:9.9.9'"),
         ({"name": "tfds:cifar100/foo", "archive": ""}, "Unknown data set of TFDS. Received: 'cifar100/foo'"),
@@ -171,9 +174,12 @@ def test_a_half_of_imagenet_is_not_taken_for_all(file, tmp_path, manual, by_hand
     [
         (
             "tiny_imagenet",
-            r"tiny-imagenet-200.zip, with sha256 6198c.*data.archive. Received: .*manual/tiny.*zip, with",
+            r"tiny-imagenet-200.zip, with sha256 6198c.*data.source.archive. Received: .*manual/tiny.*zip, with",
         ),
-        ("mit67", r"indoorCVPR_09.tar, with sha1 0b252.*data.archive. Received: .*manual/indoorCVPR_09.tar, with"),
+        (
+            "mit67",
+            r"indoorCVPR_09.tar, with sha1 0b252.*data.source.archive. Received: .*manual/indoorCVPR_09.tar, with",
+        ),
         ("cifar10", "(?s)Received: NonMatchingChecksumError: .*manual/cifar-10-binary.tar.gz, has wrong checksum"),
         ("caltech_birds2011", "(?s)Received: NonMatchingChecksumError: .*manual/CUB_200_2011.tgz, has wrong checksum"),
         ("stanford_dogs", "(?s)Received: NonMatchingChecksumError: .*tar, has wrong checksum"),

@@ -5,6 +5,7 @@ import scipy.stats
 import tensorflow as tf
 
 from cskd_tf.data.images.transforms import (
+    Augmentation,
     CentreCrop,
     ColorJitter,
     Compose,
@@ -128,7 +129,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("crop", ["none", "pad_crop", "random_resized_crop"])
 def test_config_transforms_give_the_size_and_evaluation_is_fixed(crop):
-    training, evaluation = build_transforms(**{**SETTINGS, "crop": crop})
+    training, evaluation = build_transforms(Augmentation(**{**SETTINGS, "crop": crop}))
     images = tf.random.stateless_uniform((3, 12, 10, 1), [0, 1], maxval=255.0)
     assert training(images, seeds(3)).shape == evaluation(images, seeds(3)).shape == (3, 8, 8, 1)
     np.testing.assert_array_equal(evaluation(images, seeds(3)), evaluation(images, seeds(3, start=1)))
@@ -147,7 +148,7 @@ def test_config_transforms_give_the_size_and_evaluation_is_fixed(crop):
 )
 def test_bad_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        build_transforms(**{**SETTINGS, **arguments})
+        Augmentation(**{**SETTINGS, **arguments})
 
 
 def test_colour_jitter_equals_its_three_steps_in_either_order():
@@ -192,8 +193,8 @@ def test_lighting_adds_a_normal_colour_along_the_components():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"color_jitter": 1.5}, "color_jitter from 0 to 1.*color_jitter=1.5"),
-        ({"lighting": -0.1}, "lighting of at least 0.*lighting=-0.1"),
+        ({"color_jitter": 1.5}, "color_jitter to be at most 1. Received: color_jitter=1.5"),
+        ({"lighting": -0.1}, "lighting to be at least 0. Received: lighting=-0.1"),
         ({"lighting": 0.1, "mean": (0.5,), "std": (0.5,)}, "colour images.*1 channels"),
     ],
 )
@@ -208,4 +209,4 @@ def test_colours_that_cannot_be_changed_are_refused(options, message):
         "std": [1] * 3,
     }
     with pytest.raises(ValueError, match=message):
-        build_transforms(**{**base, **options})
+        Augmentation(**{**base, **options})

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import ImageFolder, load_splits
+from cskd_tf.data import ImageFolder
 from tests.data.helpers import HALVES, paths, write
 from tests.data.image_files import BROKEN
+from tests.helpers import load_splits
 
 
 def test_a_folder_gives_sorted_classes_and_decoded_images(image_folder):

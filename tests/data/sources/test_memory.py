@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import ImageFolder, build_transforms, in_memory, load_splits, paired_dataset
+from cskd_tf.data import Augmentation, ImageFolder, build_transforms, in_memory, paired_dataset
 from tests.data.helpers import HALVES, encoded, paths, photo, write
 from tests.data.image_files import WHOLE
+from tests.helpers import load_splits
 
 
 def test_separations_among_greys_are_refused_by_name(two_classes):
@@ -55,7 +56,11 @@ def test_what_is_held_follows_from_the_budget(same_sizes, caplog):
     for budget, held, message in (
         (6144, 6144, "train: 8 images decoded in memory, 0.00 GiB"),
         (6143, bytes_encoded, "train: 8 images encoded in memory, 0.00 GiB"),
-        (bytes_encoded - 1, 0, "train: 8 images read as they are needed; they take 0.00 GiB, and 0.00 of data.memory"),
+        (
+            bytes_encoded - 1,
+            0,
+            "train: 8 images read as they are needed; they take 0.00 GiB, and 0.00 of data.source.memory",
+        ),
     ):
         caplog.clear()
         with caplog.at_level("INFO", logger="absl"):
@@ -92,7 +97,7 @@ def batches(source, augment):
 @pytest.mark.parametrize("crop", ["pad_crop", "random_resized_crop"])
 def test_batches_are_the_same_wherever_the_images_are(crop, same_sizes):
     settings = {"image_size": 16, "short_side": 0, "padding": 2, "flip": True, "mean": (0.5,) * 3, "std": (0.25,) * 3}
-    augment, _ = build_transforms(crop=crop, **settings)
+    augment, _ = build_transforms(Augmentation(crop=crop, **settings))
     source = ImageFolder(same_sizes)
     files = batches(source, augment)
     assert len(files) == 3

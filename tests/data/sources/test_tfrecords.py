@@ -8,8 +8,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import shard_utils
 
-from cskd_tf.data import load_splits
 from tests.data.grey_images import TEST, contents, named
+from tests.helpers import load_splits
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def sequential(folder, *, split):
 
 
 def test_records_in_any_order_equal_the_sequential_ones(tiny, tmp_path, in_three_files):
-    train = load_splits("tiny_imagenet", val_split="validation", **tiny[0])["train"]
+    train = load_splits("tiny_imagenet", val="validation", **tiny[0])["train"]
     expected = sequential(tmp_path, split="train")
     assert len(expected) == 4
     assert train.labels.tolist() == [label for _, label in expected]
@@ -40,7 +40,7 @@ def test_records_in_any_order_equal_the_sequential_ones(tiny, tmp_path, in_three
 
 @pytest.mark.parametrize("part", ["train[:50%]", "train[50%:]", "train[1:3]", "train[:1]+train[3:]", "train[-3:]"])
 def test_parts_of_a_split_are_tfds_parts(part, tiny, tmp_path, in_three_files):
-    splits = load_splits("tiny_imagenet", train_split="train", val_split=part, **tiny[0])
+    splits = load_splits("tiny_imagenet", train="train", val=part, **tiny[0])
     expected = sequential(tmp_path, split=part)
     assert len(expected) < 4
     assert splits["val"].read(tf.range(len(expected), dtype=tf.int64)).numpy().tolist() == [

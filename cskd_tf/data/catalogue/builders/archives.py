@@ -38,7 +38,7 @@ def config_of(archive: str, *, lists: Sequence[str] = ()) -> ArchiveConfig | str
         return PUBLISHED
     path = pathlib.Path(archive).expanduser()
     if not path.is_file():
-        raise UserError(f"Expected data.archive to name a file. Received: data.archive={archive!r}")
+        raise UserError(f"Expected data.source.archive to name a file. Received: data.source.archive={archive!r}")
     files = [path, *(path.with_name(name) for name in lists if path.with_name(name).is_file())]
     content = "".join(checksum(file, "sha256") for file in files)
     return ArchiveConfig(name=f"archive_{hashlib.sha256(content.encode()).hexdigest()[:12]}", archive=str(path))
@@ -84,7 +84,7 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if expected and (actual := checksum(path, algorithm)) != expected:
             raise UserError(
                 f"Expected {url}, with {algorithm} {expected}; another archive of the same layout can be given as "
-                f"data.archive. Received: {path}, with {actual}"
+                f"data.source.archive. Received: {path}, with {actual}"
             )
         return path
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cskd_tf.data import load_splits
 from tests.data.catalogue.layouts import write_mit67, write_tiny_imagenet
 from tests.data.grey_images import TEST, THIRDS, TRAIN, contents, image, named, pack
+from tests.helpers import load_splits
 
 ZIP, TAR = "tiny-imagenet-200.zip", "indoorCVPR_09.tar"
 

@@ -1,8 +1,8 @@
 import pytest
 
-from cskd_tf.data import load_splits
 from tests.data.catalogue.layouts import write_mit67
 from tests.data.grey_images import THIRDS
+from tests.helpers import load_splits
 
 
 def test_other_lists_beside_mit67_are_read_anew(tmp_path):

@@ -1,8 +1,8 @@
 import pytest
 
-from cskd_tf.data import load_splits
 from tests.data.catalogue.layouts import write_tiny_imagenet
 from tests.data.grey_images import THIRDS, image
+from tests.helpers import load_splits
 
 TOP = "tiny-imagenet-200"
 

@@ -1,0 +1,209 @@
+"""What a run is made by, typed: from configs/base.py's form or a `config.json`, checked once, key by key."""
+
+import copy
+import dataclasses
+import json
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from cskd_tf.data.batches.pairing import Pairing
+from cskd_tf.data.catalogue.splits import SourceOptions, SplitOptions
+from cskd_tf.data.images.transforms import Augmentation
+from cskd_tf.errors import UserError
+from cskd_tf.settings import Within, check_value, kinds
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+Strategy = Literal["single", "mirrored", "tpu"]
+Positive = Annotated[int, Within(1)]
+NotNegative = Annotated[float, Within(0, sys.float_info.max)]  # and not infinite
+
+# Keys of configs that runs were trained by before, and what they are called now.
+RENAMED = {
+    "data.name": "data.source.name",
+    "data.path": "data.source.path",
+    "data.archive": "data.source.archive",
+    "data.channels": "data.source.channels",
+    "data.class_levels": "data.source.class_levels",
+    "data.memory": "data.source.memory",
+    "data.train_split": "data.split.train",
+    "data.val_split": "data.split.val",
+    "data.test_split": "data.split.test",
+    "data.split_seed": "data.split.seed",
+    "data.test_fraction": "data.split.test_fraction",
+    "data.validation_fraction": "data.split.validation_fraction",
+    "data.train_per_class": "data.split.train_per_class",
+    "data.image_size": "data.augment.image_size",
+    "data.crop": "data.augment.crop",
+    "data.padding": "data.augment.padding",
+    "data.flip": "data.augment.flip",
+    "data.color_jitter": "data.augment.color_jitter",
+    "data.lighting": "data.augment.lighting",
+    "data.short_side": "data.augment.short_side",
+    "data.mean": "data.augment.mean",
+    "data.std": "data.augment.std",
+    "data.balanced": "data.pairing.balanced",
+    "data.exclude_self": "data.pairing.exclude_self",
+    "data.replica_local": "data.pairing.replica_local",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The images: where they are from, how they are split, changed and paired."""
+
+    source: SourceOptions
+    split: SplitOptions
+    augment: Augmentation
+    pairing: Pairing
+
+    def __post_init__(self):
+        if len(self.augment.mean) != self.source.channels:
+            raise UserError(
+                f"Expected a mean for each of {self.source.channels} channels. "
+                f"Received: data.augment.mean={self.augment.mean}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The network; `networks.check` knows which names and widths there are."""
+
+    name: str
+    width: Annotated[int, Within(0)]
+    embedding_layer: str
+    synchronized: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Arguments of `optimizers.SGD`."""
+
+    momentum: Annotated[float, Within(0, 1)]
+    weight_decay: NotNegative
+    nesterov: bool
+    clip_norm: NotNegative
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Arguments of `optimizers.step_schedule`, which checks them."""
+
+    learning_rate: float
+    milestones: tuple[float, ...]
+    factor: float
+    warmup_epochs: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How splits are evaluated."""
+
+    batch_size: Positive
+    ece_bins: Positive
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Whether a finished run is exported, and where to."""
+
+    enabled: bool
+    directory: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that a run is made by. Keys, defaults and units are those of configs/base.py; `read` makes it."""
+
+    seed: Annotated[int, Within(0, 2**32 - 1)]
+    epochs: Positive
+    batch_size: Positive
+    precision: Precision
+    strategy: Strategy
+    deterministic: bool
+    baseline: bool
+    verbose: Literal[0, 1, 2]
+    methods: Sequence[Mapping[str, Any]]  # as `methods.build` takes and checks them
+    data: DataConfig
+    network: NetworkConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    evaluation: EvaluationConfig
+    export: ExportConfig
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Config":
+        """The config of a `ConfigDict` or of nested mappings.
+
+        Raises:
+            UserError: keys that are unknown, renamed or missing, values of another type or out of range; with the keys,
+                what was expected and what came.
+        """
+        plain = json.loads(values.to_json() if hasattr(values, "to_json") else json.dumps(values))
+        unknown, missing = _differences(cls, plain)
+        if renamed := {key: RENAMED[key] for key in unknown if key in RENAMED}:
+            news = ", ".join(f"{new} instead of {old}" for old, new in renamed.items())
+            raise UserError(f"Expected the keys of configs/base.py, of which some were renamed: {news}")
+        if unknown:
+            raise UserError(f"Unknown config keys; expected those of configs/base.py. Received: {sorted(unknown)}")
+        if missing:
+            raise UserError(
+                f"Expected every config key of configs/base.py. Received: a config without {sorted(missing)}"
+            )
+        return _typed(cls, plain, name="")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `config.json` holds: plain dictionaries, lists, numbers and strings."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `config.json` holds, its keys called as they are now. Example: `data.crop` becomes `data.augment.crop`."""
+    result = copy.deepcopy(dict(values))
+    for old, new in RENAMED.items():
+        (*old_groups, old_key), (*new_groups, new_key) = old.split("."), new.split(".")
+        source = result
+        for group in old_groups:
+            source = source.get(group, {})
+        if old_key in source:
+            target = result
+            for group in new_groups:
+                target = target.setdefault(group, {})
+            target[new_key] = source.pop(old_key)
+    return result
+
+
+def _differences(group: type, values: Mapping[str, Any], *, name: str = "") -> tuple[list[str], list[str]]:
+    """Dotted keys that `values` has beyond the fields of a dataclass, and those that it lacks."""
+    fields = kinds(group)
+    unknown = [name + key for key in values if key not in fields]
+    missing = [name + key for key in fields if key not in values]
+    for key, kind in fields.items():
+        if dataclasses.is_dataclass(kind) and isinstance(values.get(key), Mapping):
+            below = _differences(kind, values[key], name=f"{name}{key}.")
+            unknown, missing = unknown + below[0], missing + below[1]
+    return unknown, missing
+
+
+def _typed(kind: Any, value: Any, *, name: str) -> Any:
+    """A value as its type has it: dataclasses of mappings, tuples of lists, a float of a whole number."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise UserError(f"Expected {name} to be a group of keys. Received: {name}={value!r}")
+        prefix = f"{name}." if name else ""
+        return kind(**{key: _typed(below, value[key], name=prefix + key) for key, below in kinds(kind).items()})
+    plain = kind.__origin__ if hasattr(kind, "__metadata__") else kind
+    origin = typing.get_origin(plain) or plain
+    if origin is Literal:
+        plain = origin = type(typing.get_args(plain)[0])
+    expected = list if origin in (tuple, Sequence) else origin
+    whole_number = expected is float and type(value) is int
+    if type(value) is not expected and not whole_number:
+        raise UserError(f"Expected {name} to be {expected.__name__}. Received: {name}={value!r}")
+    if origin is tuple and not all(type(item) in (int, float) for item in value):
+        raise UserError(f"Expected {name} to hold numbers. Received: {name}={value!r}")
+    check_value(kind, value, name=name)
+    if origin is tuple:
+        return tuple(float(item) for item in value)
+    return tuple(value) if origin is Sequence else origin(value)
