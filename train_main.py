@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -25,7 +26,7 @@ def main(argv):
         from cskd_tf.runs import cli
     if argv[1:]:
         raise app.UsageError(f"Expected flags only. Received: {argv[1:]}")
-    config = flags.FLAGS["config"]
+    config: Any = flags.FLAGS["config"]
     given = config.present or config_flags.get_override_values(config)
     file, _, experiment = config_flags.get_config_filename(config).partition(".py:")
     workdir = WORKDIR.value or str(pathlib.Path("workdirs", pathlib.Path(file).stem, experiment))

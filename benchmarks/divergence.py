@@ -2,8 +2,9 @@
 
     python -m benchmarks.divergence [--weight=3 ...] [--config.KEY=VALUE ...]
 
-Digits with 30 training images per class by default (`--config=configs/NAME.py`), several seeds, the first epochs; a JSON
-line per weight and recipe, with the steps at which runs diverged and the mean loss of the last epoch of the others.
+Digits with 30 training images per class by default (`--config=configs/NAME.py`), several seeds, the first epochs; a
+JSON line per weight and recipe, with the steps at which runs diverged and the mean loss of the last epoch of
+the others.
 """
 
 from cskd_tf.runs import experiment

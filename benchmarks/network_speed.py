@@ -2,9 +2,9 @@
 
 Cross-entropy and SGD on one batch, in turns: with the fused batch norm, with Keras' own, and, where PyTorch is
 installed, as a plain PyTorch step (`--torch_format=channels_last` for its other memory layout). Each runs in a process
-of its own, whose peak memory is given; a JSON line per network and precision, which says on which kernels TensorFlow ran:
-oneDNN's "on" or "off", as cskd_tf leaves it or TF_ENABLE_ONEDNN_OPTS has it, with ONEDNN_MAX_CPU_ISA as an older CPU.
-PyTorch's oneDNN obeys that variable too, and its own kernels ATEN_CPU_CAPABILITY.
+of its own, whose peak memory is given; a JSON line per network and precision, which says on which kernels TensorFlow
+ran: oneDNN's "on" or "off", as cskd_tf leaves it or TF_ENABLE_ONEDNN_OPTS has it, with ONEDNN_MAX_CPU_ISA as an older
+CPU. PyTorch's oneDNN obeys that variable too, and its own kernels ATEN_CPU_CAPABILITY.
 """
 
 import importlib.util

@@ -136,10 +136,8 @@ WEIGHTS = {
     "imagenet2012": (1.0, 0.0),
 }
 # ICLR 3.1: "10% of the training dataset randomly", of the data sets that it calls conventional.
-HELD_OUT = {
-    (data, "iclr"): {"data.split.validation_fraction": 0.1}
-    for data in ("cifar100", "cifar100_pad_crop", "tiny_imagenet")
-}
+TENTH = {"data.split.validation_fraction": 0.1}
+HELD_OUT = {(data, "iclr"): TENTH for data in ("cifar100", "cifar100_pad_crop", "tiny_imagenet")}
 
 
 def with_defaults(description):
@@ -164,7 +162,7 @@ def check(config, expected, methods):
 
 @pytest.mark.parametrize("data", [data for data in DATA if data != "cifar100_pad_crop"])
 def test_the_config_of_a_data_set(data):
-    network = NETWORKS["resnet18"][DATA[data]["data.image_size"]]
+    network = NETWORKS["resnet18"][DATA[data]["data.augment.image_size"]]
     weight = {"mixed": 3.0, **{name: weight for name, (weight, _) in WEIGHTS.items()}}[data]
     config = importlib.import_module(f"configs.{data}").get_config()
     check(config, {**DATA[data], "network.name": network}, [cskd(weight)])

@@ -42,7 +42,7 @@ def run(
         ValueError: a config, a workdir or a checkpoint that cannot be used.
     """
     _keep_log_readable()
-    if (mode == "import") != (checkpoint is not None):
+    if (mode == "import") != bool(checkpoint):
         raise UserError(f"Expected --mode=import and --checkpoint=FILE together. Received: {mode=}, {checkpoint=}")
     config = Config.read(values)
     if mode == "doctor":
@@ -53,7 +53,7 @@ def run(
         folder.check_owner(config)
     if mode == "train":
         train.train(config, folder)
-    elif mode == "import":
+    elif checkpoint:
         import_checkpoint.import_run(config, folder, checkpoint=checkpoint)
     elif mode == "evaluate":
         evaluate.evaluate(folder)

@@ -6,7 +6,7 @@ import json
 import sys
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from cskd_tf.data.batches.pairing import Pairing
 from cskd_tf.data.catalogue.splits import SourceOptions, SplitOptions
@@ -180,15 +180,19 @@ def _differences(group: type, values: Mapping[str, Any], *, name: str = "") -> t
     unknown = [name + key for key in values if key not in fields]
     missing = [name + key for key in fields if key not in values]
     for key, kind in fields.items():
-        if dataclasses.is_dataclass(kind) and isinstance(values.get(key), Mapping):
+        if _is_group(kind) and isinstance(values.get(key), Mapping):
             below = _differences(kind, values[key], name=f"{name}{key}.")
             unknown, missing = unknown + below[0], missing + below[1]
     return unknown, missing
 
 
+def _is_group(kind: Any) -> TypeGuard[type]:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
 def _typed(kind: Any, value: Any, *, name: str) -> Any:
     """A value as its type has it: dataclasses of mappings, tuples of lists, a float of a whole number."""
-    if dataclasses.is_dataclass(kind):
+    if _is_group(kind):
         if not isinstance(value, Mapping):
             raise UserError(f"Expected {name} to be a group of keys. Received: {name}={value!r}")
         prefix = f"{name}." if name else ""

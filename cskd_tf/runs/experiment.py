@@ -128,9 +128,9 @@ def prepare(config: Config) -> Experiment:
     training_transform, evaluation_transform = data.build_transforms(config.data.augment)
     splits = data.load_splits(config.data.source, config.data.split)
     size, distribution = len(splits["train"].labels), _distribution(config, strategy)
-    batching = {"batch_size": config.batch_size, "pairing": config.data.pairing, "distribution": distribution}
-    check_batches(size, **batching, needs=methods.Composition(chosen).needs)
-    steps = count_steps(size, **batching)
+    needs, pairing = methods.Composition(chosen).needs, config.data.pairing
+    check_batches(size, batch_size=config.batch_size, needs=needs, pairing=pairing, distribution=distribution)
+    steps = count_steps(size, batch_size=config.batch_size, pairing=pairing, distribution=distribution)
     with strategy.scope():
         model = _build_model(config, chosen, train=splits["train"], steps_per_epoch=steps)
     return Experiment(
@@ -145,7 +145,7 @@ def prepare(config: Config) -> Experiment:
     )
 
 
-def _build_methods(config: Config) -> list[methods.Method]:
+def _build_methods(config: Config) -> Sequence[methods.Mixing | methods.Head | methods.Method]:
     """The methods of a config, where a teacher may be named by its workdir."""
     _seed_methods(config)
     return methods.build([_with_teacher_file(method) for method in config.methods])
@@ -169,7 +169,11 @@ def _schedule(config: Config, *, steps_per_epoch: int) -> keras.optimizers.sched
 
 
 def _build_model(
-    config: Config, chosen: Sequence[methods.Method], *, train: data.Source, steps_per_epoch: int
+    config: Config,
+    chosen: Sequence[methods.Mixing | methods.Head | methods.Method],
+    *,
+    train: data.Source,
+    steps_per_epoch: int,
 ) -> SelfDistiller:
     """The model, compiled, with the variables of its optimizer."""
     network = build_network(config, num_classes=len(train.class_names))

@@ -44,7 +44,7 @@ class Evaluation(keras.callbacks.Callback):
         split: what the data are, which the names in `logs` begin with: `"test"` makes `test_top1_error` of it.
 
     Attributes:
-        predictions: of the last pass.
+        predictions: of the last pass; before the first epoch has ended there are none.
 
     Raises:
         UserError: data of another form; when training begins, labels of arrays that are none of the model's classes.
@@ -65,7 +65,7 @@ class Evaluation(keras.callbacks.Callback):
         _check_form(self.data.element_spec)
         self.split = split
         self.ece_bins = ece_bins
-        self.predictions: Predictions | None = None
+        self.predictions: Predictions
         self._collector = collector
 
     def _batches(self, data, batch_size: int) -> tf.data.Dataset:

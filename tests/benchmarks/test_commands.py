@@ -79,7 +79,7 @@ def test_pipeline_speed_against_pytorch(command):
 
 @pytest.mark.parametrize(("rate", "diverged"), [(0.1, 0), (1e30, 2)])
 def test_divergence(rate, diverged, command):
-    config = ("--config.network.width=2", "--config.data.train_per_class=2", "--config.batch_size=10")
+    config = ("--config.network.width=2", "--config.data.split.train_per_class=2", "--config.batch_size=10")
     quick = ("--weight=1", "--recipe=none", "--seeds=2", "--first_epochs=1")
     (line,) = command("divergence", *config, *quick, f"--config.schedule.learning_rate={rate}")
     assert (line["weight"], line["recipe"], line["diverged"], len(line["at_steps"])) == (
@@ -102,7 +102,7 @@ def test_narrow_networks_live_through_odd_batches(command):
 @pytest.mark.slow
 def test_digits(command, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)  # where train_main.py is
-    small = ("--config.epochs=1", "--config.data.train_per_class=4", "--config.network.width=2")
+    small = ("--config.epochs=1", "--config.data.split.train_per_class=4", "--config.network.width=2")
     cross_entropy, cskd = command("digits", "--seeds=2", f"--workdir={tmp_path / 'runs'}", "--", *small)
     assert (cross_entropy["methods"], cskd["methods"]) == ("cross-entropy", "CSKD(temperature=4, weight=1)")
     for line in (cross_entropy, cskd):
