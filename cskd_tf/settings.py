@@ -10,7 +10,7 @@ from cskd_tf.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Within:
-    """The numbers that a setting may be. Example: `epochs: Annotated[int, Within(1)]` is at least 1."""
+    """The numbers that a setting may be: `epochs: Annotated[int, Within(1)]` is at least 1."""
 
     least: float
     most: float = math.inf
@@ -37,6 +37,11 @@ def check(settings: Any) -> None:
 
 
 def kinds(group: type) -> dict[str, Any]:
-    """The fields of a dataclass and what is possible for each. Example: `{"epochs": Annotated[int, Within(1)]}`."""
+    """The fields of a dataclass and what is possible for each.
+
+    Example:
+        >>> kinds(Within)
+        {'least': <class 'float'>, 'most': <class 'float'>}
+    """
     hints = typing.get_type_hints(group, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(group)}

@@ -122,7 +122,10 @@ def build(
 ) -> keras.Model:
     """A network of the papers, initialised as theirs: normalised images `[B, H, W, C]` to logits `[B, num_classes]`.
 
-    Example: `build("preact_resnet18", num_classes=100, input_shape=(32, 32, 3))` has 11,217,444 trainable parameters.
+    Example: 11,217,444 trainable parameters with 100 classes, and at a width of 8
+        >>> network = build("preact_resnet18", num_classes=100, input_shape=(32, 32, 3), width=8)
+        >>> sum(math.prod(weight.shape) for weight in network.trainable_weights)
+        182316
 
     Args:
         name: one of `NETWORKS`, or `package.module:function` of your own, which is called with `num_classes`,
@@ -133,7 +136,7 @@ def build(
         synchronized: whether batch norm averages over replicas (and is then computed unfused).
 
     Raises:
-        ValueError: an unknown name, a size out of range, or images too small for the network's strides.
+        UserError: an unknown name, a size out of range, or images too small for the network's strides.
     """
     check(name, num_classes=num_classes, input_shape=input_shape, width=width, synchronized=synchronized)
     options = _given_options(width=width, synchronized=synchronized)

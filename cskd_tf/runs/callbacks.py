@@ -115,7 +115,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Restores the newest whole checkpoint; returns how many epochs it had finished, 0 if there is none.
 
         Raises:
-            ValueError: there are checkpoints, and none is whole.
+            UserError: there are checkpoints, and none is whole.
         """
         return self._restore_newest(self._last)
 

@@ -39,7 +39,7 @@ def run(
         checkpoint: PyTorch's file, for `import`.
 
     Raises:
-        ValueError: a config, a workdir or a checkpoint that cannot be used.
+        UserError: a config, a workdir or a checkpoint that cannot be used.
     """
     _keep_log_readable()
     if (mode == "import") != bool(checkpoint):

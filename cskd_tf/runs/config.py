@@ -159,7 +159,12 @@ class Config:
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a `config.json` holds, its keys called as they are now. Example: `data.crop` becomes `data.augment.crop`."""
+    """What a `config.json` holds, its keys called as they are now.
+
+    Example:
+        >>> upgraded({"seed": 1, "data": {"crop": "none"}})
+        {'seed': 1, 'data': {'augment': {'crop': 'none'}}}
+    """
     result = copy.deepcopy(dict(values))
     for old, new in RENAMED.items():
         (*old_groups, old_key), (*new_groups, new_key) = old.split("."), new.split(".")

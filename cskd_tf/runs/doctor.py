@@ -33,7 +33,7 @@ def examine(config: Config) -> None:
     Every image is read and decoded once; nothing is written but what preparing a data set writes.
 
     Raises:
-        ValueError: whatever would make training fail; after the table was printed, unless there is nothing to put
+        UserError: whatever would make training fail; after the table was printed, unless there is nothing to put
             into it, such as a missing folder or a class without images.
     """
     source = dataclasses.replace(config.data.source, memory=0.0)

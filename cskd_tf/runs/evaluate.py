@@ -17,7 +17,7 @@ def load_run(workdir: Workdir) -> Experiment:
     """The experiment of a workdir, with the weights of its last epoch.
 
     Raises:
-        ValueError: no run, or one that has not finished.
+        UserError: no run, or one that has not finished.
     """
     config = workdir.config()
     if not workdir.metrics():

@@ -67,7 +67,7 @@ class Experiment:
 
     @property
     def evaluation_splits(self) -> tuple[str, ...]:
-        """Those with metrics of their own; the first is evaluated each epoch. Example: `("val", "test")`."""
+        """Those with metrics of their own, `val` (where there are such images) and `test`; the first, each epoch."""
         return tuple(split for split in self.splits if split != "train")
 
     def predict(self, split: str) -> Predictions:
@@ -113,7 +113,7 @@ def prepare(config: Config) -> Experiment:
     """Loads the data, builds the model and checks everything.
 
     Raises:
-        ValueError: whatever cannot be trained: unknown names (the known ones are listed), values out of range, data
+        UserError: whatever cannot be trained: unknown names (the known ones are listed), values out of range, data
             that cannot be used.
     """
     if config.deterministic:

@@ -73,7 +73,12 @@ def export_run(workdir: Workdir) -> pathlib.Path:
 
 
 def _name(workdir: Workdir) -> str:
-    """The workdir's path from here, with dashes. Example: `workdirs/digits/cross_entropy` is `digits-cross_entropy`."""
+    """The workdir's path from here, with dashes.
+
+    Example:
+        >>> _name(Workdir("workdirs/digits/cross_entropy"))
+        'digits-cross_entropy'
+    """
     path, here = workdir.path.resolve(), pathlib.Path.cwd().resolve()
     parts = path.relative_to(here).parts if path.is_relative_to(here) else path.parts[1:]
     return "-".join(parts[1:] if parts[0] == "workdirs" and len(parts) > 1 else parts)

@@ -26,7 +26,7 @@ def import_run(config: Config, workdir: Workdir, *, checkpoint: str | pathlib.Pa
         checkpoint: a `.t7` or `.pth` file for `networks.torch_weights.read_torch_checkpoint`.
 
     Raises:
-        ValueError: the checkpoint cannot be read or is not of this network (every name and shape that differs is
+        UserError: the checkpoint cannot be read or is not of this network (every name and shape that differs is
             listed), the config cannot be used, or the workdir has a run; nothing is written then.
     """
     checkpoint = str(checkpoint)

@@ -35,7 +35,7 @@ def find_runs(root: pathlib.Path) -> list[Workdir]:
     """All finished runs at and below a folder.
 
     Raises:
-        ValueError: there is none.
+        UserError: there is none.
     """
     runs = [Workdir(path.parent) for path in sorted(root.rglob(METRICS))] if root.is_dir() else []
     if not runs:
@@ -44,7 +44,7 @@ def find_runs(root: pathlib.Path) -> list[Workdir]:
 
 
 def name_of_methods(config: Config) -> str:
-    """The methods of a run. Example: `CSKD(temperature=4, weight=1)`, or `cross-entropy`."""
+    """The methods of a run, such as `CSKD(temperature=4, weight=1)`, or `cross-entropy`."""
     calls = []
     for method in config.methods:
         values = {key: f"{value:g}" if isinstance(value, float) else value for key, value in method.items()}
@@ -71,7 +71,7 @@ def _settings(run: Workdir) -> dict[str, Any]:
 def name_groups(groups: Sequence[Sequence[Workdir]]) -> list[str]:
     """A name for each group: its methods, and beside others of the same methods in what it differs from them.
 
-    Example: `["cross-entropy, epochs=60", "cross-entropy, epochs=80", "CSKD(temperature=4)"]`.
+    Such as `["cross-entropy, epochs=60", "cross-entropy, epochs=80", "CSKD(temperature=4)"]`.
     """
     methods = [name_of_methods(group[0].config()) for group in groups]
     settings = [_settings(group[0]) for group in groups]

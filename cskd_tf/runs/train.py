@@ -32,7 +32,7 @@ def train(config: Config, workdir: Workdir) -> None:
     interrupted ends with the same bytes as one that was not.
 
     Raises:
-        ValueError: anything that cannot be trained, before training starts and before anything is written.
+        UserError: anything that cannot be trained, before training starts and before anything is written.
         FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
     runs = [(config, workdir)]

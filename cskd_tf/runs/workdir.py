@@ -14,7 +14,12 @@ CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher fo
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON text, with null for NaN and infinities, which JSON lacks. Example: `{"a": NaN}` is `{"a": null}`."""
+    """JSON text, with null for NaN and infinities, which JSON lacks.
+
+    Example:
+        >>> as_json({"a": [1.5, math.nan]})
+        '{"a": [1.5, null]}'
+    """
 
     def finite(part):
         if isinstance(part, dict):
@@ -33,7 +38,12 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as dotted keys. Example: `{"a": {"b": 1}}` is `{"a.b": 1}`."""
+    """Nested mappings and lists as dotted keys.
+
+    Example:
+        >>> flatten({"seed": 1, "methods": [{"name": "CSKD", "weight": 3.0}]})
+        {'seed': 1, 'methods[0].name': 'CSKD', 'methods[0].weight': 3.0}
+    """
     if isinstance(value, dict) and value:
         items = [(f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items()]
     elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
@@ -61,7 +71,7 @@ class Workdir:
         """Refuses a folder that `config` may not write to.
 
         Raises:
-            ValueError: the folder belongs to another config (the keys that differ are named) or is somebody else's.
+            UserError: the folder belongs to another config (the keys that differ are named) or is somebody else's.
         """
         if (self.path / CONFIG).exists():
             mine, given = flatten(self.config().as_dict()), flatten(config.as_dict())

@@ -169,8 +169,10 @@ def load_splits(
     What the data set does not bring itself is taken from the training images, by class, from the seed. With a
     `validation_fraction` of 0 no image is taken for validation, and there is no `"val"` where none is brought.
 
-    Example: `load_splits(SourceOptions(name="cifar100"), SplitOptions(validation_fraction=0.0))` are CIFAR-100's 50,000
-    training and 10,000 test images.
+    Example:
+        >>> splits = load_splits(SourceOptions(name="digits", channels=1), SplitOptions(validation_fraction=0.0))
+        >>> {name: len(source.labels) for name, source in splits.items()}
+        {'train': 1438, 'test': 359}
 
     Args:
         source: which data set.
@@ -178,7 +180,7 @@ def load_splits(
         check_files: see `ImageFolder`.
 
     Raises:
-        ValueError: an unknown data set (the known ones are listed), or data that cannot be used.
+        UserError: an unknown data set (the known ones are listed), or data that cannot be used.
     """
     split = SplitOptions() if split is None else split
     parts = {}
@@ -270,7 +272,11 @@ def split_by_class(labels: np.ndarray, *, fraction: float, seed: int, name: str)
 
     A class of a single image keeps it, which is logged.
 
-    Example: 10 images of each of 3 classes and fraction 0.2 give 24 that stay and 6 that go, 2 of each class.
+    Example: 10 images of each of 3 classes, of which 2 go.
+        >>> labels = np.repeat([0, 1, 2], 10)
+        >>> stay, go = split_by_class(labels, fraction=0.2, seed=0, name="test")
+        >>> len(stay), np.bincount(labels[go]).tolist()
+        (24, [2, 2, 2])
 
     Args:
         labels: int `[N]`.
@@ -282,7 +288,7 @@ def split_by_class(labels: np.ndarray, *, fraction: float, seed: int, name: str)
         Sorted indices of the images that stay and of those that go.
 
     Raises:
-        ValueError: a fraction out of range, or no class of two images.
+        UserError: a fraction out of range, or no class of two images.
     """
     if not 0 < fraction < 1:
         raise UserError(f"Expected {name}_fraction between 0 and 1. Received: {name}_fraction={fraction}")
