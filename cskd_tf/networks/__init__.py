@@ -125,7 +125,7 @@ def build(
     Example: 11,217,444 trainable parameters with 100 classes, and at a width of 8
         >>> network = build("preact_resnet18", num_classes=100, input_shape=(32, 32, 3), width=8)
         >>> sum(math.prod(weight.shape) for weight in network.trainable_weights)
-        182316
+        181916
 
     Args:
         name: one of `NETWORKS`, or `package.module:function` of your own, which is called with `num_classes`,
