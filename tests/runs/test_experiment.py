@@ -11,6 +11,7 @@ import tensorflow as tf
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import experiment, strategies
 from cskd_tf.runs.config import Config
+from tests.runs.helpers import config_of
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,25 @@ def test_the_config_reaches_the_pairing(config, two_replicas, monkeypatch):
     config.data.pairing.update(balanced=True)
     labels = np.concatenate([labels for _, labels in experiment.prepare(Config.read(config)).training_data().take(3)])
     assert np.bincount(labels).tolist() == [4] * 10
+
+
+def test_first_weights_depend_on_the_seed_alone():
+    plain, config = config_of({}), config_of({"methods": ({"name": "BYOT"},)})
+    first = experiment.prepare(config).model
+    tf.random.normal([3])  # and whatever else was drawn before
+    again = experiment.prepare(config_of({"methods": ({"name": "BYOT"},), "data.split.train_per_class": 5})).model
+    for one, two in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    # The network is that of a run without methods, and the one that is built by itself.
+    for other in (experiment.prepare(plain).model.network, experiment.build_network(plain, num_classes=10)):
+        for one, two in zip(first.network.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_layers_of_methods_do_not_begin_with_the_networks_numbers():
+    model = experiment.prepare(config_of({"methods": ({"name": "BYOT"},)})).model
+    kernels = [weight.numpy().ravel() for weight in model.trainable_variables if len(weight.shape) > 1]
+    assert len(kernels) > sum(len(weight.shape) > 1 for weight in model.network.trainable_variables)
+    # Uniform numbers of one seed differ by a factor alone, which the ratio of the first two leaves out.
+    ratios = [kernel[0] / kernel[1] for kernel in kernels]
+    assert np.diff(np.sort(ratios)).min() > 1e-6

@@ -1,0 +1,21 @@
+"""Small configs, by the keys in which they differ from the default."""
+
+import functools
+
+from configs import digits
+from cskd_tf.runs.config import Config
+
+SMALL = {
+    "deterministic": False, "baseline": False, "epochs": 4, "batch_size": 16, "verbose": 0, "network.width": 2,
+    "data.augment.image_size": 8, "data.split.train_per_class": 4, "data.split.test_fraction": 0.9,
+}  # fmt: skip
+
+
+def config_of(changes, *, folder="") -> Config:
+    """The default config at toy size with `changes`, where PHOTOS stands for `folder`."""
+    config = digits.get_config()
+    for key, value in {**SMALL, **changes}.items():
+        *groups, last = key.split(".")
+        group = functools.reduce(getattr, groups, config)
+        group[last] = value.replace("PHOTOS", str(folder)) if isinstance(value, str) else value
+    return Config.read(config)
