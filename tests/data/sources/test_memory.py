@@ -55,7 +55,7 @@ def test_what_is_held_follows_from_the_budget(same_sizes, caplog):
     for budget, held, message in (
         (6144, 6144, "train: 8 images decoded in memory, 0.00 GiB"),
         (6143, bytes_encoded, "train: 8 images encoded in memory, 0.00 GiB"),
-        (bytes_encoded - 1, 0, "train: 8 images read as they are needed; they take 0.00 GiB, and 0.00 of data.memory"),
+        (bytes_encoded - 1, 0, "8 images read as they are needed; they take 0.00 GiB, and 0.00 of data.source.memory"),
     ):
         caplog.clear()
         with caplog.at_level("INFO", logger="absl"):
