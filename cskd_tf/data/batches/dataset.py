@@ -79,7 +79,7 @@ class PairedDataset(tf.data.Dataset):
         return self._by_hand.element_spec
 
     def opened_at(self, position: Callable[[], int], *, num_classes: int | None = None) -> tf.data.Dataset:
-        """Batches without end from a step on, which is asked for when the data set is opened.
+        """Batches without end, from the step that `position` returns when the data set is opened.
 
         Args:
             position: returns the step; the data begin at `first_step` where that is later.

@@ -196,12 +196,17 @@ class Places(NamedTuple):
 class BatchOrder:
     """Which images make up which batch: a function of (seed, epoch, step), for any step, without the ones before it.
 
+    Example:
+        >>> order = BatchOrder(ClassBuckets(np.array([0, 1, 0, 1, 0]), num_classes=2), batch_size=2, seed=0)
+        >>> [len(order.at(tf.constant(step, tf.int64)).indices) for step in range(order.steps_per_epoch)]
+        [2, 2, 1]
+
     Attributes:
-        buckets: of the labels; they know the shards.
+        buckets: the images by class and shard.
         batch_size: images per batch; a multiple of the shards.
         seed: of the order; an integer.
-        pairing: where it is balanced, the N places of an epoch go to the classes in turn, and each takes an image of
-            its class, drawn with replacement.
+        pairing: which images and partners come together. Where it is balanced, the N places of an epoch are dealt out
+            evenly among the classes, and at each place stands an image of its class, drawn with replacement.
         pairs_adjacent: whether a batch is image, partner, image, partner; the partners count as images.
         static_shapes: leave out a smaller last batch.
 

@@ -31,7 +31,7 @@ class RecentImages:
         self._size = bucket_size
 
     def pair(self, images: np.ndarray, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """Takes a batch in, then gives each of its images a partner from its class' bucket.
+        """Takes a batch in, then gives each of its images a partner from the bucket of its class.
 
         Args:
             images: `[n, ...]`.

@@ -133,7 +133,7 @@ def resample_bytes(
             result[...] = _resized(image, box, size=size, confine=confine, resizer=resizer)
         return results
 
-    # Declared stateless, which it is, so that batches are made in parallel.
+    # tf.data makes batches in parallel only of what is declared stateless, which this is.
     results = tf.numpy_function(resized, [pixels, extents, boxes], tf.uint8, stateful=False)
     return tf.ensure_shape(results, [boxes.shape[0], *size, channels])
 

@@ -36,8 +36,8 @@ class ImageFolder(Files):
         folder: holds one folder per class; what lies deeper belongs to the class, as in torchvision.
         channels: 3 (colour) or 1 (grey); files of the other kind are converted.
         class_names: the expected classes, where another split has set them.
-        levels: how many levels of folders make a class; with 2, a class is `alphabet/character`, say, and the upper
-            level its group.
+        levels: how many levels of folders make a class; with 2, classes are called like `alphabet/character`, and the
+            upper level is the group of the class.
         check_files: whether to refuse files that are no images.
 
     Raises:

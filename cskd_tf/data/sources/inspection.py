@@ -121,7 +121,7 @@ def _inspect_encoded(source: EncodedSource, index: int) -> _Findings:
 
 
 def _remarks(contents: bytes) -> list[str]:
-    """What PIL says of an image that training reads; what PIL itself stumbles over is no more than a remark."""
+    """What PIL says of an image that training can read; an error of PIL is therefore no more than a remark."""
     remarks = []
     try:
         with PIL.Image.open(io.BytesIO(contents)) as image:

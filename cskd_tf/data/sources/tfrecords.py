@@ -74,7 +74,7 @@ class Records(EncodedSource):
         )
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
-        # Declared stateless, which it is in what it returns, so that batches are still made in parallel.
+        # tf.data makes batches in parallel only of what is declared stateless. This reads files, but always the same.
         records = tf.numpy_function(self._records, [indices], tf.string, stateful=False)
         records = tf.ensure_shape(records, indices.shape)
         return tf.io.parse_example(records, {self._image: tf.io.FixedLenFeature([], tf.string)})[self._image]
