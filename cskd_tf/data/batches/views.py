@@ -84,8 +84,8 @@ class Needs:
         pairs_adjacent: whether a batch is image, partner, image, partner; the partners count as images, so that an
             epoch still shows N images, half of them as partners.
         mixing: functions `(batch, targets, seed=) -> (batch, targets)` on whole batches, targets float32 `[B, C]`. The
-            batch then has the last ones under `"targets"`. C is the number of the network's classes in `fit`, of the
-            data's where they are read by hand.
+            batch then has those of the last function under `"targets"`. C is the number of the network's classes in
+            `fit`, and of the data's classes where batches are read by hand.
 
     Raises:
         UserError: an unknown view or extra.
