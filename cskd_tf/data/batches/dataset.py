@@ -17,16 +17,24 @@ class PairedDataset(tf.data.Dataset):
 
     Read by hand, it is the batches from `first_step` to the end of `epochs` epochs, the same whenever it is opened.
     `SelfDistiller.fit` opens it at the step that the model is at, and reads on from there for as many epochs as it
-    trains. `map`, `prefetch` and `with_options` keep that; any other transformation returns a plain `tf.data.Dataset`,
-    which is what it was asked for and knows nothing of epochs.
+    trains. `map`, `prefetch` and `with_options` return a `PairedDataset`; any other transformation returns a plain
+    `tf.data.Dataset`, which knows nothing of epochs.
 
-    Example: of 10 images in batches of 4, `data.opened_at(lambda: 7)` begins with the second batch of the third epoch.
+    Example:
+        10 images in batches of 4 are 3 batches per epoch, so that step 7 is the second batch of the third epoch.
+
+        >>> images, labels = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), [0, 1] * 5
+        >>> data = cskd_tf.data.paired_dataset(images, labels, batch_size=4, seed=0, epochs=3)
+        >>> by_hand = [numbers.numpy() for _, numbers in data]
+        >>> _, opened = next(iter(data.opened_at(lambda: 7)))
+        >>> data.steps_per_epoch, len(by_hand), bool((opened == by_hand[7]).numpy().all())
+        (3, 9, True)
 
     Args:
-        maker: of the batch of any step.
-        epochs: after how many reading by hand ends.
-        first_step: where it begins.
-        changes: transformations of the data set of batches.
+        maker: makes the batch of any step.
+        epochs: how many there are to read by hand.
+        first_step: where reading by hand begins, counted from 0 through all epochs.
+        changes: transformations of the data set of batches, in their order.
         relabelled: whether one of them may have changed the labels.
 
     Attributes:
@@ -63,19 +71,19 @@ class PairedDataset(tf.data.Dataset):
         self._by_hand = self._batches(tf.data.Dataset.range(first_step, steps), num_classes=self.num_classes)
         super().__init__(tf.data.experimental.to_variant(self._by_hand))
 
-    def _inputs(self):  # TensorFlow asks every data set for it
+    def _inputs(self) -> list[tf.data.Dataset]:  # TensorFlow asks every data set for it
         return [self._by_hand]
 
     @property
-    def element_spec(self):
+    def element_spec(self) -> tuple:
         return self._by_hand.element_spec
 
     def opened_at(self, position: Callable[[], int], *, num_classes: int | None = None) -> tf.data.Dataset:
-        """Batches without end from a step on, which is asked for when the data set is opened.
+        """Batches without end, from the step that `position` returns when the data set is opened.
 
         Args:
-            position: returns the step; never before `first_step`.
-            num_classes: of the network, for the targets that methods mix; by default the data's.
+            position: returns the step; the data begin at `first_step` where that is later.
+            num_classes: of the network, for the targets that methods mix; the data's where left out.
         """
 
         def start() -> np.int64:
@@ -87,7 +95,7 @@ class PairedDataset(tf.data.Dataset):
 
         return self._batches(tf.data.Dataset.from_tensors(0).flat_map(steps), num_classes=num_classes)
 
-    def map(self, map_func, *args, **kwargs) -> "PairedDataset":
+    def map(self, map_func: Callable, *args, **kwargs) -> "PairedDataset":
         return self._changed(lambda dataset: dataset.map(map_func, *args, **kwargs), relabelled=True)
 
     def prefetch(self, *args, **kwargs) -> "PairedDataset":
@@ -113,6 +121,15 @@ class PairedDataset(tf.data.Dataset):
 
 
 def mapped(steps: tf.data.Dataset, batch_at: Callable) -> tf.data.Dataset:
-    """Batches made in parallel, and handed out in order."""
+    """Batches made in parallel, and handed out in order.
+
+    Example:
+        >>> [int(batch) for batch in mapped(tf.data.Dataset.range(3), lambda step: 10 * step)]
+        [0, 10, 20]
+
+    Args:
+        steps: int64 scalars.
+        batch_at: makes the batch of a step.
+    """
     batches = steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return without_graph_rewriting(batches.prefetch(2))  # with AUTOTUNE it goes on to fill gigabytes

@@ -1,6 +1,7 @@
-"""What makes one batch from the number of its step."""
+"""Makes one batch from the number of its step."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -21,7 +22,7 @@ class BatchMaker:
         source: of images and labels.
         order: which images make up which batch.
         needs: what a batch has to hold.
-        distribution: which part of it to make.
+        distribution: which part of every batch to make.
         augment: transform of every view but `"clean"`.
         clean: transform of the view `"clean"`.
 
@@ -41,7 +42,15 @@ class BatchMaker:
             raise UserError("Expected a transform for the view 'clean'. Received: clean=None")
 
     def __call__(self, step: tf.Tensor, num_classes: int) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """The batch and its labels; `num_classes` are those of the targets that methods mix."""
+        """The batch of a step and its labels.
+
+        Args:
+            step: int64 scalar, counted from 0 through all epochs.
+            num_classes: of the targets that methods mix.
+
+        Returns:
+            Views float32 `[b, H, W, C]` and extras by name, and int32 labels `[b]`.
+        """
         places = self.order.at(step)
         batch = {}
         for view in (views.IMAGE, *self.needs.views):
@@ -64,7 +73,9 @@ class BatchMaker:
         transform = self.clean if view == views.CLEAN else self.augment
         return load_images(self.source, self._loaded_part(indices), seeds, transform=transform)
 
-    def _mixed(self, batch: dict, labels: tf.Tensor, *, step: tf.Tensor, num_classes: int) -> dict[str, tf.Tensor]:
+    def _mixed(
+        self, batch: Mapping[str, tf.Tensor], labels: tf.Tensor, *, step: tf.Tensor, num_classes: int
+    ) -> dict[str, tf.Tensor]:
         """The batch after all methods that mix, with their targets, float32 `[B, C]`."""
         targets = tf.one_hot(labels, num_classes)
         for number, mix in enumerate(self.needs.mixing):
@@ -82,7 +93,17 @@ class BatchMaker:
 
 
 def part_of(rows: tf.Tensor, part: int, parts: int) -> tf.Tensor:
-    """One of `parts` even parts, the first ones larger by one where they cannot be even, as tf.distribute splits."""
+    """One of `parts` even parts, the first ones larger by one where they cannot be even, as tf.distribute splits.
+
+    Example:
+        >>> [part_of(tf.range(5), part, 2).numpy().tolist() for part in range(2)]
+        [[0, 1, 2], [3, 4]]
+
+    Args:
+        rows: `[b, ...]`.
+        part: which one, from 0.
+        parts: how many there are.
+    """
     if parts == 1:
         return rows
     static = rows.shape[0]

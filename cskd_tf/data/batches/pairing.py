@@ -17,8 +17,8 @@ _ROUNDS = 16
 _LARGEST = 2**31 - 2
 
 
-def key(seed: int, *counters) -> tf.Tensor:
-    """A well-mixed uint32 `[3]` key from a seed and integer counters, such as the epoch and a stream number.
+def key(seed: int, *counters: tf.Tensor | int) -> tf.Tensor:
+    """A well-mixed uint32 `[3]` key from a seed and integer counters, such as a stream of randomness and the epoch.
 
     `index_shuffle` under consecutive keys gives orders that resemble each other, so keys are drawn, not counted.
     """
@@ -28,13 +28,17 @@ def key(seed: int, *counters) -> tf.Tensor:
     return tf.random.stateless_uniform([3], mixed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
 
 
-def shuffled(positions: tf.Tensor, *, size, order_key: tf.Tensor) -> tf.Tensor:
+def shuffled(positions: tf.Tensor, *, size: tf.Tensor | int, order_key: tf.Tensor) -> tf.Tensor:
     """The images at `positions` of a shuffled order of `size` images: a permutation that is never stored.
+
+    Example:
+        >>> sorted(shuffled(tf.range(5, dtype=tf.int64), size=5, order_key=key(0, 7)).numpy().tolist())
+        [0, 1, 2, 3, 4]
 
     Args:
         positions: int64 `[n]`, from 0 to `size - 1`.
         size: number of images; or int64 `[n]`, each position's own, for several orders at once.
-        order_key: from `key(seed, epoch)`; or `[n, 3]`.
+        order_key: from `key`; or `[n, 3]`, each position's own.
 
     Returns:
         int64 `[n]`.
@@ -44,13 +48,29 @@ def shuffled(positions: tf.Tensor, *, size, order_key: tf.Tensor) -> tf.Tensor:
 
 
 def uniform(indices: tf.Tensor, *, draw_key: tf.Tensor) -> tf.Tensor:
-    """One float64 from [0, 1) for each int64 index `[n]`, a function of the index and the key alone."""
+    """One number for each index, a function of the index and the key alone.
+
+    Args:
+        indices: int64 `[n]`.
+        draw_key: from `key`.
+
+    Returns:
+        float64 `[n]` from [0, 1).
+    """
     draws = tf.raw_ops.RandomIndexShuffle(index=indices, seed=draw_key, max_index=np.int64(_LARGEST), rounds=_ROUNDS)
     return tf.cast(draws, tf.float64) / (_LARGEST + 1)
 
 
 def image_seeds(indices: tf.Tensor, *, draw_key: tf.Tensor) -> tf.Tensor:
-    """An int32 `[n, 2]` seed for each index, for `tf.random.stateless_*` and the transforms of `augment`."""
+    """A seed for each index, for `tf.random.stateless_*` and for transforms.
+
+    Args:
+        indices: int64 `[n]`.
+        draw_key: from `key`.
+
+    Returns:
+        int32 `[n, 2]`.
+    """
     columns = [
         tf.raw_ops.RandomIndexShuffle(
             index=indices + column * tf.constant(2**30, tf.int64),
@@ -71,9 +91,9 @@ class Pairing:
         balanced: show all classes equally often, whatever their sizes; an epoch still has N places, and the images of
             a class are drawn with replacement.
         exclude_self: never pair an image with itself, unless it is alone in its class.
-        replica_local: let no partner leave its replica. Of R replicas, image i belongs to shard `i % R`; the batch has
-            the same share of each, one after the other, and partners come from the image's own shard, where a small
-            class may have one image alone.
+        replica_local: take partners from what the same replica sees. Of R replicas, image i belongs to shard `i % R`;
+            each batch has as many images of each shard, one shard after the other, and partners come from the image's
+            own shard, in which a small class may have a single image.
     """
 
     balanced: bool = False
@@ -81,15 +101,27 @@ class Pairing:
     replica_local: bool = False
 
     def shards(self, distribution: Distribution) -> int:
-        """Among how many shards images and their partners are dealt out."""
+        """Among how many shards images and their partners are dealt out.
+
+        Example:
+            >>> Pairing(replica_local=True).shards(Distribution(num_replicas=4)), Pairing().shards(Distribution())
+            (4, 1)
+        """
         return distribution.num_replicas if self.replica_local else 1
 
 
 class ClassBuckets:
     """The images sorted by class, so that a partner is one look-up whatever the size of the data: 8 bytes per image.
 
-    Example: labels `[1, 0, 1]` are stored as order `[1, 0, 2]`, offsets `[0, 1]`, counts `[1, 2]`; image 2 with the
-    draw .7 gets partner `order[1 + floor(.7 * 2)] = 2`, itself, which the paper allows.
+    Example:
+        Of labels 1, 0, 1, image 2 with the draw .7 gets partner `order[1 + floor(.7 * 2)] = 2`, itself, which the paper
+        allows.
+
+        >>> buckets = ClassBuckets(np.array([1, 0, 1]), num_classes=2)
+        >>> [tensor.numpy().tolist() for tensor in (buckets.order, buckets.offsets, buckets.counts)]
+        [[1, 0, 2], [0, 1], [1, 2]]
+        >>> buckets.members(tf.constant([1], tf.int64), tf.constant([0.7], tf.float64)).numpy().tolist()
+        [2]
 
     Args:
         labels: int `[N]`, from 0 to `num_classes - 1`.
@@ -107,7 +139,15 @@ class ClassBuckets:
         self.labels = tf.constant(labels, tf.int32)
 
     def members(self, buckets: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """An image of each bucket: int64 `[n]` from buckets int64 `[n]` and uniform numbers float64 `[n]`."""
+        """One image of each bucket.
+
+        Args:
+            buckets: int64 `[n]`: the class, plus C times the shard.
+            draws: float64 `[n]` from [0, 1).
+
+        Returns:
+            int64 `[n]`.
+        """
         ranks = tf.cast(draws * tf.cast(tf.gather(self.counts, buckets), tf.float64), tf.int64)
         return tf.cast(tf.gather(self.order, tf.gather(self.offsets, buckets) + ranks), tf.int64)
 
@@ -119,7 +159,7 @@ class ClassBuckets:
         Args:
             indices: int64 `[n]`.
             draw_key: from `key`.
-            draws: int64 `[n]`, what tells the draws of one key apart; the indices by default.
+            draws: int64 `[n]`, what tells the draws of one key apart; the indices where left out.
             exclude_self: leave out the image itself, unless it is the only one.
 
         Returns:
@@ -142,8 +182,9 @@ class Places(NamedTuple):
 
     Attributes:
         indices: int64 `[b]`, the images.
-        draws: int64 `[b]`, what tells the random draws of the batch apart: the indices, unless one can stand twice.
-        counter: int64 scalar, what tells them apart from other batches': the epoch or the step.
+        draws: int64 `[b]`, what tells the random draws of the batch's images apart: the indices, unless an image can be
+            in a batch twice.
+        counter: int64 scalar, what tells them apart from those of other batches: the epoch or the step.
     """
 
     indices: tf.Tensor
@@ -155,13 +196,18 @@ class Places(NamedTuple):
 class BatchOrder:
     """Which images make up which batch: a function of (seed, epoch, step), for any step, without the ones before it.
 
+    Example:
+        >>> order = BatchOrder(ClassBuckets(np.array([0, 1, 0, 1, 0]), num_classes=2), batch_size=2, seed=0)
+        >>> [len(order.at(tf.constant(step, tf.int64)).indices) for step in range(order.steps_per_epoch)]
+        [2, 2, 1]
+
     Attributes:
-        buckets: of the labels; they know the shards.
+        buckets: the images by class and shard.
         batch_size: images per batch; a multiple of the shards.
         seed: of the order; an integer.
-        pairing: where it is balanced, the N places of an epoch go to the classes in turn, and each takes an image of
-            its class, drawn with replacement.
-        pairs_adjacent: image, partner, image, partner; the partners count as images.
+        pairing: which images and partners come together. Where it is balanced, the N places of an epoch are dealt out
+            evenly among the classes, and at each place stands an image of its class, drawn with replacement.
+        pairs_adjacent: whether a batch is image, partner, image, partner; the partners count as images.
         static_shapes: leave out a smaller last batch.
 
     Raises:
@@ -195,6 +241,7 @@ class BatchOrder:
         return places
 
     def _places_at(self, step: tf.Tensor) -> Places:
+        """The images of a step, each epoch's order on its own."""
         epoch, number = step // self.steps_per_epoch, step % self.steps_per_epoch
         places = self._shuffled(epoch, number)
         if not self.pairing.balanced:
@@ -203,6 +250,7 @@ class BatchOrder:
         return Places(self.buckets.members(places % self.buckets.num_classes, numbers), places, epoch)
 
     def _shuffled(self, epoch: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        """int64 `[b]`: batch `number` of an epoch's shuffled order, as many images of each shard as of the others."""
         shards = self.buckets.shards
         share = self.batch_size // shards
         sizes = [-(-(self.size - shard) // shards) for shard in range(shards)]
@@ -217,7 +265,9 @@ class BatchOrder:
         return within * shards + owners
 
     def _pairs_at(self, step: tf.Tensor) -> Places:
-        # A step has half as many anchors as images, and the order runs on over two epochs.
+        """The images of a step and their partners, in turn."""
+        # Half of a step's images are anchors, so that one shuffled order of all images lasts for two epochs, and a step
+        # may begin in one order and end in the next.
         anchors = self.batch_size // 2
         positions = step * anchors + tf.range(anchors, dtype=tf.int64)
         passes, positions = positions // self.size, positions % self.size
@@ -229,7 +279,7 @@ class BatchOrder:
         return Places(tf.reshape(indices, [self.batch_size]), tf.range(self.batch_size, dtype=tf.int64), step)
 
     def partners(self, places: Places, *, number: int = 0) -> tf.Tensor:
-        """For each place a partner; int64 `[b]`. Partners of different `number` are drawn independently."""
+        """For each image of a batch a partner, int64 `[b]`; partners of different `number` are drawn independently."""
         draw_key = key(self.seed, PARTNER, places.counter, *([number] if number else []))
         return self.buckets.partners(
             places.indices, draws=places.draws, draw_key=draw_key, exclude_self=self.pairing.exclude_self
@@ -239,7 +289,18 @@ class BatchOrder:
 def count_steps(
     size: int, *, batch_size: int, pairing: Pairing = Pairing(), distribution: Distribution = Distribution()
 ) -> int:
-    """Batches per epoch. Example: 10 images in batches of 4 are 3, or 2 in static shapes."""
+    """Batches per epoch.
+
+    Example:
+        >>> count_steps(10, batch_size=4), count_steps(10, batch_size=4, distribution=Distribution(static_shapes=True))
+        (3, 2)
+
+    Args:
+        size: number of images.
+        batch_size: images per batch over all replicas.
+        pairing: whether the images are dealt out among shards.
+        distribution: among how many, and whether a smaller last batch is left out.
+    """
     return _count_steps(size, batch_size, shards=pairing.shards(distribution), static_shapes=distribution.static_shapes)
 
 

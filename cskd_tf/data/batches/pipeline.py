@@ -1,6 +1,7 @@
 """From indices to batches: `({"image": x, "partner": x', ...}, label)` in tf.data."""
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from absl import logging
 
@@ -17,8 +18,8 @@ from cskd_tf.errors import UserError
 
 
 def paired_dataset(
-    images,
-    labels=None,
+    images: Source | npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
     *,
     batch_size: int,
     seed: int,
@@ -36,7 +37,13 @@ def paired_dataset(
     `ceil(N / batch_size)` batches, the last one as large as what remains. `SelfDistiller.fit(data, epochs=E)` opens it
     at the step that the model is at, so that no epoch comes twice, whatever loop `fit` is called in.
 
-    Example: 10 images, batch size 4 and 2 epochs are 6 batches of 4, 4, 2, 4, 4, 2 images.
+    Example:
+        10 images in batches of 4, for 2 epochs.
+
+        >>> images, labels = np.zeros([10, 8, 8, 3], np.uint8), [0, 1] * 5
+        >>> data = paired_dataset(images, labels, batch_size=4, seed=0, epochs=2)
+        >>> [len(batch["partner"]) for batch, _ in data]
+        [4, 4, 2, 4, 4, 2]
 
     Args:
         images: array `[N, H, W, C]`, or a source (`ImageFolder`, ...) that brings its labels.
@@ -44,16 +51,16 @@ def paired_dataset(
         batch_size: images per batch over all replicas, partners not counted, from 1 to N.
         seed: integer; all randomness follows from it.
         epochs: how many epochs there are to read by hand; `fit` reads as many as it trains.
-        first_step: how many batches to leave out at the start; nothing before it is read, nor does `fit` begin before.
+        first_step: how many batches to leave out at the start: their images are not read, and `fit` begins no earlier.
         augment: transform of every view but `"clean"` (see `cskd_tf.data.images.transforms`); without one, pixels pass
             unchanged as float32.
         clean: transform of the view `"clean"`.
         needs: what the methods need in a batch.
-        pairing: which images, and which partners.
+        pairing: which images and partners come together.
         distribution: among whom each batch is split.
 
     Raises:
-        ValueError: a batch size or view that does not fit, or data that cannot be used (see `ArraySource`).
+        UserError: a batch size or view that does not fit, or data that cannot be used (see `ArraySource`).
     """
     source = as_source(images, labels)
     check_batches(len(source.labels), batch_size=batch_size, needs=needs, pairing=pairing, distribution=distribution)
@@ -72,7 +79,24 @@ def paired_dataset(
 
 
 def evaluation_dataset(source: Source, *, batch_size: int, transform: Transform | None = None) -> tf.data.Dataset:
-    """`(images, labels)` of every image once, in the order of the source, the last batch as large as what remains."""
+    """Every image of a source once, in its order, the last batch as large as what remains.
+
+    Example:
+        >>> source = cskd_tf.data.ArraySource(np.zeros([3, 8, 8, 1], np.uint8), [0, 1, 1])
+        >>> [labels.numpy().tolist() for images, labels in evaluation_dataset(source, batch_size=2)]
+        [[0, 1], [1]]
+
+    Args:
+        source: any source.
+        batch_size: images per batch at most.
+        transform: see `cskd_tf.data.images.transforms`; without one, pixels pass unchanged as float32.
+
+    Returns:
+        Batches `(images, labels)`: float32 `[b, H, W, C]` and int32 `[b]`.
+
+    Raises:
+        UserError: anything but a source.
+    """
     if not isinstance(source, Source):
         raise UserError(f"Expected a cskd_tf.data.Source, such as ImageFolder. Received: {type(source).__name__}")
     size = len(source.labels)
@@ -95,7 +119,18 @@ def check_batches(
     pairing: Pairing = Pairing(),
     distribution: Distribution = Distribution(),
 ) -> None:
-    """Raises ValueError unless so many images can be dealt out in such batches; the arguments of `paired_dataset`."""
+    """Refuses batches in which so many images cannot be dealt out.
+
+    Args:
+        size: number of images.
+        batch_size: as for `paired_dataset`, like the others.
+        needs: whether the batch is made of pairs.
+        pairing: whether classes are balanced, or images dealt out among shards.
+        distribution: among whom each batch is split.
+
+    Raises:
+        UserError: a batch size that does not fit, or needs that exclude each other.
+    """
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size <= size:
         raise UserError(f"Expected batch_size from 1 to {size}, the number of images. Received: {batch_size=}")
     shards, balanced, pairs_adjacent = pairing.shards(distribution), pairing.balanced, needs.pairs_adjacent

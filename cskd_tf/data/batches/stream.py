@@ -1,4 +1,4 @@
-"""Pairs from a stream that cannot be indexed: partners come from bounded buckets of what has flowed by."""
+"""Pairs from a stream that cannot be indexed: partners come from the last images of each class that have gone by."""
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,12 @@ from cskd_tf.errors import UserError
 class RecentImages:
     """The last `bucket_size` images of each class.
 
-    Memory: at most `num_classes * bucket_size` images, such as 1,000 classes of 16 JPEGs of 110 kB, 1.8 GB.
+    Memory: at most `num_classes * bucket_size` images, such as 1,000 classes of 16 JPEGs of 110 kB each, 1.8 GB.
+
+    Example:
+        >>> buckets = RecentImages(num_classes=2, bucket_size=2)
+        >>> buckets.pair(np.array([10, 11, 20]), np.array([0, 0, 1]), draws=np.array([0.6, 0.2, 0.9])).tolist()
+        [11, 10, 20]
 
     Args:
         num_classes: C.
@@ -26,7 +31,7 @@ class RecentImages:
         self._size = bucket_size
 
     def pair(self, images: np.ndarray, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """Takes a batch in, then gives each of its images a partner from its class' bucket.
+        """Takes a batch in, then gives each of its images a partner from the bucket of its class.
 
         Args:
             images: `[n, ...]`.
@@ -34,10 +39,10 @@ class RecentImages:
             draws: uniform numbers `[n]` from [0, 1).
 
         Returns:
-            Partners, as `images`.
+            Partners, of the shape and type of `images`.
 
         Raises:
-            ValueError: a label outside the classes.
+            UserError: a label outside the classes.
         """
         if labels.min() < 0 or labels.max() >= len(self._counts):
             received = sorted(set(labels.tolist()))[:10]
@@ -48,7 +53,7 @@ class RecentImages:
         ranks = np.empty_like(order)
         ranks[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
         in_batch = np.bincount(labels, minlength=len(self._counts))
-        kept = ranks >= (in_batch - self._size)[labels]  # of more than fit, the last
+        kept = ranks >= (in_batch - self._size)[labels]  # the last ones, where a class has more than fit
         slots = (self._counts[labels] + ranks) % self._size
         self._images[labels[kept], slots[kept]] = images[kept]
         self._counts += in_batch
@@ -68,11 +73,19 @@ def paired_stream(
     """Training batches from a stream of single examples, where `paired_dataset` would need an index.
 
     The partner of an image is uniform over the last `bucket_size` (K) images of its class, itself included. In a
-    stream that is shuffled afresh each epoch, every other image of the class (n images) is an equally likely partner,
-    and the image itself comes too often: the distance to the uniform distribution (total variation) is `1/K - 1/n`. In
-    a stream of fixed order an image meets its neighbours alone, at a distance of `1 - K/n`. So shuffle before. What is
-    in the buckets cannot be saved: a resumed run begins with empty ones, in which an image is its own partner at first;
-    and they stay filled when the data set is read a second time, so that only the first reading follows from the seed.
+    stream that is shuffled afresh each epoch, all other images of the class (of n) are equally likely partners, and the
+    image itself is too likely: the distance to the uniform distribution (total variation) is `1/K - 1/n`. In a stream
+    of fixed order an image only ever meets its neighbours, at a distance of `1 - K/n`. So shuffle before.
+
+    What is in the buckets cannot be saved: a resumed run begins with empty ones, from which an image gets itself as
+    partner at first. They stay filled when the data set is read a second time, so that only the first reading follows
+    from the seed.
+
+    Example:
+        >>> examples = tf.data.Dataset.from_tensor_slices((np.zeros([5, 8, 8, 1], np.uint8), [0, 1, 0, 1, 0]))
+        >>> data = paired_stream(examples, num_classes=2, batch_size=2, seed=0)
+        >>> [batch["partner"].shape.as_list() for batch, labels in data]
+        [[2, 8, 8, 1], [2, 8, 8, 1], [1, 8, 8, 1]]
 
     Args:
         examples: `(image, label)`, unbatched; images encoded (string scalars) or arrays of one shape.
@@ -81,10 +94,13 @@ def paired_stream(
         seed: of partners and augmentation, which follow from it, from the order of the stream and from the step.
         bucket_size: K. Memory: at most `num_classes * bucket_size` images, see `RecentImages`.
         augment: transform of both views.
-        channels: of encoded images: 3 or 1.
+        channels: 3 (colour) or 1 (grey), of encoded images.
 
     Returns:
-        Batches `({"image", "partner"}, label)`, as long as the stream.
+        Batches `({"image": x, "partner": x'}, label)`, until the stream ends.
+
+    Raises:
+        UserError: a number of classes or a size below 1.
     """
     if min(num_classes, batch_size, bucket_size) < 1:
         raise UserError(
@@ -107,6 +123,6 @@ def paired_stream(
             batch[view] = transformed(shown, seeds, transform=augment, channels=channels)
         return batch, labels
 
-    # One batch after the other goes through the buckets; only then is the work done in parallel.
+    # Batches go through the buckets one after the other, and are transformed in parallel.
     paired = examples.batch(batch_size).enumerate().map(pair)
     return paired.map(transform, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)

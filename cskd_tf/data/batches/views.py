@@ -1,4 +1,4 @@
-"""The views of an image: what they are called, what tells their random draws apart, and what methods need of them."""
+"""The views of an image: their names, the streams of their randomness, and which of them methods need."""
 
 import dataclasses
 import re
@@ -12,34 +12,58 @@ NAMES = (IMAGE, PARTNER, SECOND_VIEW, CLEAN)
 EXTRAS = ("index",)
 # Streams of randomness of each view's augmentation. They are part of what a seed means: renumbering changes every run.
 _STREAMS = {IMAGE: 10, PARTNER: 11, SECOND_VIEW: 12, CLEAN: 13}
-_FURTHER_PARTNERS = 18  # and the number of the partner, from 2
+_FURTHER_PARTNERS = 18  # plus the number of the partner, from 2
 
 
 def partner_views(count: int) -> tuple[str, ...]:
-    """Names of the views of `count` partners. Example: 3 are `partner`, `partner_2` and `partner_3`."""
+    """Names of the views of `count` partners.
+
+    Example:
+        >>> partner_views(3)
+        ('partner', 'partner_2', 'partner_3')
+    """
     return (PARTNER, *(f"{PARTNER}_{number}" for number in range(2, count + 1)))
 
 
 def partner_number(view: str) -> int:
-    """Which partner a view shows: 1 for `partner`, 2 for `partner_2` and so on; 0 for other views."""
+    """Which partner a view shows; 0 where it shows none.
+
+    Example:
+        >>> partner_number("partner"), partner_number("partner_2"), partner_number("clean")
+        (1, 2, 0)
+    """
     match = re.fullmatch(rf"{PARTNER}(?:_([2-9]|[1-9][0-9]+))?", view)
     return int(match[1] or 1) if match else 0
 
 
 def is_view(name: str) -> bool:
-    """Whether a key of a batch holds images. Example: `partner_3` does, `index` and `targets` do not."""
+    """Whether a key of a batch holds images.
+
+    Example:
+        >>> is_view("partner_3"), is_view("index"), is_view("targets")
+        (True, False, False)
+    """
     return name in NAMES or partner_number(name) > 0
 
 
 def check_view(name: str) -> str:
-    """The name back, or UserError with the known ones."""
+    """The name as given.
+
+    Raises:
+        UserError: no view is called that.
+    """
     if not is_view(name):
         raise UserError(f"Unknown view; expected one of {NAMES}, or partner_2 and so on. Received: name={name!r}")
     return name
 
 
 def stream(view: str) -> int:
-    """The number that tells the random draws of a view's augmentation from those of other views."""
+    """The number that tells the random draws of a view's augmentation from those of other views.
+
+    Example:
+        >>> stream("image"), stream("partner"), stream("partner_2")
+        (10, 11, 20)
+    """
     return _STREAMS.get(view) or _FURTHER_PARTNERS + partner_number(view)
 
 
@@ -47,16 +71,21 @@ def stream(view: str) -> int:
 class Needs:
     """What the methods of a model need of the pipeline; `SelfDistiller.data_options` hands it on.
 
-    Example: of `[CSKD()]` it is `Needs(views=("partner",))`.
+    Example:
+        >>> images, needs = np.zeros([4, 8, 8, 1], np.uint8), Needs(views=("partner", "second_view"), extras=("index",))
+        >>> data = cskd_tf.data.paired_dataset(images, [0, 0, 1, 1], batch_size=4, seed=0, needs=needs)
+        >>> sorted(data.element_spec[0])
+        ['image', 'index', 'partner', 'second_view']
 
     Attributes:
-        views: beside the image: of `"partner"`, `"partner_2"` and so on (further partners, drawn independently),
-            `"second_view"` (the image with another augmentation), `"clean"` (as at evaluation).
-        extras: of `"index"` (int64 `[B]`, which training image this is).
-        pairs_adjacent: batches hold image, partner, image, partner; the partners count as images, so that an epoch
-            still shows N images, half of them as partners.
-        mixing: functions `(batch, targets, seed=) -> (batch, targets)` on whole batches, targets float32 `[B, C]`,
-            which then stand under `"targets"` in the batch; C are the network's classes in `fit`, by hand the data's.
+        views: which views a batch has beside the image: `"partner"`, `"partner_2"` and so on (further partners, drawn
+            independently), `"second_view"` (the image with another augmentation), `"clean"` (as at evaluation).
+        extras: what else it has: `"index"`, int64 `[B]`, the number of each image in the training set.
+        pairs_adjacent: whether a batch is image, partner, image, partner; the partners count as images, so that an
+            epoch still shows N images, half of them as partners.
+        mixing: functions `(batch, targets, seed=) -> (batch, targets)` on whole batches, targets float32 `[B, C]`. The
+            batch then has those of the last function under `"targets"`. C is the number of the network's classes in
+            `fit`, and of the data's classes where batches are read by hand.
 
     Raises:
         UserError: an unknown view or extra.
@@ -68,10 +97,10 @@ class Needs:
     mixing: tuple[Callable[..., tuple[Mapping[str, Any], Any]], ...] = ()
 
     def __post_init__(self):
-        known = [name for name in NAMES if name != IMAGE]
+        names = [name for name in NAMES if name != IMAGE]
         unknown = [view for view in self.views if view == IMAGE or not is_view(view)]
         if unknown:
-            raise UserError(f"Unknown views; expected some of {known}. Received: {unknown}")
+            raise UserError(f"Unknown views; expected some of {names}. Received: {unknown}")
         if unknown := [extra for extra in self.extras if extra not in EXTRAS]:
             raise UserError(f"Unknown extras; expected some of {list(EXTRAS)}. Received: {unknown}")
 
@@ -81,15 +110,15 @@ class Distribution:
     """Among whom each batch is split, and which part of it to make here.
 
     Attributes:
-        num_replicas: among which each batch will be split.
-        worker: which part of every batch to make, where several workers each make theirs (`InputContext`'s
-            `input_pipeline_id`). Together the parts are the batch that one worker makes alone (but for the last bits of
+        num_replicas: among how many replicas each batch will be split.
+        worker: which part of every batch to make, from 0, where several workers make one part each (`InputContext`'s
+            `input_pipeline_id`). Together the parts are the batch that a single worker makes (but for the last bits of
             pixels, where files of different sizes are resampled together).
         num_workers: how many workers there are.
-        static_shapes: leave out a smaller last batch, where all batches have to have one size (TPU).
+        static_shapes: leave out a smaller last batch, where all batches need one size (TPU).
 
     Raises:
-        UserError: a worker that is none of `num_workers`.
+        UserError: a worker that is not from 0 to `num_workers - 1`.
     """
 
     num_replicas: int = 1

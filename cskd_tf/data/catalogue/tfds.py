@@ -5,8 +5,8 @@ import pathlib
 import shutil
 import tarfile
 import zipfile
+from collections.abc import Iterator
 
-import numpy as np
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -34,7 +34,7 @@ MISSING_FILES = (
     FileNotFoundError,
 )
 OURS = {"tiny_imagenet": TinyImagenet, "mit67": Mit67}
-# Splits without which a preparation is no use. ImageNet's builder prepares what it finds, and would leave it at that.
+# Splits without which a data set is of no use. ImageNet's builder prepares what it finds, and says nothing of the rest.
 NEEDED = {"imagenet2012": ("train", "validation")}
 USUAL_SPLITS = {"val": "validation", "test": "test"}
 
@@ -44,15 +44,18 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
 
     Args:
         name: in TFDS' catalogue, as `name/config:version`, or one of `OURS`.
-        path: where TFDS keeps data sets; empty: `~/tensorflow_datasets`.
-        archive: for our builders, another archive than the published one.
-        channels: 3 or 1.
-        split_names: TFDS' names; a split with an empty one is left out; None stands for the usual one (`USUAL_SPLITS`),
-            if the data set has it.
+        path: folder where TFDS keeps data sets; empty: `~/tensorflow_datasets`.
+        archive: for our builders, path of another archive than the published one; empty: the published one.
+        channels: 3 (colour) or 1 (grey).
+        split_names: for `train`, `val` and `test` what TFDS calls them. A split with an empty name is left out; None
+            stands for the usual name (`USUAL_SPLITS`), if the data set has a split of that name.
+
+    Returns:
+        A source for each of the splits that are not left out.
 
     Raises:
-        ValueError: an unknown data set, split or archive, or files that have to be fetched by hand (with what and
-            where to).
+        UserError: an unknown data set, split or archive, or files that have to be fetched by hand (which ones, and
+            where to put them).
     """
     folder = pathlib.Path(path or DEFAULT_FOLDER).expanduser()
     manual = folder / "downloads" / "manual"
@@ -63,20 +66,22 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
         logging.info("Preparing %s in %s, once", builder.info.full_name, builder.data_dir)
         with _errors_only():
             _prepare(builder, manual)
-    names = {
-        split: USUAL_SPLITS[split] if name is None and USUAL_SPLITS[split] in builder.info.splits else name
-        for split, name in split_names.items()
-    }
-    splits = {"train": Records(builder, names["train"], channels=channels)}
-    classes: np.ndarray = splits["train"].classes
+    names = {split: _usual_name(builder, split) if name is None else name for split, name in split_names.items()}
+    train = Records(builder, names["train"], channels=channels)
+    splits: dict[str, Source] = {"train": train}
     for split in ("val", "test"):
         if names[split]:
-            splits[split] = Records(builder, names[split], channels=channels, classes=classes)
+            splits[split] = Records(builder, names[split], channels=channels, classes=train.classes)
     return splits
 
 
+def _usual_name(builder: tfds.core.DatasetBuilder, split: str) -> str:
+    """What data sets usually call a split; empty if this one does not."""
+    return USUAL_SPLITS[split] if USUAL_SPLITS[split] in builder.info.splits else ""
+
+
 @contextlib.contextmanager
-def _errors_only():
+def _errors_only() -> Iterator[None]:
     """Without TFDS' warnings that a data set is new, or has a config of ours."""
     logger = logging.get_absl_logger()
     before = logger.level
@@ -88,6 +93,7 @@ def _errors_only():
 
 
 def _builder(name: str, *, folder: pathlib.Path, archive: str) -> tfds.core.DatasetBuilder:
+    """What prepares and describes a data set: one of our builders, or TFDS' own."""
     if builder_class := OURS.get(name):
         return builder_class(config=archives.config_of(archive, lists=builder_class.LISTS), data_dir=folder)
     if archive:
@@ -101,10 +107,14 @@ def _builder(name: str, *, folder: pathlib.Path, archive: str) -> tfds.core.Data
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path) -> None:
-    """Downloads and prepares, whole or not at all: TFDS writes beside the final folder, and renames at the end."""
+    """Downloads and prepares, whole or not at all: TFDS writes beside the final folder, and renames at the end.
+
+    Raises:
+        UserError: files that could not be fetched or are damaged.
+    """
     manual.mkdir(parents=True, exist_ok=True)
     options = tfds.download.DownloadConfig(manual_dir=manual)
-    downloader.MAX_RETRIES = 4  # with its 10 a machine without network waits for minutes
+    downloader.MAX_RETRIES = 4  # with TFDS' 10 a machine without network waits for minutes
     try:
         builder.download_and_prepare(download_dir=manual.parent, download_config=options)
         if missing := [split for split in NEEDED.get(builder.name, ()) if split not in builder.info.splits]:

@@ -15,10 +15,19 @@ class ColorJitter:
 
     Brightness pulls the pixels towards 0, contrast towards the image's mean grey, saturation towards their own grey,
     without clipping, as in the code that PS-KD's ImageNet recipe goes back to (fb.resnet.torch). So done, the order of
-    the three makes no difference. Colour images `[n, H, W, 3]`.
+    the three makes no difference. It is called with colour images `[n, H, W, 3]`.
 
-    Example: a grey image of pixels 100 and 200 at factors 1.2 (brightness) and 0.5 (contrast) becomes
-    `1.2 * (150 - 25) = 150` and `1.2 * (150 + 25) = 210`.
+    Example:
+        A grey image of pixels 100 and 200 at factors 1.2 (brightness) and 0.5 (contrast) would become
+        `1.2 * (150 - 25) = 150` and `1.2 * (150 + 25) = 210`. The factors follow from the image's seed.
+
+        >>> images = tf.constant([[[[100.0] * 3, [200.0] * 3]]])
+        >>> changed = ColorJitter(strength=0.4)(images, tf.constant([[1, 2]]))
+        >>> [round(float(pixel), 1) for pixel in changed[0, 0, :, 0]]
+        [118.2, 191.5]
+
+    Args:
+        strength: the largest change of a factor, from 0 to 1.
     """
 
     strength: float
@@ -38,14 +47,22 @@ class Lighting:
 
     The colour is `255 * sum_i a_i l_i v_i`, `a_i` from a normal distribution of `std`, `l_i` and `v_i` the eigenvalues
     and eigenvectors of Krizhevsky et al. (2012, section 4.1) as fb.resnet.torch has them, of pixels in [0, 1].
+    It is called with colour images `[n, H, W, 3]`, pixels from 0 to 255.
 
-    Example: `a = (0.1, 0, 0)` changes red by `255 * .1 * .2175 * -.5675 = -3.147`.
+    Example:
+        `a = (0.1, 0, 0)` changes red by `255 * .1 * .2175 * -.5675`.
+
+        >>> round(float(255 * 0.1 * Lighting.VALUES[0] * Lighting.VECTORS[0, 0]), 3)
+        -3.147
+
+    Args:
+        std: standard deviation of the amounts `a_i`.
     """
 
     std: float
-    VALUES: ClassVar = np.float32([0.2175, 0.0188, 0.0045])
-    VECTORS: ClassVar = np.float32(  # one per column
-        [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+    VALUES: ClassVar = np.array([0.2175, 0.0188, 0.0045], np.float32)
+    VECTORS: ClassVar = np.array(  # one per column
+        [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
     )
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""From encoded images (JPEG, PNG) to pixels inside the tf.data graph, bit by bit as PIL decodes them."""
+"""From encoded images (JPEG, PNG) to pixels inside the tf.data graph, to the bit as PIL decodes them."""
 
 import re
 from collections.abc import Callable
@@ -11,8 +11,14 @@ from cskd_tf.data.images.transforms import Compose, Resize, Transform, apply
 _REFUSED = "Expected JPEG or PNG."
 
 
-def map_quickly(function: Callable, elements: tf.Tensor, spec: tf.TensorSpec, *, unroll: int = 8) -> tf.Tensor:
+def map_quickly(
+    function: Callable[[tf.Tensor], tf.Tensor], elements: tf.Tensor, spec: tf.TensorSpec, *, unroll: int = 8
+) -> tf.Tensor:
     """`tf.map_fn` for functions so small that its loop costs more than they do: several elements in one iteration.
+
+    Example:
+        >>> map_quickly(tf.strings.length, tf.constant(["a", "bcd"]), tf.TensorSpec([], tf.int32)).numpy().tolist()
+        [1, 3]
 
     Args:
         function: of a single element.
@@ -34,25 +40,44 @@ def map_quickly(function: Callable, elements: tf.Tensor, spec: tf.TensorSpec, *,
 
 
 def decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
-    """uint8 `[H, W, channels]` of one encoded image, as stored: an EXIF orientation is not applied, as in torchvision.
+    """The pixels of one encoded image, as stored: an EXIF orientation is not applied, as in torchvision.
 
     TensorFlow's default for JPEG trades accuracy for speed; this is libjpeg's accurate transform. Colour and grey JPEG
-    and PNG of 8 bits equal PIL's pixels. Other than PIL, 16-bit PNG gives the high byte instead of clipping at 255;
-    CMYK differs by at most 1, colour converted to grey by at most 3 (JPEG) or 1 (PNG). Every other kind of file is
-    refused, whatever it is called.
+    and PNG of 8 bits equal PIL's pixels. Unlike PIL, 16-bit PNG gives the high byte instead of clipping at 255; CMYK
+    differs by at most 1, colour converted to grey by at most 3 (JPEG) or 1 (PNG).
+
+    Example:
+        >>> decode(tf.io.encode_png(tf.constant([[[7], [9]]], tf.uint8)), channels=3)[0].numpy().tolist()
+        [[7, 7, 7], [9, 9, 9]]
+
+    Args:
+        contents: string scalar.
+        channels: 3 (colour) or 1 (grey); images of the other kind are converted.
+
+    Returns:
+        uint8 `[H, W, channels]`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: any other kind of file, whatever it is called, or a broken one.
     """
     with tf.control_dependencies([extent(contents)]):  # TensorFlow would decode GIF, BMP and WebP too
         return _decode(contents, channels=channels)
 
 
 def _decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
+    """`decode` of what is known to be JPEG or PNG."""
     return tf.io.decode_jpeg(contents, channels=channels, dct_method="INTEGER_ACCURATE")  # PNG as well
 
 
 def reason(error: Exception) -> str:
-    """An error of TensorFlow in one line, without the names of its functions."""
+    """The message of TensorFlow's error in one line, without the names of its functions.
+
+    Example:
+        >>> reason(ValueError("{{function_node __wrapped__DecodeJpeg}} Invalid JPEG data, size 3 [Op:DecodeJpeg]"))
+        'Invalid JPEG data, size 3'
+    """
     message = str(getattr(error, "message", error)).split("[Op:")[0].strip()
-    if _REFUSED in message:  # beside what an assertion adds
+    if _REFUSED in message:  # an assertion adds more to it
         return _REFUSED
     return re.sub(r"^\{\{.*?\}\} *", "", message).splitlines()[0].strip()
 
@@ -62,7 +87,7 @@ def decode_batch(
 ) -> tf.Tensor:
     """Encoded images of any sizes as one transformed batch.
 
-    Where the transform begins by resizing (`augment.Resize`), only what it will show is decoded; any other transform
+    Where the transform begins by resizing (`transforms.Resize`), only what it will show is decoded; any other transform
     gets the decoded images one by one.
 
     Args:
@@ -84,19 +109,21 @@ def decode_batch(
 
         return tf.map_fn(transformed, (contents, seeds), fn_output_signature=tf.float32, parallel_iterations=parallel)
 
-    arguments = {"size": (resize.size, resize.size), "channels": channels, "confine": resize.confine}
+    size, confine = (resize.size, resize.size), resize.confine
 
     def whole():
         pixels, extents = _decode_whole(contents, channels=channels, parallel=parallel)
-        return resample_bytes(pixels, extents, resize.boxes(tf.cast(extents, tf.float32), seeds), **arguments)
+        boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
+        return resample_bytes(pixels, extents, boxes, size=size, channels=channels, confine=confine)
 
     def parts():
         extents = map_quickly(extent, contents, tf.TensorSpec([2], tf.int32))
         boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
         windows = _windows(boxes, extents, resize=resize)
-        return _decode_boxes(contents, boxes, windows, parallel=parallel, **arguments)
+        return _decode_boxes(contents, boxes, windows, size=size, channels=channels, confine=confine, parallel=parallel)
 
-    # Of small files, all the parts cost less than to find out which are needed. (A small PNG can be a large image.)
+    # A small file is decoded whole in less time than it takes to find out which part is needed. Only JPEG: a small PNG
+    # can be a large image.
     are_jpeg = tf.strings.substr(contents, 0, 3) == b"\xff\xd8\xff"
     are_small = tf.reduce_max(tf.strings.length(contents)) <= _SMALL_FILE
     images = tf.cond(tf.reduce_all(are_jpeg) & are_small, whole, parts)
@@ -104,7 +131,7 @@ def decode_batch(
 
 
 def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform | None) -> tf.Tensor:
-    """Decoded images of one size as one transformed batch, what `decode_batch` makes of them, to 1 of 255.
+    """Decoded images of one size as one transformed batch: what `decode_batch` makes of their files, to 1 of 255.
 
     Args:
         images: `[n, H, W, C]`.
@@ -128,20 +155,27 @@ def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform
 
 
 def _split(transform: Transform | None) -> tuple[Resize | None, list[Transform]]:
-    """The resizing that a transform begins with, if it does, and what follows."""
-    first, *rest = transform.transforms if isinstance(transform, Compose) else [transform]
-    return (first, rest) if isinstance(first, Resize) else (None, [])
+    """The resizing that a transform begins with, and what follows it; `(None, [])` if it begins with something else."""
+    if isinstance(transform, Compose):
+        first, *rest = transform.transforms
+        return (first, rest) if isinstance(first, Resize) else (None, [])
+    return (transform if isinstance(transform, Resize) else None), []
 
 
 # Where a decoded part ends, libjpeg lacks the neighbours that it interpolates colours from. Two pixels more on each
 # side, which are not used afterwards, and the part equals the whole to the bit.
 _MARGIN = 2
-_SMALL_FILE = 2**14  # bytes of a JPEG file
-_GROUP_BYTES = 2**22  # bytes of pixels, so that they stay in the processor's cache
+_SMALL_FILE = 2**14  # bytes at most
+_GROUP_BYTES = 2**22  # of pixels decoded together, so few that they stay in the processor's cache
 
 
 def extent(contents: tf.Tensor) -> tf.Tensor:
-    """Height and width of one encoded image, int32 `[2]`, from its header; of JPEG and PNG alone."""
+    """Height and width of one JPEG or PNG, int32 `[2]`, from its header; any other kind of file is refused.
+
+    Example:
+        >>> extent(tf.io.encode_png(tf.zeros([3, 5, 1], tf.uint8))).numpy().tolist()
+        [3, 5]
+    """
 
     def of_png():
         # The signature and the chunk that comes first; a file may be shorter.
@@ -156,7 +190,7 @@ def extent(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _windows(boxes: tf.Tensor, extents: tf.Tensor, *, resize: Resize) -> tf.Tensor:
-    """What to decode, int32 `[n, 4]` (top, left, height, width): all pixels that weigh in the boxes, and a margin."""
+    """int32 `[n, 4]` (top, left, height, width): the parts with all pixels that weigh in the boxes, and a margin."""
     support = 0.0 if resize.confine else tf.maximum(boxes[:, 2:] / resize.size, 1.0)
     first = tf.cast(tf.floor(boxes[:, :2] - support), tf.int32) - _MARGIN
     last = tf.cast(tf.math.ceil(boxes[:, :2] + boxes[:, 2:] + support), tf.int32) + _MARGIN
@@ -165,7 +199,7 @@ def _windows(boxes: tf.Tensor, extents: tf.Tensor, *, resize: Resize) -> tf.Tens
 
 
 def _decode_whole(contents: tf.Tensor, *, channels: int, parallel: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """uint8: encoded images, `[H, W, channels]` in a row, one after the other; int32 `[n, 2]`, their H and W."""
+    """Whole images as uint8 pixels, one after the other, as for `resample_bytes`, and int32 `[n, 2]`, their H and W."""
     count, unroll = tf.shape(contents)[0], 8  # as in map_quickly
     groups = (count + unroll - 1) // unroll
     missing = tf.repeat(contents[-1:], groups * unroll - count, axis=0)
@@ -204,8 +238,9 @@ def _decode_boxes(
     def add(number, results):
         members = slice(number * group_size, (number + 1) * group_size)
         pixels = _decode_windows(contents[members], windows[members], channels=channels, parallel=parallel)
-        arguments = {"size": size, "channels": channels, "confine": confine}
-        resized = resample_bytes(pixels, windows[members, 2:], boxes[members], **arguments)
+        resized = resample_bytes(
+            pixels, windows[members, 2:], boxes[members], size=size, channels=channels, confine=confine
+        )
         return number + 1, results.write(number, resized)
 
     groups = (count + group_size - 1) // group_size
@@ -216,7 +251,7 @@ def _decode_boxes(
 
 
 def _decode_windows(contents: tf.Tensor, windows: tf.Tensor, *, channels: int, parallel: int) -> tf.Tensor:
-    """uint8: one part of each encoded image, `[H, W, channels]` in a row, one after the other."""
+    """One part of each encoded image as uint8 pixels, one part after the other, as for `resample_bytes`."""
     count = tf.shape(contents)[0]
 
     def add(index, parts):
@@ -235,5 +270,6 @@ def _decode_windows(contents: tf.Tensor, windows: tf.Tensor, *, channels: int, p
 
 
 def _cut(image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    """The window int32 `[4]` (top, left, height, width) of one image `[H, W, C]`."""
     corner, size = tf.split(window, 2)
     return tf.slice(image, tf.concat([corner, [0]], axis=0), tf.concat([size, [-1]], axis=0))

@@ -1,14 +1,14 @@
 """Cutting out and resizing, with PIL's antialiasing, a whole batch at a time.
 
-`resample` is TensorFlow alone, for models that are exported; `resample_bytes` is a library's, several times as fast,
-for the pipeline. The two differ by at most 1 of 255.
+`resample` is made of TensorFlow's operations alone, for models that are exported; `resample_bytes` calls a library,
+several times as fast, for the pipeline. The two differ by at most 1 of 255.
 """
 
 import cykooz_resizer
 import numpy as np
 import tensorflow as tf
 
-# By channels; more than four are left to `resample`.
+# By the number of channels; more than four are left to `resample`.
 PIXEL_TYPES = {
     1: cykooz_resizer.PixelType.U8,
     2: cykooz_resizer.PixelType.U8x2,
@@ -28,19 +28,25 @@ def resample(
 ) -> tf.Tensor:
     """Cuts a box out of each image and resizes it, bilinear with antialiasing, as PIL does.
 
-    Resampling is separable: two small matrix products per image do crop and resize of a whole batch. PIL rounds to
-    whole numbers in between, so on uint8 images the two differ by at most 1 of 255.
+    Resampling is separable: two small matrix products per image crop and resize a whole batch. PIL rounds to whole
+    numbers in between, so on uint8 images the two differ by at most 1 of 255.
 
-    Example: the row of pixels `[0, 4]` resized to width 4 is `[0, 1, 3, 4]`.
+    Example:
+        A row of two pixels, resized to width 4.
+
+        >>> image = tf.constant([0.0, 4.0])[None, None, :, None]
+        >>> pixels = resample(image, tf.constant([[0.0, 0.0, 1.0, 2.0]]), size=(1, 4))
+        >>> [round(float(pixel), 4) for pixel in pixels[0, 0, :, 0]]
+        [0.0, 1.0, 3.0, 4.0]
 
     Args:
         images: `[n, H, W, C]`.
         boxes: float32 `[n, 4]`: top, left, height, width in pixels, within the image.
         size: height and width of the result.
         confine: whether pixels outside the box weigh nothing, as if the image had been cropped before it was resized;
-            else they take part at the edges, as if it was resized first.
-        extents: float32 `[n, 2]`, height and width of each image where they have been padded, below and to the right,
-            to the batch's.
+            else they take part at the edges, as if it had been resized first.
+        extents: float32 `[n, 2]`, height and width of each image, where the images have been padded to one size, below
+            and to the right.
 
     Returns:
         float32 `[n, *size, C]`.
@@ -55,8 +61,29 @@ def resample(
     return tf.einsum("nah,nhwc,nbw->nabc", weights[0], images, weights[1], optimize="optimal")
 
 
-def _triangle_weights(start, length, first, last, *, source, target: int) -> tf.Tensor:
-    """`[n, target, source]` weights of a triangle filter, as wide as the scale but at least one pixel."""
+def _triangle_weights(
+    start: tf.Tensor,
+    length: tf.Tensor,
+    first: tf.Tensor | None,
+    last: tf.Tensor | None,
+    *,
+    source: tf.Tensor,
+    target: int,
+) -> tf.Tensor:
+    """Along one axis, what each pixel of the image weighs in each pixel of the result: a triangle filter.
+
+    Args:
+        start: float32 `[n]`, where the box begins, in pixels.
+        length: float32 `[n]`, of the box, in pixels.
+        first: float32 `[n]`, where the pixels begin that may take part; None: with the image.
+        last: float32 `[n]`, where they end; None: with the image.
+        source: pixels of the image.
+        target: pixels of the result.
+
+    Returns:
+        float32 `[n, target, source]`, of sum 1 over the last axis. The filter reaches as far to either side as a pixel
+        of the result is long, but at least one pixel of the image.
+    """
     start, length = start[:, None, None], length[:, None, None]
     scale = length / target
     support = tf.maximum(scale, 1.0)
@@ -75,13 +102,19 @@ def resample_bytes(
 ) -> tf.Tensor:
     """`resample` of uint8 images of any sizes, rounded to whole numbers after each axis, as PIL rounds.
 
-    The library's instructions for AVX2, for SSE4.1 and for neither give the same bits, so that every machine makes the
-    same batches. It lets go of the interpreter's lock while it works.
+    The library gives the same bits with AVX2, with SSE4.1 and with neither, so that every machine makes the same
+    batches. It lets go of the interpreter's lock while it works.
+
+    Example:
+        >>> pixels = tf.constant([0, 4], tf.uint8)
+        >>> boxes = tf.constant([[0.0, 0.0, 1.0, 2.0]])
+        >>> resample_bytes(pixels, tf.constant([[1, 2]]), boxes, size=(1, 4), channels=1, confine=True).numpy().ravel()
+        array([0, 1, 3, 4], dtype=uint8)
 
     Args:
-        pixels: uint8, the images one after the other, each `[H, W, channels]` in a row.
+        pixels: uint8, one axis: the images one after the other, each `[H, W, channels]` row by row.
         extents: int32 `[n, 2]`, height and width of each image.
-        boxes: float32 or float64 `[n, 4]`, as for `resample`; whole numbers where they confine.
+        boxes: float32 or float64 `[n, 4]`, as for `resample`; whole numbers with `confine`.
         size: height and width of the result.
         channels: from 1 to 4.
         confine: as for `resample`.
@@ -100,7 +133,7 @@ def resample_bytes(
             result[...] = _resized(image, box, size=size, confine=confine, resizer=resizer)
         return results
 
-    # Declared stateless, which it is, so that batches are made in parallel.
+    # tf.data makes batches in parallel only of what is declared stateless, which this is.
     results = tf.numpy_function(resized, [pixels, extents, boxes], tf.uint8, stateful=False)
     return tf.ensure_shape(results, [boxes.shape[0], *size, channels])
 
@@ -108,6 +141,7 @@ def resample_bytes(
 def _resized(
     image: np.ndarray, box: list[float], *, size: tuple[int, int], confine: bool, resizer: cykooz_resizer.Resizer
 ) -> np.ndarray:
+    """uint8 `[*size, C]`: the box of one image uint8 `[H, W, C]`."""
     options = cykooz_resizer.ResizeOptions(resize_alg=_BILINEAR, use_alpha=False)
     top, left, height, width = box
     if confine:

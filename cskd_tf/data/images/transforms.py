@@ -24,7 +24,11 @@ Transform = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Compose:
-    """One transform after the other."""
+    """One transform after the other.
+
+    Args:
+        transforms: in the order in which they are applied.
+    """
 
     transforms: Sequence[Transform]
     any_dtype: ClassVar[bool] = True
@@ -36,7 +40,7 @@ class Compose:
 
 
 def as_accepted(images: tf.Tensor, transform: Transform) -> tf.Tensor:
-    """`images` as float32, unless the transform takes any type."""
+    """Images as a transform takes them: as float32, unless it has `any_dtype`."""
     return images if getattr(transform, "any_dtype", False) else tf.cast(images, tf.float32)
 
 
@@ -51,7 +55,11 @@ class Resize(abc.ABC):
     """Cuts a box out of each image and resizes it to a square: the base of the transforms that change the size.
 
     Subclasses say which box. The pipeline asks for the boxes and resizes itself (`resampling.resample_bytes`), so that
-    no pixel outside of them need be decoded; called, this is a graph that can be exported.
+    no pixel outside of them need be decoded; a call of the transform is a graph that can be exported.
+
+    Attributes:
+        size: height and width of the square, in pixels.
+        confine: whether pixels outside the box weigh nothing, see `resampling.resample`.
     """
 
     size: int
@@ -72,7 +80,16 @@ class Resize(abc.ABC):
 class CentreCrop(Resize):
     """Resizes the short side to `short_side`, then cuts out the centre, with torchvision's rounding.
 
-    Example: a 500 x 400 image with `size=224, short_side=256` becomes 320 x 256, then its central 224 x 224.
+    Example:
+        An image of 500 x 400 becomes 320 x 256, of which the central 224 x 224 are, in pixels of the image, the box of
+        height and width 224 * 500 / 320 = 350 that begins at (75, 25).
+
+        >>> CentreCrop(size=224, short_side=256).boxes(tf.constant([[500.0, 400.0]])).numpy().tolist()
+        [[75.0, 25.0, 350.0, 350.0]]
+
+    Args:
+        size: of the result, in pixels.
+        short_side: of the resized image, in pixels, at least `size`.
     """
 
     size: int
@@ -99,6 +116,12 @@ class RandomResizedCrop(Resize):
 
     Ten tries at a box of area 0.08 to 1 of the image and ratio 3/4 to 4/3 (uniform in its logarithm); where none fits,
     the central crop of the nearest ratio that does.
+
+    Args:
+        size: of the result, in pixels.
+        area: smallest and largest share of the image's area.
+        ratio: smallest and largest width of the box in heights.
+        tries: how many boxes are drawn per image; the first that fits is taken.
     """
 
     size: int
@@ -115,7 +138,7 @@ class RandomResizedCrop(Resize):
         ratios = tf.exp(logarithms)
         heights, widths = tf.round(tf.sqrt(areas / ratios)), tf.round(tf.sqrt(areas * ratios))
         fits = (heights <= height) & (widths <= width) & (heights >= 1) & (widths >= 1)
-        # The fallback stands last, so that the first that fits is always found.
+        # The fallback stands last and always fits, so that there is a first box that does.
         ratio = tf.clip_by_value(width / height, *self.ratio)
         heights = tf.concat([heights, tf.minimum(height, tf.round(width / ratio))], axis=1)
         widths = tf.concat([widths, tf.minimum(width, tf.round(height * ratio))], axis=1)
@@ -130,7 +153,11 @@ class RandomResizedCrop(Resize):
 
 @dataclasses.dataclass(frozen=True)
 class PadCrop:
-    """Pads with `padding` zeros on each side and crops the original size at a random place (CIFAR)."""
+    """Pads with zeros on each side and crops the original size at a random place, as is usual for CIFAR.
+
+    Args:
+        padding: pixels of zeros on each side.
+    """
 
     padding: int
     any_dtype: ClassVar[bool] = True
@@ -138,8 +165,8 @@ class PadCrop:
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         count, height, width, channels = (tf.shape(images)[axis] for axis in range(4))
         offsets = tf.cast(draws(seeds, first=0, count=2) * (2 * self.padding + 1), tf.int32)
-        # Rows of pixels are copied whole. First those of each image, from the padded ones of all, then a part of each:
-        # images that are shifted alike, together.
+        # Rows of pixels are copied whole. First each image's rows are chosen among the padded rows of all images, then
+        # a part of each row is cut out, for all images of the same horizontal shift at once.
         lines = tf.reshape(images, [count, height, width * channels])
         edges = [self.padding * channels] * 2
         lines = tf.pad(lines, [[0, 0], [self.padding, self.padding], edges])
@@ -175,7 +202,16 @@ class Flip:
 
 @dataclasses.dataclass(frozen=True)
 class Normalize:
-    """`(pixel / 255 - mean) / std` by channel. Example: pixel 255 at mean .5, std .25 becomes 2."""
+    """`(pixel / 255 - mean) / std` by channel.
+
+    Example:
+        >>> Normalize(mean=(0.5,), std=(0.25,))(tf.constant([[[[255.0]]]])).numpy().item()
+        2.0
+
+    Args:
+        mean: one per channel, of pixels in [0, 1].
+        std: one per channel, standard deviation of pixels in [0, 1].
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from cskd_tf.data.sources.base import PixelSource, Source, check_labels
@@ -12,22 +13,27 @@ from cskd_tf.errors import UserError
 class ArraySource(PixelSource):
     """Images in memory.
 
+    Example:
+        >>> source = ArraySource(np.zeros([3, 8, 8, 1], np.uint8), [1, 0, 1], class_names=["cat", "dog"])
+        >>> source.image_shape, source.labels.tolist(), source.locate(2)
+        ((8, 8, 1), [1, 0, 1], 'image 2')
+
     Args:
         images: `[N, H, W, C]`, uint8 or float, pixels from 0 to 255 where the transforms normalise them.
         labels: int `[N]`.
-        class_names: one per class; the numbers where left out.
+        class_names: one per class; the numbers of the classes where left out.
         class_groups: for each class the name of its group.
-        locate: where an image is to be found, for messages; its number where left out.
+        locate: says of an index where its image is to be found, for messages; `image 2` and the like where left out.
         complete: whether every class must have an image.
 
     Raises:
-        ValueError: wrong rank or length, NaN, or labels that do not fit.
+        UserError: wrong rank or length, NaN or infinity, or labels that do not fit.
     """
 
     def __init__(
         self,
-        images,
-        labels,
+        images: npt.ArrayLike | tf.Tensor,
+        labels: npt.ArrayLike,
         *,
         class_names: Sequence[str] | None = None,
         class_groups: Sequence[str] | None = None,
@@ -35,28 +41,28 @@ class ArraySource(PixelSource):
         complete: bool = True,
     ):
         tensor = images if tf.is_tensor(images) else None  # not copied
-        images = np.asarray(images)
-        if images.ndim != 4 or images.dtype.kind not in "uif":
+        pixels, numbers = np.asarray(images), np.asarray(labels)
+        if pixels.ndim != 4 or pixels.dtype.kind not in "uif":
             raise UserError(
                 "Expected images to be numbers of shape [N, height, width, channels]. "
-                f"Received: {images.dtype} of shape {images.shape}"
+                f"Received: {pixels.dtype} of shape {pixels.shape}"
             )
-        if len(images) != len(labels):
+        if len(pixels) != len(numbers):
             raise UserError(
-                f"Expected as many labels as images. Received: {len(images)} images and {len(labels)} labels"
+                f"Expected as many labels as images. Received: {len(pixels)} images and {len(numbers)} labels"
             )
-        if images.dtype.kind == "f" and not np.isfinite(images).all():
-            broken = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            broken = np.flatnonzero(~np.isfinite(pixels).all(axis=(1, 2, 3)))
             raise UserError(f"Expected finite pixels. Received: NaN or infinity in images {broken[:10].tolist()}")
         num_classes = len(class_names) if class_names is not None else None
-        labels = check_labels(labels, num_classes=num_classes, complete=complete)
+        numbers = check_labels(numbers, num_classes=num_classes, complete=complete)
         super().__init__(
-            labels,
-            class_names=class_names or list(map(str, range(int(labels.max()) + 1))),
+            numbers,
+            class_names=class_names or list(map(str, range(int(numbers.max()) + 1))),
             class_groups=class_groups,
-            image_shape=images.shape[1:],
+            image_shape=pixels.shape[1:],
         )
-        self._images = tf.constant(images) if tensor is None else tensor
+        self._images = tf.constant(pixels) if tensor is None else tensor
         self._locate = locate or "image {}".format
 
     def load(self, indices: tf.Tensor) -> tf.Tensor:
@@ -66,11 +72,12 @@ class ArraySource(PixelSource):
         return self._locate(index)
 
 
-def as_source(images, labels=None) -> Source:
+def as_source(images: Source | npt.ArrayLike, labels: npt.ArrayLike | None = None) -> Source:
     """A source as it is, or an array and its labels as an `ArraySource`.
 
     Raises:
-        ValueError: neither a source nor an array, labels beside a source, or an array without labels.
+        UserError: neither a source nor an array, labels beside a source, an array without labels, or one that cannot
+            be used.
     """
     if isinstance(images, Source):
         if labels is not None:

@@ -4,6 +4,7 @@ import abc
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from cskd_tf.data.images.decode import decode
@@ -44,7 +45,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def subset(self, indices: np.ndarray) -> "Source":
-        """The images at `indices`, int `[n]`, under the new indices from 0 to n - 1; the classes stay."""
+        """The images at `indices`, int `[n]`, numbered anew from 0 to n - 1; the classes stay."""
 
 
 class PixelSource(Source):
@@ -64,17 +65,28 @@ class EncodedSource(Source):
     Args:
         labels: int `[N]`.
         class_names: one per class.
-        class_groups: for each class the name of its group.
         channels: 3 (colour) or 1 (grey); images of the other kind are converted.
-        sizes: int64 `[N]`, bytes of each encoded image.
+        sizes: int `[N]`, bytes of each encoded image.
+        class_groups: for each class the name of its group.
 
     Attributes:
-        sizes: as given.
+        sizes: as given, int64 `[N]`.
+
+    Raises:
+        UserError: labels that do not fit.
     """
 
     sizes: np.ndarray
 
-    def __init__(self, labels, *, class_names, channels: int, sizes, class_groups=None):
+    def __init__(
+        self,
+        labels: npt.ArrayLike,
+        *,
+        class_names: Sequence[str],
+        channels: int,
+        sizes: npt.ArrayLike,
+        class_groups: Sequence[str] | None = None,
+    ):
         labels = check_labels(labels, num_classes=len(class_names), complete=False)
         shape = (None, None, channels)
         super().__init__(labels, class_names=class_names, class_groups=class_groups, image_shape=shape)
@@ -93,6 +105,8 @@ class EncodedSource(Source):
 
 
 class _PixelSubset(PixelSource):
+    """Some images of a source of pixels, which still loads them: nothing is copied but the indices."""
+
     def __init__(self, source: PixelSource, indices: np.ndarray):
         super().__init__(
             source.labels[indices],
@@ -110,6 +124,8 @@ class _PixelSubset(PixelSource):
 
 
 class _EncodedSubset(EncodedSource):
+    """Some images of a source of encoded images, which still reads them: nothing is copied but indices and sizes."""
+
     def __init__(self, source: EncodedSource, indices: np.ndarray):
         super().__init__(
             source.labels[indices],
@@ -127,26 +143,35 @@ class _EncodedSubset(EncodedSource):
         return self._source.locate(int(self._indices[index]))
 
 
-def check_labels(labels, *, num_classes: int | None = None, complete: bool = True) -> np.ndarray:
+def check_labels(labels: npt.ArrayLike, *, num_classes: int | None = None, complete: bool = True) -> np.ndarray:
     """Labels `[N]`, or `[N, 1]` as `keras.datasets` has them, as int32 `[N]`.
 
+    Example:
+        >>> check_labels([[2], [0], [1]])
+        array([2, 0, 1], dtype=int32)
+
+    Args:
+        labels: integers from 0 to C - 1.
+        num_classes: C; the largest label and 1 where left out.
+        complete: whether every class must have an image.
+
     Raises:
-        ValueError: not integers of that shape, a label outside the classes, or (`complete`) a class without an image.
+        UserError: not integers of that shape, a label outside the classes, or (`complete`) a class without an image.
     """
-    labels = np.asarray(labels)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"Expected labels to be integers [N]. Received: {labels.dtype} of shape {labels.shape}")
-    if not len(labels):
+    numbers = np.asarray(labels)
+    if numbers.ndim == 2 and numbers.shape[1] == 1:
+        numbers = numbers[:, 0]
+    if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
+        raise UserError(f"Expected labels to be integers [N]. Received: {numbers.dtype} of shape {numbers.shape}")
+    if not len(numbers):
         raise UserError("Expected at least one image. Received: no labels")
-    classes = int(labels.max()) + 1 if num_classes is None else num_classes
-    outside = labels[(labels < 0) | (labels >= classes)]
+    classes = int(numbers.max()) + 1 if num_classes is None else num_classes
+    outside = numbers[(numbers < 0) | (numbers >= classes)]
     if len(outside):
         raise UserError(f"Expected labels from 0 to {classes - 1}. Received: {sorted(set(outside.tolist()))[:10]}")
-    empty = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
+    empty = np.flatnonzero(np.bincount(numbers, minlength=classes) == 0)
     if len(empty) and complete:
         raise UserError(
             f"Expected at least one image of each of the {classes} classes. Received: none of {empty[:10].tolist()}"
         )
-    return labels.astype(np.int32)
+    return numbers.astype(np.int32)

@@ -1,6 +1,8 @@
 """Holds the images of a source in memory while a run lasts: decoded, encoded, or not at all."""
 
-import numpy as np
+import functools
+import math
+
 import tensorflow as tf
 from absl import logging
 
@@ -16,7 +18,16 @@ GIB = 2**30
 def in_memory(source: Source, *, budget: int, name: str) -> tuple[Source, int]:
     """The same images, held in memory as far as `budget` allows: decoded, if all have one size, else encoded.
 
-    What was chosen is logged. While it is filled, the memory is needed twice.
+    What was chosen is logged. While the memory is filled, twice as much of it is taken.
+
+    Example:
+        300 images of 32 x 32 pixels in three channels, 0.9 MB decoded, are held decoded within a budget of 1 MB. Within
+        0.5 MB they stay encoded, if their files are smaller than that. What is in memory already takes nothing more.
+
+        >>> source = cskd_tf.data.ArraySource(np.zeros([2, 4, 4, 3], np.uint8), [0, 1])
+        >>> held, new_bytes = in_memory(source, budget=2**20, name="train")
+        >>> held is source, new_bytes
+        (True, 0)
 
     Args:
         source: any source.
@@ -27,26 +38,39 @@ def in_memory(source: Source, *, budget: int, name: str) -> tuple[Source, int]:
         A source with the same images, and the bytes that it newly holds.
 
     Raises:
-        ValueError: images that cannot be decoded, by name, where they are decoded at once.
+        UserError: images that cannot be decoded, by name, where they are decoded at once.
     """
     if not isinstance(source, EncodedSource):
         return source, 0
     count = len(source.labels)
-    labelled = {"labels": source.labels, "class_names": source.class_names, "class_groups": source.class_groups}
     shape = common_shape(source, name=name)
-    decoded_bytes = count * int(np.prod(shape)) if shape else np.inf
-    encoded_bytes = int(source.sizes.sum())
-    channels = source.image_shape[2]
-    if decoded_bytes <= budget:
-        images = map_contents(source, lambda contents: _decode_all(contents, shape), name=name, verb="Decoding")
-        images = tf.concat(images, axis=0)
+    if shape and (decoded_bytes := count * math.prod(shape)) <= budget:
+        decode_all = functools.partial(_decode_all, shape=shape)
+        images = tf.concat(map_contents(source, decode_all, name=name, verb="Decoding"), axis=0)
         logging.info("%s: %s images decoded in memory, %.2f GiB", name, f"{count:,}", decoded_bytes / GIB)
-        return ArraySource(images, locate=source.locate, complete=False, **labelled), decoded_bytes
+        decoded = ArraySource(
+            images,
+            source.labels,
+            class_names=source.class_names,
+            class_groups=source.class_groups,
+            locate=source.locate,
+            complete=False,
+        )
+        return decoded, decoded_bytes
+    encoded_bytes = int(source.sizes.sum())
     if encoded_bytes <= budget:
         contents = tf.concat(map_contents(source, lambda contents: contents, name=name, verb="Reading"), axis=0)
         logging.info("%s: %s images encoded in memory, %.2f GiB", name, f"{count:,}", encoded_bytes / GIB)
-        held = Encoded(contents, locate=source.locate, channels=channels, sizes=source.sizes, **labelled)
-        return held, encoded_bytes
+        encoded = Encoded(
+            contents,
+            source.labels,
+            class_names=source.class_names,
+            class_groups=source.class_groups,
+            locate=source.locate,
+            channels=source.image_shape[2],
+            sizes=source.sizes,
+        )
+        return encoded, encoded_bytes
     logging.info(
         "%s: %s images read as they are needed; they take %.2f GiB, and %.2f of data.source.memory are left",
         name, f"{count:,}", encoded_bytes / GIB, budget / GIB,
@@ -54,7 +78,7 @@ def in_memory(source: Source, *, budget: int, name: str) -> tuple[Source, int]:
     return source, 0
 
 
-def _decode_all(contents: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+def _decode_all(contents: tf.Tensor, *, shape: tuple[int, int, int]) -> tf.Tensor:
     """uint8 `[n, *shape]` of encoded images that all have one shape."""
 
     def decoded(content):

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from cskd_tf.data.images.decode import map_quickly
@@ -16,11 +18,12 @@ class Encoded(EncodedSource):
 
     Args:
         contents: string `[N]`.
-        locate: where an image is to be found, for messages.
+        labels: int `[N]`.
+        locate: says of an index where its image is to be found, for messages.
         arguments: as for `EncodedSource`.
     """
 
-    def __init__(self, contents: tf.Tensor, labels, *, locate: Callable[[int], str], **arguments):
+    def __init__(self, contents: tf.Tensor, labels: npt.ArrayLike, *, locate: Callable[[int], str], **arguments: Any):
         super().__init__(labels, **arguments)
         self._contents, self._locate = contents, locate
 
@@ -36,12 +39,13 @@ class Files(EncodedSource):
 
     Args:
         paths: one per image.
+        labels: int `[N]`.
         arguments: as for `EncodedSource`.
     """
 
-    def __init__(self, paths: Sequence[str], labels, **arguments):
+    def __init__(self, paths: Sequence[str], labels: npt.ArrayLike, **arguments: Any):
         super().__init__(labels, **arguments)
-        self._paths = tf.constant([os.fsencode(path) for path in paths])  # of whatever encoding
+        self._paths = tf.constant([os.fsencode(path) for path in paths])  # bytes, for a name may be no Unicode
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
         return map_quickly(tf.io.read_file, tf.gather(self._paths, indices), tf.TensorSpec([], tf.string))
@@ -53,20 +57,32 @@ class Files(EncodedSource):
 class Concatenation(EncodedSource):
     """Data sets one after the other, their classes side by side, their names kept as the groups of the classes.
 
-    Example: birds (200 classes) and dogs (120) become 320 classes `birds/...`, `dogs/...` in 2 groups.
+    Example:
+        Two classes of birds and one of dogs become three classes in two groups.
+
+        >>> arguments = {"channels": 3, "locate": str}
+        >>> birds = Encoded(["a", "bc"], [0, 1], class_names=["crow", "wren"], sizes=[1, 2], **arguments)
+        >>> dogs = Encoded(["def"], [0], class_names=["pug"], sizes=[3], **arguments)
+        >>> joined = Concatenation({"birds": birds, "dogs": dogs})
+        >>> joined.class_names, joined.class_groups
+        (['birds/crow', 'birds/wren', 'dogs/pug'], ['birds', 'birds', 'dogs'])
+        >>> joined.labels.tolist(), joined.read(tf.constant([2, 0], tf.int64)).numpy().tolist()
+        ([0, 1, 2], [b'def', b'a'])
 
     Args:
         sources: encoded sources by name.
 
     Raises:
-        ValueError: sources that are not encoded, or of different channels.
+        UserError: sources that are not encoded, or of different channels.
     """
 
     def __init__(self, sources: Mapping[str, Source]):
-        parts = list(sources.values())
-        encoded = {name: isinstance(part, EncodedSource) for name, part in sources.items()}
-        if not all(encoded.values()) or len({part.image_shape for part in parts}) > 1:
-            kinds = {name: "JPEG or PNG" if is_encoded else "arrays" for name, is_encoded in encoded.items()}
+        parts = [source for source in sources.values() if isinstance(source, EncodedSource)]
+        if len(parts) < len(sources) or len({part.image_shape for part in parts}) > 1:
+            kinds = {
+                name: "JPEG or PNG" if isinstance(source, EncodedSource) else "arrays"
+                for name, source in sources.items()
+            }
             raise UserError(f"Expected data sets of JPEG or PNG images to concatenate. Received: {kinds}")
         class_offsets = np.cumsum([0] + [len(part.class_names) for part in parts])
         super().__init__(

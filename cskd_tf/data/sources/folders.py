@@ -23,16 +23,25 @@ class ImageFolder(Files):
 
     Links are followed, but never in a circle. Other files are left out, which is logged.
 
+    Example:
+        >>> pixels = tf.zeros([2, 2, 3], tf.uint8)
+        >>> for name in ("dog", "cat"):
+        ...     (pathlib.Path("photos") / name).mkdir(parents=True)
+        ...     tf.io.write_file(f"photos/{name}/1.png", tf.io.encode_png(pixels))
+        >>> source = ImageFolder("photos")
+        >>> source.class_names, source.labels.tolist(), source.locate(1)
+        (['cat', 'dog'], [0, 1], 'photos/dog/1.png')
+
     Args:
         folder: holds one folder per class; what lies deeper belongs to the class, as in torchvision.
         channels: 3 (colour) or 1 (grey); files of the other kind are converted.
         class_names: the expected classes, where another split has set them.
-        levels: how many levels of folders make a class; with 2, `alphabet/character`, and the upper level is the group
-            of the class.
+        levels: how many levels of folders make a class; with 2, classes are called like `alphabet/character`, and the
+            upper level is the group of the class.
         check_files: whether to refuse files that are no images.
 
     Raises:
-        ValueError: a missing folder, a class without images, other classes than expected, classes that differ only by
+        UserError: a missing folder, a class without images, other classes than expected, classes that differ only by
             case, or files that are not images (named).
     """
 
@@ -77,8 +86,9 @@ def _class_names(folder: pathlib.Path, *, levels: int) -> list[str]:
 
 
 def _images_by_class(folder: pathlib.Path, class_names: Sequence[str]) -> list[list[str]]:
-    """The sorted paths of the images of each class. What else is there is left out, which is logged."""
-    paths_by_class, left_out = [], collections.Counter()
+    """The sorted paths of the images of each class. Whatever else is there is left out, which is logged."""
+    paths_by_class: list[list[str]] = []
+    left_out: collections.Counter[str] = collections.Counter()  # files by suffix
     for name in class_names:
         files = sorted(_files(folder / name))
         images = [path for path in files if path.lower().endswith(SUFFIXES)]
@@ -95,6 +105,7 @@ def _images_by_class(folder: pathlib.Path, class_names: Sequence[str]) -> list[l
 
 
 def _folders(folder: pathlib.Path) -> list[str]:
+    """The sorted names of the folders in `folder`."""
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     place = pathlib.Path(os.path.realpath(folder))
     return [name for name in names if _target(folder / name, below=place / name) and (folder / name).is_dir()]
@@ -125,6 +136,7 @@ def _files(folder: pathlib.Path) -> Iterator[str]:
 
 
 def _refuse_similar_names(names: Sequence[str], folder: pathlib.Path) -> None:
+    """Refuses names that are one where case, or how an accent is written, makes no difference."""
     spellings = collections.defaultdict(list)
     for name in names:
         spellings[unicodedata.normalize("NFKC", name).casefold()].append(name)
@@ -138,14 +150,13 @@ def _refuse_similar_names(names: Sequence[str], folder: pathlib.Path) -> None:
 def _check_image_files(paths: Sequence[str], *, channels: int) -> list[int]:
     """Bytes of each file. Refuses files that are no images, or cut off; only suspicious ones are decoded here."""
     sizes = [_size_of_image(path, channels=channels) for path in paths]
-    broken = [path for path, size in zip(paths, sizes, strict=True) if size is None]
-    if broken:
+    if broken := [path for path, size in zip(paths, sizes, strict=True) if size is None]:
         raise UserError(f"Expected JPEG or PNG files. Received: {len(broken)} that are not whole images: {broken[:10]}")
-    return sizes
+    return [size for size in sizes if size is not None]
 
 
 def _size_of_image(path: str, *, channels: int) -> int | None:
-    """Bytes of one file; None if it is no whole image. What begins and ends as one is not decoded."""
+    """Bytes of one file; None if it is no whole image. A file that begins and ends like one is not decoded."""
     try:
         with open(path, "rb") as file:
             start = file.read(8)

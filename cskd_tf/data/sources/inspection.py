@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import io
 import warnings
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import PIL.Image
@@ -29,18 +29,25 @@ class Inspection:
         extents: int `[n, 2]`, height and width of the images that could be decoded.
         digests: for each content the indices of the images that have it.
         unreadable: why an image cannot be decoded, by index.
-        remarks: how many images have something to know about, by what it is.
+        remarks: for each remark, such as `palette`, of how many images it is true.
     """
 
     counts: np.ndarray
     extents: np.ndarray
     digests: dict[bytes, list[int]]
     unreadable: dict[int, str]
-    remarks: collections.Counter
+    remarks: collections.Counter[str]
 
 
 class _Findings(NamedTuple):
-    """Of one image: the digest of its content, height and width, why it is unreadable, what else there is to know."""
+    """What is found out of one image.
+
+    Attributes:
+        digest: of its content.
+        extent: its height and width.
+        problem: why it is unreadable; empty if it is not.
+        remarks: what else there is to know.
+    """
 
     digest: bytes
     extent: tuple[int, int]
@@ -49,14 +56,26 @@ class _Findings(NamedTuple):
 
 
 def inspect(source: Source, *, name: str) -> Inspection:
-    """Reads and decodes every image of a split once, on all cores."""
-    inspect_image = _inspect_encoded if isinstance(source, EncodedSource) else _inspect_pixels
-    extents, digests, unreadable = [], collections.defaultdict(list), {}
-    remarks: collections.Counter = collections.Counter()
+    """Reads and decodes every image of a split once, on all cores.
+
+    Example:
+        >>> source = cskd_tf.data.ArraySource(np.zeros([3, 4, 5, 1], np.uint8), [0, 1, 1])
+        >>> inspection = inspect(source, name="train")
+        >>> inspection.counts.tolist(), inspection.extents.tolist(), list(inspection.digests.values())
+        ([1, 2], [[4, 5], [4, 5], [4, 5]], [[0, 1, 2]])
+
+    Args:
+        source: any source.
+        name: of the split, for the progress bar.
+    """
+    extents: list[tuple[int, int]] = []
+    digests: dict[bytes, list[int]] = collections.defaultdict(list)
+    unreadable: dict[int, str] = {}
+    remarks: collections.Counter[str] = collections.Counter()
     count = len(source.labels)
     with concurrent.futures.ThreadPoolExecutor() as pool, warnings.catch_warnings():
         warnings.filterwarnings("error", module="PIL")  # to be counted, instead of printed
-        findings = pool.map(lambda index: inspect_image(source, index), range(count))
+        findings = pool.map(lambda index: _inspect_image(source, index), range(count))
         for index, image in enumerate(track(findings, total=count, description=f"Looking at {name}")):
             digests[image.digest].append(index)
             remarks.update(image.remarks)
@@ -69,9 +88,26 @@ def inspect(source: Source, *, name: str) -> Inspection:
 
 
 def duplicates(first: Inspection, second: Inspection) -> list[tuple[int, int]]:
-    """Pairs of an image of the first split and one of the second with the same content, to the byte."""
+    """Images of the first split that are in the second too, to the byte.
+
+    Example:
+        >>> pixels = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
+        >>> train = inspect(cskd_tf.data.ArraySource(pixels, [0, 1, 1]), name="train")
+        >>> test = inspect(cskd_tf.data.ArraySource(pixels[1:], [0, 1]), name="test")
+        >>> duplicates(train, test)
+        [(1, 0), (2, 1)]
+
+    Returns:
+        For each such content the index of its first image in either split.
+    """
     shared = [digest for digest in first.digests if digest in second.digests]
     return [(first.digests[digest][0], second.digests[digest][0]) for digest in shared]
+
+
+def _inspect_image(source: Source, index: int) -> _Findings:
+    if isinstance(source, EncodedSource):
+        return _inspect_encoded(source, index)
+    return _inspect_pixels(cast(PixelSource, source), index)  # every source is of one kind or the other
 
 
 def _inspect_pixels(source: PixelSource, index: int) -> _Findings:
@@ -85,7 +121,7 @@ def _inspect_encoded(source: EncodedSource, index: int) -> _Findings:
 
 
 def _remarks(contents: bytes) -> list[str]:
-    """What PIL says of an image that training reads; what PIL itself stumbles over is no more than a remark."""
+    """What PIL says of an image that training can read; an error of PIL is therefore no more than a remark."""
     remarks = []
     try:
         with PIL.Image.open(io.BytesIO(contents)) as image:
@@ -98,7 +134,8 @@ def _remarks(contents: bytes) -> list[str]:
             if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
                 remarks.append("rotated by EXIF, used as stored")
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
-        remarks.append(f"of more than {PIL.Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels, which PIL warns of")
+        limit = PIL.Image.MAX_IMAGE_PIXELS or 0  # without a limit PIL does not warn
+        remarks.append(f"of more than {limit / 1e6:.0f} megapixels, which PIL warns of")
     except Exception:  # whatever its many parsers raise
         remarks.append("sound but for what PIL cannot read of their metadata: EXIF, text, colour profile or animation")
     return remarks

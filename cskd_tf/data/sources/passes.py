@@ -1,11 +1,14 @@
 """What a pass over all images of a data set needs: a graph that is left as it is, and a progress bar."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import TypeVar
 
 import rich.console
 import rich.progress
 import tensorflow as tf
+
+Item = TypeVar("Item")
 
 
 def without_graph_rewriting(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -15,8 +18,18 @@ def without_graph_rewriting(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
-def track(iterable: Iterable, *, total: int, description: str) -> Iterator:
-    """The same items, with a progress bar on the terminal that is gone when the work is done."""
+def track(iterable: Iterable[Item], *, total: int, description: str) -> Iterable[Item]:
+    """The same items, with a progress bar on the terminal that is gone when the work is done.
+
+    Example:
+        >>> list(track("abc", total=3, description="Reading letters"))
+        ['a', 'b', 'c']
+
+    Args:
+        iterable: of the items.
+        total: how many there are.
+        description: what is done, in front of the bar.
+    """
     silent = not sys.stderr.isatty()
     console = rich.console.Console(stderr=True)
     return rich.progress.track(iterable, description, total, transient=True, console=console, disable=silent)

@@ -32,11 +32,16 @@ class Reading(NamedTuple):
 def read_and_decode(read: Callable[[], tf.Tensor], *, channels: int) -> Reading:
     """Reads and decodes one image with the function that training decodes with.
 
-    Example: of a JPEG of 3 x 5 pixels the extent is `(3, 5)`, of a GIF the problem "Expected JPEG or PNG."
+    Example:
+        >>> image = tf.io.encode_png(tf.zeros([3, 5, 3], tf.uint8))
+        >>> read_and_decode(lambda: image, channels=3)[1:]
+        ((3, 5), '')
+        >>> read_and_decode(lambda: tf.constant("GIF89a"), channels=3)
+        Reading(contents=b'GIF89a', extent=(0, 0), problem='Expected JPEG or PNG.')
 
     Args:
         read: returns the encoded image, a string scalar.
-        channels: 3 or 1.
+        channels: 3 (colour) or 1 (grey).
     """
     try:
         contents = read()
@@ -56,7 +61,7 @@ def read_image(source: EncodedSource, index: int) -> Reading:
 
 
 def unreadable_images(source: EncodedSource, *, name: str) -> dict[int, str]:
-    """The indices of the images that cannot be used, with the reason."""
+    """The images that cannot be used, by index, each with the reason; `name` is the split's, for the progress bar."""
     indices = range(len(source.labels))
     with concurrent.futures.ThreadPoolExecutor() as pool:
         problems = pool.map(lambda index: read_image(source, index).problem, indices)
@@ -65,7 +70,11 @@ def unreadable_images(source: EncodedSource, *, name: str) -> dict[int, str]:
 
 
 def refuse_unreadable(source: Source, *, name: str) -> None:
-    """Raises ValueError with the names of the images that cannot be decoded, if there are any."""
+    """Refuses a source with images that cannot be decoded; `name` is the split's, for the progress bar and the error.
+
+    Raises:
+        UserError: how many there are, and the names of the first ten.
+    """
     if isinstance(source, EncodedSource) and (broken := unreadable_images(source, name=name)):
         names = [source.locate(index) for index in list(broken)[:10]]
         raise UserError(
@@ -73,17 +82,19 @@ def refuse_unreadable(source: Source, *, name: str) -> None:
         )
 
 
-def map_contents(source: EncodedSource, function: Callable, *, name: str, verb: str) -> list[tf.Tensor]:
+def map_contents(
+    source: EncodedSource, function: Callable[[tf.Tensor], tf.Tensor], *, name: str, verb: str
+) -> list[tf.Tensor]:
     """`function(contents)` of all encoded images in their order, one result per batch, in parallel.
 
     Args:
         source: of the images.
-        function: of string `[n]`.
+        function: of the contents of one batch, string `[n]`.
         name: of the split, for the progress bar and errors.
         verb: what is done, for the progress bar.
 
     Raises:
-        ValueError: images that cannot be decoded, by name, where `function` came upon one.
+        UserError: images that cannot be decoded, by name, where `function` came upon one.
     """
     count = len(source.labels)
 
@@ -100,10 +111,10 @@ def map_contents(source: EncodedSource, function: Callable, *, name: str, verb: 
 
 
 def extents(source: EncodedSource, *, name: str) -> np.ndarray:
-    """int32 `[N, 2]`, height and width of each encoded image, from its header.
+    """int32 `[N, 2]`, height and width of each image, from its header; `name` as for `map_contents`.
 
     Raises:
-        ValueError: files that are no JPEG or PNG, by name.
+        UserError: files that are no JPEG or PNG, by name.
     """
 
     def extents_of(contents):
@@ -113,11 +124,21 @@ def extents(source: EncodedSource, *, name: str) -> np.ndarray:
 
 
 def common_shape(source: EncodedSource, *, name: str, probes: int = 16) -> tuple[int, int, int] | None:
-    """The shape that all images of a source have, from their headers; None where sizes differ."""
-    first = extents(source.subset(np.arange(min(probes, len(source.labels)))), name=name)
-    if (first != first[0]).any():
+    """The shape that all images of a source have, from their headers; None where sizes differ.
+
+    Args:
+        source: of the images.
+        name: of the split, for the progress bar and errors.
+        probes: images that are looked at first, and alone if they already differ.
+
+    Raises:
+        UserError: files that are no JPEG or PNG, by name.
+    """
+    probed = extents(source.subset(np.arange(min(probes, len(source.labels)))), name=name)
+    if (probed != probed[0]).any():
         return None
     heights_and_widths = extents(source, name=name)
     if (heights_and_widths != heights_and_widths[0]).any():
         return None
-    return (*map(int, heights_and_widths[0]), source.image_shape[2])
+    height, width = map(int, heights_and_widths[0])
+    return height, width, source.image_shape[2]

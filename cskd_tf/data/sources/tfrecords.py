@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import struct
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,9 @@ from cskd_tf.data.sources.passes import track
 from cskd_tf.errors import UserError
 from cskd_tf.files import written_whole
 
+if TYPE_CHECKING:  # TFDS takes half a second to import
+    import tensorflow_datasets as tfds
+
 _FRAME = 12  # bytes before a record: its length, and a checksum of the length
 _CHECKSUM = 4  # bytes after it
 _FILE_NAMES = ("file_name", "image/filename", "filename")  # what data sets call an image's original name
@@ -23,21 +27,31 @@ _FILE_NAMES = ("file_name", "image/filename", "filename")  # what data sets call
 class Records(EncodedSource):
     """One split of a prepared TFDS data set, read record by record from its TFRecord files.
 
-    The place of a record takes 20 bytes of memory. Places and labels are found by reading everything once, and kept in
-    a file beside the records, so that the next start is quick.
+    The place of each record takes 20 bytes of memory. Places and labels are found by reading everything once, and kept
+    in a file beside the records, so that the next start is quick.
 
     Args:
-        builder: a prepared `tfds.core.DatasetBuilder`.
+        builder: of a prepared data set.
         split: in TFDS' notation, such as `train` or `train[:90%]`.
         channels: 3 (colour) or 1 (grey).
-        classes: numbers of the classes to keep, where another split has set them; else those with an image.
+        classes: numbers of the classes to keep, sorted, where another split has set them; else those with an image.
+
+    Attributes:
+        classes: the numbers that TFDS gives the classes that are kept, sorted.
 
     Raises:
-        ValueError: an unknown split, another file format, features that are not an image and its class, or images
+        UserError: an unknown split, another file format, features that are not an image and its class, or images
             without a label.
     """
 
-    def __init__(self, builder, split: str, *, channels: int, classes: np.ndarray | None = None):
+    def __init__(
+        self,
+        builder: "tfds.core.DatasetBuilder",
+        split: str,
+        *,
+        channels: int,
+        classes: np.ndarray | None = None,
+    ):
         image, label = _features(builder)
         self._image, self._name = image, f"{builder.info.full_name}, {split}"
         instructions = _instructions(builder, split)
@@ -60,7 +74,7 @@ class Records(EncodedSource):
         )
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
-        # Declared stateless, which it is in what it returns, so that batches are still made in parallel.
+        # tf.data makes batches in parallel only of what is declared stateless. This reads files, but always the same.
         records = tf.numpy_function(self._records, [indices], tf.string, stateful=False)
         records = tf.ensure_shape(records, indices.shape)
         return tf.io.parse_example(records, {self._image: tf.io.FixedLenFeature([], tf.string)})[self._image]
@@ -71,6 +85,7 @@ class Records(EncodedSource):
         return f"{names[0] if names else f'image {index}'} of {self._name}"
 
     def _records(self, indices: np.ndarray) -> np.ndarray:
+        """The bytes of some records, object `[n]`."""
         records = np.empty(len(indices), object)
         for place, index in enumerate(indices):
             with open(self._files[self._shards[index]], "rb", buffering=0) as file:
@@ -78,27 +93,30 @@ class Records(EncodedSource):
         return records
 
 
-def _features(builder) -> tuple[str, str]:
-    """Names of the image and of the label."""
+def _features(builder: "tfds.core.DatasetBuilder") -> tuple[str, str]:
+    """What a data set calls its image and its label."""
     import tensorflow_datasets as tfds
 
-    keys, features = builder.info.supervised_keys or (), builder.info.features
+    keys: tuple = builder.info.supervised_keys or ()
+    features = builder.info.features
     kinds = [features[key] for key in keys if isinstance(key, str)]
     if [type(kind) for kind in kinds] != [tfds.features.Image, tfds.features.ClassLabel]:
         raise UserError(
             "Expected a data set whose supervised keys are an Image and a ClassLabel. "
             f"Received: {builder.info.full_name} with {keys or 'no supervised keys'}, features {list(features)}"
         )
-    return keys
+    image, label = keys
+    return image, label
 
 
-def _instructions(builder, split: str) -> list:
+def _instructions(builder: "tfds.core.DatasetBuilder", split: str) -> list:
+    """Which records of which files make up a split, one instruction of TFDS per file."""
     try:
         info = builder.info.splits[split]
     except (KeyError, ValueError):
-        known = sorted(builder.info.splits)
+        split_names = sorted(builder.info.splits)
         raise UserError(
-            f"Unknown split of {builder.info.full_name}; expected one of {known}, or a part, as in train[:90%]. "
+            f"Unknown split of {builder.info.full_name}; expected one of {split_names}, or a part, as in train[:90%]. "
             f"Received: {split!r}"
         ) from None
     if builder.info.file_format.value != "tfrecord":
@@ -111,7 +129,7 @@ def _instructions(builder, split: str) -> list:
 
 
 def _in_split(instructions: list, shards: np.ndarray) -> np.ndarray:
-    """Bool `[N]`, which records belong to a split, where it is a part of its files."""
+    """Bool `[N]`, which records of its files belong to a split, which may be a part of them."""
     ranks = np.arange(len(shards)) - np.searchsorted(shards, shards)
     skips, takes = (np.array([getattr(instruction, key) for instruction in instructions]) for key in ("skip", "take"))
     return (ranks >= skips[shards]) & (ranks < (skips + takes)[shards])
@@ -135,13 +153,12 @@ def _index(folder: pathlib.Path, files: list[str], label: str) -> dict[str, np.n
         labels = np.concatenate(list(counted))
     except tf.errors.DataLossError as error:
         raise UserError(f"Expected whole TFRecords. Received: damage in {folder}: {error.message}") from error
-    index = {"shards": shards, "offsets": offsets, "sizes": sizes, "labels": labels}
     try:
         with written_whole(cache) as partial:
-            np.savez(partial, **index)
+            np.savez(partial, shards=shards, offsets=offsets, sizes=sizes, labels=labels)
     except OSError as error:
         logging.warning("The labels will be read again at the next start: %s", error)
-    return index
+    return {"shards": shards, "offsets": offsets, "sizes": sizes, "labels": labels}
 
 
 def _places(path: str) -> tuple[np.ndarray, np.ndarray]:

@@ -133,11 +133,11 @@ def batches_of(**options):
 
 def test_shards_keep_their_rows_of_every_batch():
     places = batches_of(shards=2)
-    assert [len(each.indices) for each in places] == [8, 8, 8] * 2  # 24 images
-    for each in places:
-        np.testing.assert_array_equal(each.indices % 2, [0] * 4 + [1] * 4)
+    assert [len(batch.indices) for batch in places] == [8, 8, 8] * 2  # 24 images
+    for batch in places:
+        np.testing.assert_array_equal(batch.indices % 2, [0] * 4 + [1] * 4)
     for epoch in (places[:3], places[3:]):
-        assert sorted(np.concatenate([each.indices for each in epoch])) == list(range(24))
+        assert sorted(np.concatenate([batch.indices for batch in epoch])) == list(range(24))
     # 25 images in 3 shards, 6 a batch: the first shard has 9, the others 8.
     order = BatchOrder(ClassBuckets(np.zeros(25, int), num_classes=1, shards=3), batch_size=6, seed=0)
     assert [len(order.at(tf.constant(step, tf.int64)).indices) for step in range(order.steps_per_epoch)] == [6] * 4 + [

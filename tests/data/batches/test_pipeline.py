@@ -219,7 +219,7 @@ def test_a_flip_moves_half_of_the_images():
         images, np.zeros(400, int) + np.arange(400) % 2, batch_size=400, seed=0, augment=Flip()
     )
     flipped = [batch[view].numpy()[:, 0, 0, 0] for view in ("image", "partner")]
-    assert [160 < each.sum() < 240 for each in flipped] == [True, True]
+    assert [160 < of_view.sum() < 240 for of_view in flipped] == [True, True]
     assert 0.4 < (flipped[0] == flipped[1]).mean() < 0.6
 
 
@@ -274,25 +274,3 @@ def test_a_single_image_pairs_with_itself_and_is_reported_once(caplog):
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         paired_dataset(IMAGES, LABELS, **{"batch_size": 8, "seed": 0, **arguments})
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Needs(views=("neighbour",)), "Unknown views.*'neighbour'"),
-        (lambda: Needs(views=("partner_1",)), "Unknown views.*'partner_1'"),
-        (lambda: Needs(views=("image",)), "Unknown views.*'image'"),
-        (lambda: Needs(extras=("name",)), "Unknown extras.*'name'"),
-        (lambda: Distribution(worker=2, num_workers=2), "worker from 0 to 1. Received: worker=2"),
-    ],
-)
-def test_bad_needs_and_distributions_are_named(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-def test_labels_belong_to_arrays():
-    with pytest.raises(ValueError, match="labels=None"):
-        paired_dataset(IMAGES, batch_size=8, seed=0)
-    with pytest.raises(ValueError, match="no labels beside a source"):
-        paired_dataset(ArraySource(IMAGES, LABELS), LABELS, batch_size=8, seed=0)

@@ -147,17 +147,17 @@ def test_pixels_do_not_depend_on_what_else_is_in_the_batch(transform, monkeypatc
 def test_a_batch_is_the_same_with_every_kind_of_instructions(monkeypatch):
     contents, transform = tf.constant(MIXED), RandomResizedCrop(24)
     expected = decode_batch(contents, seeds(4), transform=transform, channels=3)
-    made = []
+    resizers = []
 
     class Plain(cykooz_resizer.Resizer):
         def __init__(self):
             super().__init__()
             self.cpu_extensions = cykooz_resizer.CpuExtensions.none
-            made.append(self)
+            resizers.append(self)
 
     monkeypatch.setattr(cykooz_resizer, "Resizer", Plain)
     np.testing.assert_array_equal(decode_batch(contents, seeds(4), transform=transform, channels=3), expected)
-    assert made
+    assert resizers
 
 
 def test_transforms_that_do_not_begin_with_a_crop_see_whole_images():

@@ -16,6 +16,7 @@ def test_duplicates_are_found_by_content():
 
 
 def test_an_empty_file_is_called_empty():
-    settings = {"class_names": ["a", "b"], "channels": 3, "sizes": [0, 0], "locate": str}
-    source = Encoded(tf.constant(["", ""]), np.array([0, 1]), **settings)
+    source = Encoded(
+        tf.constant(["", ""]), [0, 1], class_names=["cat", "dog"], channels=3, sizes=[0, 0], locate="image {}".format
+    )
     assert inspect(source, name="train").unreadable == {0: "empty file", 1: "empty file"}

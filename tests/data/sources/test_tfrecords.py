@@ -25,7 +25,7 @@ def sequential(folder, *, split):
     read = tfds.builder_from_directory(info.parent).as_dataset(
         split=split, decoders={"image": tfds.decode.SkipDecoding()}
     )
-    return [(each["image"], each["label"]) for each in read.as_numpy_iterator()]
+    return [(example["image"], example["label"]) for example in read.as_numpy_iterator()]
 
 
 def test_records_in_any_order_equal_the_sequential_ones(tiny, tmp_path, in_three_files):
@@ -44,7 +44,7 @@ def test_parts_of_a_split_are_tfds_parts(part, tiny, tmp_path, in_three_files):
     expected = sequential(tmp_path, split=part)
     assert len(expected) < 4
     assert splits["val"].read(tf.range(len(expected), dtype=tf.int64)).numpy().tolist() == [
-        each for each, _ in expected
+        content for content, _ in expected
     ]
     assert splits["val"].labels.tolist() == [label for _, label in expected]
 

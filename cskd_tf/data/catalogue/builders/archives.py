@@ -18,7 +18,7 @@ class ArchiveConfig(tfds.core.BuilderConfig):
     """Which archive a builder reads.
 
     Attributes:
-        archive: path of an archive in the layout of the published one, a part of it say; empty: the published one.
+        archive: path of an archive in the layout of the published one, such as a part of it; empty: the published one.
     """
 
     archive: str = ""
@@ -29,10 +29,13 @@ def config_of(archive: str, *, lists: Sequence[str] = ()) -> ArchiveConfig | str
 
     Args:
         archive: its path; empty: the published one.
-        lists: names of files beside it that belong to the content.
+        lists: names of files beside it that belong to its content.
+
+    Returns:
+        What TFDS takes as the config of a builder.
 
     Raises:
-        ValueError: no such file.
+        UserError: no such file.
     """
     if not archive:
         return PUBLISHED
@@ -44,13 +47,16 @@ def config_of(archive: str, *, lists: Sequence[str] = ()) -> ArchiveConfig | str
     return ArchiveConfig(name=f"archive_{hashlib.sha256(content.encode()).hexdigest()[:12]}", archive=str(path))
 
 
-class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base of our builders: encoded images as they are in an archive, their class and their name.
+class ArchiveBuilder:
+    """What our builders have in common: encoded images as they are in an archive, their class and their name.
+
+    It stands before TFDS' `GeneratorBasedBuilder` among their bases. TFDS takes every class that derives from that for
+    a data set, which this is not.
 
     Attributes:
         HOMEPAGE: where the data set is described.
-        URLS: the published files.
-        LISTS: names of those of them that belong beside the archive.
+        URLS: of the published files, the archive and what belongs beside it.
+        LISTS: names of the files that belong beside the archive.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -72,11 +78,19 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             homepage=self.HOMEPAGE,
         )
 
-    def published(self, download_manager, url: str, *, algorithm: str = "", expected: str = "") -> pathlib.Path:
-        """The published file, from the manual folder or by download, after its checksum was compared.
+    def published(
+        self, download_manager: tfds.download.DownloadManager, url: str, *, algorithm: str = "", expected: str = ""
+    ) -> pathlib.Path:
+        """A published file, from the manual folder or by download, after its checksum was compared.
+
+        Args:
+            download_manager: of TFDS.
+            url: of the file.
+            algorithm: of the checksum, as `hashlib` calls it.
+            expected: the checksum in hexadecimal digits; empty: any.
 
         Raises:
-            ValueError: another checksum.
+            UserError: another checksum.
         """
         path = pathlib.Path(download_manager.download_dir) / "manual" / file_name(url)
         if not path.is_file():
@@ -90,20 +104,37 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def file_name(url: str) -> str:
-    """Example: `http://host/folder/List.txt` is `List.txt`."""
+    """What a file is called that a URL leads to.
+
+    Example:
+        >>> file_name("http://host/folder/List.txt")
+        'List.txt'
+    """
     return url.rsplit("/", 1)[-1]
 
 
-def check_labels(*, train: Iterable[str], other: Iterable[str], path: str | pathlib.Path, source: str) -> list[str]:
-    """The classes of the training images, sorted; `source` is what names those of the other split.
+def check_labels(
+    *, train: Iterable[str], evaluation: Iterable[str], path: str | pathlib.Path, source: str
+) -> list[str]:
+    """The classes of the training images, sorted.
+
+    Example:
+        >>> check_labels(train=["dog", "cat", "dog"], evaluation=["cat"], path="photos.zip", source="TestImages.txt")
+        ['cat', 'dog']
+
+    Args:
+        train: the class of each training image.
+        evaluation: the class of each validation or test image.
+        path: of the archive, for errors.
+        source: the file that names the validation or test images, for errors.
 
     Raises:
-        ValueError: no image in one of the splits, or classes in the other that have no training image.
+        UserError: no image in one of the splits, or a class that has no training image.
     """
-    classes, others = sorted(set(train)), set(other)
-    if not classes or not others:
+    classes, evaluation_classes = sorted(set(train)), set(evaluation)
+    if not classes or not evaluation_classes:
         raise UserError(f"Expected at least one image in each split. Received: {path}, and none by {source}")
-    if unknown := sorted(others - set(classes)):
+    if unknown := sorted(evaluation_classes - set(classes)):
         raise UserError(
             f"Expected {source} to name images of the training classes. Received: {path}, with {unknown[:10]}"
         )
@@ -111,20 +142,43 @@ def check_labels(*, train: Iterable[str], other: Iterable[str], path: str | path
 
 
 def checksum(path: str | pathlib.Path, algorithm: str) -> str:
-    """The hexadecimal digest of a file."""
+    """The digest of a file in hexadecimal digits; `algorithm` is what `hashlib` calls it, such as `sha256`."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def refuse_outside(names: list[str], archive: str | pathlib.Path) -> None:
-    """Raises ValueError where an archive has members that would lie outside of its folder."""
+    """Refuses an archive with members that would lie outside of its folder.
+
+    Example:
+        >>> refuse_outside(["photos/1.jpg", "../evil.jpg"], "photos.tar")
+        Traceback (most recent call last):
+        cskd_tf.errors.UserError: Expected an archive that stays within its folder. Received: ... with ['../evil.jpg']
+
+    Args:
+        names: of the members.
+        archive: its path, for the error.
+
+    Raises:
+        UserError: which members.
+    """
     outside = [name for name in names if name.startswith(("/", "\\")) or ".." in pathlib.PurePosixPath(name).parts]
     if outside:
         raise UserError(f"Expected an archive that stays within its folder. Received: {archive} with {outside[:10]}")
 
 
 def refuse_missing(wanted: set[str], present: set[str], archive: str | pathlib.Path, source: str) -> None:
-    """Raises ValueError where `source` (annotations) names files that the archive lacks."""
+    """Refuses an archive that lacks files which its annotations name.
+
+    Args:
+        wanted: the names of the files.
+        present: the names of the archive's members.
+        archive: its path, for the error.
+        source: the file with the annotations, for the error.
+
+    Raises:
+        UserError: how many files are missing, and the names of the first ten.
+    """
     if missing := sorted(wanted - present):
         raise UserError(
             f"Expected every file that {source} names to be in {archive}. "

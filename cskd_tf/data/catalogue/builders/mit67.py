@@ -3,6 +3,9 @@
 import io
 import pathlib
 import tarfile
+from collections.abc import Iterator
+
+import tensorflow_datasets as tfds
 
 from cskd_tf.data.catalogue.builders import archives
 from cskd_tf.errors import UserError
@@ -15,17 +18,17 @@ LIST_URLS = {
 }
 
 
-class Mit67(archives.ArchiveBuilder):
+class Mit67(archives.ArchiveBuilder, tfds.core.GeneratorBasedBuilder):
     """Splits `train` and `test`, as in the official lists; the archive's other images belong to neither.
 
-    Another archive than the published one brings its own `TrainImages.txt` and `TestImages.txt` beside it.
+    Beside any other archive than the published one lie its own `TrainImages.txt` and `TestImages.txt`.
     """
 
     HOMEPAGE = "http://web.mit.edu/torralba/www/indoor.html"
     URLS = (URL, *LIST_URLS.values())
     LISTS = tuple(map(archives.file_name, LIST_URLS.values()))
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[str, dict]]]:
         given = self.builder_config.archive
         path = pathlib.Path(given or self.published(dl_manager, URL, algorithm="sha1", expected=SHA1))
         names = {}
@@ -45,17 +48,21 @@ class Mit67(archives.ArchiveBuilder):
         if twice := sorted(set(names["train"]) & set(names["test"])):
             raise UserError(f"Expected no image in both lists. Received: {len(twice)} in both: {twice[:10]}")
         self.info.features["label"].names = archives.check_labels(
-            train=map(_label, names["train"]), other=map(_label, names["test"]), path=path, source=self.LISTS[1]
+            train=map(_label, names["train"]), evaluation=map(_label, names["test"]), path=path, source=self.LISTS[1]
         )
         return {split: self._generate_examples(path, set(names[split])) for split in LIST_URLS}
 
-    def _generate_examples(self, path, names):
+    def _generate_examples(self, path: pathlib.Path, names: set[str]) -> Iterator[tuple[str, dict]]:
         with tarfile.open(path) as archive:
             for member in archive:
                 if member.name in names:
-                    image = io.BytesIO(archive.extractfile(member).read())
+                    file = archive.extractfile(member)
+                    if file is None:
+                        raise UserError(f"Expected {member.name} to be a file. Received: {path}, where it is none")
+                    image = io.BytesIO(file.read())
                     yield member.name, {"image": image, "label": _label(member.name), "file_name": member.name}
 
 
 def _label(name: str) -> str:
+    """The class of an image, which is the folder it is in."""
     return name.split("/")[1]

@@ -2,6 +2,9 @@
 
 import io
 import zipfile
+from collections.abc import Iterator, Mapping
+
+import tensorflow_datasets as tfds
 
 from cskd_tf.data.catalogue.builders import archives
 from cskd_tf.errors import UserError
@@ -12,7 +15,7 @@ ROOT = "tiny-imagenet-200"
 ANNOTATIONS = f"{ROOT}/val/val_annotations.txt"
 
 
-class TinyImagenet(archives.ArchiveBuilder):
+class TinyImagenet(archives.ArchiveBuilder, tfds.core.GeneratorBasedBuilder):
     """Splits `train` and `validation`; the published test images have no labels and are left out.
 
     The classes are WordNet ids in sorted order, as an image folder has them.
@@ -21,7 +24,7 @@ class TinyImagenet(archives.ArchiveBuilder):
     HOMEPAGE = "http://cs231n.stanford.edu"
     URLS = (URL,)
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[str, dict]]]:
         path = self.builder_config.archive or self.published(dl_manager, URL, algorithm="sha256", expected=SHA256)
         try:
             archive = zipfile.ZipFile(path)
@@ -43,7 +46,7 @@ class TinyImagenet(archives.ArchiveBuilder):
         validation = {f"{ROOT}/val/images/{name}": label for name, label, *_ in fields}
         archives.refuse_missing(set(validation), set(images), path, ANNOTATIONS)
         classes = archives.check_labels(
-            train=training.values(), other=validation.values(), path=path, source=ANNOTATIONS
+            train=training.values(), evaluation=validation.values(), path=path, source=ANNOTATIONS
         )
         self.info.features["label"].names = classes
         return {
@@ -51,7 +54,7 @@ class TinyImagenet(archives.ArchiveBuilder):
             "validation": self._generate_examples(archive, validation),
         }
 
-    def _generate_examples(self, archive, labels):
+    def _generate_examples(self, archive: zipfile.ZipFile, labels: Mapping[str, str]) -> Iterator[tuple[str, dict]]:
         for name, label in labels.items():
             try:
                 image = archive.read(name)

@@ -1,3 +1,5 @@
+import tarfile
+
 import pytest
 
 from tests.data.catalogue.layouts import write_mit67
@@ -33,3 +35,14 @@ def test_wrong_mit67s_are_refused(changes, message, tmp_path, prepared_folders):
         load_splits("mit67", path=str(tmp_path / "data"), archive=archive, **THIRDS)
     assert not prepared_folders()
     assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_folder_with_the_name_of_an_image_is_refused(tmp_path, prepared_folders):
+    write_mit67(tmp_path, lists={"TestImages.txt": "bar/folder.jpg"})
+    folder = tarfile.TarInfo("Images/bar/folder.jpg")
+    folder.type = tarfile.DIRTYPE
+    with tarfile.open(tmp_path / "indoorCVPR_09.tar", "a") as archive:
+        archive.addfile(folder)
+    with pytest.raises(ValueError, match=r"Expected Images/bar/folder.jpg to be a file. Received: .*indoorCVPR_09.tar"):
+        load_splits("mit67", path=str(tmp_path), archive=str(tmp_path / "indoorCVPR_09.tar"), **THIRDS)
+    assert not prepared_folders()

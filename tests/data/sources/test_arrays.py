@@ -1,0 +1,62 @@
+"""Sources of arrays: what they hold, and which arrays are refused."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf.data import ArraySource, evaluation_dataset, paired_dataset
+from cskd_tf.data.sources.arrays import as_source
+
+IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (IMAGES, [0.0, 1.0, 1.0, 0.0], r"labels to be integers \[N\]. Received: float64"),
+        (IMAGES, [0, 1, 1], "4 images and 3 labels"),
+        (IMAGES, [0, 1, -1, 0], r"labels from 0 to 1. Received: \[-1\]"),
+        (IMAGES, [0, 2, 2, 0], r"each of the 3 classes. Received: none of \[1\]"),
+        (IMAGES, [[0, 1], [1, 0], [1, 0], [0, 1]], r"shape \(4, 2\)"),
+        (IMAGES[..., 0], LABELS, r"Received: uint8 of shape \(4, 2, 2\)"),
+        (IMAGES.astype(str), LABELS, "images to be numbers"),
+        (np.where(np.arange(4)[:, None, None, None] == 2, np.nan, IMAGES), LABELS, r"NaN or infinity in images \[2\]"),
+        (IMAGES[:0], np.zeros(0, int), "at least one image"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_refused(images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        ArraySource(images, labels)
+
+
+def test_class_names_fix_the_number_of_classes():
+    assert ArraySource(IMAGES, LABELS).class_names == ["0", "1"]
+    with pytest.raises(ValueError, match=r"labels from 0 to 0. Received: \[1\]"):
+        ArraySource(IMAGES, LABELS, class_names=["only"])
+    with pytest.raises(ValueError, match=r"none of \[2\]"):
+        ArraySource(IMAGES, LABELS, class_names=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("images", ["folder", tf.data.Dataset.range(3), {"image": IMAGES}, object()])
+def test_what_is_neither_a_source_nor_an_array_is_refused(images):
+    with pytest.raises(ValueError, match="Expected images as an array.*or as a source"):
+        paired_dataset(images, LABELS, batch_size=2, seed=0)
+
+
+def test_arrays_are_no_source_for_evaluation():
+    with pytest.raises(ValueError, match="Expected a cskd_tf.data.Source, such as ImageFolder. Received: ndarray"):
+        evaluation_dataset(IMAGES, batch_size=2)
+
+
+def test_labels_belong_to_arrays():
+    source = ArraySource(IMAGES, LABELS)
+    assert as_source(source) is source
+    with pytest.raises(ValueError, match="labels=None"):
+        as_source(IMAGES)
+    with pytest.raises(ValueError, match="no labels beside a source"):
+        as_source(source, LABELS)
+
+
+def test_a_tensor_is_not_copied():
+    images = tf.zeros([2, 4, 4, 1])
+    assert ArraySource(images, [0, 1])._images is images
