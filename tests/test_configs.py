@@ -9,7 +9,7 @@ import pytest
 
 from configs import base, cskd_paper, pskd_paper, variants
 from cskd_tf import methods, networks
-from cskd_tf.data.catalogue.splits import DATASETS
+from cskd_tf.data.catalogue.datasets import DATASETS
 from cskd_tf.runs import experiment
 from cskd_tf.runs.config import Config
 

@@ -5,7 +5,8 @@ from cskd_tf.data.batches.pairing import Pairing
 from cskd_tf.data.batches.pipeline import evaluation_dataset, paired_dataset
 from cskd_tf.data.batches.stream import paired_stream
 from cskd_tf.data.batches.views import Distribution, Needs
-from cskd_tf.data.catalogue.splits import DATASETS, SourceOptions, SplitOptions, load_splits
+from cskd_tf.data.catalogue.datasets import DATASETS, SourceOptions, SplitOptions
+from cskd_tf.data.catalogue.splits import load_splits
 from cskd_tf.data.images.transforms import Augmentation, build_transforms
 from cskd_tf.data.sources.arrays import ArraySource
 from cskd_tf.data.sources.base import EncodedSource, PixelSource, Source

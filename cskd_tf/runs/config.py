@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeGuard
 
 from cskd_tf.data.batches.pairing import Pairing
-from cskd_tf.data.catalogue.splits import SourceOptions, SplitOptions
+from cskd_tf.data.catalogue.datasets import SourceOptions, SplitOptions
 from cskd_tf.data.images.transforms import Augmentation
 from cskd_tf.errors import UserError
 from cskd_tf.settings import Within, check_value, kinds

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf.data.sources.base import EncodedSource
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.experiment import Experiment
 from cskd_tf.runs.workdir import Workdir
@@ -94,11 +93,7 @@ def _serving_function(experiment: Experiment):
 
 def _difference_in_fresh_process(folder: pathlib.Path, experiment: Experiment) -> float:
     """Largest difference between the model's probabilities and the SavedModel's, on raw images of the test split."""
-    source = experiment.splits["test"]
-    if isinstance(source, EncodedSource):  # of sizes that may differ
-        images = source.decode_one(0)[None]
-    else:
-        images = tf.cast(source.load(tf.range(min(32, len(source.labels)), dtype=tf.int64)), tf.uint8)
+    images = experiment.splits["test"].examples(32)
     # As a graph, as it is served: run op by op, half precision rounds in other places.
     expected = tf.function(_serving_function(experiment))(images)["probabilities"].numpy()
     with tempfile.TemporaryDirectory() as scratch:

@@ -44,6 +44,10 @@ class Source(abc.ABC):
         """Where one image is to be found, for messages: the path of its file, say."""
 
     @abc.abstractmethod
+    def examples(self, count: int) -> tf.Tensor:
+        """The first images as one batch, uint8 `[n, H, W, C]`: at most `count`, and one where sizes may differ."""
+
+    @abc.abstractmethod
     def subset(self, indices: np.ndarray) -> "Source":
         """The images at `indices`, int `[n]`, numbered anew from 0 to n - 1; the classes stay."""
 
@@ -54,6 +58,9 @@ class PixelSource(Source):
     @abc.abstractmethod
     def load(self, indices: tf.Tensor) -> tf.Tensor:
         """Inside the tf.data graph: int64 `[n]` to images `[n, H, W, C]`, pixels from 0 to 255."""
+
+    def examples(self, count: int) -> tf.Tensor:
+        return tf.cast(self.load(tf.range(min(count, len(self.labels)), dtype=tf.int64)), tf.uint8)
 
     def subset(self, indices: np.ndarray) -> "PixelSource":
         return _PixelSubset(self, np.asarray(indices))
@@ -99,6 +106,9 @@ class EncodedSource(Source):
     def decode_one(self, index: int) -> tf.Tensor:
         """The pixels of one image, uint8 `[H, W, C]`."""
         return decode(self.read(tf.constant([index], tf.int64))[0], channels=self.image_shape[2])
+
+    def examples(self, count: int) -> tf.Tensor:
+        return self.decode_one(0)[None]
 
     def subset(self, indices: np.ndarray) -> "EncodedSource":
         return _EncodedSubset(self, np.asarray(indices))

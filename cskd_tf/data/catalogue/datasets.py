@@ -1,0 +1,183 @@
+"""Every data set by name, and what a config may ask of one."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import numpy as np
+import sklearn.datasets
+
+from cskd_tf.data.sources.arrays import ArraySource
+from cskd_tf.data.sources.base import Source
+from cskd_tf.data.sources.folders import ImageFolder
+from cskd_tf.errors import UserError
+from cskd_tf.settings import Within, check
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """Which data set, from where. Of several, joined by `+` in `name`, `path` and `archive` hold one entry or one each.
+
+    Attributes:
+        name: one of `DATASETS`, `tfds:NAME`, or several joined by `+`.
+        path: of an image folder, or of the folder where TFDS keeps data sets (empty: `~/tensorflow_datasets`).
+        archive: for `tiny_imagenet` and `mit67`, another one than the published.
+        channels: 3 colour, 1 grey.
+        class_levels: levels of an image folder's folders that make a class.
+        memory: GiB at most for images held in memory; what does not fit is read as it is needed.
+    """
+
+    name: str
+    path: str = ""
+    archive: str = ""
+    channels: Literal[1, 3] = 3
+    class_levels: Annotated[int, Within(1)] = 1
+    memory: Annotated[float, Within(0)] = 4.0
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """Which images are for training, validation and test.
+
+    Attributes:
+        train: the data set's own name of its training images; empty: the usual one.
+        val: the same of its validation images.
+        test: the same of its test images.
+        seed: of the splits that the data set does not bring itself, and of `train_per_class`.
+        test_fraction: of each class, taken where there is no test split.
+        validation_fraction: of each class of the training images, taken where there is no validation split; 0: none.
+        train_per_class: keep this many training images per class; 0: all.
+    """
+
+    train: str = ""
+    val: str = ""
+    test: str = ""
+    seed: Annotated[int, Within(0)] = 0
+    test_fraction: float = 0.2
+    validation_fraction: float = 0.1
+    train_per_class: Annotated[int, Within(0)] = 0
+
+    def __post_init__(self):
+        check(self)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The data set's own names of `train`, `val` and `test`."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def digits(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
+    """scikit-learn's handwritten digits, 1,797 grey images of 8 x 8 pixels and 17 shades, as uint8."""
+    bunch = sklearn.datasets.load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    return {"train": ArraySource(images, bunch.target, class_names=[str(name) for name in bunch.target_names])}
+
+
+def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
+    """`PATH/train/<class>/*.jpg|png`, with `PATH/val` and `PATH/test` where they are there, or `PATH/<class>/*`."""
+    if not source.path:
+        raise UserError(
+            "Expected data.source.path to name a folder with train/<class>/*.jpg|png. Received: data.source.path=''"
+        )
+    root = pathlib.Path(source.path).expanduser()
+    folders = {part: root / (name or part) for part, name in split.names.items()}
+    if not root.is_dir():
+        raise UserError(f"Expected data.source.path to name a folder. Received: no folder {root}")
+    for part, folder in folders.items():
+        if (name := split.names[part]) and not folder.is_dir():
+            raise UserError(f"Expected data.split.{part} to name a folder in {root}. Received: {name!r}")
+    present = {part: folder for part, folder in folders.items() if folder.is_dir()}
+    if not present:
+        present = {"train": root}  # a folder of classes, not of splits
+    if source.archive:
+        raise UserError(f"Expected data.source.archive for tiny_imagenet or mit67 only. Received: {source.archive!r}")
+    _refuse_other_split_names(root, known=[folder.name for folder in folders.values()])
+    folder_of = functools.partial(
+        ImageFolder, channels=source.channels, levels=source.class_levels, check_files=check_files
+    )
+    splits: dict[str, Source] = {"train": folder_of(present.get("train", folders["train"]))}
+    for part in present.keys() - {"train"}:
+        splits[part] = folder_of(present[part], class_names=splits["train"].class_names)
+    return splits
+
+
+def _refuse_other_split_names(root: pathlib.Path, *, known: list[str]) -> None:
+    """A folder `validation` beside `train` must be neither overlooked nor taken for a class."""
+    names = {entry.name for entry in root.iterdir() if entry.is_dir()} - set(known)
+    if similar := sorted(name for name in names if name.casefold() in SPLIT_NAMES):
+        raise UserError(
+            f"Expected the splits in {root} to be called {known}, or as data.split.train, data.split.val and "
+            f"data.split.test say. Received: {similar}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class FromTfds:
+    """A data set of TFDS, or one of ours in TFDS' form.
+
+    Attributes:
+        name: in TFDS' catalogue, or one of `tfds.OURS`.
+        train: split, in TFDS' notation.
+        val: the same; empty: taken from the training images; None: `validation`, if the data set has it.
+        test: the same with `test`.
+    """
+
+    name: str
+    train: str = "train"
+    val: str | None = ""
+    test: str | None = "test"
+
+    def __call__(self, source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
+        # TFDS takes half a second to import, which only its users should wait for.
+        from cskd_tf.data.catalogue import tfds
+
+        defaults = {"train": self.train, "val": self.val, "test": self.test}
+        names = {part: split.names[part] or default for part, default in defaults.items()}
+        return tfds.load(
+            self.name, path=source.path, archive=source.archive, channels=source.channels, split_names=names
+        )
+
+
+# Each takes SourceOptions, SplitOptions and check_files, and returns the splits that the data set brings itself.
+DATASETS: dict[str, Callable[..., dict[str, Source]]] = {
+    "digits": digits,
+    "image_folder": image_folder,
+    "cifar10": FromTfds("cifar10"),
+    "cifar100": FromTfds("cifar100"),
+    "tiny_imagenet": FromTfds("tiny_imagenet", test="validation"),
+    "caltech_birds2011": FromTfds("caltech_birds2011"),
+    "stanford_dogs": FromTfds("stanford_dogs"),
+    "mit67": FromTfds("mit67"),
+    "imagenet2012": FromTfds("imagenet2012", test="validation"),
+    "omniglot": FromTfds("omniglot", train="train+test", test=""),
+}
+TFDS_PREFIX = "tfds:"
+SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
+
+def load_dataset(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
+    """The splits that one data set brings itself, `train` among them.
+
+    Raises:
+        UserError: an unknown data set (the known ones are listed), images of other channels than asked for, or data
+            that cannot be used.
+    """
+    load: Callable[..., dict[str, Source]]
+    if source.name.startswith(TFDS_PREFIX):
+        load = FromTfds(source.name.removeprefix(TFDS_PREFIX), val=None, test=None)
+    elif source.name in DATASETS:
+        load = DATASETS[source.name]
+    else:
+        raise UserError(
+            f"Unknown data set; expected one of {sorted(DATASETS)}, {TFDS_PREFIX}NAME for any of TensorFlow Datasets', "
+            f"or several joined by +. Received: data.source.name={source.name!r}"
+        )
+    splits = load(source, split, check_files=check_files)
+    if (channels := splits["train"].image_shape[2]) != source.channels:
+        raise UserError(f"Expected images of {source.channels} channels. Received: {source.name} with {channels}")
+    return splits
