@@ -230,8 +230,10 @@ class Normalize:
 class Augmentation:
     """How images are made to fit the network, and changed in training; configs/base.py has the defaults and units.
 
-    Example: `Augmentation(image_size=224, crop="random_resized_crop", short_side=256, mean=..., std=...)` is what the
-    papers have on ImageNet.
+    Example, as the papers have it on ImageNet:
+        >>> pixels = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+        >>> Augmentation(image_size=224, crop="random_resized_crop", short_side=256, **pixels).flip
+        True
 
     Raises:
         UserError: an unknown crop, or a size out of range.
@@ -262,7 +264,14 @@ class Augmentation:
 
 
 def build_transforms(augmentation: Augmentation) -> tuple[Transform, Transform]:
-    """Two transforms: one for training, one for evaluation and serving."""
+    """Two transforms: one for training, one for evaluation and serving.
+
+    Example:
+        >>> augmentation = Augmentation(image_size=8, crop="none", flip=False, mean=(0.5,), std=(0.5,))
+        >>> training, evaluation = build_transforms(augmentation)
+        >>> training.transforms == evaluation.transforms
+        True
+    """
     size = augmentation.image_size
     centre = CentreCrop(size=size, short_side=augmentation.short_side or size)
     crops = {
