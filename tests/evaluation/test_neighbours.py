@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cskd_tf.evaluation import neighbours
-from cskd_tf.evaluation.metrics import alone_in_class, recall_at_k, summarize
+from cskd_tf.evaluation.metrics import summarize
+from cskd_tf.evaluation.neighbours import alone_in_class, recall_at_k
 
 
 def squared_distances(embeddings):
