@@ -35,7 +35,7 @@ def embeddings_and_labels(images: int, width: int, classes: int) -> tuple[np.nda
 
 
 def ours(embeddings: np.ndarray, labels: np.ndarray) -> float:
-    from cskd_tf.evaluation.metrics import recall_at_k
+    from cskd_tf.evaluation.neighbours import recall_at_k
 
     return recall_at_k(embeddings, labels)
 

@@ -1,19 +1,16 @@
 """Every metric: of whole splits, and ECE for `compile(metrics=[...])`."""
 
+from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS, confidence_bins, expected_calibration_error
 from cskd_tf.evaluation.metrics import (
-    DEFAULT_ECE_BINS,
     DIRECTIONS,
-    alone_in_class,
     area_under_risk_coverage,
-    confidence_bins,
     ensemble,
-    expected_calibration_error,
     group_error,
     negative_log_likelihood,
-    recall_at_k,
     summarize,
     top_k_error,
 )
+from cskd_tf.evaluation.neighbours import alone_in_class, recall_at_k
 from cskd_tf.training.keras_metrics import ExpectedCalibrationError
 
 __all__ = [

@@ -83,6 +83,12 @@ def preact_resnet10_weights(*, width=16, low=0.1, high=0.2):
     return {name: generator.uniform(low, high, shape).astype("float32") for name, shape in shapes.items()}
 
 
+def random_split():
+    """Logits and labels of 200 images of six classes."""
+    generator = np.random.default_rng(0)
+    return generator.normal(size=(200, 6)) * 2, generator.integers(0, 6, 200)
+
+
 def softmax(logits):
     """Probabilities along the last axis, in numpy."""
     exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))

@@ -6,7 +6,7 @@ import pathlib
 import matplotlib.figure
 import numpy as np
 
-from cskd_tf.evaluation.metrics import confidence_bins, expected_calibration_error
+from cskd_tf.evaluation.calibration import confidence_bins, expected_calibration_error
 from cskd_tf.evaluation.predictions import Predictions
 
 ACCURACY_COLOUR, OVER_COLOUR, UNDER_COLOUR, GUIDE_COLOUR = "#2a6f97", "#e07a5f", "#81b29a", "#6c757d"

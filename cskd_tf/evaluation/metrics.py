@@ -1,86 +1,17 @@
-"""Metrics of a whole split, from its logits and embeddings, as fractions.
+"""Metrics of a whole split, from its logits and embeddings, as fractions."""
 
-Everything is computed in float64: in float32 many confidences would round to exactly 1, and lose their order.
-"""
-
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.neighbours import alone_in_class, recall_at_k
+from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS, calibration_gap
+from cskd_tf.evaluation.neighbours import recall_at_k
+from cskd_tf.evaluation.scores import check_scores, check_scores_of_kind, confidence_and_correct, log_probabilities
 
-__all__ = [
-    "DEFAULT_ECE_BINS",
-    "DIRECTIONS",
-    "alone_in_class",
-    "area_under_risk_coverage",
-    "confidence_bins",
-    "ensemble",
-    "expected_calibration_error",
-    "group_error",
-    "negative_log_likelihood",
-    "recall_at_k",
-    "summarize",
-    "top_k_error",
-]
-DEFAULT_ECE_BINS = 20  # as in the CS-KD paper
 # The names in the result of `summarize`, and whether the smallest or the largest value is the best one.
 DIRECTIONS = {"top1_error": "min", "top5_error": "min", "nll": "min", "ece": "min", "recall_at_1": "max", "aurc": "min"}
-
-
-def _check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """The scores as float64 and the labels as int64; refuses what does not fit together."""
-    scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
-    if scores.ndim != 2 or labels.shape != scores.shape[:1] or not len(labels):
-        raise UserError(
-            f"Expected scores [N, classes] and labels [N]. Received: shapes {scores.shape} and {labels.shape}"
-        )
-    if labels.dtype.kind not in "bui" or labels.min() < 0 or labels.max() >= scores.shape[1]:
-        raise UserError(
-            f"Expected integer labels from 0 to {scores.shape[1] - 1}. "
-            f"Received: {labels.dtype} from {labels.min()} to {labels.max()}"
-        )
-    if not np.isfinite(scores).all():
-        raise UserError("Expected finite scores. Received: NaN or infinity")
-    return scores, labels.astype(np.int64)
-
-
-def _log_probabilities(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    # Not as exp of _log_probabilities: ten equal logits have to give exactly 1/10, the upper edge of a bin.
-    return exponents / exponents.sum(axis=1, keepdims=True)
-
-
-def _check_scores_of_kind(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Refuses probabilities that are none, and warns of logits that look like probabilities: they may be either."""
-    scores, labels = _check_scores(scores, labels)
-    sums_to_one = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
-    if not from_logits and not sums_to_one:
-        raise UserError("Expected probabilities that sum to 1. Received: other rows; pass from_logits=True for logits")
-    # A collapsed network returns the same logits for every image, such as .5 and .5: no reason for a warning.
-    if from_logits and sums_to_one and (scores != scores[0]).any():
-        warnings.warn(
-            "The scores look like probabilities, and were taken for logits; from_logits=False is for probabilities",
-            UserWarning,
-            stacklevel=3,
-        )
-    return scores, labels
-
-
-def _confidence_and_correct(
-    scores: np.ndarray, labels: np.ndarray, *, from_logits: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of each image the largest probability, and whether its class is the image's, both `[N]`."""
-    probabilities = _softmax(scores) if from_logits else scores
-    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
 
 
 def top_k_error(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float:
@@ -104,7 +35,7 @@ def top_k_error(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float:
     Raises:
         UserError: shapes, labels or k that do not fit.
     """
-    scores, labels = _check_scores(scores, labels)
+    scores, labels = check_scores(scores, labels)
     if k < 1:
         raise UserError(f"Expected k of at least 1. Received: k={k}")
     label_score = scores[np.arange(len(labels)), labels][:, None]
@@ -135,7 +66,7 @@ def group_error(scores: ArrayLike, labels: ArrayLike, *, groups: ArrayLike) -> f
     Raises:
         UserError: shapes or labels that do not fit.
     """
-    scores, labels = _check_scores(scores, labels)
+    scores, labels = check_scores(scores, labels)
     groups = np.asarray(groups)
     if groups.shape != scores.shape[1:]:
         raise UserError(f"Expected a group for each of {scores.shape[1]} classes. Received: shape {groups.shape}")
@@ -162,95 +93,16 @@ def negative_log_likelihood(scores: ArrayLike, labels: ArrayLike, *, from_logits
     Raises:
         UserError: shapes, labels or the kind of scores do not fit.
     """
-    scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
+    scores, labels = check_scores_of_kind(scores, labels, from_logits=from_logits)
     return _negative_log_likelihood(scores, labels, from_logits=from_logits)
 
 
 def _negative_log_likelihood(scores: np.ndarray, labels: np.ndarray, *, from_logits: bool) -> float:
     rows = np.arange(len(labels))
     if from_logits:
-        return float(-_log_probabilities(scores)[rows, labels].mean())
+        return float(-log_probabilities(scores)[rows, labels].mean())
     with np.errstate(divide="ignore"):
         return float(-np.log(scores[rows, labels]).mean())
-
-
-def confidence_bins(
-    scores: ArrayLike, labels: ArrayLike, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True
-) -> dict[str, np.ndarray]:
-    """What a reliability diagram shows: images, mean confidence and accuracy of each equal-width confidence bin.
-
-    Bins are `(lo, hi]`; a confidence of exactly 0 falls into the first.
-
-    Example:
-        Two images, with confidence .9 (right) and .95 (wrong), are both in the second of two bins.
-
-        >>> shown = confidence_bins([[0.9, 0.1], [0.95, 0.05]], [0, 1], bins=2, from_logits=False)
-        >>> {name: values.round(6).tolist() for name, values in shown.items()}
-        {'count': [0, 2], 'confidence': [0.0, 0.925], 'accuracy': [0.0, 0.5]}
-
-    Args:
-        scores: `[N, C]`, logits, or probabilities with `from_logits=False`.
-        labels: int `[N]`.
-        bins: at least 1.
-        from_logits: what the scores are.
-
-    Returns:
-        `count` (images), `confidence` and `accuracy` (fractions), each `[bins]`, 0 where a bin is empty.
-
-    Raises:
-        UserError: shapes, labels, bins or the kind of scores do not fit.
-    """
-    scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
-    return _bins(*_confidence_and_correct(scores, labels, from_logits=from_logits), bins=bins)
-
-
-def _bins(confidence: np.ndarray, correct: np.ndarray, *, bins: int) -> dict[str, np.ndarray]:
-    if bins < 1:
-        raise UserError(f"Expected at least one bin. Received: bins={bins}")
-    edges = np.linspace(0, 1, bins + 1)
-    # Clipped: rounding may put a confidence of 1 just above it, and 0 lies in no bin `(lo, hi]`.
-    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    count = np.bincount(index, minlength=bins)
-    divisor = np.maximum(count, 1)
-    return {
-        "count": count,
-        "confidence": np.bincount(index, weights=confidence, minlength=bins) / divisor,
-        "accuracy": np.bincount(index, weights=correct, minlength=bins) / divisor,
-    }
-
-
-def expected_calibration_error(
-    scores: ArrayLike, labels: ArrayLike, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True
-) -> float:
-    """ECE, `sum_m n_m / N * |accuracy_m - confidence_m|` over confidence bins (Naeini et al., 2015).
-
-    The CS-KD paper uses 20 bins, PS-KD's public code 10 and most libraries 15: report the number of bins with the ECE.
-
-    Example:
-        Confidences .9 (right) and .95 (wrong) are both in the second of two bins: `|.5 - .925|`.
-
-        >>> round(expected_calibration_error([[0.9, 0.1], [0.95, 0.05]], [0, 1], bins=2, from_logits=False), 6)
-        0.425
-
-    Args:
-        scores: `[N, C]`, logits, or probabilities with `from_logits=False`.
-        labels: int `[N]`.
-        bins: at least 1.
-        from_logits: what the scores are.
-
-    Returns:
-        A fraction in [0, 1].
-
-    Raises:
-        UserError: shapes, labels, bins or the kind of scores do not fit.
-    """
-    scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
-    return _mean_gap(_bins(*_confidence_and_correct(scores, labels, from_logits=from_logits), bins=bins))
-
-
-def _mean_gap(bins: dict[str, np.ndarray]) -> float:
-    gaps = np.abs(bins["accuracy"] - bins["confidence"])
-    return float((bins["count"] * gaps).sum() / bins["count"].sum())
 
 
 def area_under_risk_coverage(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool = True) -> float:
@@ -277,8 +129,8 @@ def area_under_risk_coverage(scores: ArrayLike, labels: ArrayLike, *, from_logit
     Raises:
         UserError: shapes, labels or the kind of scores do not fit.
     """
-    scores, labels = _check_scores_of_kind(scores, labels, from_logits=from_logits)
-    return _area_under_risk_coverage(*_confidence_and_correct(scores, labels, from_logits=from_logits))
+    scores, labels = check_scores_of_kind(scores, labels, from_logits=from_logits)
+    return _area_under_risk_coverage(*confidence_and_correct(scores, labels, from_logits=from_logits))
 
 
 def _area_under_risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> float:
@@ -309,7 +161,7 @@ def ensemble(members: Iterable[ArrayLike]) -> np.ndarray:
     all_logits = [np.asarray(logits, "float64") for logits in members]
     if not all_logits or len({logits.shape for logits in all_logits}) > 1:
         raise UserError(f"Expected logits of one shape. Received: {[logits.shape for logits in all_logits]}")
-    probabilities = np.mean([np.exp(_log_probabilities(logits)) for logits in all_logits], axis=0)
+    probabilities = np.mean([np.exp(log_probabilities(logits)) for logits in all_logits], axis=0)
     return np.log(probabilities + np.finfo("float64").tiny)
 
 
@@ -337,13 +189,13 @@ def summarize(
     Raises:
         UserError: shapes, labels or bins that do not fit.
     """
-    logits, labels = _check_scores_of_kind(logits, labels, from_logits=True)
-    confidence, correct = _confidence_and_correct(logits, labels, from_logits=True)
+    logits, labels = check_scores_of_kind(logits, labels, from_logits=True)
+    confidence, correct = confidence_and_correct(logits, labels, from_logits=True)
     results = {
         "top1_error": top_k_error(logits, labels, k=1),
         "top5_error": top_k_error(logits, labels, k=5),
         "nll": _negative_log_likelihood(logits, labels, from_logits=True),
-        "ece": _mean_gap(_bins(confidence, correct, bins=ece_bins)),
+        "ece": calibration_gap(confidence, correct, bins=ece_bins),
     }
     if embeddings is not None:
         results["recall_at_1"] = recall_at_k(embeddings, labels, k=1) if len(labels) > 1 else float("nan")

@@ -1,23 +1,19 @@
 """Recall among nearest neighbours: as exact as float64 differences, at the speed of float32 products.
 
-All distances are first read off a matrix product in float32, as scores `-|x - y|^2 / 2`. Its error has a proven bound,
-so most images are decided by it. For the other images all candidates, few as a rule, are compared again by direct
-differences in float64. Memory beyond the embeddings: a float32 copy of them, and about 0.5 GiB whatever their number.
+All distances are first scores of a matrix product in float32, whose error has a proven bound, so most images are
+decided by it. For the other images all candidates, few as a rule, are compared again by direct differences in float64.
+Memory beyond the embeddings: a float32 copy of them, and about 0.5 GiB whatever their number.
 """
 
-import dataclasses
-import functools
 import hashlib
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
+from cskd_tf.evaluation.distances import Entries, blocks
 
-BLOCK = 2048  # rows, and columns, of one matrix product
 SCORES = 2**24  # scores in memory at once, where rows meet all columns
-DIFFERENCES = 2**19  # numbers of direct differences in memory at once
 
 
 def alone_in_class(labels: ArrayLike) -> int:
@@ -69,7 +65,7 @@ def recall_at_k(embeddings: ArrayLike, labels: ArrayLike, *, k: int = 1) -> floa
     points = _equal_rows(embeddings)
     # Images of one class with one embedding have one entry: a collapsed network returns thousands of them.
     _, first, counts = np.unique(labels * len(labels) + points, return_index=True, return_counts=True)
-    entries = _Entries.of(embeddings, first, labels=labels[first], counts=counts)
+    entries = Entries.of(embeddings, first, labels=labels[first], counts=counts)
     has_mates = class_sizes[entries.labels] > 1
     if not has_mates.any():
         return float("nan")
@@ -112,125 +108,10 @@ def _equal_rows(embeddings: np.ndarray) -> np.ndarray:
     return np.array([numbers.setdefault(digest, len(numbers)) for digest in digests])
 
 
-def _blocks(length: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, length)) for start in range(0, length, size))
-
-
-@dataclasses.dataclass
-class _Entries:
-    """The images sorted by class, where those of one class with equal embeddings share one entry.
-
-    Attributes:
-        embeddings: of all images, `[N, D]`.
-        images: of each entry, the row in `embeddings`, `[M]`.
-        labels: of each entry, `[M]`, ascending.
-        counts: how many images each entry stands for, `[M]`.
-        scale: a power of two that brings the largest number near 1: squares neither overflow nor underflow.
-        centre: about the mean of the scaled embeddings, `[D]`: a common offset would cost float32 its digits.
-        spread: a power of two that brings the largest distance from the centre to at most 1.
-    """
-
-    embeddings: np.ndarray
-    images: np.ndarray
-    labels: np.ndarray
-    counts: np.ndarray
-    scale: float = 1.0
-    centre: np.ndarray | float = 0.0
-    spread: float = 1.0
-
-    @classmethod
-    def of(cls, embeddings: np.ndarray, images: np.ndarray, *, labels: np.ndarray, counts: np.ndarray) -> "_Entries":
-        """The entries with their scale, centre and spread."""
-        entries = cls(embeddings, images, labels, counts)
-        entries.scale = _inverse_power_of_two(max(float(embeddings.max()), -float(embeddings.min())))
-        blocks = [images[block] for block in _blocks(len(images), BLOCK)]
-        entries.centre = sum(entries.exact(block).sum(axis=0) for block in blocks) / len(images)
-        farthest = max(np.linalg.norm(entries.exact(block) - entries.centre, axis=1).max() for block in blocks)
-        entries.spread = _inverse_power_of_two(farthest)
-        return entries
-
-    def exact(self, images: np.ndarray) -> np.ndarray:
-        """The embeddings of some images, scaled, in float64: the scale is a power of two, so no digit is lost."""
-        return self.embeddings[images].astype(np.float64) * self.scale
-
-    def factors(self, chosen: slice | np.ndarray, dtype: type[np.floating]) -> np.ndarray:
-        """Rows `[x, 1, -|x|^2 / 2]` of the chosen entries' centred embeddings x.
-
-        The product of such a row with another one, whose last two numbers are swapped, is the score of the two.
-        """
-        return self._single[chosen] if dtype == np.float32 else self._factors(chosen, dtype)
-
-    def _factors(self, chosen: slice | np.ndarray, dtype: type[np.floating]) -> np.ndarray:
-        centred = ((self.exact(self.images[chosen]) - self.centre) * self.spread).astype(dtype)
-        halves = np.square(centred, dtype=np.float64).sum(axis=1, keepdims=True) / -2
-        return np.concatenate([centred, np.ones_like(halves, dtype), halves.astype(dtype)], axis=1)
-
-    @functools.cached_property
-    def _single(self) -> np.ndarray:
-        """The factors of all entries in float32, computed once."""
-        result = np.empty((len(self.images), self.embeddings.shape[1] + 2), np.float32)
-        for block in _blocks(len(result), BLOCK):
-            result[block] = self._factors(block, np.float32)
-        return result
-
-    @functools.cached_property
-    def norms(self) -> np.ndarray:
-        """Distances of all entries from the centre, `[M]`."""
-        return np.sqrt(-2 * self._single[:, -1].astype(np.float64))
-
-    def distances(self, entry: int, others: np.ndarray) -> np.ndarray:
-        """Squared distances from one entry to others, by direct differences."""
-        embedding = self.exact(self.images[[entry]])
-        size = max(1, DIFFERENCES // embedding.shape[1])
-        differences = (self.exact(self.images[others[block]]) - embedding for block in _blocks(len(others), size))
-        return np.concatenate([np.square(rows).sum(axis=1) for rows in differences])
-
-
-def _inverse_power_of_two(value: float) -> float:
-    """The power of two by which a value is multiplied to lie above 1/2 and at most at 1, without a lost digit.
-
-    Example:
-        >>> _inverse_power_of_two(6.0), _inverse_power_of_two(0.0)
-        (0.125, 1.0)
-    """
-    return float(np.ldexp(1.0, min(-int(np.frexp(value)[1]), 1000))) if value else 1.0
-
-
-def _swap(factors: np.ndarray) -> np.ndarray:
-    """The rows with their last two numbers swapped."""
-    return np.concatenate([factors[:, :-2], factors[:, :-3:-1]], axis=1)
-
-
-def _errors(entries: _Entries, rows: np.ndarray, scores: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
-    """By how much a score of each row may be off, if the score, computed or exact, is at least as large as `scores`.
-
-    With r and s the norms of x and y, a product of n numbers in any order is off by at most
-    `n u / (1 - n u) * (r s + r^2/2 + s^2/2)` (Higham, Accuracy and Stability of Numerical Algorithms, 3.1), u the unit
-    roundoff; rounding x, y and their norms to the type adds less than eight to n. That is `e = c (r + s)^2 / 2`. For
-    the distance d, `s <= r + d` and `d^2 <= -2 score + 2 e`, so `(2r + d) (1 - sqrt(c)) <= 2r + sqrt(-2 score)`: an
-    entry that lies far away, and has large errors, is not among the nearest.
-
-    Args:
-        entries: all of them.
-        rows: the entries whose scores are asked about, `[R]`.
-        scores: the smallest score that matters, of each row, float64 `[R]`.
-        dtype: in which the products are computed.
-
-    Returns:
-        float64 `[R]`, in the unit of the scores.
-    """
-    norms, numbers = entries.norms[rows], entries.embeddings.shape[1] + 2 + 8
-    relative = numbers * float(np.finfo(dtype).eps) / 2
-    relative /= 1 - relative
-    reach = (2 * norms + np.sqrt(2 * np.maximum(-scores, 0))) / (1 - np.sqrt(relative))
-    underflow = 4 * numbers * float(np.finfo(dtype).tiny)
-    return relative / 2 * np.minimum(norms + entries.norms.max(), reach) ** 2 + underflow
-
-
-def _decide_nearest(entries: _Entries, pending: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def _decide_nearest(entries: Entries, pending: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Writes into `shares` whether the nearest entry is of the class, where float32 can tell.
 
-    Distances are symmetric: of each pair of blocks one product serves the rows of both.
+    Of each pair of blocks one product serves the rows of both.
 
     Returns:
         The pending entries for which it cannot tell.
@@ -242,25 +123,22 @@ def _decide_nearest(entries: _Entries, pending: np.ndarray, shares: np.ndarray) 
         np.maximum(best[kind, rows], scores.max(axis=1), out=best[kind, rows])
         np.maximum(best[kind, columns], scores.max(axis=0), out=best[kind, columns])
 
-    for columns in _blocks(len(shares), BLOCK):
-        right = _swap(entries.factors(columns, np.float32))
-        for rows in _blocks(columns.stop, BLOCK):
-            scores = entries.factors(rows, np.float32) @ right.T
-            if rows == columns:
-                np.fill_diagonal(scores, -np.inf)
-            same = entries.labels[rows, None] == entries.labels[columns]
-            if same.any():
-                keep_best(own, np.where(same, scores, np.float32(-np.inf)), rows, columns)
-                scores[same] = -np.inf
-            keep_best(others, scores, rows, columns)
+    for rows, columns, scores in entries.block_scores():
+        if rows == columns:
+            np.fill_diagonal(scores, -np.inf)
+        same = entries.labels[rows, None] == entries.labels[columns]
+        if same.any():
+            keep_best(own, np.where(same, scores, np.float32(-np.inf)), rows, columns)
+            scores[same] = -np.inf
+        keep_best(others, scores, rows, columns)
     best = best[:, pending].astype(np.float64)
-    decided = np.abs(best[own] - best[others]) > 2 * _errors(entries, pending, best.max(axis=0), np.float32)
+    decided = np.abs(best[own] - best[others]) > 2 * entries.errors(pending, best.max(axis=0), np.float32)
     shares[pending[decided]] = (best[own] > best[others])[decided]
     return pending[~decided]
 
 
 def _decide(
-    entries: _Entries, pending: np.ndarray, shares: np.ndarray, *, k: int, dtype: type[np.floating]
+    entries: Entries, pending: np.ndarray, shares: np.ndarray, *, k: int, dtype: type[np.floating]
 ) -> np.ndarray:
     """Writes into `shares` those of pending entries.
 
@@ -270,7 +148,7 @@ def _decide(
     total = len(shares)
     several = max(total // 8, 2 * k)  # with more candidates, products in float64 cost less than differences
     undecided = []
-    for block in _blocks(len(pending), max(1, SCORES // total)):
+    for block in blocks(len(pending), max(1, SCORES // total)):
         rows = pending[block]
         scores, thresholds = _scores_and_thresholds(entries, rows, k=k, dtype=dtype)
         for row, row_scores, threshold in zip(rows, scores, thresholds, strict=True):
@@ -287,21 +165,18 @@ def _decide(
 
 
 def _scores_and_thresholds(
-    entries: _Entries, rows: np.ndarray, *, k: int, dtype: type[np.floating]
+    entries: Entries, rows: np.ndarray, *, k: int, dtype: type[np.floating]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of some entries with all, `[R, M]`, and of each row the score from which on entries are candidates, `[R]`.
 
     Candidates are all entries that may be among the k nearest, or as near as the last of them. The k + 1 largest scores
     count the entry itself; entries that stand for several images make the k nearest fewer, never more.
     """
-    total = len(entries.images)
-    factors, scores = entries.factors(rows, dtype), np.empty((len(rows), total), dtype)
-    for columns in _blocks(total, BLOCK):
-        scores[:, columns] = factors @ _swap(entries.factors(columns, dtype)).T
+    scores = entries.scores(rows, dtype)
     scores[np.arange(len(rows)), rows] = np.inf
-    last = max(0, total - k - 1)
+    last = max(0, scores.shape[1] - k - 1)
     smallest = np.partition(scores, last, axis=1)[:, last].astype(np.float64)
-    smallest -= 2 * _errors(entries, rows, smallest, dtype)
+    smallest -= 2 * entries.errors(rows, smallest, dtype)
     # The next smaller number, lest the rounding to the type excludes a candidate.
     return scores, np.nextafter(smallest.astype(dtype), dtype(-np.inf))
 

@@ -19,7 +19,7 @@ from cskd_tf.data.sources.base import EncodedSource, Source
 from cskd_tf.data.sources.caching import GIB
 from cskd_tf.data.sources.inspection import Inspection, duplicates, inspect
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.metrics import alone_in_class
+from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
 

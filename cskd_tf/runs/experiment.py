@@ -17,7 +17,8 @@ from cskd_tf.data.batches.pairing import count_steps
 from cskd_tf.data.batches.pipeline import check_batches
 from cskd_tf.data.images.transforms import Transform
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.metrics import alone_in_class, group_error
+from cskd_tf.evaluation.metrics import group_error
+from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.strategies import STRATEGIES

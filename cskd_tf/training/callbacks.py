@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.metrics import DEFAULT_ECE_BINS
+from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.training.collector import Collector, count_classes
 from cskd_tf.training.inputs import Expectations

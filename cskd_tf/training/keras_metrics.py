@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.metrics import DEFAULT_ECE_BINS
+from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS
 
 
 @keras.saving.register_keras_serializable("cskd_tf")

@@ -1,0 +1,103 @@
+"""Scores and labels, as all metrics take them: checked, and as probabilities.
+
+Everything is computed in float64: in float32 many confidences would round to exactly 1, and lose their order.
+"""
+
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cskd_tf.errors import UserError
+
+
+def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The scores as float64 and the labels as int64; refuses what does not fit together.
+
+    Args:
+        scores: logits or probabilities `[N, C]`.
+        labels: int `[N]`.
+
+    Raises:
+        UserError: shapes or labels that do not fit, no image at all, scores that are not finite.
+    """
+    scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1] or not len(labels):
+        raise UserError(
+            f"Expected scores [N, classes] and labels [N]. Received: shapes {scores.shape} and {labels.shape}"
+        )
+    if labels.dtype.kind not in "bui" or labels.min() < 0 or labels.max() >= scores.shape[1]:
+        raise UserError(
+            f"Expected integer labels from 0 to {scores.shape[1] - 1}. "
+            f"Received: {labels.dtype} from {labels.min()} to {labels.max()}"
+        )
+    if not np.isfinite(scores).all():
+        raise UserError("Expected finite scores. Received: NaN or infinity")
+    return scores, labels.astype(np.int64)
+
+
+def check_scores_of_kind(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Refuses probabilities that are none, and warns of logits that look like probabilities: they may be either.
+
+    The warning names the line that called the caller of this function.
+
+    Args:
+        scores: `[N, C]`.
+        labels: int `[N]`.
+        from_logits: what the scores are.
+
+    Returns:
+        Scores and labels as of `check_scores`.
+
+    Raises:
+        UserError: what `check_scores` refuses, or probabilities that do not sum to 1.
+    """
+    scores, labels = check_scores(scores, labels)
+    sums_to_one = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
+    if not from_logits and not sums_to_one:
+        raise UserError("Expected probabilities that sum to 1. Received: other rows; pass from_logits=True for logits")
+    # A collapsed network returns the same logits for every image, such as .5 and .5: no reason for a warning.
+    if from_logits and sums_to_one and (scores != scores[0]).any():
+        warnings.warn(
+            "The scores look like probabilities, and were taken for logits; from_logits=False is for probabilities",
+            UserWarning,
+            stacklevel=3,
+        )
+    return scores, labels
+
+
+def log_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Logarithms of the softmax of each row of `[N, C]`; no exponent overflows.
+
+    Example:
+        >>> log_probabilities(np.array([[math.log(3), 0.0]])).round(6).tolist()
+        [[-0.287682, -1.386294]]
+    """
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of each row of `[N, C]`.
+
+    Example:
+        >>> softmax(np.array([[math.log(3), 0.0]])).round(6).tolist()
+        [[0.75, 0.25]]
+    """
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    # Not as exp of log_probabilities: ten equal logits have to give exactly 1/10, the upper edge of a bin.
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def confidence_and_correct(
+    scores: np.ndarray, labels: np.ndarray, *, from_logits: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image the largest probability, and whether its class is the image's, both `[N]`.
+
+    Example:
+        >>> scores = np.array([[0.9, 0.1], [0.95, 0.05]])
+        >>> [values.tolist() for values in confidence_and_correct(scores, np.array([0, 1]), from_logits=False)]
+        [[0.9, 0.95], [True, False]]
+    """
+    probabilities = softmax(scores) if from_logits else scores
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
