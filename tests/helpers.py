@@ -1,6 +1,7 @@
 """What several test files build."""
 
 import dataclasses
+import functools
 import pathlib
 
 import keras
@@ -19,6 +20,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What keeps a run of the command line to itself, quiet and without an export; and what makes it a matter of seconds.
 ALONE = ("--config.baseline=False", "--config.verbose=0", "--config.export.enabled=False")
 SMALL = ("--config.data.split.train_per_class=4", "--config.network.width=4", "--config.batch_size=16")
+SMALL_CONFIG = {
+    "deterministic": False, "baseline": False, "epochs": 4, "batch_size": 16, "verbose": 0, "network.width": 2,
+    "data.augment.image_size": 8, "data.split.train_per_class": 4, "data.split.test_fraction": 0.9,
+}  # fmt: skip
 EVALUATION_LOGS = ["val_top1_error", "val_top5_error", "val_nll", "val_ece", "val_recall_at_1", "val_aurc"]
 
 
@@ -113,3 +118,12 @@ def finished_run(path, *, seed, labels, split_seed=0, **changes):
     predictions.save(run.predictions("test"))
     run.write_metrics({"test": {**predictions.metrics(ece_bins=20), "ece_bins": 20}})
     return run, logits
+
+
+def small_config(changes=None):
+    """The config of the digits at a size of seconds, with some changes by dotted keys."""
+    config = digits.get_config()
+    for key, value in {**SMALL_CONFIG, **(changes or {})}.items():
+        *groups, last = key.split(".")
+        functools.reduce(getattr, groups, config)[last] = value
+    return Config.read(config)

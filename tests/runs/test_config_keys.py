@@ -1,0 +1,228 @@
+"""Every key of configs/base.py has an effect that can be seen."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework import config as tensorflow_config  # nothing public tells of determinism
+
+from configs import base
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import experiment, export, strategies, train
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.workdir import Workdir, flatten
+from tests.helpers import small_config
+
+FOLDER = {
+    "data.source.name": "image_folder",
+    "data.source.path": "PHOTOS",
+    "data.split.train_per_class": 0,
+    "batch_size": 4,
+}
+COLOUR = {
+    **FOLDER, "data.source.channels": 3, "data.augment.mean": (0.5, 0.5, 0.5), "data.augment.std": (0.5, 0.5, 0.5),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """How the effect of a key is seen.
+
+    Attributes:
+        value: another one than in `small_config` and `given`.
+        observe: what has to differ, from the config.
+        given: other keys, on both sides.
+        along: other keys that have to change with this one.
+    """
+
+    value: Any
+    observe: Callable[[Config], Any]
+    given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    along: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def of_built(observe):
+    """What can be seen of the built experiment."""
+    return lambda config: observe(experiment.prepare(config))
+
+
+def size_of(split):
+    return of_built(lambda built: len(built.splits[split].labels))
+
+
+def transformed(config):
+    """Images in training and at evaluation; a colour each, brighter from left to right."""
+    channels = config.data.source.channels
+    images = np.random.default_rng(0).uniform(0, 255, (6, 14, 12, channels)).astype("float32")
+    seeds = tf.constant(np.random.default_rng(1).integers(0, 2**31 - 1, (6, 2)), tf.int32)
+    built = experiment.prepare(config)
+    return [built.training_transform(images, seeds), built.evaluation_transform(images, seeds)]
+
+
+def batches(config):
+    """Image and partner of an epoch, not augmented, and the labels."""
+    built = experiment.prepare(config)
+    built.training_transform = None
+    return [[batch["image"], batch["partner"], labels] for batch, labels in built.training_data().take(3)]
+
+
+def rates(config):
+    built = experiment.prepare(config)
+    schedule = built.model.optimizer.get_config()["learning_rate"]
+    steps = range(config.epochs * built.steps_per_epoch)
+    assert schedule, "a schedule, and not a number"
+    return [float(built.model.optimizer._learning_rate(step)) for step in steps]
+
+
+def outcome(config):
+    """The error of a config that is refused."""
+    try:
+        experiment.prepare(config)
+    except UserError as error:
+        return str(error)
+    return "built"
+
+
+def trained_runs(config):
+    """Names of the workdirs of the runs that training goes through."""
+    runs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "_train_run", lambda config, workdir: runs.append(workdir.path.name))
+        train.train(config, Workdir("run"))
+    shutil.rmtree("run", ignore_errors=True)
+    return runs
+
+
+def progress(config):
+    """What `fit` is told to print."""
+    built, told = experiment.prepare(config), {}
+    built.model.fit = lambda *_, **options: told.update(options)
+    train.fit(built, Workdir("run"))
+    return told["verbose"]
+
+
+def exported(config):
+    """Where a finished run is exported to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "_difference_in_fresh_process", lambda folder, built: 0.0)
+        patch.setattr(train.evaluate, "evaluate_splits", lambda built, workdir: {})
+        for folder in ("run", config.export.directory):
+            shutil.rmtree(folder, ignore_errors=True)
+        workdir = Workdir("run")
+        workdir.claim(config)
+        train.finish(experiment.prepare(config), workdir)
+    return workdir.metrics().get("saved_model")
+
+
+def ece(built):
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 50)
+    return built.metrics(Predictions(generator.normal(size=(50, 3)), labels, None))["ece"]
+
+
+def determinism(config):
+    tensorflow_config.disable_op_determinism()
+    experiment.prepare(config)
+    return tensorflow_config.is_op_determinism_enabled()
+
+
+images = of_built(lambda built: built.splits["train"].load(np.arange(len(built.splits["train"].labels))))
+weights = of_built(lambda built: built.model.get_weights())
+optimizer = of_built(lambda built: {**built.model.optimizer.get_config(), "learning_rate": None, "name": ""})
+CASES = {
+    "seed": Case(1, weights),
+    "epochs": Case(5, of_built(lambda built: built.training_data().epochs)),
+    "batch_size": Case(8, of_built(lambda built: built.steps_per_epoch)),
+    "precision": Case("mixed_bfloat16", of_built(lambda built: built.model.network.compute_dtype)),
+    "strategy": Case("mirrored", of_built(lambda built: built.model.distribute_strategy.num_replicas_in_sync)),
+    "deterministic": Case(True, determinism),
+    "baseline": Case(True, trained_runs),
+    "verbose": Case(2, progress),
+    "methods": Case(({"name": "PSKD"},), of_built(lambda built: [type(each).__name__ for each in built.model.methods])),
+    "data.source.name": Case("image_folder", size_of("train"), given={**FOLDER, "data.source.name": "digits"}),
+    "data.source.path": Case(
+        "PHOTOS/test", size_of("train"), given={**FOLDER, "data.split.test_fraction": 0.3, "batch_size": 2}
+    ),
+    "data.source.archive": Case("other.zip", outcome, given=FOLDER),
+    "data.source.channels": Case(
+        3, of_built(lambda built: built.model.network.input_shape), given=FOLDER,
+        along={key: COLOUR[key] for key in ("data.augment.mean", "data.augment.std")},
+    ),
+    "data.source.class_levels": Case(2, outcome, given=FOLDER),
+    "data.source.memory": Case(0.0, of_built(lambda built: type(built.splits["train"]).__name__), given=FOLDER),
+    "data.split.train": Case("test", size_of("train"), given={**FOLDER, "data.split.val": "train"}),
+    "data.split.val": Case("test", size_of("val"), given={**FOLDER, "data.split.validation_fraction": 0.3}),
+    "data.split.test": Case("train", size_of("test"), given={**FOLDER, "data.split.val": "test"}),
+    "data.split.seed": Case(1, images),
+    "data.split.test_fraction": Case(0.8, size_of("test")),
+    "data.split.validation_fraction": Case(0.3, size_of("val")),
+    "data.split.train_per_class": Case(5, size_of("train")),
+    "data.augment.image_size": Case(9, transformed),
+    "data.augment.crop": Case("none", transformed),
+    "data.augment.padding": Case(3, transformed),
+    "data.augment.flip": Case(True, transformed),
+    "data.augment.color_jitter": Case(0.5, transformed, given=COLOUR),
+    "data.augment.lighting": Case(0.5, transformed, given=COLOUR),
+    "data.augment.short_side": Case(10, transformed),
+    "data.augment.mean": Case((0.4,), transformed),
+    "data.augment.std": Case((0.4,), transformed),
+    "data.pairing.balanced": Case(True, batches),
+    "data.pairing.exclude_self": Case(True, batches),
+    "data.pairing.replica_local": Case(True, batches, given={"strategy": "mirrored"}),
+    "network.name": Case("preact_resnet18", of_built(lambda built: len(built.model.network.weights))),
+    "network.width": Case(3, of_built(lambda built: built.model.network.count_params())),
+    "network.embedding_layer": Case(
+        "stage3_block1_conv2", of_built(lambda built: built.predict("val").embeddings.shape)
+    ),
+    "network.synchronized": Case(
+        True, of_built(lambda built: [getattr(layer, "synchronized", None) for layer in built.model.network.layers])
+    ),
+    "optimizer.momentum": Case(0.5, optimizer),
+    "optimizer.weight_decay": Case(0.5, optimizer),
+    "optimizer.nesterov": Case(True, optimizer),
+    "optimizer.clip_norm": Case(0.5, optimizer),
+    "schedule.learning_rate": Case(0.2, rates),
+    "schedule.milestones": Case((0.25,), rates),
+    "schedule.factor": Case(0.5, rates),
+    "schedule.warmup_epochs": Case(1, rates),
+    "evaluation.batch_size": Case(7, of_built(lambda built: next(iter(built.evaluation_data("val")))[1].shape)),
+    "evaluation.ece_bins": Case(3, of_built(ece)),
+    "export.enabled": Case(False, exported),
+    "export.directory": Case("elsewhere", exported),
+}  # fmt: skip
+
+
+def config_of(changes, *, folder) -> Config:
+    """The small config with some changes, in which PHOTOS stands for a folder of images."""
+    places = {key: value.replace("PHOTOS", str(folder)) for key, value in changes.items() if isinstance(value, str)}
+    return small_config({**changes, **places})
+
+
+def same(one, two) -> bool:
+    """Whether nested lists of arrays and plain values are equal."""
+    if isinstance(one, list) and isinstance(two, list):
+        return len(one) == len(two) and all(same(*pair) for pair in zip(one, two, strict=True))
+    if hasattr(one, "numpy") or isinstance(one, np.ndarray):
+        return np.array_equal(one, two)
+    return one == two
+
+
+def test_every_key_has_a_case():
+    assert set(CASES) == set(flatten(base.get_config().to_dict()))
+
+
+@pytest.mark.parametrize("key", CASES)
+def test_a_key_has_an_effect(key, image_folder, two_replicas, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
+    case = CASES[key]
+    before = config_of(case.given, folder=image_folder)
+    after = config_of({**case.given, key: case.value, **case.along}, folder=image_folder)
+    one, again, two = (case.observe(config) for config in (before, before, after))
+    assert same(one, again), "what is seen must follow from the config alone"
+    assert not same(one, two)
