@@ -8,13 +8,13 @@ number of the imports of every pair of rooms is printed. The same source gives t
 """
 
 import argparse
-import ast
 import collections
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+import layers
 import matplotlib
 import matplotlib.patches
 import matplotlib.path
@@ -35,7 +35,6 @@ class Look:
     place: float
 
 
-# A file belongs to the room with the longest name that fits; what fits none is a room of its own.
 ROOMS = {
     "errors": Look("what a user can mend", GREY, 5.0),
     "files": Look("whole or not at all", GREY, 2.7),
@@ -53,115 +52,6 @@ ROOMS = {
     "runs": Look("one verb each", ORANGE, 3.7),
 }
 WIDTH, HEIGHT, STEP = 1.56, 0.62, 1.12  # of a room, and from floor to floor
-
-
-def _module(path: pathlib.Path, package: pathlib.Path) -> str:
-    """The dotted name below the package. Example: `cskd_tf/data/__init__.py` is `data`."""
-    parts = path.relative_to(package).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def _room(module: str) -> str:
-    known = [room for room in ROOMS if module == room or module.startswith(f"{room}.")]
-    return max(known, key=len) if known else module.rpartition(".")[0] or module
-
-
-def _statements(tree: ast.AST, package: str) -> Iterator[tuple[str, str | None, str]]:
-    """`(module below the package, name taken from it or None, name in the file)` of each import of the package."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == package:
-            module = node.module.removeprefix(package).removeprefix(".")
-            yield from ((module, alias.name, alias.asname or alias.name) for alias in node.names)
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.startswith(f"{package}."):
-                    yield alias.name.removeprefix(f"{package}."), None, alias.asname or alias.name
-
-
-class Package:
-    """The files and imports of a package.
-
-    Args:
-        path: its folder.
-
-    Attributes:
-        files: the names of the modules of each room.
-        imports: of each room, how often its files import modules of each other room.
-    """
-
-    def __init__(self, path: pathlib.Path):
-        self._name = path.name
-        self._trees = {_module(each, path): ast.parse(each.read_text()) for each in sorted(path.rglob("*.py"))}
-        self._fronts = {module for module, tree in self._trees.items() if self._is_front(module, tree)}
-        self.files: dict[str, list[str]] = {}
-        for module in self._trees:
-            if module not in self._fronts:
-                self.files.setdefault(_room(module), []).append(module)
-        self.imports: dict[str, collections.Counter] = {room: collections.Counter() for room in self.files}
-        for room, modules in self.files.items():
-            for module in modules:
-                for other in sorted(self._imported(self._trees[module])):
-                    if _room(other) != room:
-                        self.imports[room][_room(other)] += 1
-
-    def _is_front(self, module: str, tree: ast.Module) -> bool:
-        """Whether a file outside of all rooms only hands on names of others, as `cskd_tf/data/__init__.py` does."""
-        for node in tree.body:
-            assigned = node.targets[0] if isinstance(node, ast.Assign) else None
-            special = isinstance(assigned, ast.Name) and assigned.id.startswith("__")
-            if not special and not isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr)):
-                return False
-        return _room(module) not in ROOMS and any(_statements(tree, self._name))
-
-    def _imported(self, tree: ast.AST) -> set[str]:
-        """The modules that a file imports; of a front, those whose names it uses."""
-        found = set()
-        for module, name, here in _statements(tree, self._name):
-            inner = f"{module}.{name}".removeprefix(".") if name else module
-            if inner in self._trees and inner not in self._fronts:
-                found.add(inner)
-            elif inner in self._fronts:
-                used = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
-                for node in used:
-                    if isinstance(node.value, ast.Name) and node.value.id == here:
-                        found |= self._behind(inner, node.attr)
-            elif module in self._fronts:
-                found |= self._behind(module, name)
-            elif module in self._trees:
-                found.add(module)
-        return found
-
-    def _behind(self, front: str, wanted: str) -> set[str]:
-        """The module that a front's name comes from."""
-        for module, name, here in _statements(self._trees[front], self._name):
-            if here == wanted:
-                inner = f"{module}.{name}".removeprefix(".")
-                if inner in self._fronts or module in self._fronts:
-                    return set()
-                return {inner if inner in self._trees else module}
-        return set()
-
-
-def _reached(room: str, imports: Mapping[str, Mapping[str, int]]) -> set[str]:
-    """Every room that `room` needs, by way of others too; itself only in a circle."""
-    found, left = set(), list(imports[room])
-    while left:
-        other = left.pop()
-        if other not in found:
-            found.add(other)
-            left.extend(imports[other])
-    return found
-
-
-def floors(imports: Mapping[str, Mapping[str, int]], *, ground: set[str]) -> dict[str, int]:
-    """The floor of each room: 0 for `ground`, else one above the highest room that it imports, circles left out."""
-    reached = {room: _reached(room, imports) for room in imports}
-    found: dict[str, int] = dict.fromkeys(sorted(ground), 0)
-    for room in sorted(imports, key=lambda each: (len(reached[each]), each)):
-        if room not in found:
-            below = [found[other] for other in imports[room] if room not in reached[other] and other in found]
-            found[room] = 1 + max(below, default=0)
-    return found
 
 
 def _places(found: Mapping[str, int]) -> dict[str, float]:
@@ -248,7 +138,7 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def _legend(axes, package: Package, *, y: float) -> None:
+def _legend(axes, package: layers.Package, *, y: float) -> None:
     files = sum(len(modules) for modules in package.files.values())
     total = sum(sum(others.values()) for others in package.imports.values())
     words = (f"{files} files, {total} imports between rooms", "imports", "imports, as those below it do already")
@@ -259,14 +149,14 @@ def _legend(axes, package: Package, *, y: float) -> None:
         axes.text(7.9 if look else 7.35, height, text, color=INK, size=7.8, va="center")
 
 
-def draw(package: Package, output: pathlib.Path) -> None:
+def draw(package: layers.Package, output: pathlib.Path) -> None:
     """Writes the picture, in the format that the file's name ends in."""
     imports = package.imports
     importers = {room: [other for other in imports if room in imports[other]] for room in imports}
     ground = {room for room in imports if len(importers[room]) > len(imports) / 2 and not imports[room]}
-    found = floors(imports, ground=ground)
+    found = layers.floors(imports, ground=ground)
     places = _places(found)
-    reached = {room: _reached(room, imports) for room in imports}
+    reached = {room: layers.reached(room, imports) for room in imports}
     edges = [(room, other) for room in imports for other in imports[room] if other not in ground]
     circles = [(upper, lower) for upper, lower in edges if upper in reached[lower]]
     lowest, highest, right = min(found.values()), max(found.values()), _right(places)
@@ -329,16 +219,6 @@ def draw(package: Package, output: pathlib.Path) -> None:
     plt.close(figure)
 
 
-def listing(package: Package) -> list[str]:
-    """`room: imports ...`, a line each, the lowest first. Example: `evaluation: imports errors 2, files 1`."""
-    found = floors(package.imports, ground=set())
-    lines = []
-    for room in sorted(found, key=lambda each: (found[each], each)):
-        others = ", ".join(f"{other} {count}" for other, count in sorted(package.imports[room].items()))
-        lines.append(f"{room}: imports {others or 'nothing'}")
-    return lines
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", type=pathlib.Path, default=ROOT / "cskd_tf", help="Folder of the package.")
@@ -347,9 +227,9 @@ def main() -> None:
     matplotlib.rcdefaults()
     matplotlib.use("agg")
     matplotlib.rcParams.update({"svg.hashsalt": "cskd_tf", "font.family": "DejaVu Sans"})
-    package = Package(options.package.resolve())
+    package = layers.Package(options.package.resolve(), ROOMS)
     draw(package, options.output)
-    print("\n".join(listing(package)))
+    print("\n".join(layers.listing(package)))
 
 
 if __name__ == "__main__":
