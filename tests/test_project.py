@@ -44,7 +44,7 @@ def test_one_licence():
 def test_the_workflow_runs_every_python_and_tensorflow_that_is_allowed():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
-    pythons = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", each)]
+    pythons = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", line)]
     assert matrix["python"] == pythons
     assert PROJECT["requires-python"] == f">={pythons[0]},<3.{int(pythons[-1][2:]) + 1}"
     (allowed,) = [each for each in PROJECT["dependencies"] if each.startswith("tensorflow>")]
