@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test newcomer papers parity slow lint format table benchmark clean
+.PHONY: train test newcomer papers parity slow kills lint format table benchmark clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
@@ -38,6 +38,11 @@ lint: .venv/test
 format: .venv/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A run is killed N times at calls that rename and N times at calls that remove files, and goes on to the same bytes.
+N ?= 20
+kills: .venv/train
+	$(BIN)/python -m benchmarks.kills --at_most=$(N)
 
 # The README's results table, of five seeds, and results/digits.json.
 table: .venv/train

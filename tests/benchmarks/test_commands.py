@@ -3,6 +3,8 @@
 Those that start many processes with TensorFlow are slow; test_steps.py runs in one what they run in each.
 """
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,14 @@ def test_digits(command, monkeypatch, tmp_path):
         values = line["top1_error"]["values"]
         assert line["top1_error"]["mean"] == pytest.approx(np.mean(values))
         assert line["top1_error"]["deviation"] == pytest.approx(np.std(values, ddof=1))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_kills(command):
+    # The sixth file that is renamed is one of an epoch; killed there, the run goes on to the same bytes.
+    (line,) = command("kills", "--calls=rename", "--first=6", "--at_most=1", results="kills_rename")
+    assert (line["number"], line["same"], line["exit_code"], line["differing"]) == (6, True, 0, [])
 
 
 def test_every_command_is_run_here():
