@@ -3,7 +3,11 @@
 import contextlib
 import os
 import pathlib
+import re
+import shutil
 from collections.abc import Iterator
+
+_PARTIAL = re.compile(r"\.(\d+)\.partial(\.|$)")  # and before it the process that writes
 
 
 @contextlib.contextmanager
@@ -34,3 +38,38 @@ def written_whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_partial(path: pathlib.Path) -> bool:
+    """Whether a file or folder is one that `written_whole` or `partial_name` has named, whole or not.
+
+    Example:
+        >>> is_partial(pathlib.Path("config.4711.partial.json")), is_partial(pathlib.Path("config.json"))
+        (True, False)
+    """
+    return _PARTIAL.search(path.name) is not None
+
+
+def partial_name(name: str) -> str:
+    """A name for what is being written, by which later processes know it if this one is killed."""
+    return f"{name}.{os.getpid()}.partial"
+
+
+def remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes what processes that no longer run have left half written in a folder; not below it."""
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        match = _PARTIAL.search(path.name)
+        if match and not _runs(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    if process == os.getpid():
+        return False  # what this process was writing when it was last interrupted, or had this number before
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True

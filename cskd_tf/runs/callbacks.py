@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import shutil
 import time
 
 import keras
@@ -10,6 +11,7 @@ from absl import logging
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation import figures
+from cskd_tf.runs.events import keep_epochs
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation
 
@@ -44,14 +46,17 @@ class TensorBoard(keras.callbacks.Callback):
     Args:
         folder: for the event files.
         evaluation: whose predictions the diagram shows; it has to come first.
+        done: epochs that were trained before; what the folder has of later ones will be written again.
     """
 
-    def __init__(self, folder: pathlib.Path, *, evaluation: Evaluation):
+    def __init__(self, folder: pathlib.Path, *, evaluation: Evaluation, done: int = 0):
         super().__init__()
         self.folder = folder
         self.evaluation = evaluation
+        self.done = done
 
     def on_train_begin(self, logs=None):
+        keep_epochs(self.folder, epochs=self.done)
         self._writer = tf.summary.create_file_writer(str(self.folder))
 
     def on_epoch_end(self, epoch, logs=None):
@@ -72,7 +77,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     Resuming from it is bit-exact: weights, running statistics, momentum, step and the states of random generators are
     all restored, and the data follow from the epoch. The last two checkpoints are kept, so that a damaged one costs an
-    epoch and not the run.
+    epoch and not the run. A process that is killed while it writes leaves no more than that.
 
     Args:
         workdir: of the run.
@@ -129,7 +134,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _restore_newest(self, checkpoint: tf.train.Checkpoint) -> int:
         epoch = self._restore(checkpoint, "last")
-        if not epoch and (paths := self._paths("last")):
+        paths = self._paths("last")
+        # The very first one is damaged where a process was killed as it wrote it: to start anew costs that epoch alone.
+        if not epoch and any(not path.endswith("ckpt-1") for path in paths):
             raise UserError(f"Expected a whole checkpoint to resume from. Received: {paths}, all damaged")
         return epoch
 
@@ -140,6 +147,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _write(self, checkpoint: tf.train.Checkpoint, name: str, *, keep: int) -> None:
         folder = self.workdir.checkpoints / name
+        for unfinished in folder.glob("ckpt-*_temp"):  # of a process that was killed
+            shutil.rmtree(unfinished)
         checkpoint.write(str(folder / f"ckpt-{int(self._epoch.numpy())}"))
         for old in self._paths(name)[:-keep]:
             for file in folder.glob(f"{pathlib.Path(old).name}.*"):

@@ -80,7 +80,7 @@ class NetworkConfig:
 class OptimizerConfig:
     """Arguments of `optimizers.SGD`."""
 
-    momentum: Annotated[float, Within(0, 1)]
+    momentum: Annotated[float, Within(0, 0.9999)]  # at 1 the first gradient would never fade
     weight_decay: NotNegative
     nesterov: bool
     clip_norm: NotNegative
@@ -101,7 +101,7 @@ class EvaluationConfig:
     """How splits are evaluated."""
 
     batch_size: Positive
-    ece_bins: Positive
+    ece_bins: Annotated[int, Within(1, 10_000)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,15 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from cskd_tf.errors import UserError
+from cskd_tf.files import partial_name, remove_leftovers
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.experiment import Experiment
 from cskd_tf.runs.workdir import Workdir
 
 TOLERANCE = 1e-5
+RUN = "run.json"  # of which run a SavedModel is
 
 # Runs where this package cannot be imported, as on a server.
 _CHECK = """
@@ -45,7 +49,8 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
     """
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".partial-") as partial:
+    remove_leftovers(root)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".", suffix=partial_name("")) as partial:
         folder = pathlib.Path(partial) / "model"
         serve = _serving_function(experiment)
         channels = experiment.splits["test"].image_shape[2]
@@ -56,12 +61,33 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
         extra = folder / "assets.extra"
         extra.mkdir()
         (extra / "classes.json").write_text(json.dumps(experiment.splits["train"].class_names))
+        (extra / RUN).write_text(json.dumps(workdir.identity()))
         difference = _difference_in_fresh_process(folder, experiment)
         if not difference <= TOLERANCE:
             raise RuntimeError(f"The SavedModel's probabilities differ from the model's by {difference:.2e}")
         target = _publish(folder, root)
     logging.info("%s: loaded in a fresh process, largest difference %.1e", target, difference)
     return target
+
+
+def check_directory(config: Config) -> None:
+    """Raises UserError where a finished run could not be exported to its directory."""
+    directory = pathlib.Path(config.export.directory)
+    nearest = next(folder for folder in (directory, *directory.absolute().parents) if folder.exists())
+    if config.export.enabled and not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        raise UserError(
+            f"Expected export.directory to be a folder that can be written to, or made. Received: {directory}, where "
+            f"{nearest} is {'read-only' if nearest.is_dir() else 'no folder'}"
+        )
+
+
+def exported(experiment: Experiment, workdir: Workdir) -> pathlib.Path | None:
+    """The version that this very run has published already, before it was interrupted; None: it has not."""
+    root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
+    for file in root.glob(f"*/assets.extra/{RUN}"):
+        if json.loads(file.read_text()) == workdir.identity():
+            return file.parents[1]
+    return None
 
 
 def export_run(workdir: Workdir) -> pathlib.Path:

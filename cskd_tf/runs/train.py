@@ -35,6 +35,7 @@ def train(config: Config, workdir: Workdir) -> None:
         UserError: anything that cannot be trained, before training starts and before anything is written.
         FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
+    export.check_directory(config)
     runs = [(config, workdir)]
     if config.baseline:
         runs.append((baseline_of(config), Workdir(workdir.path / BASELINE)))
@@ -86,7 +87,8 @@ def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
     metrics = {**evaluate.evaluate_splits(experiment, workdir), **more}
     experiment.model.classifier().save(workdir.classifier)
     if experiment.config.export.enabled:
-        metrics["saved_model"] = str(export.export(experiment, workdir))
+        published = export.exported(experiment, workdir) or export.export(experiment, workdir)
+        metrics["saved_model"] = str(published)
     workdir.write_metrics(metrics)
 
 
@@ -118,7 +120,7 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
                 StopOnNaN(),
                 evaluation,
                 RunLog(workdir),
-                TensorBoard(workdir.tensorboard, evaluation=evaluation),
+                TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done),
                 checkpoint,
             ],
         )

@@ -1,12 +1,13 @@
 """The folder of a run: which config it belongs to, and the files that others read."""
 
+import hashlib
 import json
 import math
 import pathlib
 from typing import Any
 
 from cskd_tf.errors import UserError
-from cskd_tf.files import written_whole
+from cskd_tf.files import is_partial, remove_leftovers, written_whole
 from cskd_tf.runs.config import Config, upgraded
 
 CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "imported.json"
@@ -81,13 +82,14 @@ class Workdir:
                 raise UserError(
                     f"Expected the config that {self.path} belongs to; choose another --workdir. Received: {changes}"
                 )
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and (not self.path.is_dir() or not all(map(is_partial, self.path.iterdir()))):
             raise UserError(f"Expected a new or empty folder, or one of ours. Received: workdir {self.path}")
 
     def claim(self, config: Config, *, imported_from: str | None = None) -> None:
         """Makes the folder belong to `config`; a run may be made of a checkpoint. Errors as `check_owner`."""
         self.check_owner(config)
         self.path.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.path)
         if imported_from is not None:
             write_json(self.path / IMPORTED, {"checkpoint": imported_from})
         if not (self.path / CONFIG).exists():
@@ -101,6 +103,11 @@ class Workdir:
             return Config.read(upgraded(json.loads((self.path / CONFIG).read_text())))
         except UserError as error:
             raise UserError(f"{self.path / CONFIG}: {error}") from None
+
+    def identity(self) -> str:
+        """What tells this run from every other, and from one that comes to lie in the same folder later."""
+        config = self.path / CONFIG
+        return hashlib.sha256(f"{config.resolve()} {config.stat().st_mtime_ns}".encode()).hexdigest()
 
     def log(self) -> list[dict[str, Any]]:
         """The log, one entry per epoch; a last line that was cut off is left out."""

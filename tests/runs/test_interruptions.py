@@ -1,0 +1,131 @@
+"""What a process that was killed leaves behind keeps no later one from going on, and does not stay for ever."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf.files import is_partial
+from cskd_tf.runs import export, train
+from cskd_tf.runs.callbacks import Checkpoint
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.events import keep_epochs
+from cskd_tf.runs.experiment import prepare
+from cskd_tf.runs.workdir import Workdir
+
+GONE = 2**22  # more than any process has as its number
+
+
+@pytest.fixture
+def finished(config, tmp_path):
+    """A run that was not interrupted, exported; its config and workdir."""
+    config.deterministic = True
+    config = Config.read(config)
+    workdir = Workdir(tmp_path / "run")
+    train.train(config, workdir)
+    return config, workdir
+
+
+def test_a_run_that_was_killed_before_it_had_a_config_begins(config, tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    workdir.path.mkdir()
+    partial = workdir.path / f"config.{GONE}.partial.json"
+    partial.write_text("{")
+    workdir.claim(Config.read(config))
+    assert [path.name for path in workdir.path.iterdir()] == ["config.json"]
+    (workdir.path / "config.json").unlink()
+    (workdir.path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="new or empty folder"):
+        workdir.claim(Config.read(config))
+
+
+def test_a_first_checkpoint_that_was_being_written_is_written_again(finished):
+    config, workdir = finished
+    expected = (workdir.checkpoints / "last" / "ckpt-2.data-00000-of-00001").read_bytes()
+    for path in (workdir.path / "metrics.json", *workdir.checkpoints.glob("*/ckpt-2.*")):
+        path.unlink()
+    index = workdir.checkpoints / "last" / "ckpt-1.index"
+    index.write_bytes(index.read_bytes()[:20])
+    (workdir.checkpoints / "last" / "ckpt-1_temp").mkdir()
+    train.train(config, workdir)
+    assert (workdir.checkpoints / "last" / "ckpt-2.data-00000-of-00001").read_bytes() == expected
+    assert sorted(path.name for path in (workdir.checkpoints / "last").iterdir()) == [
+        "ckpt-1.data-00000-of-00001", "ckpt-1.index", "ckpt-2.data-00000-of-00001", "ckpt-2.index",
+    ]  # fmt: skip
+
+
+def test_a_later_checkpoint_that_is_damaged_alone_is_not_trained_over(finished):
+    config, workdir = finished
+    for path in workdir.checkpoints.glob("last/ckpt-1.*"):
+        path.unlink()
+    index = workdir.checkpoints / "last" / "ckpt-2.index"
+    index.write_bytes(index.read_bytes()[:20])
+    with pytest.raises(ValueError, match="Expected a whole checkpoint to resume from"):
+        Checkpoint(workdir, prepare(config).model, monitor=None).restore_last()
+
+
+def test_an_export_that_was_published_is_not_published_twice(finished):
+    config, workdir = finished
+    published = pathlib.Path(workdir.metrics()["saved_model"])
+    (workdir.path / "metrics.json").unlink()
+    unfinished = published.parent / f".x.{GONE}.partial"
+    unfinished.mkdir()
+    train.train(config, workdir)
+    assert workdir.metrics()["saved_model"] == str(published)
+    assert [path.name for path in published.parent.iterdir() if path.name.isdigit()] == ["1"]
+    # Asked for, there is a next version, and what was left half written goes.
+    assert pathlib.Path(export.export_run(workdir)).name == "2"
+    assert not unfinished.exists()
+    # Another run in the same folder is another run.
+    config_file = workdir.path / "config.json"
+    text = config_file.read_text()
+    shutil.rmtree(workdir.path)
+    workdir.path.mkdir()
+    config_file.write_text(text)
+    assert export.exported(prepare(config), workdir) is None
+
+
+def test_a_directory_that_cannot_be_exported_to_is_refused_before_training(config, tmp_path):
+    (tmp_path / "file").touch()
+    config.export.directory = str(tmp_path / "file" / "below")
+    with pytest.raises(ValueError, match=r"Expected export.directory to be a folder.*file is no folder"):
+        train.train(Config.read(config), Workdir(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def events_in(folder):
+    """The step and the tags of every event, of all files."""
+    found = []
+    for file in sorted(folder.glob("*tfevents*")):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            found += [(event.step, value.tag) for value in event.summary.value]
+    return found
+
+
+def test_epochs_that_are_trained_again_are_shown_once(tmp_path):
+    for first, last in ((1, 3), (3, 4)):  # interrupted in epoch 4, and begun again after epoch 2
+        writer = tf.summary.create_file_writer(str(tmp_path))
+        with writer.as_default():
+            for step in range(first, last + 1):
+                tf.summary.scalar("loss", 1.0 / step, step=step)
+        writer.close()
+        if first == 1:
+            keep_epochs(tmp_path, epochs=2)
+            assert events_in(tmp_path) == [(1, "loss"), (2, "loss")]
+    assert events_in(tmp_path) == [(1, "loss"), (2, "loss"), (3, "loss"), (4, "loss")]
+    last_file = sorted(tmp_path.glob("*tfevents*"))[-1]
+    last_file.write_bytes(last_file.read_bytes()[:-3])
+    keep_epochs(tmp_path, epochs=9)
+    assert events_in(tmp_path) == [(1, "loss"), (2, "loss"), (3, "loss")]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_run_leaves_nothing_half_written(finished, tmp_path):
+    names = [path for path in tmp_path.rglob("*") if is_partial(path) or path.name.endswith("_temp")]
+    assert names == []
+    _, workdir = finished
+    assert np.isfinite(json.loads((workdir.path / "metrics.json").read_text())["test"]["nll"])
