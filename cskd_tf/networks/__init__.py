@@ -106,7 +106,12 @@ def check(
             f"smaller images. Received: {input_shape=}"
         )
     options = _given_options(width=width, synchronized=synchronized)
-    known = inspect.signature(function).parameters
+    try:
+        known = inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:  # of a module, a number or what has no signature
+        raise UserError(
+            f"Expected {name} to be a function of num_classes and input_shape. Received: {error}"
+        ) from error
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     if not takes_all and (refused := sorted(options.keys() - known.keys())):
         raise UserError(f"Expected none of {refused}, which {name} does not take. Received: {options}")
@@ -140,7 +145,17 @@ def build(
     """
     check(name, num_classes=num_classes, input_shape=input_shape, width=width, synchronized=synchronized)
     options = _given_options(width=width, synchronized=synchronized)
-    return _find(name)(num_classes=num_classes, input_shape=tuple(input_shape), **options)
+    try:
+        network = _find(name)(num_classes=num_classes, input_shape=tuple(input_shape), **options)
+    except (TypeError, ValueError) as error:
+        if name in NETWORKS or isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"Expected {name} to make a network of num_classes and input_shape. Received: {error}"
+        ) from error
+    if not isinstance(network, keras.Model):
+        raise UserError(f"Expected {name} to return a Keras model. Received: {type(network).__name__}")
+    return network
 
 
 def _given_options(*, width: int | None, synchronized: bool) -> dict[str, Any]:

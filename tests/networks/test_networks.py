@@ -112,11 +112,23 @@ def test_no_two_layers_start_alike():
     assert not np.array_equal(first[:, :, : 4 * 32], second[:, :, : 4 * 32])
 
 
+def needs_more(num_classes, input_shape, depth):
+    raise AssertionError
+
+
+def makes_none(num_classes, input_shape):
+    return None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"name": "preact_resnet99"}, r"Unknown network; expected one of \['densenet121', .*package.module:function"),
         ({"name": "no_such_module:network"}, "can be imported. Received: name='no_such_module:network'"),
+        ({"name": f"{__name__}:needs_more"}, "needs_more to make a network of .* Received: .*missing.*'depth'"),
+        ({"name": f"{__name__}:makes_none"}, "makes_none to return a Keras model. Received: NoneType"),
+        ({"name": "builtins:dict"}, "Expected builtins:dict to be a function of num_classes and input_shape. Received"),
+        ({"name": "math:pi"}, "Expected math:pi to be a function of num_classes and input_shape. Received"),
         ({"name": ":network"}, "Unknown network.*Received: name=':network'"),
         (
             {"name": f"{__name__}:no_options", "width": 4},

@@ -47,6 +47,13 @@ def changed(**changes):
         (changed(epochs="3"), "epochs to be int. Received: epochs='3'"),
         (changed(baseline=1), "baseline to be bool. Received: baseline=1"),
         (changed(evaluation__ece_bins=0), "evaluation.ece_bins to be at least 1"),
+        (changed(evaluation__ece_bins=10**9), "evaluation.ece_bins to be at most 10000. Received"),
+        (changed(optimizer__momentum=1.0), "optimizer.momentum to be at most 0.9999. Received: optimizer.momentum=1.0"),
+        (
+            changed(data__augment__image_size=100_000),
+            "image_size to be at most 4096. Received: data.augment.image_size",
+        ),
+        (changed(data__augment__padding=33), r"padding of at most image_size \(32\). Received: padding=33"),
         ({key: value for key, value in changed().items() if key != "seed"}, r"a config without \['seed'\]"),
     ],
 )

@@ -239,7 +239,7 @@ class Augmentation:
         UserError: an unknown crop, or a size out of range.
     """
 
-    image_size: Annotated[int, Within(1)]
+    image_size: Annotated[int, Within(1, 4096)]
     crop: Literal["none", "pad_crop", "random_resized_crop"] = "pad_crop"
     padding: Annotated[int, Within(0)] = 4
     flip: bool = True
@@ -255,6 +255,10 @@ class Augmentation:
             raise UserError(
                 f"Expected short_side to be at least image_size ({self.image_size}). "
                 f"Received: short_side={self.short_side}"
+            )
+        if self.padding > self.image_size:
+            raise UserError(
+                f"Expected padding of at most image_size ({self.image_size}). Received: padding={self.padding}"
             )
         mean, std = tuple(self.mean), tuple(self.std)
         if len(mean) != len(std) or not mean or not all(value > 0 for value in std):
