@@ -174,7 +174,7 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
             "error: ValueError: Expected DATA,NETWORK,METHOD: ",
         ),
         (["--config.schedule.milestones=(0.9, 0.1)"], "rising milestones between 0 and 1"),
-        (["--config.optimizer.momentum=2"], "momentum to be at most 1. Received: optimizer.momentum=2.0"),
+        (["--config.optimizer.momentum=2"], "momentum to be at most 0.9999. Received: optimizer.momentum=2.0"),
         (["--config.optimizer.weight_decay=nan"], "to be at least 0. Received: optimizer.weight_decay=nan"),
         (["--config.schedule.learning_rate=-0.1"], "learning_rate to be above 0. Received: learning_rate=-0.1"),
         (["--config.seed=-1"], "seed to be at least 0. Received: seed=-1"),
