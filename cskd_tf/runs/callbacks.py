@@ -122,6 +122,8 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             UserError: there are checkpoints, and none is whole.
         """
+        for unfinished in self.workdir.checkpoints.glob("*/ckpt-*_temp"):  # of a process that was killed
+            shutil.rmtree(unfinished)
         return self._restore_newest(self._last)
 
     def restore_classifier(self) -> int:
@@ -147,8 +149,6 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _write(self, checkpoint: tf.train.Checkpoint, name: str, *, keep: int) -> None:
         folder = self.workdir.checkpoints / name
-        for unfinished in folder.glob("ckpt-*_temp"):  # of a process that was killed
-            shutil.rmtree(unfinished)
         checkpoint.write(str(folder / f"ckpt-{int(self._epoch.numpy())}"))
         for old in self._paths(name)[:-keep]:
             for file in folder.glob(f"{pathlib.Path(old).name}.*"):

@@ -57,6 +57,17 @@ def test_a_first_checkpoint_that_was_being_written_is_written_again(finished):
     ]  # fmt: skip
 
 
+def test_what_the_last_checkpoint_left_half_removed_goes_too(finished):
+    config, workdir = finished
+    (workdir.path / "metrics.json").unlink()
+    unfinished = workdir.checkpoints / "last" / "ckpt-2_temp"
+    unfinished.mkdir()
+    (unfinished / "part-00000-of-00001.index").touch()
+    train.train(config, workdir)
+    assert workdir.metrics()
+    assert not unfinished.exists()
+
+
 def test_a_later_checkpoint_that_is_damaged_alone_is_not_trained_over(finished):
     config, workdir = finished
     for path in workdir.checkpoints.glob("last/ckpt-1.*"):
