@@ -46,17 +46,19 @@ class TensorBoard(keras.callbacks.Callback):
     Args:
         folder: for the event files.
         evaluation: whose predictions the diagram shows; it has to come first.
-        done: epochs that were trained before; what the folder has of later ones will be written again.
+        done: epochs that this run trained before; what the folder has of later ones is removed, as it will be written
+            again. None: the folder's files stay as they are.
     """
 
-    def __init__(self, folder: pathlib.Path, *, evaluation: Evaluation, done: int = 0):
+    def __init__(self, folder: pathlib.Path, *, evaluation: Evaluation, done: int | None = None):
         super().__init__()
         self.folder = folder
         self.evaluation = evaluation
         self.done = done
 
     def on_train_begin(self, logs=None):
-        keep_epochs(self.folder, epochs=self.done)
+        if self.done is not None:
+            keep_epochs(self.folder, epochs=self.done)
         self._writer = tf.summary.create_file_writer(str(self.folder))
 
     def on_epoch_end(self, epoch, logs=None):

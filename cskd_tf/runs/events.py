@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 from cskd_tf.files import remove_leftovers, written_whole
 
@@ -27,8 +28,8 @@ def keep_epochs(folder: pathlib.Path, *, epochs: int) -> None:
                 tags = tuple(value.tag for value in event.summary.value)
                 if event.step <= epochs:
                     kept.setdefault((event.step, tags), event)
-        except tf.errors.DataLossError:
-            continue  # cut off: the record before it was the last
+        except tf.errors.DataLossError as error:
+            logging.warning("%s: what follows its last whole record is left out (%s)", file, error.message)
     if not files:
         return
     with written_whole(files[0]) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
