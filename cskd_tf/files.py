@@ -32,7 +32,7 @@ def written_whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     # The suffix stays, because some writers add their own to a name without it.
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f"{path.stem}{partial_mark()}{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)
@@ -41,7 +41,7 @@ def written_whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def is_partial(path: pathlib.Path) -> bool:
-    """Whether a file or folder is one that `written_whole` or `partial_name` has named, whole or not.
+    """Whether a file or folder is one that is being written, or was when its process was killed.
 
     Example:
         >>> is_partial(pathlib.Path("config.4711.partial.json")), is_partial(pathlib.Path("config.json"))
@@ -50,9 +50,9 @@ def is_partial(path: pathlib.Path) -> bool:
     return _PARTIAL.search(path.name) is not None
 
 
-def partial_name(name: str) -> str:
-    """A name for what is being written, by which later processes know it if this one is killed."""
-    return f"{name}.{os.getpid()}.partial"
+def partial_mark() -> str:
+    """In the name of what is being written: by it later processes know it, if this one is killed."""
+    return f".{os.getpid()}.partial"
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.files import partial_name, remove_leftovers
+from cskd_tf.files import partial_mark, remove_leftovers
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.experiment import Experiment
@@ -50,7 +50,7 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
     root.mkdir(parents=True, exist_ok=True)
     remove_leftovers(root)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".", suffix=partial_name("")) as partial:
+    with tempfile.TemporaryDirectory(dir=root, prefix=".", suffix=partial_mark()) as partial:
         folder = pathlib.Path(partial) / "model"
         serve = _serving_function(experiment)
         channels = experiment.splits["test"].image_shape[2]
