@@ -1,51 +1,16 @@
 """Several real processes train as one does, through `fit`: the last batch smaller, and evaluation exact."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-from tests.helpers import ROOT
+from tests.processes import finish, start
 from tests.training.worker import ALL
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def start(folder, arguments, *, workers, **environment):
-    """The processes of one command, their output in `folder`."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
-    processes = []
-    for index in range(workers):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        told = {"TF_CONFIG": json.dumps(task)} if workers > 1 else {}
-        command = [sys.executable, "-m", *(argument.format(index=index) for argument in arguments)]
-        with open(folder / f"output-{workers}-{index}.txt", "w") as output:
-            processes.append(
-                subprocess.Popen(
-                    command, cwd=ROOT, env={**os.environ, **told, **environment}, stdout=output, stderr=output
-                )
-            )
-    return processes
 
 
 def results(folder, cases, *, workers):
     """What each of the workers wrote."""
-    arguments = ("tests.training.worker", f"{folder}/{workers}-{{index}}.npz", *cases)
-    processes = start(folder, arguments, workers=workers)
-    codes = [process.wait() for process in processes]
-    assert not any(codes), (folder / f"output-{workers}-{np.argmax(np.abs(codes))}.txt").read_text()[-3000:]
+    arguments = ("-m", "tests.training.worker", f"{folder}/{workers}-{{index}}.npz", *cases)
+    finish(folder, start(folder, arguments, workers=workers))
     return [dict(np.load(folder / f"{workers}-{index}.npz")) for index in range(workers)]
 
 
