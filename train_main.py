@@ -30,18 +30,17 @@ def main(argv):
     if words not in ([], ["launch"]):
         raise app.UsageError(f"Expected flags only, or launch. Received: {words}")
     config: Any = flags.FLAGS["config"]
-    overrides = config_flags.get_override_values(config)
     file, _, experiment = config_flags.get_config_filename(config).partition(".py:")
     workdir = WORKDIR.value or str(pathlib.Path("workdirs", pathlib.Path(file).stem, experiment))
     if words or WORKERS.value:
         with command_line.one_line():
-            strategy = overrides.get("strategy")
-            sys.exit(launch.run(words, workers=WORKERS.value, mode=MODE.value, workdir=workdir, strategy=strategy))
+            given = {"workers": WORKERS.value, "mode": MODE.value, "strategy": config.value.get("strategy")}
+            sys.exit(launch.run(words, workdir=workdir, **given))
     with command_line.one_line(), command_line.quiet():
         from cskd_tf.runs import cli
-    given = bool(config.present or overrides)
+    config_given = bool(config.present or config_flags.get_override_values(config))
     with cli.one_line_for_users():
-        cli.run(MODE.value, config.value, workdir=workdir, config_given=given, checkpoint=CHECKPOINT.value)
+        cli.run(MODE.value, config.value, workdir=workdir, config_given=config_given, checkpoint=CHECKPOINT.value)
 
 
 def run():

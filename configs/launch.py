@@ -23,11 +23,11 @@ from typing import IO
 GRACE = 60.0  # seconds from the end of the first worker that fails to the killing of those that still run
 LAST_LINES = 10  # of the log of the worker that failed
 PORT_TAKEN = "Could not start gRPC server"  # as TensorFlow says it
-STRATEGIES = ("multi_worker", "auto")  # those that train on all workers together
+STRATEGIES = ("auto", "multi_worker")  # those that train on all workers together
 PASSED_ON = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
 
 
-def run(words: Sequence[str], *, workers: int | None, mode: str, workdir: str, strategy: str | None) -> int:
+def run(words: Sequence[str], *, workers: int | None, mode: str, workdir: str, strategy: str) -> int:
     """What `train_main.py launch` does: the same command line in every worker.
 
     Args:
@@ -35,7 +35,7 @@ def run(words: Sequence[str], *, workers: int | None, mode: str, workdir: str, s
         workers: number of processes.
         mode: of `train_main.py`; only `train` has work for several processes.
         workdir: folder of the run. The logs are beside it, in `WORKDIR.logs`.
-        strategy: `config.strategy`, where the command line has it.
+        strategy: `config.strategy`.
 
     Returns:
         The exit code, as `launch`.
@@ -47,13 +47,11 @@ def run(words: Sequence[str], *, workers: int | None, mode: str, workdir: str, s
         raise ValueError(f"Expected launch and --workers=N together. Received: {' '.join(words)} --workers={workers}")
     if mode != "train":
         raise ValueError(f"Expected launch to train; other modes are for one process. Received: --mode={mode}")
-    if strategy not in (None, *STRATEGIES):
-        raise ValueError(f"Expected a strategy for several workers, {STRATEGIES}. Received: strategy={strategy!r}")
+    if strategy not in STRATEGIES:
+        raise ValueError(f"Expected a strategy for several workers, of {STRATEGIES}. Received: strategy={strategy!r}")
     if "TF_CONFIG" in os.environ:
         raise ValueError(f"Expected no TF_CONFIG, as launch sets it. Received: TF_CONFIG={os.environ['TF_CONFIG']}")
     command = [sys.executable, sys.argv[0], *_passed_on(sys.argv[1:])]
-    if strategy is None:
-        command.append(f"--config.strategy={STRATEGIES[0]}")
     folder = pathlib.Path(workdir).resolve()
     return launch(command, workers=workers, logs=folder.with_name(f"{folder.name}.logs"))
 
