@@ -31,7 +31,7 @@ def run(words: Sequence[str], *, workers: int | None, mode: str, workdir: str, s
     """What `train_main.py launch` does: the same command line in every worker.
 
     Args:
-        words: what stands between the flags; `launch` is expected, alone.
+        words: what stands between the flags: `launch`, which is the first of the command line.
         workers: number of processes.
         mode: of `train_main.py`; only `train` has work for several processes.
         workdir: folder of the run. The logs are beside it, in `WORKDIR.logs`.
@@ -43,26 +43,26 @@ def run(words: Sequence[str], *, workers: int | None, mode: str, workdir: str, s
     Raises:
         ValueError: a command line that starts no workers, or an environment that belongs to another launcher.
     """
-    if list(words) != ["launch"] or workers is None:
-        raise ValueError(f"Expected launch and --workers=N together. Received: {' '.join(words)} --workers={workers}")
+    if list(words) != sys.argv[1:2] or workers is None:
+        raise ValueError(f"Expected launch --workers=N before other flags. Received: {' '.join(sys.argv[1:])}")
     if mode != "train":
         raise ValueError(f"Expected launch to train; other modes are for one process. Received: --mode={mode}")
     if strategy not in STRATEGIES:
         raise ValueError(f"Expected a strategy for several workers, of {STRATEGIES}. Received: strategy={strategy!r}")
     if "TF_CONFIG" in os.environ:
         raise ValueError(f"Expected no TF_CONFIG, as launch sets it. Received: TF_CONFIG={os.environ['TF_CONFIG']}")
-    command = [sys.executable, sys.argv[0], *_passed_on(sys.argv[1:])]
+    command = [sys.executable, sys.argv[0], *_without_workers(sys.argv[2:])]
     folder = pathlib.Path(workdir).resolve()
     return launch(command, workers=workers, logs=folder.with_name(f"{folder.name}.logs"))
 
 
-def _passed_on(arguments: Sequence[str]) -> list[str]:
-    """The command line of a worker: all of `launch`'s but what is for `launch`."""
+def _without_workers(arguments: Sequence[str]) -> list[str]:
+    """The flags of a worker: all of `launch`'s but the number of workers."""
     kept, rest = [], iter(arguments)
     for word in rest:
         if re.fullmatch("--?workers", word):
             next(rest)  # its value
-        elif word != "launch" and not re.match("--?workers=", word):
+        elif not re.match("--?workers=", word):
             kept.append(word)
     return kept
 

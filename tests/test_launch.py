@@ -12,7 +12,8 @@ import time
 import pytest
 
 from configs import launch
-from tests.helpers import ROOT
+from cskd_tf.runs.workdir import Workdir
+from tests.helpers import ALONE, ROOT, SMALL
 
 # A worker does what its word says; words are one for each.
 WORKER = """
@@ -168,21 +169,22 @@ def test_a_command_that_is_none_leaves_nothing_behind(tmp_path):
 
 def test_the_workers_have_the_command_line_of_the_launcher(script, monkeypatch):
     # The words of the script stand where train_main.py, which has looked at them, has flags only.
-    flags = ["0", "0", "--config=configs/digits.py", "--workdir", "run"]
+    flags = ["0", "0", "--config=configs/digits.py", "--workdir", "launch"]
     for workers in (["--workers=2"], ["--workers", "2"], ["-workers=2"]):
         monkeypatch.setattr(sys, "argv", [str(script), "launch", *flags[:3], *workers, *flags[3:]])
-        assert launch.run(["launch"], workers=2, mode="train", workdir="run/", strategy="auto") == 0
+        assert launch.run(["launch"], workers=2, mode="train", workdir="launch/", strategy="auto") == 0
         for index in range(2):
             assert json.loads(pathlib.Path(f"arguments-{index}.json").read_text()) == flags
-    assert sorted(path.name for path in pathlib.Path("run.logs").iterdir()) == ["worker-0.log", "worker-1.log"]
-    assert not pathlib.Path("run").exists()
+    assert sorted(path.name for path in pathlib.Path("launch.logs").iterdir()) == ["worker-0.log", "worker-1.log"]
+    assert not pathlib.Path("launch").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["launch"], "Expected launch and --workers=N together. Received: launch --workers=None"),
-        (["--workers=2"], "Expected launch and --workers=N together. Received:  --workers=2"),
+        (["launch"], "Expected launch --workers=N before other flags. Received: launch"),
+        (["--workers=2"], "Expected launch --workers=N before other flags. Received: --workers=2"),
+        (["--workers=2", "launch"], "Expected launch --workers=N before other flags. Received: --workers=2 launch"),
         (["launch", "--workers=0"], "flag --workers=0: 0 is not"),
         (["launch", "again", "--workers=2"], "Expected flags only, or launch. Received: "),
         (["launch", "--workers=2", "--mode=report"], "Expected launch to train; .*Received: --mode=report"),
@@ -228,3 +230,29 @@ def test_a_port_that_was_taken_meanwhile_is_said(start, script):
     code, printed, _ = start("", "", grace=1)
     assert code == 1
     assert "Another process has taken the port; the same command tries others." in printed.err
+
+
+@pytest.mark.slow
+def test_two_workers_train_are_stopped_and_go_on(tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    quick = (*ALONE, *SMALL, "--config.epochs=5")
+    command = [sys.executable, str(ROOT / "train_main.py"), "launch", "--workers=2", "--workdir=run", *quick]
+    run = Workdir(tmp_path / "run")
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 240
+    while len(run.log()) < 2:  # the checkpoint of an epoch comes after its line
+        assert first.poll() is None, first.stdout.read()
+        assert time.monotonic() < deadline, "the run writes no log"
+        time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    printed, _ = first.communicate(timeout=120)
+    assert first.returncode == 143, printed
+    assert "Stopped by SIGTERM; exit codes of the workers: 143, 143" in printed
+    assert not run.metrics()
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    logs = [(tmp_path / "run.logs" / f"worker-{index}.log").read_text() for index in range(2)]
+    assert "continuing after epoch" in again.stdout
+    assert [log.count(f"worker {index} of 2 workers") for index, log in enumerate(logs)] == [2, 2]
+    assert [entry["epoch"] for entry in run.log()] == [1, 2, 3, 4, 5]
+    assert run.metrics()["test"]["nll"] > 0
