@@ -31,8 +31,11 @@ class Collector:
         self._name = model.name
         self._strategy = model.distribute_strategy
         self._workers = Workers(self._strategy)
-        step = tf.autograph.experimental.do_not_convert(self.predict_step)  # whose errors would become others
-        self._run = tf.function(lambda batch: self._strategy.run(step, args=(batch,)), reduce_retracing=True)
+        self._run = tf.function(
+            lambda batch: self._strategy.run(self.predict_step, args=(batch,)),
+            reduce_retracing=True,
+            autograph=False,  # which would make other errors of those that are raised inside
+        )
 
     def is_of(self, model: keras.Model) -> bool:
         """Whether this collects the predictions of `model`, and of no other."""
