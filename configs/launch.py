@@ -23,7 +23,8 @@ from typing import IO
 GRACE = 60.0  # seconds from the end of the first worker that fails to the killing of those that still run
 LAST_LINES = 10  # of the log of the worker that failed
 PORT_TAKEN = "Could not start gRPC server"  # as TensorFlow says it
-STRATEGIES = ("auto", "multi_worker")  # those that train on all workers together
+MODES = ("train", "evaluate")  # those that all workers do together
+STRATEGIES = ("auto", "multi_worker")  # and the strategies that they do it on
 PASSED_ON = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
 
 
@@ -33,7 +34,7 @@ def run(words: Sequence[str], *, workers: int | None, mode: str, workdir: str, s
     Args:
         words: what stands between the flags: `launch`, which is the first of the command line.
         workers: number of processes.
-        mode: of `train_main.py`; only `train` has work for several processes.
+        mode: of `train_main.py`.
         workdir: folder of the run. The logs are beside it, in `WORKDIR.logs`.
         strategy: `config.strategy`.
 
@@ -45,8 +46,8 @@ def run(words: Sequence[str], *, workers: int | None, mode: str, workdir: str, s
     """
     if list(words) != sys.argv[1:2] or workers is None:
         raise ValueError(f"Expected launch --workers=N before other flags. Received: {' '.join(sys.argv[1:])}")
-    if mode != "train":
-        raise ValueError(f"Expected launch to train; other modes are for one process. Received: --mode={mode}")
+    if mode not in MODES:
+        raise ValueError(f"Expected a mode for several workers, of {MODES}. Received: --mode={mode}")
     if strategy not in STRATEGIES:
         raise ValueError(f"Expected a strategy for several workers, of {STRATEGIES}. Received: strategy={strategy!r}")
     if "TF_CONFIG" in os.environ:
