@@ -22,6 +22,7 @@ def parse_flags(argv):
 
 
 def main(argv):
+    command_line.leave_at_sigterm()
     with command_line.one_line(), command_line.quiet():
         from cskd_tf.runs import cli
     if argv[1:]:

@@ -1,6 +1,7 @@
 """Trains the run of a config in its workdir, from the start or from where it stopped."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.report import name_of_methods
+from cskd_tf.runs.termination import Terminated, Termination
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 
@@ -102,26 +104,55 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
     checkpoint = Checkpoint(workdir, model, monitor="val_top1_error" if split == "val" else None)
     done = checkpoint.restore_last()
     workdir.trim_log(epochs=done)
-    if done:
+    if under_way := checkpoint.under_way:
+        logging.info("%s: continuing after epoch %d and %d steps", workdir.path, done, under_way["steps"])
+    elif done:
         logging.info("%s: continuing after epoch %d", workdir.path, done)
-    if done < config.epochs:
-        evaluation = Evaluation(
-            experiment.evaluation_data(split),
-            split=split,
-            ece_bins=config.evaluation.ece_bins,
-            collector=experiment.collector,
-        )
-        model.fit(
-            experiment.training_data(),
-            epochs=config.epochs,
-            initial_epoch=done,
-            verbose=config.verbose,
-            callbacks=[
-                StopOnNaN(),
-                evaluation,
-                RunLog(workdir),
-                TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done),
-                checkpoint,
-            ],
-        )
+    if done == config.epochs:
+        return checkpoint
+    evaluation = Evaluation(
+        experiment.evaluation_data(split),
+        split=split,
+        ece_bins=config.evaluation.ece_bins,
+        collector=experiment.collector,
+    )
+    log = RunLog(workdir, begun=under_way and under_way["log"])
+    with Termination() as termination:
+        callbacks = [
+            StopOnNaN(),
+            termination,
+            evaluation,
+            log,
+            TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done),
+            checkpoint,
+        ]
+        try:
+            if under_way and under_way["steps"] == experiment.steps_per_epoch:
+                _end_epoch(experiment, callbacks, epoch=done, metrics=under_way["metrics"])
+                return fit(experiment, workdir)
+            if under_way:
+                model.go_on_within_epoch(under_way["metrics"])
+            model.fit(
+                experiment.training_data(),
+                epochs=config.epochs,
+                initial_epoch=done,
+                verbose=config.verbose,
+                callbacks=callbacks,
+            )
+        except Terminated:
+            where = checkpoint.save_within_epoch(log.begun()) or "between two epochs"
+            logging.warning("%s: terminated %s; the same command goes on there", workdir.path, where)
+            raise
     return checkpoint
+
+
+def _end_epoch(experiment: Experiment, callbacks: Sequence[keras.callbacks.Callback], *, epoch: int, metrics) -> None:
+    """Does what `fit` would have done after the last step of an epoch, where the run was interrupted."""
+    experiment.model.restore_metrics(metrics)
+    ends = keras.callbacks.CallbackList(
+        callbacks, model=experiment.model, epochs=experiment.config.epochs, steps=experiment.steps_per_epoch
+    )
+    ends.on_train_begin()
+    ends.on_epoch_begin(epoch)
+    ends.on_epoch_end(epoch, experiment.model.get_metrics_result())
+    ends.on_train_end()
