@@ -55,6 +55,7 @@ def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
 
 def evaluate(workdir: Workdir) -> dict[str, Any]:
     """Evaluates the last epoch of a run again, from its checkpoint, and writes what `evaluate_splits` writes."""
-    results = {**workdir.metrics(), **evaluate_splits(load_run(workdir), workdir)}
-    workdir.write_metrics(results)
+    with workdir.locked():
+        results = {**workdir.metrics(), **evaluate_splits(load_run(workdir), workdir)}
+        workdir.write_metrics(results)
     return results

@@ -92,8 +92,9 @@ def exported(experiment: Experiment, workdir: Workdir) -> pathlib.Path | None:
 
 def export_run(workdir: Workdir) -> pathlib.Path:
     """Exports the last epoch of a run again, as its next version."""
-    target = export(load_run(workdir), workdir)
-    workdir.write_metrics({**workdir.metrics(), "saved_model": str(target)})
+    with workdir.locked():
+        target = export(load_run(workdir), workdir)
+        workdir.write_metrics({**workdir.metrics(), "saved_model": str(target)})
     return target
 
 

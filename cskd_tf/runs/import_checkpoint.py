@@ -29,10 +29,13 @@ def import_run(config: Config, workdir: Workdir, *, checkpoint: str | pathlib.Pa
         UserError: the checkpoint cannot be read or is not of this network (every name and shape that differs is
             listed), the config cannot be used, or the workdir has a run; nothing is written then.
     """
-    checkpoint = str(checkpoint)
     workdir.check_owner(config)
-    taken = workdir.path.exists() and any(workdir.path.iterdir())
-    if taken and (workdir.metrics() or workdir.imported_from() != checkpoint):
+    with workdir.locked():
+        _import(config, workdir, checkpoint=str(checkpoint))
+
+
+def _import(config: Config, workdir: Workdir, *, checkpoint: str) -> None:
+    if not workdir.is_new() and (workdir.metrics() or workdir.imported_from() != checkpoint):
         raise UserError(f"Expected a new or empty workdir to import to. Received: {workdir.path}, which has a run")
     weights = read_torch_checkpoint(checkpoint)
     # Once before the data are prepared, which can take hours, and then with the classes of the data.

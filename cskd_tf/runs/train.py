@@ -1,5 +1,6 @@
 """Trains the run of a config in its workdir, from the start or from where it stopped."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -43,6 +44,14 @@ def train(config: Config, workdir: Workdir) -> None:
         runs.append((baseline_of(config), Workdir(workdir.path / BASELINE)))
     for run_config, run_workdir in runs:
         run_workdir.check_owner(run_config)
+    with contextlib.ExitStack() as locks:
+        for _, run_workdir in runs:
+            locks.enter_context(run_workdir.locked())
+        _train_runs(config, runs)
+
+
+def _train_runs(config: Config, runs: Sequence[tuple[Config, Workdir]]) -> None:
+    workdir = runs[0][1]
     if config.baseline and not workdir.metrics():
         prepare(config)  # the whole config must be sound before the baseline's training starts
     if config.baseline:
