@@ -31,7 +31,10 @@ CASES = {
     "adacos": ("--config.methods=({'name': 'AdaCos'},)",),
     "byot": ("--config.methods=({'name': 'BYOT'},)",),
     "mixup": ("--config.methods=({'name': 'Mixup'},)",),
-    "dropout": ("--config.methods=({'name': 'CSKD'},)", "--config.network.name=benchmarks.kills:with_dropout"),
+    "dropout": (
+        "--config.methods=({'name': 'CSKD'},)",
+        "--config.network.name=benchmarks.dropout_network:with_dropout",
+    ),
 }
 CALLS = ("rename", "unlink", "mkdir", "rmdir", "ftruncate", "openat", "write")
 CASE = flags.DEFINE_list("case", ["cskd"], f"Which runs to kill, of {', '.join(CASES)}.")
@@ -52,15 +55,6 @@ OURS = r"(?:run|saved_models)"  # folders, in the scratch folder
 LINE = re.compile(rf"^(\d+) +({'|'.join(CALLS)})\((.*)")
 # What touches a file of ours, by its name or by a descriptor that is open for it.
 TOUCHES = re.compile(rf'"(?:[^"]*/)?{OURS}[/"]|<[^>]*/{OURS}/')
-
-
-def with_dropout(*, num_classes, input_shape, width):
-    """A network whose random state must be restored."""
-    import keras
-
-    hidden = keras.layers.Dense(4 * width, activation="relu")
-    parts = [keras.layers.Flatten(), hidden, keras.layers.Dropout(0.3), keras.layers.Dense(num_classes)]
-    return keras.Sequential([keras.Input(input_shape), *parts])
 
 
 def train(folder: pathlib.Path, case: str, *strace: str) -> forked.Finished:

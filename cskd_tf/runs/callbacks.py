@@ -221,9 +221,10 @@ class Checkpoint(keras.callbacks.Callback):
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(f"{prefix}_temp", ignore_errors=True)
             self._remove(name, lambda each: each == number)
+            reason = str(error).splitlines()[0].split("; ")[-1].split(" [Op:")[0]  # of TensorFlow's "op path; reason"
             raise OSError(
-                f"The checkpoint {prefix} could not be written; those before it are whole, and the same command goes "
-                f"on from them ({str(error).splitlines()[0]})"
+                f"The checkpoint {prefix} could not be written ({reason}). Those before it are whole, and the same "
+                "command goes on from them"
             ) from error
         self._remove_older(name, number)
 

@@ -9,6 +9,7 @@ from cskd_tf.networks.torch_weights import count_classes, load_torch_weights, re
 from cskd_tf.runs import callbacks, train
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import build_network, prepare
+from cskd_tf.runs.space import check_space
 from cskd_tf.runs.workdir import Workdir
 
 
@@ -45,6 +46,7 @@ def _import(config: Config, workdir: Workdir, *, checkpoint: str) -> None:
     names = experiment.splits["train"].class_names
     if list(names) != sorted(names):
         logging.warning("Classes are not in the order of their names, as public code has them: %s ...", names[:5])
+    check_space(experiment, workdir)
     workdir.claim(config, imported_from=checkpoint)
     saved = callbacks.Checkpoint(workdir, experiment.model, monitor=None)
     saved.save(config.epochs)

@@ -16,6 +16,7 @@ from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.report import name_of_methods
+from cskd_tf.runs.space import check_space
 from cskd_tf.runs.termination import Terminated, Termination
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
@@ -71,6 +72,7 @@ def _train_run(config: Config, workdir: Workdir) -> None:
         )
     keras.utils.clear_session()
     experiment = prepare(config)
+    check_space(experiment, workdir)
     workdir.claim(config)
     logging.info("%s: training %s with %s", workdir.path, config.network.name, name_of_methods(config))
     sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 
-import keras
 import pytest
 
 from cskd_tf.runs import train
@@ -16,12 +15,6 @@ from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 from tests.helpers import ALONE, ROOT, SMALL
 
 STEPS = 3  # of an epoch: 40 images in batches of 16
-
-
-def with_dropout(*, num_classes, input_shape, width):
-    hidden = keras.layers.Dense(4 * width, activation="relu")
-    parts = [keras.layers.Flatten(), hidden, keras.layers.Dropout(0.3), keras.layers.Dense(num_classes)]
-    return keras.Sequential([keras.Input(input_shape), *parts])
 
 
 def train_and_terminate(config, workdir, *, step, part):
@@ -57,7 +50,7 @@ def outcome(workdir):
     ("methods", "network", "at"),
     [
         ([{"name": "CSKD"}], "preact_resnet10", [(5, "step"), (6, "step"), (9, "evaluation")]),
-        ([{"name": "PSKD"}, {"name": "CSKD"}], "tests.runs.test_termination:with_dropout", [(1, "step"), (8, "step")]),
+        ([{"name": "PSKD"}, {"name": "CSKD"}], "benchmarks.dropout_network:with_dropout", [(1, "step"), (8, "step")]),
         ([{"name": "PSKD", "source": "network"}], "preact_resnet10", [(5, "step")]),
     ],
     ids=["CSKD", "PSKD dropout", "PSKD network"],
