@@ -36,6 +36,7 @@ def main(argv):
         with command_line.one_line():
             given = {"workers": WORKERS.value, "mode": MODE.value, "strategy": config.value.get("strategy")}
             sys.exit(launch.run(words, workdir=workdir, **given))
+    command_line.leave_at_sigterm()
     with command_line.one_line(), command_line.quiet():
         from cskd_tf.runs import cli
     config_given = bool(config.present or config_flags.get_override_values(config))

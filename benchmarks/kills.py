@@ -1,52 +1,94 @@
-"""Kills a training run at system calls that change files, and compares what the next run makes of it.
+"""Kills training runs at system calls that change their files, and compares what the same command makes of them.
 
     python -m benchmarks.kills [--calls=rename,unlink] [--first=1] [--every=1] [--at_most=20]
+    python -m benchmarks.kills --random=100 --seed=0 [--case=cskd,pskd] [--chain=3] [--signal=SIGTERM]
 
-Each time, a run of the digits is killed (SIGKILL) by `strace` as it enters the n-th such call, begun again by the same
-command, and its files are compared with those of a run that nobody killed: weights, metrics and predictions to the
-byte, the log but for the seconds, the names of all files but TensorBoard's, which hold times. A JSON line per kill.
-Needs Linux, and `strace`.
+A run of the digits is made once under `strace`, which tells the calls that touch its files. Each time, a run is killed
+as it enters one of those calls, begun again by the same command, and its files are compared with those of the run that
+nobody killed: weights, metrics, markers and predictions to the byte, the log but for the seconds, TensorBoard's scalars
+by their values, the names of all other files. The first command takes every call in order, the second takes kinds of
+calls and calls at random, and with `--chain` kills a run as often before it lets it end. Calls are counted in each
+thread, as `strace` does: where threads take turns otherwise than before, the kill is at another call. A JSON line per
+kill, and one that counts them. Needs Linux, and `strace`.
 """
 
-import os
+import collections
 import pathlib
+import random
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
 from absl import app, flags
 
+from benchmarks import forked
 from benchmarks.results import record
 
-CALLS = flags.DEFINE_list("calls", ["rename", "unlink"], "System calls at which to kill.")
+CASES = {
+    "cskd": ("--config.methods=({'name': 'CSKD'},)",),
+    "pskd": ("--config.methods=({'name': 'PSKD'},)",),
+    "adacos": ("--config.methods=({'name': 'AdaCos'},)",),
+    "byot": ("--config.methods=({'name': 'BYOT'},)",),
+    "mixup": ("--config.methods=({'name': 'Mixup'},)",),
+    "dropout": (
+        "--config.methods=({'name': 'CSKD'},)",
+        "--config.network.name=benchmarks.dropout_network:with_dropout",
+    ),
+}
+CALLS = ("rename", "unlink", "mkdir", "rmdir", "ftruncate", "openat", "write")
+CASE = flags.DEFINE_list("case", ["cskd"], f"Which runs to kill, of {', '.join(CASES)}.")
+CHOSEN = flags.DEFINE_list("calls", list(CALLS), "System calls at which to kill.")
 FIRST = flags.DEFINE_integer("first", 1, "The first call to kill at.")
 EVERY = flags.DEFINE_integer("every", 1, "Kill at every n-th of them.")
 AT_MOST = flags.DEFINE_integer("at_most", 20, "How many kills per call.")
+RANDOM = flags.DEFINE_integer("random", 0, "How many kills at random calls, in place of those in order.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the random ones.")
+CHAIN = flags.DEFINE_integer("chain", 1, "How often a run is killed, at random calls, before it may end.")
+SIGNAL = flags.DEFINE_enum("signal", "SIGKILL", ["SIGKILL", "SIGTERM"], "What is sent.")
 
 SMALL = (
-    "--config.baseline=False", "--config.epochs=2", "--config.network.width=2", "--config.batch_size=16",
+    "--config.baseline=False", "--config.epochs=3", "--config.network.width=2", "--config.batch_size=16",
     "--config.data.split.train_per_class=4", "--config.verbose=0",
 )  # fmt: skip
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+OURS = r"(?:run|saved_models)"  # folders, in the scratch folder
+LINE = re.compile(rf"^(\d+) +({'|'.join(CALLS)})\((.*)")
+# What touches a file of ours, by its name or by a descriptor that is open for it.
+TOUCHES = re.compile(rf'"(?:[^"]*/)?{OURS}[/"]|<[^>]*/{OURS}/')
 
 
-def command() -> list[str]:
-    return [sys.executable, str(ROOT / "train_main.py"), "--workdir=run", *SMALL]
+def train(folder: pathlib.Path, case: str, *strace: str) -> forked.Finished:
+    """Trains in `folder`, or goes on there, in a process that is killed as `strace` says."""
+    log = folder.with_name(f"{folder.name}.printed")
+    return forked.train(("--workdir=run", *SMALL, *CASES[case]), folder=folder, strace=strace, log=log)
 
 
-def train(folder: pathlib.Path, *before: str) -> subprocess.CompletedProcess:
-    """Trains in `folder`, or goes on there; `before` stands in front of the command."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(
-        [*before, *command()], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+def trace(calls, *options: str) -> tuple[str, ...]:
+    return ("-f", "-qq", "-e", f"trace={','.join(calls)}", *options)
 
 
-def state(folder: pathlib.Path) -> dict[str, bytes | str]:
+def whole_run(case: str) -> tuple[dict, dict[str, list[int]]]:
+    """The state after a run that nobody killed, and which calls of each kind, by their number, touch its files."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, log = pathlib.Path(scratch) / "whole", pathlib.Path(scratch) / "calls"
+        folder.mkdir()
+        finished = train(folder, case, *trace(CALLS, "-y", "-o", str(log)))
+        if finished.returncode:
+            sys.exit(finished.printed)
+        counts, moments = collections.Counter(), {call: [] for call in CALLS}
+        for line in log.read_text(errors="replace").splitlines():
+            if match := LINE.match(line):
+                thread, call, rest = match.groups()
+                counts[thread, call] += 1
+                reads = call == "openat" and not re.search("O_CREAT|O_WRONLY|O_RDWR", rest)
+                if TOUCHES.search(rest) and not reads:
+                    moments[call].append(counts[thread, call])
+        return state(folder), moments
+
+
+def state(folder: pathlib.Path) -> dict:
     """What has to be the same after any kill: the files, and what is in them but for times."""
-    files = {}
+    files = {"tensorboard": scalars(folder / "run" / "tensorboard")}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_dir() or "tensorboard" in name or ("saved_models" in name and not name.endswith(".json")):
@@ -58,40 +100,82 @@ def state(folder: pathlib.Path) -> dict[str, bytes | str]:
     return files
 
 
-def kill_and_go_on(call: str, number: int, expected: dict[str, bytes | str]) -> dict | None:
-    """What became of one kill; None where the run ended before its `number`-th such call."""
+def scalars(folder: pathlib.Path) -> list[tuple[int, str, bytes]]:
+    """The epoch, name and value of everything that TensorBoard shows, in its order; of pictures no value."""
+    from tensorboard.compat.proto import event_pb2
+
+    found = []
+    for file in sorted(folder.glob("*tfevents*")):
+        content = file.read_bytes()
+        while content:  # records of TensorFlow: length, checksum of 4 bytes, content, checksum
+            length = int.from_bytes(content[:8], "little")
+            event = event_pb2.Event.FromString(content[12 : 12 + length])
+            content = content[16 + length :]
+            for value in event.summary.value:
+                picture = value.tag.endswith("reliability")
+                found.append((event.step, value.tag, b"" if picture else value.tensor.SerializeToString()))
+    return found
+
+
+def kill_and_go_on(case: str, moments, expected: dict) -> list[dict]:
+    """A line for each kill of one run, at `(call, number)` after another, and what became of it."""
+    lines = []
     with tempfile.TemporaryDirectory() as scratch:
-        folder = pathlib.Path(scratch)
-        inject = f"inject={call}:signal=SIGKILL:when={number}"
-        killed = train(folder, "strace", "-f", "-qq", "-e", f"trace={call}", "-e", inject, "-o", "/dev/null")
-        if killed.returncode == 0:
-            return None
-        going_on = train(folder)
+        folder = pathlib.Path(scratch) / "killed"
+        folder.mkdir()
+        for call, number in moments:
+            inject = f"inject={call}:signal={SIGNAL.value}:when={number}"
+            killed = train(folder, case, *trace([call], "-e", inject, "-o", "/dev/null"))
+            if killed.returncode == 0:
+                break  # it ended before, as a run does that has little left to do
+            lines.append({"benchmark": "kills", "case": case, "signal": SIGNAL.value, "call": call, "number": number})
+            lines[-1]["killed_with"] = killed.returncode
+        going_on = train(folder, case)
         found = state(folder)
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        return {
-            "benchmark": "kills", "call": call, "number": number, "same": not differing and not going_on.returncode,
-            "exit_code": going_on.returncode, "differing": differing[:5],
-            "error": going_on.stderr.strip().splitlines()[-2:] if going_on.returncode else [],
+        verdict = {
+            "same": not differing and not going_on.returncode,
+            "kills_of_this_run": len(lines), "exit_code": going_on.returncode, "differing": differing[:5],
+            "error": going_on.printed.strip().splitlines()[-2:] if going_on.returncode else [],
         }  # fmt: skip
+    return [{**line, **verdict} for line in lines]
+
+
+def in_order(moments: dict[str, list[int]]):
+    """Runs that are killed once, at the chosen calls in their order."""
+    for call in CHOSEN.value:
+        for number in moments[call][FIRST.value - 1 :: EVERY.value][: AT_MOST.value]:
+            yield [(call, number)]
+
+
+def at_random(moments: dict[str, list[int]], generator: random.Random):
+    """Runs without end; each is killed at as many calls as `--chain` says."""
+    calls = [call for call in CHOSEN.value if moments[call]]
+    while True:
+        chosen = [generator.choice(calls) for _ in range(CHAIN.value)]
+        yield [(call, generator.choice(moments[call])) for call in chosen]
 
 
 def main(argv):
     del argv
     if shutil.which("strace") is None:
         raise app.UsageError("Expected strace on the PATH.")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = pathlib.Path(scratch)
-        whole = train(folder)
-        if whole.returncode:
-            sys.exit(whole.stderr)
-        expected = state(folder)
-    for call in CALLS.value:
-        for number in range(FIRST.value, FIRST.value + EVERY.value * AT_MOST.value, EVERY.value):
-            line = kill_and_go_on(call, number, expected)
-            if line is None:
+    if unknown := sorted((set(CASE.value) - set(CASES)) | (set(CHOSEN.value) - set(CALLS))):
+        raise app.UsageError(f"Expected cases of {sorted(CASES)} and calls of {sorted(CALLS)}. Received: {unknown}")
+    lines: list[dict] = []
+    for position, case in enumerate(CASE.value):
+        expected, moments = whole_run(case)
+        generator = random.Random(f"{SEED.value} {case}")
+        runs = at_random(moments, generator) if RANDOM.value else in_order(moments)
+        share = len(lines) + -(-(RANDOM.value - len(lines)) // (len(CASE.value) - position))
+        for run in runs:
+            if RANDOM.value and len(lines) >= share:
                 break
-            record(f"kills_{call}", line)
+            new = kill_and_go_on(case, run[: share - len(lines)] if RANDOM.value else run, expected)
+            lines += new
+            record("kills", new)
+    same = sum(line["same"] for line in lines)
+    record("kills", {"benchmark": "kills", "killed": len(lines), "same": same, "differing": len(lines) - same})
 
 
 if __name__ == "__main__":

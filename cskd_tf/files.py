@@ -63,6 +63,17 @@ def remove_leftovers(folder: pathlib.Path) -> None:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def nearest_folder(path: str | pathlib.Path) -> pathlib.Path:
+    """The path itself where it is there, or what is nearest above it: where it would be made.
+
+    Example:
+        >>> str(nearest_folder("/proc/nowhere/run"))
+        '/proc'
+    """
+    path = pathlib.Path(path).absolute()
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
 def _runs(process: int) -> bool:
     if process == os.getpid():
         return False  # what this process was writing when it was last interrupted, or had this number before

@@ -152,6 +152,11 @@ class Method(Attachable):
     def on_epoch_begin(self, epoch: int, *, epochs: int) -> None:
         """Called before each epoch, `epoch` from 0. What changes here must be a `keras.Variable`."""
 
+    @property
+    def epoch_state(self) -> Sequence[keras.Variable]:
+        """What `on_epoch_begin` sets and this layer does not save: a run that goes on within an epoch needs it too."""
+        return ()
+
     def targets(self, batch: dict, targets):
         """Soft targets `[B, C]` in, soft targets `[B, C]` out, before the cross-entropy."""
         return targets

@@ -92,6 +92,10 @@ class PSKD(Method):
             for previous, value in zip(self._previous.value, self._trained.value.get_weights(), strict=True):
                 previous.assign(value)
 
+    @property
+    def epoch_state(self):
+        return self._previous.value if self.source == "network" else ()
+
     def targets(self, batch, targets):
         if self.source == "network":
             network = self._trained.value

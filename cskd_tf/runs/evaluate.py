@@ -1,5 +1,6 @@
 """Computes predictions, metrics and figures of the splits of a run."""
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -64,6 +65,8 @@ def _written(experiment: Experiment, workdir: Workdir, everything: dict[str, Pre
 def evaluate(workdir: Workdir) -> dict[str, Any]:
     """Evaluates the last epoch of a run again, from its checkpoint, and writes what `evaluate_splits` writes."""
     experiment = load_run(workdir)
-    results = {**workdir.metrics(), **evaluate_splits(experiment, workdir)}
-    experiment.workers.on_chief(lambda: workdir.write_metrics(results))
+    with contextlib.ExitStack() as lock:
+        experiment.workers.on_chief(lambda: lock.enter_context(workdir.locked()))
+        results = {**workdir.metrics(), **evaluate_splits(experiment, workdir)}
+        experiment.workers.on_chief(lambda: workdir.write_metrics(results))
     return results

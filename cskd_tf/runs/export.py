@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.files import partial_mark, remove_leftovers
+from cskd_tf.files import nearest_folder, partial_mark, remove_leftovers
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.experiment import Experiment
@@ -73,7 +73,7 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
 def check_directory(config: Config) -> None:
     """Raises UserError where a finished run could not be exported to its directory."""
     directory = pathlib.Path(config.export.directory)
-    nearest = next(folder for folder in (directory, *directory.absolute().parents) if folder.exists())
+    nearest = nearest_folder(directory)
     if config.export.enabled and not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         raise UserError(
             f"Expected export.directory to be a folder that can be written to, or made. Received: {directory}, where "
@@ -92,8 +92,9 @@ def exported(experiment: Experiment, workdir: Workdir) -> pathlib.Path | None:
 
 def export_run(workdir: Workdir) -> pathlib.Path:
     """Exports the last epoch of a run again, as its next version."""
-    target = export(load_run(workdir), workdir)
-    workdir.write_metrics({**workdir.metrics(), "saved_model": str(target)})
+    with workdir.locked():
+        target = export(load_run(workdir), workdir)
+        workdir.write_metrics({**workdir.metrics(), "saved_model": str(target)})
     return target
 
 

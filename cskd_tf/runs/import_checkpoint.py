@@ -9,6 +9,7 @@ from cskd_tf.networks.torch_weights import count_classes, load_torch_weights, re
 from cskd_tf.runs import callbacks, train
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import build_network, prepare
+from cskd_tf.runs.space import check_space
 from cskd_tf.runs.workdir import Workdir
 
 
@@ -29,10 +30,13 @@ def import_run(config: Config, workdir: Workdir, *, checkpoint: str | pathlib.Pa
         UserError: the checkpoint cannot be read or is not of this network (every name and shape that differs is
             listed), the config cannot be used, or the workdir has a run; nothing is written then.
     """
-    checkpoint = str(checkpoint)
     workdir.check_owner(config)
-    taken = workdir.path.exists() and any(workdir.path.iterdir())
-    if taken and (workdir.metrics() or workdir.imported_from() != checkpoint):
+    with workdir.locked():
+        _import(config, workdir, checkpoint=str(checkpoint))
+
+
+def _import(config: Config, workdir: Workdir, *, checkpoint: str) -> None:
+    if not workdir.is_new() and (workdir.metrics() or workdir.imported_from() != checkpoint):
         raise UserError(f"Expected a new or empty workdir to import to. Received: {workdir.path}, which has a run")
     weights = read_torch_checkpoint(checkpoint)
     # Once before the data are prepared, which can take hours, and then with the classes of the data.
@@ -42,6 +46,7 @@ def import_run(config: Config, workdir: Workdir, *, checkpoint: str | pathlib.Pa
     names = experiment.splits["train"].class_names
     if list(names) != sorted(names):
         logging.warning("Classes are not in the order of their names, as public code has them: %s ...", names[:5])
+    check_space(experiment, workdir)
     workdir.claim(config, imported_from=checkpoint)
     saved = callbacks.Checkpoint(workdir, experiment.model, monitor=None)
     saved.save(config.epochs)

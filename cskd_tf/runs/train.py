@@ -1,7 +1,9 @@
 """Trains the run of a config in its workdir, from the start or from where it stopped."""
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,6 +18,8 @@ from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.report import name_of_methods
+from cskd_tf.runs.space import check_space
+from cskd_tf.runs.termination import Terminated, Termination
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 from cskd_tf.training.workers import Workers
@@ -45,6 +49,14 @@ def train(config: Config, workdir: Workdir) -> None:
         runs.append((baseline_of(config), Workdir(workdir.path / BASELINE)))
     for run_config, run_workdir in runs:
         workers.on_chief(functools.partial(run_workdir.check_owner, run_config))
+    with contextlib.ExitStack() as locks:
+        for _, run_workdir in runs:
+            workers.on_chief(functools.partial(locks.enter_context, run_workdir.locked()))
+        _train_runs(runs, workers)
+
+
+def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> None:
+    config, workdir = runs[0]
     finished = [workers.any(workers.is_chief and bool(run_workdir.metrics())) for _, run_workdir in runs]
     if config.baseline and not finished[0]:
         prepare(config)  # the whole config must be sound before the baseline's training starts
@@ -65,7 +77,8 @@ def _train_run(config: Config, workdir: Workdir) -> None:
         )
     keras.utils.clear_session()
     experiment = prepare(config)
-    experiment.workers.on_chief(lambda: workdir.claim(config))
+    experiment.workers.on_chief(functools.partial(check_space, experiment, workdir))
+    experiment.workers.on_chief(functools.partial(workdir.claim, config))
     logging.info("%s: training %s with %s", workdir.path, config.network.name, name_of_methods(config))
     sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
     classes = len(experiment.splits["train"].class_names)
@@ -108,33 +121,64 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
     """
     config, model, workers = experiment.config, experiment.model, experiment.workers
     split = experiment.evaluation_splits[0]
-    checkpoint = Checkpoint(workdir, model, monitor="val_top1_error" if split == "val" else None)
-    done = checkpoint.restore_last()
-    if len(found := np.unique(workers.gather(np.array([done])))) > 1:
+    monitor = "val_top1_error" if split == "val" else None
+    checkpoint = Checkpoint(workdir, model, monitor=monitor, writes=workers.is_chief)
+    done = workers.on_chief(checkpoint.restore_last)
+    if done is None:  # here; the chief has been first, and has removed what was left half written
+        done = checkpoint.restore_last()
+    if len(found := set(workers.gather(np.array([done])).tolist())) > 1:
         raise UserError(
             "Expected a workdir that all workers share. "
-            f"Received: {workdir.path}, in which they find checkpoints of epochs {found.tolist()}"
+            f"Received: {workdir.path}, in which they find checkpoints after {sorted(found)} epochs"
         )
-    workers.on_chief(lambda: workdir.trim_log(epochs=done))
-    if done:
+    workers.on_chief(functools.partial(workdir.trim_log, epochs=done))
+    if under_way := checkpoint.under_way:
+        logging.info("%s: continuing after epoch %d and %d steps", workdir.path, done, under_way["steps"])
+    elif done:
         logging.info("%s: continuing after epoch %d", workdir.path, done)
-    if done < config.epochs:
-        evaluation = Evaluation(
-            experiment.evaluation_data(split),
-            split=split,
-            ece_bins=config.evaluation.ece_bins,
-            collector=experiment.collector,
-        )
-        writing = [
-            RunLog(workdir),
-            TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done),
-            checkpoint,
-        ]
-        model.fit(
-            experiment.training_data(),
-            epochs=config.epochs,
-            initial_epoch=done,
-            verbose=config.verbose if workers.is_chief else 0,
-            callbacks=[StopOnNaN(), evaluation, *(writing if workers.is_chief else ())],
-        )
+    if done == config.epochs:
+        return checkpoint
+    evaluation = Evaluation(
+        experiment.evaluation_data(split),
+        split=split,
+        ece_bins=config.evaluation.ece_bins,
+        collector=experiment.collector,
+    )
+    log = RunLog(workdir, begun=under_way and under_way["log"])
+    with Termination(workers) as termination:
+        callbacks: list[keras.callbacks.Callback] = [StopOnNaN(), termination, evaluation]
+        if workers.is_chief:
+            callbacks += [log, TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done), checkpoint]
+        try:
+            if under_way and under_way["steps"] == experiment.steps_per_epoch:
+                _end_epoch(experiment, callbacks, epoch=done, metrics=under_way["metrics"])
+                return fit(experiment, workdir)
+            if under_way:
+                model.go_on_within_epoch(under_way["metrics"])
+            model.fit(
+                experiment.training_data(),
+                epochs=config.epochs,
+                initial_epoch=done,
+                verbose=config.verbose if workers.is_chief else 0,
+                callbacks=callbacks,
+            )
+        except Terminated:
+            metrics = model.metric_values()
+            where = workers.on_chief(lambda: checkpoint.save_within_epoch(log.begun(), metrics))
+            logging.warning(
+                "%s: terminated %s; the same command goes on there", workdir.path, where or "between epochs"
+            )
+            raise
     return checkpoint
+
+
+def _end_epoch(experiment: Experiment, callbacks: Sequence[keras.callbacks.Callback], *, epoch: int, metrics) -> None:
+    """Does what `fit` would have done after the last step of an epoch, where the run was interrupted."""
+    experiment.model.restore_metrics(metrics)
+    ends = keras.callbacks.CallbackList(
+        callbacks, model=experiment.model, epochs=experiment.config.epochs, steps=experiment.steps_per_epoch
+    )
+    ends.on_train_begin()
+    ends.on_epoch_begin(epoch)
+    ends.on_epoch_end(epoch, experiment.model.get_metrics_result())
+    ends.on_train_end()

@@ -1,16 +1,22 @@
 """The folder of a run: which config it belongs to, and the files that others read."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import math
 import pathlib
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any
+
+from absl import logging
 
 from cskd_tf.errors import UserError
 from cskd_tf.files import is_partial, remove_leftovers, written_whole
 from cskd_tf.runs.config import Config, upgraded
 
 CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "imported.json"
+LOCK = ".lock"  # empty, and kept: a file that comes and goes could be locked twice
 CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
 
 
@@ -67,6 +73,44 @@ class Workdir:
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
         self.classifier = self.path / CLASSIFIER
+        self._lock: IO | None = None
+        self._locking = False
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out of the folder: from now where it is there, else from when `claim` makes it.
+
+        The lock goes with its process, whatever ends that.
+
+        Raises:
+            UserError: another process has it.
+        """
+        self._locking = True
+        try:
+            if (self.path / CONFIG).exists():
+                self._take_lock()
+            yield
+        finally:
+            self._locking = False
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
+
+    def _take_lock(self) -> None:
+        if self._lock is not None:
+            return
+        try:
+            self._lock = open(self.path / LOCK, "a")  # noqa: SIM115
+        except OSError as error:
+            raise UserError(f"Expected a workdir that can be written to. Received: {self.path} ({error})") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"Expected a workdir that no other process works in. Received: {self.path}, in which one does"
+            ) from None
+        except OSError as error:  # of file systems without locks
+            logging.warning("%s cannot be locked (%s): start no second run there", self.path, error)
 
     def check_owner(self, config: Config) -> None:
         """Refuses a folder that `config` may not write to.
@@ -82,13 +126,22 @@ class Workdir:
                 raise UserError(
                     f"Expected the config that {self.path} belongs to; choose another --workdir. Received: {changes}"
                 )
-        elif self.path.exists() and (not self.path.is_dir() or not all(map(is_partial, self.path.iterdir()))):
+        elif not self.is_new():
             raise UserError(f"Expected a new or empty folder, or one of ours. Received: workdir {self.path}")
+
+    def is_new(self) -> bool:
+        """Whether there is nothing in the folder but what a process left that was killed before it wrote a config."""
+        if not self.path.exists():
+            return True
+        return self.path.is_dir() and all(path.name == LOCK or is_partial(path) for path in self.path.iterdir())
 
     def claim(self, config: Config, *, imported_from: str | None = None) -> None:
         """Makes the folder belong to `config`; a run may be made of a checkpoint. Errors as `check_owner`."""
         self.check_owner(config)
         self.path.mkdir(parents=True, exist_ok=True)
+        if self._locking:
+            self._take_lock()
+            self.check_owner(config)  # which another process may have made it, so far
         remove_leftovers(self.path)
         if imported_from is not None:
             write_json(self.path / IMPORTED, {"checkpoint": imported_from})

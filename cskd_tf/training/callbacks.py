@@ -147,4 +147,5 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         loss = float(logs["loss"])
         if not math.isfinite(loss):
-            raise FloatingPointError(_advice(f"The loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}"))
+            step = getattr(self.model, "batches_before", 0) + batch + 1
+            raise FloatingPointError(_advice(f"The loss became {loss} in epoch {self._epoch + 1}, step {step}"))

@@ -4,6 +4,7 @@ import types
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -42,6 +43,8 @@ class ContinuingModel(keras.Model):
                 0, dtype="int64", trainable=False, autocast=False, aggregation="only_first_replica", name="step"
             ),
             strategy=strategy if several else None,
+            under_way=None,  # what the metrics were, for an epoch that is gone on with
+            batches_before=0,
         )
 
     def expectations(self, *, training: bool) -> Expectations:
@@ -61,6 +64,43 @@ class ContinuingModel(keras.Model):
     @property
     def step(self) -> keras.Variable:
         return self._state.step
+
+    @property
+    def batches_before(self) -> int:
+        """Batches of the running epoch that were trained before this `fit`: see `go_on_within_epoch`."""
+        return self._state.batches_before
+
+    def go_on_within_epoch(self, metrics: Sequence[Sequence]) -> None:
+        """Lets the next `fit` go on within its first epoch, at the step that the model is at, to the same logs.
+
+        That epoch is as much shorter, its means begin with what `metrics` holds, and methods are not told that it
+        begins: what they made of that is for the caller to restore.
+
+        Args:
+            metrics: what `metric_values` returned at that step.
+        """
+        self._state.under_way = metrics
+
+    def metric_values(self) -> list[list]:
+        """What the metrics have added up: for each of their variables its value on every replica of all workers."""
+        return [
+            self.workers.gather(np.stack([part.numpy() for part in self._on_replicas(variable)])).tolist()
+            for variable in self.metrics_variables
+        ]
+
+    def restore_metrics(self, values: Sequence[Sequence]) -> None:
+        """Takes what `metric_values` returned, of as many replicas or of others: what counts is the sum of all."""
+        for variable, saved in zip(self.metrics_variables, values, strict=True):
+            of_all = np.array(saved, variable.dtype)
+            if len(saved) != self._replicas():
+                of_all = np.stack([of_all.sum(axis=0), *[np.zeros(of_all.shape[1:])] * (self._replicas() - 1)])
+            parts = self._on_replicas(variable)
+            first = self.workers.index * len(parts)
+            for part, value in zip(parts, of_all[first : first + len(parts)], strict=True):
+                part.assign(value)
+
+    def _on_replicas(self, variable: keras.Variable) -> Sequence[tf.Variable]:
+        return self.distribute_strategy.experimental_local_results(variable.value)
 
     @property
     def fit_callbacks(self) -> Sequence[keras.callbacks.Callback]:
@@ -189,6 +229,7 @@ class Course(keras.callbacks.Callback):
         super().__init__()
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
         self._position: int | None = None
+        self._end: int | None = None  # step, of an epoch that is gone on with
 
     def position(self) -> int:
         """The step whose batch comes first."""
@@ -198,8 +239,25 @@ class Course(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if self._position is None:
             self._join(epoch)
+        state = self.model._state
+        metrics, state.under_way = state.under_way, None
+        state.batches_before = 0
+        if metrics is not None:
+            steps, step = self.steps_per_epoch or self.params["steps"], int(self.model.step.numpy())
+            state.batches_before = step % steps
+            self._end = step - step % steps + steps
+            self.model.restore_metrics(metrics)  # which Keras has just reset
+            return
         for method in self.model.composition.terms:
             method.on_epoch_begin(epoch, epochs=self.epochs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._end is not None and int(self.model.step.numpy()) == self._end:
+            self.model.stop_training = True  # with this epoch, of which Keras would run all steps
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._end is not None:
+            self.model.stop_training, self._end = False, None
 
     def _join(self, epoch: int) -> None:
         # Now and not before, because callbacks restore models when the training begins.

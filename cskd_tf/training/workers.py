@@ -79,7 +79,8 @@ class Workers:
 
     def any(self, condition: bool) -> bool:
         """Whether the condition holds on any worker."""
-        return bool(self.gather(np.array([condition], np.int32)).any())
+        values = np.array([condition], np.int32)
+        return bool((values if self.count == 1 else self._gather(values)).any())
 
     def on_chief(self, action: Callable[[], Result]) -> Result | None:
         """What `action` returns on the chief, None elsewhere; no worker goes on before it is done.

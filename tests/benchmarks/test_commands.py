@@ -117,9 +117,19 @@ def test_digits(command, monkeypatch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_kills(command):
-    # The sixth file that is renamed is one of an epoch; killed there, the run goes on to the same bytes.
-    (line,) = command("kills", "--calls=rename", "--first=6", "--at_most=1", results="kills_rename")
-    assert (line["number"], line["same"], line["exit_code"], line["differing"]) == (6, True, 0, [])
+    line, count = command("kills", "--calls=rename", "--first=6", "--at_most=1")
+    assert (line["case"], line["call"], line["killed_with"], line["same"]) == ("cskd", "rename", -9, True)
+    assert (line["exit_code"], line["differing"], line["kills_of_this_run"]) == (0, [], 1)
+    assert (count["killed"], count["same"], count["differing"]) == (1, 1, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_kills_at_random(command):
+    *lines, count = command("kills", "--random=20", "--chain=4", "--case=dropout,pskd")
+    assert {line["case"] for line in lines} == {"dropout", "pskd"}
+    assert [line for line in lines if not line["same"]] == []
+    assert (count["killed"], count["same"]) == (20, 20)
 
 
 def test_every_command_is_run_here():

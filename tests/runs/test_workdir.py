@@ -1,11 +1,17 @@
 """A run's folder: JSON that is written whole, that every reader takes, and how settings are named in it."""
 
+import contextlib
 import json
 import math
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from cskd_tf.runs import evaluate, export, import_checkpoint, train
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir, flatten
 
 
@@ -34,3 +40,63 @@ def test_what_json_lacks_becomes_null(tmp_path):
     for name in ("metrics.json", "log.jsonl"):
         json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
     assert workdir.log() == [{"epoch": 1, "val_recall_at_1": None}]
+
+
+HOLD = """
+import sys, time
+from cskd_tf.runs.workdir import Workdir
+
+with Workdir(sys.argv[1]).locked():
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def held(workdir):
+    """Another process that works in the folder, until it is killed."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(workdir.path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "locked\n"
+        yield
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+def test_a_workdir_is_one_process_at_a_time(config, tmp_path):
+    config = Config.read(config)
+    workdir = Workdir(tmp_path / "run")
+    workdir.claim(config)
+    modes = (
+        lambda: train.train(config, workdir),
+        lambda: evaluate.evaluate(workdir),
+        lambda: export.export_run(workdir),
+        lambda: import_checkpoint.import_run(config, workdir, checkpoint="nowhere.pth"),
+    )
+    with held(workdir):
+        for mode in modes:
+            with pytest.raises(ValueError, match="Expected a workdir that no other process works in. Received: .*run"):
+                mode()
+    with workdir.locked():  # the process is gone, and so is its lock
+        assert sorted(path.name for path in workdir.path.iterdir()) == [".lock", "config.json"]
+
+
+def test_of_two_that_begin_a_workdir_one_gets_it(config, tmp_path):
+    config = Config.read(config)
+    first, second = Workdir(tmp_path / "run"), Workdir(tmp_path / "run")
+    with first.locked(), second.locked():
+        first.claim(config)
+        with pytest.raises(ValueError, match="Expected a workdir that no other process works in"):
+            second.claim(config)
+        first.claim(config)
+    with second.locked():
+        second.claim(config)
+
+
+def test_a_lock_alone_is_no_run(config, tmp_path):
+    (tmp_path / ".lock").touch()
+    workdir = Workdir(tmp_path)
+    assert workdir.is_new()
+    workdir.claim(Config.read(config))
+    assert not workdir.is_new()

@@ -1,6 +1,7 @@
 """The same command on several workers: one run, written by the first of them."""
 
 import re
+import signal
 import time
 
 import numpy as np
@@ -82,6 +83,21 @@ def test_a_worker_that_dies_stops_the_others_and_the_same_command_goes_on(tmp_pa
     assert time.monotonic() - start_of_wait < 60
     assert output(folder, 1 - lost).splitlines()[-2].startswith("error: Another worker has stopped")
     assert epochs_done(folder) < 20
+    train(folder, workers=2, arguments=long)
+    check_same(folder, tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [0, 1])
+def test_workers_of_which_one_gets_sigterm_save_the_same_step_and_go_on(tmp_path, told):
+    long = ("--config.epochs=20", "--config.export.enabled=False")
+    train(tmp_path / "one", workers=1, arguments=long)
+    folder = tmp_path / "two"
+    processes = train(folder, workers=2, arguments=long, wait=False)
+    wait_for(lambda: epochs_done(folder) >= 2)
+    kill(processes[told], signal.SIGTERM)
+    assert [process.wait(60) for process in processes] == [143, 143]
+    assert "terminated" in output(folder, 0)
     train(folder, workers=2, arguments=long)
     check_same(folder, tmp_path / "one")
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from cskd_tf.data import Needs, paired_dataset
 from cskd_tf.methods import CSKD, PSKD, Distillation, Method
+from cskd_tf.training.callbacks import StopOnNaN
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import compiled
@@ -171,6 +172,63 @@ def test_replicas_go_on_where_they_were(linear_network, images_and_labels, two_r
         weights.append(model.network.get_weights())
     for one, two in zip(*weights, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-6)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Interrupts the training behind a step, and notes what the metrics have added up."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.step.numpy()) == self.step:
+            self.metrics = self.model.metric_values()
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("per_execution", "replicas"), [(1, 1), (2, 1), (1, 2)])
+def test_an_epoch_that_is_gone_on_with_has_the_logs_of_a_whole_one(
+    per_execution, replicas, linear_network, images_and_labels, request
+):
+    strategy = request.getfixturevalue("two_replicas") if replicas == 2 else tf.distribute.get_strategy()
+    batches = []
+
+    def train(model, first, callbacks=()):
+        data = paired_dataset(*images_and_labels, batch_size=4, seed=0, **model.data_options)
+        note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: batches.append(batch))
+        return model.fit(data, initial_epoch=first, epochs=3, verbose=0, callbacks=[note, *callbacks]).history
+
+    def make():
+        keras.utils.set_random_seed(3)
+        with strategy.scope():
+            model = SelfDistiller(linear_network(), [PSKD(), CSKD()], num_examples=22)
+            model.compile(SGD(0.05, momentum=0.9), steps_per_execution=per_execution)
+        return model
+
+    whole, parts = make(), make()
+    expected = train(whole, 0)
+    interrupt = Interrupt(8)  # of 6 steps an epoch: 2 into the second
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, 0, [interrupt])
+    parts.reset_metrics()
+    parts.go_on_within_epoch(interrupt.metrics)
+    batches.clear()
+    assert train(parts, 1) == {name: values[1:] for name, values in expected.items()}
+    assert len(batches) == (4 + 6) / per_execution
+    for one, two in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_loss_that_is_not_finite_is_told_with_the_step_of_its_epoch(linear_network, images_and_labels):
+    model = compiled(linear_network())
+    data = paired_dataset(*images_and_labels, batch_size=8, seed=0)
+    model.fit(data, verbose=0)
+    model.step.assign(5)
+    model.go_on_within_epoch(model.metric_values())
+    model.network.set_weights([np.full_like(weight, np.nan) for weight in model.network.get_weights()])
+    with pytest.raises(FloatingPointError, match="in epoch 2, step 3"):
+        model.fit(data, initial_epoch=1, epochs=2, verbose=0, callbacks=StopOnNaN())
 
 
 def test_reading_by_hand_starts_at_the_first_step_whenever_it_is_opened(make_data, whole):

@@ -1,0 +1,71 @@
+"""Which checkpoints are whole: a file beside each, written last, holds the size and the checksum of its parts.
+
+Where files appear in any order or half, as in a mounted bucket, a checkpoint counts only with a marker that fits.
+"""
+
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+
+from cskd_tf.files import written_whole
+
+
+def mark(prefix: pathlib.Path, **more: Any) -> None:
+    """Says that the checkpoint `prefix` is whole.
+
+    Args:
+        prefix: of its files, such as `last/ckpt-2` of `last/ckpt-2.index`.
+        more: JSON values that belong to it.
+    """
+    with written_whole(marker(prefix)) as partial:
+        partial.write_text(json.dumps({"files": _parts(prefix), **more}, indent=2) + "\n")
+
+
+def unmark(prefix: pathlib.Path) -> None:
+    """Says that the checkpoint is about to change."""
+    marker(prefix).unlink(missing_ok=True)
+
+
+def marker(prefix: pathlib.Path) -> pathlib.Path:
+    """Where the marker of a checkpoint is."""
+    return prefix.with_name(prefix.name + ".json")
+
+
+def read(prefix: pathlib.Path) -> dict[str, Any]:
+    """What `mark` wrote; empty where there is none, or half of one."""
+    try:
+        return json.loads(marker(prefix).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def damage(prefix: pathlib.Path) -> str | None:
+    """What is wrong with a checkpoint, or None.
+
+    Of a folder of a version without markers everything is read, and the format's own checksums are compared.
+    """
+    if found := read(prefix):
+        there = _parts(prefix)
+        differing = [name for name, part in found["files"].items() if there.get(name) != part]
+        return f"{differing[0]} is not what {marker(prefix).name} says" if differing else None
+    if any(prefix.parent.glob("ckpt-*.json")):
+        return f"without {marker(prefix).name}, which is written last"
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    return None
+
+
+def _parts(prefix: pathlib.Path) -> dict[str, dict[str, Any]]:
+    parts = {}
+    for file in sorted([*prefix.parent.glob(f"{prefix.name}.data-*"), *prefix.parent.glob(f"{prefix.name}.index")]):
+        with open(file, "rb") as content:
+            checksum = hashlib.file_digest(content, "sha256").hexdigest()
+        parts[file.name] = {"bytes": file.stat().st_size, "sha256": checksum}
+    return parts

@@ -1,0 +1,62 @@
+"""Whether the disks have room for what a run is going to write, before it begins."""
+
+import math
+import pathlib
+import shutil
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from cskd_tf.errors import UserError
+from cskd_tf.files import nearest_folder
+from cskd_tf.networks.features import NetworkOutputs
+from cskd_tf.runs.experiment import Experiment, network_arguments
+from cskd_tf.runs.workdir import Workdir
+
+MEGABYTE = 10**6
+PER_EPOCH = 50_000  # bytes, of the log and of TensorBoard with its picture
+GRAPHS = 2 * MEGABYTE  # of a Keras file and a SavedModel, beside their weights
+
+
+def check_space(experiment: Experiment, workdir: Workdir) -> None:
+    """Raises UserError where a disk has less free than what the run is going to write there.
+
+    That is an estimate: the checkpoints that are kept and the one that is being written, predictions, logs, and the
+    export. What an interrupted run has written already is not needed again.
+    """
+    needed: dict[int, tuple[pathlib.Path, int]] = {}
+    for folder, size in _needs(experiment, workdir):
+        nearest = nearest_folder(folder)
+        disk = nearest.stat().st_dev
+        needed[disk] = nearest, needed.get(disk, (nearest, 0))[1] + size
+    for folder, size in needed.values():
+        free = shutil.disk_usage(folder).free
+        if free < size:
+            raise UserError(
+                f"Expected {size / MEGABYTE:,.0f} MB free on the disk of {folder}, for checkpoints, predictions and "
+                f"the export of {workdir.path}. Received: {free / MEGABYTE:,.0f} MB free"
+            )
+
+
+def _needs(experiment: Experiment, workdir: Workdir) -> list[tuple[pathlib.Path, int]]:
+    """Folders, and the bytes that will be written to each."""
+    model, config = experiment.model, experiment.config
+    methods = [variable for method in model.composition.terms for variable in method.epoch_state]
+    whole = _bytes([*model.variables, *model.optimizer.variables, *methods])
+    inference = _bytes(model.classifier().weights)
+    shape = (None, *network_arguments(config)["input_shape"])
+    parts = NetworkOutputs(model.network, embedding_layer=model.embedding_layer).parts(shape)
+    row = 8 + 4 * (parts.logits.shape[-1] + (0 if parts.embedding is None else parts.embedding.shape[-1]))
+    images = sum(len(experiment.splits[split].labels) for split in experiment.evaluation_splits)
+    # Two checkpoints are kept while the next is written; the best one, while its successor is.
+    size = 3 * whole + 2 * inference + (inference + GRAPHS) + images * row + config.epochs * PER_EPOCH
+    there = sum(file.stat().st_size for file in workdir.path.rglob("*") if file.is_file())
+    needs = [(workdir.path, max(0, size - there))]
+    if config.export.enabled:
+        needs.append((pathlib.Path(config.export.directory), 2 * inference + GRAPHS))  # Keras writes weights twice
+    return needs
+
+
+def _bytes(variables: Sequence[keras.Variable]) -> int:
+    return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in variables)

@@ -1,0 +1,101 @@
+"""A disk that is too small is refused before a run begins; one that fills up costs no more than an epoch."""
+
+import contextlib
+import os
+import re
+import subprocess
+
+import keras
+import pytest
+
+from cskd_tf.runs import cli, train
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.experiment import prepare
+from cskd_tf.runs.space import check_space
+from cskd_tf.runs.workdir import Workdir
+from cskd_tf.training.callbacks import StopOnNaN
+
+BLOCK = 4096  # bytes, of a tmpfs
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of its own, of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=False)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)  # a run that failed leaves TensorBoard's file open
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(config, small_disk):
+    config.network.width = 16
+    with pytest.raises(ValueError, match=r"Expected \d+ MB free on the disk of .*disk, for .*Received: 2 MB free"):
+        train.train(Config.read(config), Workdir(small_disk / "run"))
+    assert list(small_disk.iterdir()) == []
+
+
+def test_the_estimate_is_no_less_than_what_a_run_writes(config, tmp_path, monkeypatch):
+    config.epochs, config.network.width = 3, 16
+    config = Config.read(config)
+    workdir = Workdir(tmp_path / "run")
+    experiment = prepare(config)
+    train.train(config, workdir)
+    written = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+    for free, refused in ((written - 1, True), (2 * written + 10**7, False)):
+        monkeypatch.setattr("shutil.disk_usage", lambda folder, free=free: type("Usage", (), {"free": free}))
+        if refused:
+            with pytest.raises(ValueError, match="MB free"):
+                check_space(experiment, Workdir(tmp_path / "new"))
+        else:
+            check_space(experiment, Workdir(tmp_path / "new"))
+
+
+class Fill(keras.callbacks.Callback):
+    """Fills the disk in the second epoch, but for some bytes."""
+
+    def __init__(self, folder, *, left):
+        super().__init__()
+        self.file, self.left = folder / "filler", left
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch != 1:
+            return
+        with open(self.file, "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(BLOCK))
+        os.truncate(self.file, self.file.stat().st_size - self.left)
+
+
+@pytest.mark.parametrize("blocks", [0, pytest.param(24, marks=pytest.mark.slow)])
+def test_a_disk_that_fills_up_costs_an_epoch(blocks, config, small_disk, tmp_path, monkeypatch):
+    config.deterministic, config.epochs, config.network.width, config.export.enabled = True, 3, 2, False
+    config = Config.read(config)
+    monkeypatch.setattr("cskd_tf.runs.space.PER_EPOCH", 0)
+    monkeypatch.setattr("cskd_tf.runs.space.GRAPHS", 0)
+    workdir = Workdir(small_disk / "run")
+    fill = Fill(small_disk, left=blocks * BLOCK)
+    original = StopOnNaN.on_epoch_begin
+
+    def filling(self, epoch, logs=None):
+        original(self, epoch, logs)
+        fill.on_epoch_begin(epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StopOnNaN, "on_epoch_begin", filling)
+        with pytest.raises(SystemExit) as leaving, cli.one_line_for_users():
+            train.train(config, workdir)
+    assert re.fullmatch(
+        rf"error: The checkpoint {workdir.checkpoints}/last/ckpt-\d could not be written "
+        r"\(No space left on device\)\. Those before it are whole, and the same command goes on from them\n"
+        r"\(CSKD_TF_TRACEBACK=1 .*",
+        leaving.value.code,
+    )
+    fill.file.unlink()
+    train.train(config, workdir)
+    whole = Workdir(tmp_path / "whole")
+    train.train(config, whole)
+    for name in ("metrics.json", "checkpoints/last/ckpt-3.json", "checkpoints/last/ckpt-2.json"):
+        assert (workdir.path / name).read_bytes() == (whole.path / name).read_bytes()

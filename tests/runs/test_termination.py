@@ -1,0 +1,97 @@
+"""SIGTERM, wherever it comes: the run leaves with 143, and the same command ends with the same bytes as without it."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cskd_tf.runs import train
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.termination import Terminated
+from cskd_tf.runs.workdir import Workdir
+from cskd_tf.training.callbacks import Evaluation, StopOnNaN
+from tests.helpers import ALONE, ROOT, SMALL
+
+STEPS = 3  # of an epoch: 40 images in batches of 16
+
+
+def train_and_terminate(config, workdir, *, step, part):
+    """Trains; sends this process SIGTERM at a step, as it ends, or in the evaluation behind it."""
+    owner, name = {"step": (StopOnNaN, "on_train_batch_end"), "evaluation": (Evaluation, "on_epoch_end")}[part]
+    original = getattr(owner, name)
+
+    def armed(self, number, logs=None):
+        if int(self.model.step.numpy()) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # Slurm sends several
+        original(self, number, logs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, armed)
+        with pytest.raises(Terminated) as leaving:
+            train.train(config, workdir)
+    assert leaving.value.code == 143
+
+
+def outcome(workdir):
+    """Bytes of all files that a run resumes or is read from; the log without its seconds."""
+    files = {str(path.relative_to(workdir.path)): path for path in workdir.path.rglob("*") if path.is_file()}
+    names = [name for name in files if name.startswith(("checkpoints", "predictions", "metrics"))]
+    assert len(names) == 12
+    return {
+        **{name: files[name].read_bytes() for name in names},
+        "log": [list({**entry, "seconds": 0}.items()) for entry in workdir.log()],
+    }
+
+
+@pytest.mark.parametrize(
+    ("methods", "network", "at"),
+    [
+        ([{"name": "CSKD"}], "preact_resnet10", [(5, "step"), (6, "step"), (9, "evaluation")]),
+        ([{"name": "PSKD"}, {"name": "CSKD"}], "benchmarks.dropout_network:with_dropout", [(1, "step"), (8, "step")]),
+        ([{"name": "PSKD", "source": "network"}], "preact_resnet10", [(5, "step")]),
+    ],
+    ids=["CSKD", "PSKD dropout", "PSKD network"],
+)
+def test_a_terminated_run_ends_with_the_same_bytes(methods, network, at, config, caplog, tmp_path):
+    config.deterministic, config.epochs, config.export.enabled = True, 3, False
+    config.methods, config.network.name, config.network.width = tuple(methods), network, 2
+    config.schedule.warmup_epochs = 2  # another learning rate each step
+    config = Config.read(config)
+    whole, parts = Workdir(tmp_path / "whole"), Workdir(tmp_path / "parts")
+    train.train(config, whole)
+    for step, part in at:
+        train_and_terminate(config, parts, step=step, part=part)
+        epoch, steps = (step - 1) // STEPS, (step - 1) % STEPS + 1
+        assert f"terminated within epoch {epoch + 1}, after {steps} of {STEPS} steps; the same command" in caplog.text
+        assert (parts.checkpoints / "last" / f"ckpt-{epoch}-{steps}.json").exists()
+        assert len(parts.log()) == epoch
+    train.train(config, parts)
+    assert outcome(parts) == outcome(whole)
+
+
+def test_a_real_process_leaves_with_143_and_one_line(tmp_path):
+    """While TensorFlow is imported, before anything is saved; in training; and when it has nothing to save."""
+    command = [sys.executable, str(ROOT / "train_main.py"), "--workdir=run", "--config.epochs=500", *ALONE, *SMALL]
+    options = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **options)
+    with open(f"/proc/{process.pid}/maps") as maps:
+        while "_pywrap_tensorflow" not in maps.read():
+            maps.seek(0)
+    process.terminate()
+    assert process.communicate(timeout=60)[0] == ""
+    assert process.returncode == 143
+    assert not (tmp_path / "run").exists()
+
+    process = subprocess.Popen(command, **options)
+    log = tmp_path / "run" / "log.jsonl"
+    while not log.exists():
+        assert process.poll() is None, process.communicate()
+    process.terminate()
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, error
+    (line,) = [line for line in error.splitlines() if "erminated" in line]
+    assert "the same command goes on" in line
+    assert "Traceback" not in error
