@@ -31,6 +31,7 @@ def import_run(config: Config, workdir: Workdir, *, checkpoint: str | pathlib.Pa
     """
     checkpoint = str(checkpoint)
     workdir.check_owner(config)
+    config = workdir.settled(config)
     taken = workdir.path.exists() and any(workdir.path.iterdir())
     if taken and (workdir.metrics() or workdir.imported_from() != checkpoint):
         raise UserError(f"Expected a new or empty workdir to import to. Received: {workdir.path}, which has a run")
@@ -38,6 +39,7 @@ def import_run(config: Config, workdir: Workdir, *, checkpoint: str | pathlib.Pa
     # Once before the data are prepared, which can take hours, and then with the classes of the data.
     load_torch_weights(build_network(config, num_classes=count_classes(weights) or 2), weights)
     experiment = prepare(config)
+    config = experiment.config
     load_torch_weights(experiment.model.network, weights)
     names = experiment.splits["train"].class_names
     if list(names) != sorted(names):

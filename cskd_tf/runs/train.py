@@ -9,7 +9,7 @@ from absl import logging
 
 from cskd_tf.data.sources.reading import refuse_unreadable
 from cskd_tf.errors import UserError
-from cskd_tf.runs import evaluate, export
+from cskd_tf.runs import evaluate, export, memory
 from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
@@ -36,17 +36,17 @@ def train(config: Config, workdir: Workdir) -> None:
         FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
     export.check_directory(config)
-    runs = [(config, workdir)]
+    if config.precision == "auto" and (config := workdir.settled(config)).precision != "auto":
+        logging.info("%s: precision %s, with which the run began", workdir.path, config.precision)
+    workdir.check_owner(config)
     if config.baseline:
-        runs.append((baseline_of(config), Workdir(workdir.path / BASELINE)))
-    for run_config, run_workdir in runs:
-        run_workdir.check_owner(run_config)
-    if config.baseline and not workdir.metrics():
-        prepare(config)  # the whole config must be sound before the baseline's training starts
-    if config.baseline:
+        baseline = Workdir(workdir.path / BASELINE)
+        baseline.check_owner(baseline_of(config))
+        if not workdir.metrics():
+            config = prepare(config).config  # the whole config must be sound before the baseline's training starts
         workdir.claim(config)  # before the baseline is put inside
-    for run_config, run_workdir in reversed(runs):
-        _train_run(run_config, run_workdir)
+        _train_run(baseline_of(config), baseline)
+    _train_run(config, workdir)
 
 
 def _train_run(config: Config, workdir: Workdir) -> None:
@@ -60,11 +60,13 @@ def _train_run(config: Config, workdir: Workdir) -> None:
         )
     keras.utils.clear_session()
     experiment = prepare(config)
+    config = experiment.config
     workdir.claim(config)
     logging.info("%s: training %s with %s", workdir.path, config.network.name, name_of_methods(config))
     sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
     classes = len(experiment.splits["train"].class_names)
     logging.info("%s, %d classes, images: %s", config.data.source.name, classes, sizes)
+    logging.info("%s", memory.describe(experiment))
     if "val" not in experiment.splits:
         logging.info("No validation images: the test split is evaluated each epoch, and nothing is chosen by it")
     try:

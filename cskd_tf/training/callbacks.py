@@ -147,4 +147,6 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         loss = float(logs["loss"])
         if not math.isfinite(loss):
-            raise FloatingPointError(_advice(f"The loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}"))
+            steps = self.model.steps_per_execution
+            where = f"step {batch + 1}" if steps == 1 else f"steps {batch + 2 - steps} to {batch + 1}"
+            raise FloatingPointError(_advice(f"The loss became {loss} in epoch {self._epoch + 1}, {where}"))
