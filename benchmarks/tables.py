@@ -67,6 +67,37 @@ def digits() -> list[str]:
     return [*_rows(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", _where("digits")]
 
 
+def precision() -> list[str]:
+    """Mean ± deviation over the seeds, and the mean difference ± its standard error."""
+    rows = []
+    for line in read("precision"):
+        if "seed" in line:
+            continue
+        name, spread = line["precision"], "deviation"
+        if "minus" in line:
+            name, spread = f"{name} - {line['minus']}", "standard_error"
+        cells = [
+            f"{factor * line[key]['mean']:.{places}f} ± {factor * line[key][spread]:.{places}f}"
+            for _, key, factor, places in DIGITS_COLUMNS
+        ]
+        rows.append([f"{name}, {line['runs']} seeds", *cells])
+    return [*_rows(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", _where("precision")]
+
+
+def jit_speed() -> list[str]:
+    """Times as fast with XLA as without, one row per network, one column per precision."""
+    networks: dict[str, dict] = {}
+    for line in read("jit_speed"):
+        shape = f"{line['batch']} x {line['image']} x {line['image']}"
+        networks.setdefault(line["network"], {"shape": shape})[line["precision"]] = line
+    precisions = ("float32", "bfloat16")
+    rows = [
+        [f"`{name}`", found["shape"], *(f"{found[each]['times_as_fast_with_jit']:.2f}" for each in precisions)]
+        for name, found in networks.items()
+    ]
+    return [*_rows(["times as fast with XLA, on a CPU", "images", *precisions], rows), "", _where("jit_speed")]
+
+
 def network_speed() -> list[str]:
     """Times as fast as PyTorch, one row per network, one column per precision."""
     networks: dict[str, dict] = {}
@@ -121,7 +152,8 @@ def narrow_networks() -> list[str]:
 
 
 TABLES: dict[str, Callable[[], list[str]]] = {
-    each.__name__: each for each in (digits, network_speed, pipeline_speed, recall_speed, narrow_networks)
+    each.__name__: each
+    for each in (digits, precision, network_speed, jit_speed, pipeline_speed, recall_speed, narrow_networks)
 }
 
 
