@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
 from cskd_tf.methods import CSKD, PSKD, AdaCos, Method
+from cskd_tf.training.accumulation import accumulated
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.methods.method_cases import CASES
@@ -195,3 +196,26 @@ def test_files_keep_the_number_of_parts(linear_network, images_and_labels, tmp_p
 def test_heads_say_whether_they_need_the_whole_batch():
     assert AdaCos().whole_batch
     assert not CSKD(in_batch=True).whole_batch
+
+
+def test_a_part_waits_for_the_gradients_of_the_one_before():
+    """Else TensorFlow may compute parts at once, and hold the activations of all."""
+    waited_for, made = [], []
+
+    def differentiate(batch):
+        waited_for.append({operation.name for operation in batch["x"].op.control_inputs})
+        gradient = 2 * tf.reduce_sum(batch["x"])
+        made.append(gradient.op.name)
+        return [gradient, None], batch["x"] + 1
+
+    @tf.function(autograph=False)
+    def step(values):
+        gradients, rows = accumulated(differentiate, {"x": values}, parts=3)
+        assert gradients[1] is None
+        return gradients[0], rows, made.append(gradients[0].op.name)
+
+    gradient, rows, _ = step(tf.range(5.0))
+    assert (float(gradient), rows.numpy().tolist()) == (20.0, [1.0, 2.0, 3.0, 4.0, 5.0])
+    assert waited_for[:2] == [set(), {made[0]}]
+    assert len(waited_for[2]) == 1  # the sum of the first two
+    assert waited_for[2] != {made[1]}
