@@ -55,9 +55,10 @@ def accumulated(
     gradients: list = []
     rows = []
     for number in range(parts):
-        # A part begins when the one before it has its gradients, or TensorFlow would hold several in memory.
+        part = {name: _part(values, number, parts=parts, unit=unit) for name, values in batch.items()}
+        # It begins when the one before it has its gradients, or TensorFlow would hold several in memory.
         with tf.control_dependencies([each for each in gradients if each is not None]):
-            part = {name: _part(values, number, parts=parts, unit=unit) for name, values in batch.items()}
+            part = {name: tf.identity(values) for name, values in part.items()}
         added, of_part = differentiate(part)
         added = [None if each is None else tf.convert_to_tensor(each) for each in added]  # sparse ones too
         pairs = zip(gradients or added, added, strict=True)
@@ -67,11 +68,11 @@ def accumulated(
 
 
 def _part(values: tf.Tensor, number: int, *, parts: int, unit: int) -> tf.Tensor:
-    """Rows of one part, copied when what it waits for is there.
+    """Rows of one part.
 
     Example:
         >>> [_part(tf.range(10), number, parts=2, unit=2).numpy().tolist() for number in range(2)]
         [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9]]
     """
     units = (tf.shape(values)[0] if values.shape[0] is None else values.shape[0]) // unit
-    return tf.identity(values[unit * (units * number // parts) : unit * (units * (number + 1) // parts)])
+    return values[unit * (units * number // parts) : unit * (units * (number + 1) // parts)]
