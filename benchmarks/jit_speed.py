@@ -15,6 +15,7 @@ from benchmarks.turns import take_turns
 flags.FLAGS.set_default("network", ["preact_resnet18", "resnet18", "resnet50", "resnext29_8x64d", "densenet121_cifar"])
 flags.FLAGS.set_default("batch", 8)
 flags.FLAGS.set_default("width", 16)
+flags.FLAGS.set_default("rounds", 30)
 IMAGE = flags.DEFINE_integer("image", 32, "Pixels.")
 
 
