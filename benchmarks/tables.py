@@ -85,17 +85,16 @@ def precision() -> list[str]:
 
 
 def jit_speed() -> list[str]:
-    """Times as fast with XLA as without, one row per network, one column per precision."""
-    networks: dict[str, dict] = {}
+    """Times as fast with XLA as without, one row per network and width, one column per precision."""
+    steps: dict[tuple, dict[str, str]] = {}
     for line in read("jit_speed"):
-        shape = f"{line['batch']} x {line['image']} x {line['image']}"
-        networks.setdefault(line["network"], {"shape": shape})[line["precision"]] = line
+        images = f"{line['batch']} of {line['image']} x {line['image']}"
+        step = f"`{line['network']}`", str(line.get("width", "published")), images
+        steps.setdefault(step, {})[line["precision"]] = f"{line['times_as_fast_with_jit']:.2f}"
     precisions = ("float32", "bfloat16")
-    rows = [
-        [f"`{name}`", found["shape"], *(f"{found[each]['times_as_fast_with_jit']:.2f}" for each in precisions)]
-        for name, found in networks.items()
-    ]
-    return [*_rows(["times as fast with XLA, on a CPU", "images", *precisions], rows), "", _where("jit_speed")]
+    rows = [[*step, *(ratios.get(each, "") for each in precisions)] for step, ratios in steps.items()]
+    heading = ["times as fast with XLA, on a CPU", "width", "images", *precisions]
+    return [*_rows(heading, rows), "", _where("jit_speed")]
 
 
 def network_speed() -> list[str]:

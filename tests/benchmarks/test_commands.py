@@ -129,8 +129,9 @@ def test_precision(command, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_jit_speed(command):
-    (line,) = command("jit_speed", *RESNET, "--precision=float32", "--batch=2", "--image=8", "--rounds=1")
-    assert (line["network"], line["precision"], line["batch"], line["image"]) == ("preact_resnet10", "float32", 2, 8)
+    quick = ("--network=preact_resnet10", "--precision=float32", "--batch=2", "--image=8", "--rounds=1", "--widths=2")
+    (line,) = command("jit_speed", *quick)
+    assert (line["network"], line["precision"], line["batch"], line["width"]) == ("preact_resnet10", "float32", 2, 2)
     speeds = line["jit_images_per_second"], line["no_jit_images_per_second"]
     assert line["times_as_fast_with_jit"] == pytest.approx(speeds[0] / speeds[1], rel=0.05)
 
