@@ -6,23 +6,16 @@ to `train_main.py`, as in `python -m benchmarks.digits --workdir=workdirs/short 
 """
 
 import pathlib
-import statistics
 import subprocess
 import sys
 
 from absl import app, flags
 
 from benchmarks.results import record
+from benchmarks.seeded_runs import summed_up, train
 
 SEEDS = flags.DEFINE_integer("seeds", 5, "How many, from 0.")
 WORKDIR = flags.DEFINE_string("workdir", "workdirs/digits_seeds", "Where the runs lie.")
-
-
-def train(seed: int, *more: str) -> None:
-    options = [f"--config.seed={seed}", f"--config.data.split.seed={seed}"]
-    quiet = ["--config.export.enabled=False", "--config.verbose=0"]
-    command = [sys.executable, "train_main.py", f"--workdir={WORKDIR.value}/{seed}", *options, *quiet, *more]
-    subprocess.run(command, check=True)
 
 
 def lines() -> list[dict]:
@@ -34,15 +27,14 @@ def lines() -> list[dict]:
         members = [run.metrics()["test"] for run in group]
         line = {"benchmark": "digits", "methods": report.name_of_methods(group[0].config()), "runs": len(group)}
         for _, key, _ in report.COLUMNS:
-            values = [member[key] for member in members]
-            line[key] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values), "values": values}
+            line[key] = summed_up([member[key] for member in members])
         made.append({**line, "ece_bins": members[0]["ece_bins"]})
     return made
 
 
 def main(argv):
     for seed in range(SEEDS.value):
-        train(seed, *argv[1:])
+        train(f"{WORKDIR.value}/{seed}", *argv[1:], seed=seed)
     subprocess.run([sys.executable, "train_main.py", "--mode=report", f"--workdir={WORKDIR.value}"], check=True)
     record("digits", lines())
 

@@ -47,7 +47,7 @@ AGAINST = flags.DEFINE_multi_enum("against", ["keras", "torch"], ["keras", "torc
 TORCH_FORMAT = flags.DEFINE_enum("torch_format", "contiguous_format", ["contiguous_format", "channels_last"], "Layout.")
 
 
-def keras_step(name: str, precision: str, setting: dict, fused: bool):
+def keras_step(name: str, precision: str, setting: dict, fused: bool = True, jit: bool = False):
     import cskd_tf  # before TensorFlow, whose kernels it chooses
 
     import keras  # isort: skip
@@ -66,7 +66,7 @@ def keras_step(name: str, precision: str, setting: dict, fused: bool):
     model.optimizer.build(model.trainable_variables)
     images = tf.random.stateless_normal((setting["batch"], *shape), [0, 0])
     labels = tf.range(setting["batch"]) % setting["classes"]
-    step = tf.function(model.train_step, autograph=False)
+    step = tf.function(model.train_step, autograph=False, jit_compile=jit)
     return lambda: float(step((images, labels))["loss"])
 
 

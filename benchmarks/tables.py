@@ -67,6 +67,36 @@ def digits() -> list[str]:
     return [*_rows(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", _where("digits")]
 
 
+def precision() -> list[str]:
+    """Mean ± deviation over the seeds, and the mean difference ± its standard error."""
+    rows = []
+    for line in read("precision"):
+        if "seed" in line:
+            continue
+        name, spread = line["precision"], "deviation"
+        if "minus" in line:
+            name, spread = f"{name} - {line['minus']}", "standard_error"
+        cells = [
+            f"{factor * line[key]['mean']:.{places}f} ± {factor * line[key][spread]:.{places}f}"
+            for _, key, factor, places in DIGITS_COLUMNS
+        ]
+        rows.append([f"{name}, {line['runs']} seeds", *cells])
+    return [*_rows(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", _where("precision")]
+
+
+def jit_speed() -> list[str]:
+    """Times as fast with XLA as without, one row per network and width, one column per precision."""
+    steps: dict[tuple, dict[str, str]] = {}
+    for line in read("jit_speed"):
+        images = f"{line['batch']} of {line['image']} x {line['image']}"
+        step = f"`{line['network']}`", str(line.get("width", "published")), images
+        steps.setdefault(step, {})[line["precision"]] = f"{line['times_as_fast_with_jit']:.2f}"
+    precisions = ("float32", "bfloat16")
+    rows = [[*step, *(ratios.get(each, "") for each in precisions)] for step, ratios in steps.items()]
+    heading = ["times as fast with XLA, on a CPU", "width", "images", *precisions]
+    return [*_rows(heading, rows), "", _where("jit_speed")]
+
+
 def network_speed() -> list[str]:
     """Times as fast as PyTorch, one row per network, one column per precision."""
     networks: dict[str, dict] = {}
@@ -121,7 +151,8 @@ def narrow_networks() -> list[str]:
 
 
 TABLES: dict[str, Callable[[], list[str]]] = {
-    each.__name__: each for each in (digits, network_speed, pipeline_speed, recall_speed, narrow_networks)
+    each.__name__: each
+    for each in (digits, precision, network_speed, jit_speed, pipeline_speed, recall_speed, narrow_networks)
 }
 
 

@@ -12,7 +12,14 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of first weights, order, partners and augmentation
     config.epochs = 200
     config.batch_size = 128  # images per step over all replicas; their partners are not counted
-    config.precision = "float32"  # or mixed_bfloat16, mixed_float16
+    # Compute each batch in so many parts, one after another, and add up their gradients: the same step in less memory.
+    config.gradient_accumulation_steps = 1
+    config.steps_per_execution = 1  # steps at a time in TensorFlow, without Python between; has to divide an epoch's
+    # Or mixed_bfloat16, mixed_float16. auto: mixed_bfloat16 where the hardware multiplies it faster, measured at the
+    # start; a run goes on with the one that it began with.
+    config.precision = "float32"
+    # The training step by XLA: on, off. auto: on a GPU, unless there are several, or `deterministic` keeps it off.
+    config.jit_compile = "auto"
     # single: one device; mirrored: all GPUs of this machine; multi_worker: those of the machines that TF_CONFIG names;
     # tpu; auto: the workers of TF_CONFIG, or else the GPUs of this machine.
     config.strategy = "auto"

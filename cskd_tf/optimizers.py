@@ -1,5 +1,5 @@
-"""SGD as the papers mean it, and their schedule."""
+"""SGD as the papers mean it, their schedule, and loss scaling for float16."""
 
-from cskd_tf.training.optimizers import SGD, WarmUp, milestone_epochs, step_schedule
+from cskd_tf.training.optimizers import SGD, LossScaleOptimizer, WarmUp, milestone_epochs, step_schedule
 
-__all__ = ["SGD", "WarmUp", "milestone_epochs", "step_schedule"]
+__all__ = ["SGD", "LossScaleOptimizer", "WarmUp", "milestone_epochs", "step_schedule"]

@@ -48,6 +48,8 @@ class AdaCos(Head):
             network whose classifier is not found.
     """
 
+    whole_batch = True  # the median, and the mean
+
     def __init__(self, *, scale_at_evaluation: bool = True, class_vectors: str = "xavier", **kwargs):
         super().__init__(**kwargs)
         self.class_vectors = check_option("class_vectors", class_vectors, ("xavier", "network"))

@@ -68,7 +68,18 @@ class Attachable(keras.layers.Layer):
     """What `Head` and `Method` share: they may keep something for the network that they train.
 
     A Keras layer, in float32, only so that Keras tracks and saves what it creates.
+
+    Attributes:
+        whole_batch: whether a statistic of the whole batch enters the loss of each image, so that the batch cannot be
+            computed in parts. Rows of one pair (`pairs_adjacent`) are in one part, and no reason.
     """
+
+    whole_batch: bool = False
+
+    @property
+    def untracked_variables(self) -> Sequence[keras.Variable]:
+        """What it holds in memory beside its own `variables`: a teacher, or a copy of the network."""
+        return ()
 
     def __init__(self, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})

@@ -59,6 +59,7 @@ class BYOT(Method):
         self.temperature = check_number("temperature", temperature, positive=True)
         self.feature_weight = check_number("feature_weight", feature_weight, positive=False)
         self.form = check_option("form", form, ("paper", "public"))
+        self.whole_batch = form == "public"  # one norm of all differences
         self.squared = check_flag("squared", form == "paper" if squared is None else squared)
 
     def attach(self, network, *, parts, num_examples=None):

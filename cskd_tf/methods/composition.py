@@ -94,6 +94,16 @@ class Composition:
         )
 
     @property
+    def needing_whole_batches(self) -> list[str]:
+        """Names of the methods whose loss of an image depends on the rest of the batch."""
+        return [type(method).__name__ for method in self.attachable if method.whole_batch]
+
+    @property
+    def rows_together(self) -> int:
+        """How many rows of a batch have to stay beside each other."""
+        return 2 if self.needs.pairs_adjacent else 1
+
+    @property
     def following_epochs(self) -> list[str]:
         """Names of the methods that must be told which epoch it is."""
         return [type(method).__name__ for method in self.terms if method.follows_epochs]

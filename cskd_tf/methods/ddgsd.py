@@ -41,6 +41,7 @@ class DDGSD(Method):
         self.temperature = check_number("temperature", temperature, positive=True)
         self.weight = check_number("weight", weight, positive=False)
         self.feature_weight = check_number("feature_weight", feature_weight, positive=False)
+        self.whole_batch = self.feature_weight > 0  # its means
 
     def attach(self, network, *, parts, num_examples=None):
         check_embedding(parts, method=self)

@@ -45,6 +45,10 @@ class Distillation(Method):
         arguments = {key: getattr(self, key) for key in ("alpha", "temperature")}
         return {"name": self.name, "teacher": self._teacher.name(), **arguments}
 
+    @property
+    def untracked_variables(self):
+        return self._teacher.network.variables
+
     def attach(self, network, *, parts, num_examples=None):
         self._teacher.check(network, parts=parts)
 

@@ -86,6 +86,10 @@ class PSKD(Method):
         if self._keeps_some(classes):
             self.classes_kept = self.add_weight(name="classes", shape=shape, dtype="int32", **options)
 
+    @property
+    def untracked_variables(self):
+        return self._previous.value if self.source == "network" else ()
+
     def on_epoch_begin(self, epoch, *, epochs):
         self.share.assign(self.alpha * (epoch + 1) / epochs if epoch else 0.0)
         if self.source == "network":

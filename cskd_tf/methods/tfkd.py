@@ -69,6 +69,10 @@ class TFKD(Method):
         arguments = {key: getattr(self, key) for key in ("alpha", "temperature", "correct", "form", "multiplier")}
         return {"name": self.name, "teacher": None if self._teacher is None else self._teacher.name(), **arguments}
 
+    @property
+    def untracked_variables(self):
+        return () if self._teacher is None else self._teacher.network.variables
+
     def attach(self, network, *, parts, num_examples=None):
         if self._teacher is not None:
             self._teacher.check(network, parts=parts)

@@ -14,7 +14,8 @@ from cskd_tf.data.images.transforms import Augmentation
 from cskd_tf.errors import UserError
 from cskd_tf.settings import Within, check_value, kinds
 
-Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+JitCompile = Literal["auto", "on", "off"]
 Strategy = Literal["auto", "single", "mirrored", "multi_worker", "tpu"]
 Positive = Annotated[int, Within(1)]
 NotNegative = Annotated[float, Within(0, sys.float_info.max)]  # and not infinite
@@ -47,6 +48,8 @@ RENAMED = {
     "data.exclude_self": "data.pairing.exclude_self",
     "data.replica_local": "data.pairing.replica_local",
 }
+# Keys that configs did not have before, and what runs were computed with then.
+ADDED = {"gradient_accumulation_steps": 1, "steps_per_execution": 1, "jit_compile": "auto"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,7 +122,10 @@ class Config:
     seed: Annotated[int, Within(0, 2**32 - 1)]
     epochs: Positive
     batch_size: Positive
+    gradient_accumulation_steps: Positive
+    steps_per_execution: Positive
     precision: Precision
+    jit_compile: JitCompile
     strategy: Strategy
     deterministic: bool
     baseline: bool
@@ -131,6 +137,13 @@ class Config:
     schedule: ScheduleConfig
     evaluation: EvaluationConfig
     export: ExportConfig
+
+    def __post_init__(self):
+        if self.jit_compile == "on" and self.deterministic:
+            raise UserError(
+                "Expected deterministic=False beside jit_compile=on: Keras leaves XLA out where operations have to be "
+                "deterministic. Received: deterministic=True"
+            )
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> "Config":
@@ -159,13 +172,14 @@ class Config:
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a `config.json` holds, its keys called as they are now.
+    """What a `config.json` holds, its keys called as they are now, with those that it could not have.
 
     Example:
-        >>> upgraded({"seed": 1, "data": {"crop": "none"}})
-        {'seed': 1, 'data': {'augment': {'crop': 'none'}}}
+        >>> new = upgraded({"seed": 1, "data": {"crop": "none"}})
+        >>> new["seed"], new["data"], new["steps_per_execution"]
+        (1, {'augment': {'crop': 'none'}}, 1)
     """
-    result = copy.deepcopy(dict(values))
+    result = {**ADDED, **copy.deepcopy(dict(values))}
     for old, new in RENAMED.items():
         (*old_groups, old_key), (*new_groups, new_key) = old.split("."), new.split(".")
         source = result

@@ -20,13 +20,17 @@ from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import group_error
 from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs import strategies
+from cskd_tf.runs import precision, strategies
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import CLASSIFIER
 from cskd_tf.training import optimizers
+from cskd_tf.training.accumulation import check_accumulation
 from cskd_tf.training.collector import Collector
 from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.fitting import check_jit, check_steps_per_execution
 from cskd_tf.training.workers import Workers
+
+JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}  # as Keras takes them
 
 
 @dataclasses.dataclass
@@ -34,7 +38,7 @@ class Experiment:
     """What a config describes, built and compiled.
 
     Attributes:
-        config: what it was built from.
+        config: what it was built from, with the precision that was chosen.
         splits: the sources `train`, `test` and, but for a `validation_fraction` of 0, `val`.
         training_transform: from raw images to the network's input, at random.
         evaluation_transform: the same without randomness.
@@ -125,19 +129,25 @@ def prepare(config: Config) -> Experiment:
     """
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    keras.config.set_dtype_policy(config.precision)
     strategy = strategies.make(config.strategy)
+    if config.precision == "auto":
+        config = dataclasses.replace(config, precision=precision.chosen(strategy))
+    keras.config.set_dtype_policy(config.precision)
     # First what needs no data, because to get those may be hours of downloading.
     with strategy.scope():
         chosen = _build_methods(config)
+    composition = methods.Composition(chosen)
+    check_accumulation(config.gradient_accumulation_steps, composition=composition)
+    check_jit(JIT_COMPILE[config.jit_compile], replicas=strategy.num_replicas_in_sync)
     networks.check(**network_arguments(config), num_classes=2)
     _schedule(config, steps_per_epoch=1)
     training_transform, evaluation_transform = data.build_transforms(config.data.augment)
     splits = data.load_splits(config.data.source, config.data.split)
     size, distribution = len(splits["train"].labels), _distribution(config, strategy)
-    needs, pairing = methods.Composition(chosen).needs, config.data.pairing
+    needs, pairing = composition.needs, config.data.pairing
     check_batches(size, batch_size=config.batch_size, needs=needs, pairing=pairing, distribution=distribution)
     steps = count_steps(size, batch_size=config.batch_size, pairing=pairing, distribution=distribution)
+    check_steps_per_execution(steps, steps_per_execution=config.steps_per_execution)
     with strategy.scope():
         model = _build_model(config, chosen, train=splits["train"], steps_per_epoch=steps)
     return Experiment(
@@ -192,7 +202,12 @@ def _build_model(
         embedding_layer=config.network.embedding_layer or None,
     )
     schedule = _schedule(config, steps_per_epoch=steps_per_epoch)
-    model.compile(optimizer=optimizers.SGD(schedule, **dataclasses.asdict(config.optimizer)))
+    model.compile(
+        optimizer=optimizers.SGD(schedule, **dataclasses.asdict(config.optimizer)),
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        steps_per_execution=config.steps_per_execution,
+        jit_compile=JIT_COMPILE[config.jit_compile],
+    )
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -207,4 +222,8 @@ def _seed_methods(config: Config) -> None:
 
 def _distribution(config: Config, strategy: tf.distribute.Strategy) -> data.Distribution:
     """Among whom the batches of a run are split; a TPU needs all of one size."""
-    return data.Distribution(num_replicas=strategy.num_replicas_in_sync, static_shapes=config.strategy == "tpu")
+    return data.Distribution(
+        num_replicas=strategy.num_replicas_in_sync,
+        static_shapes=config.strategy == "tpu",
+        parts=config.gradient_accumulation_steps,
+    )

@@ -32,7 +32,7 @@ def import_run(config: Config, workdir: Workdir, *, checkpoint: str | pathlib.Pa
     """
     workdir.check_owner(config)
     with workdir.locked():
-        _import(config, workdir, checkpoint=str(checkpoint))
+        _import(workdir.settled(config), workdir, checkpoint=str(checkpoint))
 
 
 def _import(config: Config, workdir: Workdir, *, checkpoint: str) -> None:
@@ -42,6 +42,7 @@ def _import(config: Config, workdir: Workdir, *, checkpoint: str) -> None:
     # Once before the data are prepared, which can take hours, and then with the classes of the data.
     load_torch_weights(build_network(config, num_classes=count_classes(weights) or 2), weights)
     experiment = prepare(config)
+    config = experiment.config
     load_torch_weights(experiment.model.network, weights)
     names = experiment.splits["train"].class_names
     if list(names) != sorted(names):

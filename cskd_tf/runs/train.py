@@ -13,7 +13,7 @@ from absl import logging
 
 from cskd_tf.data.sources.reading import refuse_unreadable
 from cskd_tf.errors import UserError
-from cskd_tf.runs import evaluate, export, strategies
+from cskd_tf.runs import evaluate, export, memory, strategies
 from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
@@ -44,6 +44,8 @@ def train(config: Config, workdir: Workdir) -> None:
     """
     export.check_directory(config)
     workers = Workers(strategies.make(config.strategy))
+    if config.precision == "auto" and (config := workdir.settled(config)).precision != "auto":
+        logging.info("%s: precision %s, with which the run began", workdir.path, config.precision)
     runs = [(config, workdir)]
     if config.baseline:
         runs.append((baseline_of(config), Workdir(workdir.path / BASELINE)))
@@ -58,10 +60,11 @@ def train(config: Config, workdir: Workdir) -> None:
 def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> None:
     config, workdir = runs[0]
     finished = [workers.any(workers.is_chief and bool(run_workdir.metrics())) for _, run_workdir in runs]
-    if config.baseline and not finished[0]:
-        prepare(config)  # the whole config must be sound before the baseline's training starts
     if config.baseline:
+        if not finished[0]:
+            config = prepare(config).config  # the whole config must be sound before the baseline's training starts
         workers.on_chief(lambda: workdir.claim(config))  # before the baseline is put inside
+        runs = [(config, workdir), (baseline_of(config), runs[1][1])]
     for (run_config, run_workdir), is_finished in reversed(list(zip(runs, finished, strict=True))):
         if is_finished:
             logging.info("%s is finished; remove it, or choose another --workdir, to train anew", run_workdir.path)
@@ -77,12 +80,14 @@ def _train_run(config: Config, workdir: Workdir) -> None:
         )
     keras.utils.clear_session()
     experiment = prepare(config)
+    config = experiment.config
     experiment.workers.on_chief(functools.partial(check_space, experiment, workdir))
     experiment.workers.on_chief(functools.partial(workdir.claim, config))
     logging.info("%s: training %s with %s", workdir.path, config.network.name, name_of_methods(config))
     sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
     classes = len(experiment.splits["train"].class_names)
     logging.info("%s, %d classes, images: %s", config.data.source.name, classes, sizes)
+    logging.info("%s", memory.describe(experiment))
     if "val" not in experiment.splits:
         logging.info("No validation images: the test split is evaluated each epoch, and nothing is chosen by it")
     try:

@@ -1,6 +1,7 @@
 """The folder of a run: which config it belongs to, and the files that others read."""
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -112,6 +113,12 @@ class Workdir:
         except OSError as error:  # of file systems without locks
             logging.warning("%s cannot be locked (%s): start no second run there", self.path, error)
 
+    def settled(self, config: Config) -> Config:
+        """The config, with the precision that the run began with where it leaves that to the hardware."""
+        if config.precision != "auto" or not (self.path / CONFIG).exists():
+            return config
+        return dataclasses.replace(config, precision=self.config().precision)
+
     def check_owner(self, config: Config) -> None:
         """Refuses a folder that `config` may not write to.
 
@@ -119,7 +126,7 @@ class Workdir:
             UserError: the folder belongs to another config (the keys that differ are named) or is somebody else's.
         """
         if (self.path / CONFIG).exists():
-            mine, given = flatten(self.config().as_dict()), flatten(config.as_dict())
+            mine, given = flatten(self.config().as_dict()), flatten(self.settled(config).as_dict())
             differ = sorted(key for key in mine.keys() | given.keys() if mine.get(key) != given.get(key))
             if differ:
                 changes = ", ".join(f"{key}: {mine.get(key)!r} there, {given.get(key)!r} here" for key in differ[:5])

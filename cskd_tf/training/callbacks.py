@@ -147,5 +147,6 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         loss = float(logs["loss"])
         if not math.isfinite(loss):
-            step = getattr(self.model, "batches_before", 0) + batch + 1
-            raise FloatingPointError(_advice(f"The loss became {loss} in epoch {self._epoch + 1}, step {step}"))
+            steps, last = self.model.steps_per_execution, getattr(self.model, "batches_before", 0) + batch + 1
+            where = f"step {last}" if steps == 1 else f"steps {last + 1 - steps} to {last}"
+            raise FloatingPointError(_advice(f"The loss became {loss} in epoch {self._epoch + 1}, {where}"))

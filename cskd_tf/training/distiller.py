@@ -15,6 +15,7 @@ from cskd_tf.methods.composition import Composition
 from cskd_tf.methods.mixing import Mixing
 from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.networks.logits import check_logits, check_one_input
+from cskd_tf.training.accumulation import accumulated, check_accumulation
 from cskd_tf.training.fitting import ContinuingModel
 from cskd_tf.training.inputs import Expectations, assert_all, check_for_training, one_hot_targets, unpack
 
@@ -70,6 +71,7 @@ class SelfDistiller(ContinuingModel):
         self.composition = composition
         self.num_examples = num_examples
         self.embedding_layer = embedding_layer
+        self.gradient_accumulation_steps = 1
         self._network_outputs = NetworkOutputs(network, embedding_layer=embedding_layer)
         self._trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", *composition.term_names)}
         # A subclassed network may be built and not know its input's shape: the first batch does.
@@ -89,14 +91,32 @@ class SelfDistiller(ContinuingModel):
                 method.attach_once(self.network, parts=parts, num_examples=self.num_examples)
         self.built = True
 
-    def compile(self, optimizer="rmsprop", **kwargs) -> None:
-        """As `keras.Model.compile`; the loss is cross-entropy and the methods' terms, so none is taken."""
+    def compile(self, optimizer="rmsprop", *, gradient_accumulation_steps: int = 1, **kwargs) -> None:
+        """As `keras.Model.compile`; the loss is cross-entropy and the methods' terms, so none is taken.
+
+        Args:
+            optimizer: as for Keras.
+            gradient_accumulation_steps: parts in which each replica computes its share of a batch, one after another,
+                adding up their gradients: the step of the whole batch, to rounding, in the memory of a part. Batch norm
+                takes each part for a batch: it normalises by it, and its running statistics move once per part.
+            **kwargs: as for Keras.
+
+        Raises:
+            UserError: a loss, or several parts beside a method that needs a batch in one.
+        """
         if kwargs.get("loss") is not None:
             raise UserError(
                 "Expected no loss: SelfDistiller minimises cross-entropy and the terms of its methods. "
                 f"Received: loss={kwargs['loss']!r}"
             )
+        check_accumulation(gradient_accumulation_steps, composition=self.composition)
         super().compile(optimizer=optimizer, **kwargs)
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """As `keras.Model.get_compile_config`."""
+        config = super().get_compile_config()
+        return {**config, "gradient_accumulation_steps": self.gradient_accumulation_steps} if config else config
 
     def compile_from_config(self, config) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -131,7 +151,9 @@ class SelfDistiller(ContinuingModel):
     @property
     def data_options(self) -> dict[str, Any]:
         """What methods and replicas need of the pipeline, as keyword arguments of `cskd_tf.data.paired_dataset`."""
-        return {"needs": self.composition.needs, "distribution": Distribution(num_replicas=self._replicas())}
+        parts = self.gradient_accumulation_steps
+        distribution = Distribution(num_replicas=self._replicas(), parts=parts)
+        return {"needs": self.composition.needs, "distribution": distribution}
 
     def outputs(self, images, *, training: bool = False) -> dict[str, Any]:
         """`{"logits", "embedding", "stages"}` of one run of the network, with the logits as inference sees them."""
@@ -150,26 +172,27 @@ class SelfDistiller(ContinuingModel):
         conditions = self.expectations(training=True).conditions(labels, batch.get("index"))
         with tf.control_dependencies(assert_all(conditions)):
             labels = batch["label"] = tf.identity(labels)
-        with tf.GradientTape() as tape:
-            outputs, regularization = self._run_views(batch, tape)
-            targets = one_hot_targets(batch, classes=outputs[IMAGE]["logits"].shape[-1])
-            if "targets" in batch:
-                batch = {**batch, "targets": targets}
-            for method in self.composition.terms:
-                targets = method.targets(batch, targets)
-            terms = self._cross_entropies(outputs, labels, targets)
-            outputs = {name: self._with_logits(output, training=True) for name, output in outputs.items()}
-            for method in self.composition.terms:
-                terms.update(self.composition.terms_of(method, batch, outputs, targets))
-            per_example = tf.where(tf.reduce_all(list(conditions.values())), tf.add_n(list(terms.values())), math.nan)
-            loss = self._global_mean(per_example, labels) + regularization / self._replicas()
-            scaled_loss = self.optimizer.scale_loss(loss)
+        if "targets" in batch:
+            batch["targets"] = one_hot_targets(batch, classes=self._num_classes)
+        sound, batch_size = tf.reduce_all(list(conditions.values())), self._global_batch_size(labels)
         variables = self.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, variables), variables, strict=True))
+
+        def differentiate(part: dict[str, Any]):
+            """Gradients of a part of this replica's batch, and one row per example of all else."""
+            with tf.GradientTape() as tape:
+                outputs, terms, regularization = self._forward(part, tape)
+                per_example = tf.where(sound, tf.add_n(list(terms.values())), math.nan) + regularization
+                # The gradients of all parts, and then of all replicas, are summed.
+                loss = self.optimizer.scale_loss(tf.reduce_sum(per_example) / batch_size)
+            return tape.gradient(loss, variables), (outputs, terms, per_example)
+
+        parts, unit = self.gradient_accumulation_steps, self.composition.rows_together
+        gradients, (outputs, terms, per_example) = accumulated(differentiate, batch, parts=parts, unit=unit)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         for method in self.composition.terms:
             method.after_step(batch, outputs)
         self.step.assign_add(1)
-        for name, values in {**terms, "loss": per_example + regularization}.items():
+        for name, values in {**terms, "loss": per_example}.items():
             self._trackers[name].update_state(values)
         return self.compute_metrics(batch, labels, outputs[IMAGE]["logits"])
 
@@ -211,8 +234,23 @@ class SelfDistiller(ContinuingModel):
         return Expectations(
             num_classes=classes,
             pairs_adjacent=self.composition.needs.pairs_adjacent,
+            parts=self.gradient_accumulation_steps,
             num_examples=self.num_examples if "index" in self.composition.needs.extras else None,
         )
+
+    def _forward(
+        self, batch: dict, tape: tf.GradientTape
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, Any], tf.Tensor]:
+        """The outputs of each view, the terms of the loss, and what the network's layers add to it."""
+        outputs, regularization = self._run_views(batch, tape)
+        targets = one_hot_targets(batch, classes=self._num_classes)
+        for method in self.composition.terms:
+            targets = method.targets(batch, targets)
+        terms = self._cross_entropies(outputs, batch["label"], targets)
+        outputs = {name: self._with_logits(output, training=True) for name, output in outputs.items()}
+        for method in self.composition.terms:
+            terms.update(self.composition.terms_of(method, batch, outputs, targets))
+        return outputs, terms, regularization
 
     def _run_views(self, batch: dict, tape: tf.GradientTape) -> tuple[dict[str, dict[str, Any]], tf.Tensor]:
         """The network's outputs for each view, and what its layers add to the loss for the image itself."""
@@ -265,12 +303,12 @@ class SelfDistiller(ContinuingModel):
                 terms[view.term_name] = self.composition.hard_weight * hard
         return terms
 
-    def _global_mean(self, values, labels):
-        """Sum of this replica's values over the size of the whole batch; the replicas' gradients are then summed."""
+    def _global_batch_size(self, labels):
+        """float32, of all replicas; what is divided by it is then summed over them."""
         batch_size = tf.cast(tf.shape(labels)[0], tf.float32)
         if self._replicas() > 1:
             batch_size = tf.distribute.get_replica_context().all_reduce("SUM", batch_size)
-        return tf.reduce_sum(values) / batch_size
+        return batch_size
 
 
 def _as_wide(targets, logits):

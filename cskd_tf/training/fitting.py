@@ -13,6 +13,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import DIRECTIONS
 from cskd_tf.methods.composition import Composition
 from cskd_tf.training.inputs import Expectations, check_batch, checked, image_shape, peeked
+from cskd_tf.training.optimizers import LossScaleOptimizer, with_loss_scaling
 from cskd_tf.training.workers import Workers
 
 
@@ -117,8 +118,17 @@ class ContinuingModel(keras.Model):
             self.step.assign(store["step"][()])
 
     def compile(self, optimizer="rmsprop", **kwargs) -> None:
+        if kwargs.get("auto_scale_loss", True):
+            optimizer = with_loss_scaling(optimizer, policy=self.dtype_policy)
+        check_jit(kwargs.get("jit_compile", "auto"), replicas=self._replicas())
         if self._replicas() > 1:
-            check_for_replicas(optimizer, jit_compile=kwargs.get("jit_compile", "auto"), replicas=self._replicas())
+            check_for_replicas(optimizer, replicas=self._replicas())
+        if self.workers.count > 1:
+            check_for_workers(
+                self.distribute_strategy,
+                metrics=keras.tree.flatten([kwargs.get("metrics"), kwargs.get("weighted_metrics")]),
+                steps_per_execution=kwargs.get("steps_per_execution", 1),
+            )
         super().compile(optimizer=optimizer, **kwargs)
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
@@ -327,15 +337,39 @@ def check_steps_per_execution(steps: int | None, *, steps_per_execution: int) ->
         )
 
 
-def check_for_replicas(optimizer, *, jit_compile: bool | str, replicas: int) -> None:
-    """Raises UserError for what Keras lets through `compile` and fails at in the first step, on several replicas."""
-    if jit_compile is True:
+def check_jit(jit_compile: bool | str, *, replicas: int) -> None:
+    """Raises UserError for XLA on several replicas, which Keras lets through and fails at in the first step."""
+    if jit_compile is True and replicas > 1:
         raise UserError(
             'Expected jit_compile="auto" or False on several replicas: Keras would compile them and what they exchange '
             f"as one program, which XLA cannot. Received: jit_compile=True on {replicas} replicas"
         )
+
+
+def check_for_replicas(optimizer, *, replicas: int) -> None:
+    """Raises UserError for optimizers that Keras lets through, and that fail or go wrong on several replicas."""
     if parts := getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None):
         raise UserError(
-            "Expected no gradient accumulation on several replicas, which Keras' optimizers cannot bring together "
-            f"inside a condition. Received: gradient_accumulation_steps={parts} on {replicas} replicas"
+            "Expected SelfDistiller.compile(gradient_accumulation_steps=...) on several replicas, whose gradients "
+            "Keras' optimizers cannot bring together inside a condition. "
+            f"Received: an optimizer with gradient_accumulation_steps={parts} on {replicas} replicas"
         )
+    is_scaling = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if is_scaling and not isinstance(optimizer, LossScaleOptimizer):
+        raise UserError(
+            "Expected cskd_tf.optimizers.LossScaleOptimizer on several replicas: Keras' own asks the first one alone "
+            f"whether gradients are finite. Received: keras.optimizers.LossScaleOptimizer on {replicas} replicas"
+        )
+
+
+def check_for_workers(strategy: tf.distribute.Strategy, *, metrics: Sequence, steps_per_execution: int) -> None:
+    """Raises UserError for what Keras lets through, and fails at or gets wrong on several workers."""
+    if steps_per_execution != 1:
+        raise UserError(f"Expected steps_per_execution=1 on several workers. Received: {steps_per_execution=}")
+    for metric in metrics:
+        variables = [each.value for each in metric.variables] if isinstance(metric, keras.metrics.Metric) else []
+        if not all(map(strategy.extended.variable_created_in_scope, variables)):
+            raise UserError(
+                "Expected metrics by name, or made inside strategy.scope(): others would count this worker's images "
+                f"alone. Received: {type(metric).__name__}(name={metric.name!r}), made outside"
+            )

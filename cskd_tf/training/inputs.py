@@ -90,11 +90,13 @@ class Expectations:
     Attributes:
         num_classes: C of the network: labels are from 0 to C - 1.
         pairs_adjacent: rows 0 and 1, 2 and 3 and so on are of one class (`CSKD(in_batch=True)`).
+        parts: in which a replica computes its rows, each of at least one row, or pair.
         num_examples: of methods that keep something for each image: indices are below it; None: no method does.
     """
 
     num_classes: int
     pairs_adjacent: bool = False
+    parts: int = 1
     num_examples: int | None = None
 
     @property
@@ -140,6 +142,10 @@ class Expectations:
             even = tf.shape(labels)[0] // 2 * 2
             equal = tf.reduce_all(labels[:even:2] == labels[1:even:2])
             conditions[wrong_pair] = equal & (tf.shape(labels)[0] == even)
+        if self.parts > 1:
+            rows = self.parts * (2 if self.pairs_adjacent else 1)
+            enough = f"Expected batches of at least {rows} images on each replica: {self.parts} parts of each."
+            conditions[enough] = tf.shape(labels)[0] >= rows
         if self.num_examples is not None and index is not None:
             conditions[wrong_index] = tf.reduce_all(tf.cast(index, tf.int64) < self.num_examples)
         return conditions

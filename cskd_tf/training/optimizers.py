@@ -80,6 +80,48 @@ class SGD(keras.optimizers.SGD):
         return {**config, "global_clipnorm": None} if self.clip_norm else config
 
 
+@keras.saving.register_keras_serializable("cskd_tf")
+class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+    """Keras' dynamic loss scaling, for float16: a step whose gradients are not finite is skipped, the scale halved.
+
+    `SelfDistiller.compile` puts it around the optimizer of a mixed_float16 network, where Keras would put its own. That
+    one asks the first replica alone whether gradients are finite, and its schedule falls behind by a step for each that
+    is skipped. Here no replica takes a step that one of them cannot take, and a skipped step counts: rates drop at the
+    epoch they are told to. Weights and momentum stay; what the forward pass saw stands, as running statistics do.
+
+    Example:
+        >>> weight, optimizer = keras.Variable([1.0]), LossScaleOptimizer(SGD(0.1, weight_decay=0.0), initial_scale=8.0)
+        >>> optimizer.apply([tf.constant([math.inf])], [weight])
+        >>> float(weight.numpy()[0]), float(optimizer.dynamic_scale), int(optimizer.iterations)
+        (1.0, 4.0, 1)
+        >>> optimizer.apply([tf.constant([4.0 * 0.5])], [weight])
+        >>> round(float(weight.numpy()[0]), 6), int(optimizer.iterations)
+        (0.95, 2)
+    """
+
+    def check_finite(self, grads):
+        finite = super().check_finite(grads)
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return finite
+        return context.all_reduce("SUM", tf.cast(~finite, tf.float32)) == 0
+
+    def apply(self, grads, trainable_variables=None):
+        following = self.iterations + 1
+        super().apply(grads, trainable_variables)
+        if not self.inner_optimizer.gradient_accumulation_steps:  # which waits for another part
+            self.iterations.assign(following)
+
+
+def with_loss_scaling(
+    optimizer: keras.optimizers.Optimizer | str | dict, *, policy: keras.DTypePolicy
+) -> keras.optimizers.Optimizer | str | dict:
+    """The optimizer, in a `LossScaleOptimizer` where it trains a network of `mixed_float16` and is in none."""
+    if policy.name != "mixed_float16" or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer
+    return LossScaleOptimizer(keras.optimizers.get(optimizer), name="loss_scale_optimizer")
+
+
 def _check_learning_rate(learning_rate: float) -> None:
     if not 0 < learning_rate < math.inf:
         raise UserError(f"Expected learning_rate to be above 0. Received: learning_rate={learning_rate!r}")

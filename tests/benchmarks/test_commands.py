@@ -115,6 +115,28 @@ def test_digits(command, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+def test_precision(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    small = ("--config.epochs=1", "--config.data.split.train_per_class=4", "--config.network.width=2")
+    lines = command("precision", "--seeds=2", f"--workdir={tmp_path / 'runs'}", "--", *small)
+    runs, (single, half, difference) = lines[:4], lines[4:]
+    assert [(line["precision"], line["seed"]) for line in runs] == [
+        (precision, seed) for seed in (0, 1) for precision in ("float32", "mixed_bfloat16")
+    ]
+    assert half["nll"]["values"] == [runs[1]["nll"], runs[3]["nll"]] != single["nll"]["values"]
+    assert difference["nll"]["mean"] == pytest.approx(half["nll"]["mean"] - single["nll"]["mean"])
+
+
+@pytest.mark.slow
+def test_jit_speed(command):
+    quick = ("--network=preact_resnet10", "--precision=float32", "--batch=2", "--image=8", "--rounds=1", "--widths=2")
+    (line,) = command("jit_speed", *quick)
+    assert (line["network"], line["precision"], line["batch"], line["width"]) == ("preact_resnet10", "float32", 2, 2)
+    speeds = line["jit_images_per_second"], line["no_jit_images_per_second"]
+    assert line["times_as_fast_with_jit"] == pytest.approx(speeds[0] / speeds[1], rel=0.05)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_kills(command):
     line, count = command("kills", "--calls=rename", "--first=6", "--at_most=1")

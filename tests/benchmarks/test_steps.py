@@ -78,6 +78,32 @@ def test_a_pairing_is_built_and_begun_late(imported):
     assert source.load(np.array([3, 259]))[:, 0, 0, 0].numpy().tolist() == [3, 3]
 
 
+def test_a_step_that_xla_compiles_is_the_same_step(imported):
+    jit_speed, _ = imported("jit_speed")
+    losses = []
+    for jit in (False, True):
+        keras.utils.set_random_seed(0)
+        step = jit_speed.jit_step("preact_resnet10", "float32", SETTING, jit)
+        losses.append([step() for _ in range(2)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+
+
+def test_precisions_are_compared_seed_by_seed(imported):
+    precision, _ = imported("precision")
+    names = precision.METRICS
+    single = [dict.fromkeys(names, value) for value in (0.10, 0.20, 0.30)]
+    half = [dict.fromkeys(names, value) for value in (0.11, 0.20, 0.34)]
+    one, two, difference = precision.summaries({"float32": single, "mixed_bfloat16": half})
+    assert (one["precision"], one["runs"], two["precision"]) == ("float32", 3, "mixed_bfloat16")
+    assert (difference["precision"], difference["minus"]) == ("mixed_bfloat16", "float32")
+    for name in names:
+        assert one[name]["mean"] == pytest.approx(0.2)
+        assert one[name]["deviation"] == pytest.approx(0.1)
+        differences = np.array([0.01, 0.0, 0.04])
+        assert difference[name]["mean"] == pytest.approx(differences.mean())
+        assert difference[name]["standard_error"] == pytest.approx(differences.std(ddof=1) / np.sqrt(3))
+
+
 def test_digits_are_summed_up_over_seeds(imported, tmp_path):
     digits, _ = imported("digits", f"--workdir={tmp_path / 'runs'}")
     labels = np.arange(30) % 3

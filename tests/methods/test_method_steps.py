@@ -94,6 +94,16 @@ def test_a_step_follows_the_gradient_of_the_loss_in_numpy(case, batch):
     check(case, model, logs, before, batch, labels)
 
 
+@pytest.mark.parametrize("name", ["BYOT paper", "BYOT paper, not squared"])
+def test_batch_norm_of_exits_takes_each_part_for_a_batch(name, batch):
+    batch, labels = step_inputs(batch, images=IMAGES, mixed=False)
+    model = make_model(CASES[name])
+    model.gradient_accumulation_steps = 2
+    before = trained_weights(model)
+    logs = model.train_step((tf.nest.map_structure(tf.constant, batch), tf.constant(labels)))
+    check(CASES[name], model, logs, before, batch, labels, parts=[3])
+
+
 # Methods alone in every test run; together, which no replica and no compiler knows of, with the papers'.
 ALONE_FIRST = [
     pytest.param(case, marks=[pytest.mark.papers] if case.together else [], id=name) for name, case in CASES.items()

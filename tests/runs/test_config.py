@@ -12,7 +12,7 @@ from configs import base
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import strategies, train
-from cskd_tf.runs.config import RENAMED, Config, Strategy, upgraded
+from cskd_tf.runs.config import ADDED, RENAMED, Config, Strategy, upgraded
 from cskd_tf.runs.workdir import Workdir, flatten
 from tests.helpers import ROOT
 from tests.runs.helpers import config_of
@@ -54,6 +54,10 @@ def changed(**changes):
             "image_size to be at most 4096. Received: data.augment.image_size",
         ),
         (changed(data__augment__padding=33), r"padding of at most image_size \(32\). Received: padding=33"),
+        (changed(gradient_accumulation_steps=0), "gradient_accumulation_steps to be at least 1"),
+        (changed(steps_per_execution=0), "steps_per_execution to be at least 1"),
+        (changed(jit_compile="yes"), r"Unknown jit_compile; expected one of \['auto', 'off', 'on'\]"),
+        (changed(jit_compile="on"), "Expected deterministic=False beside jit_compile=on.*Received: deterministic=True"),
         ({key: value for key, value in changed().items() if key != "seed"}, r"a config without \['seed'\]"),
     ],
 )
@@ -102,8 +106,9 @@ def test_the_changelog_has_the_renamed_keys():
 
 
 def as_before(config):
-    """What the `config.json` of a run held before keys were renamed."""
+    """What the `config.json` of a run held before keys were renamed, and others added."""
     values = flatten(config.as_dict() | {"methods": None})
+    values = {key: value for key, value in values.items() if key not in ADDED}
     values |= {old: values.pop(new) for old, new in RENAMED.items()} | {"methods": config.as_dict()["methods"]}
     result = {}
     for key, value in values.items():

@@ -131,6 +131,17 @@ def determinism(config):
     return tensorflow_config.is_op_determinism_enabled()
 
 
+def parts_of(built):
+    """In how many parts a step is computed: how often it asks for gradients."""
+    batch, labels = next(iter(built.training_data()))
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        gradient = tf.GradientTape.gradient
+        patch.setattr(tf.GradientTape, "gradient", lambda *args, **options: (asked.append(1), gradient(*args))[1])
+        built.model.train_step((batch, labels))
+    return len(asked)
+
+
 images = of_built(lambda built: built.splits["train"].load(np.arange(len(built.splits["train"].labels))))
 weights = of_built(lambda built: built.model.get_weights())
 optimizer = of_built(lambda built: {**built.model.optimizer.get_config(), "learning_rate": None, "name": ""})
@@ -140,6 +151,9 @@ CASES = {
     "seed": Case(1, weights),
     "epochs": Case(5, of_built(lambda built: built.training_data().epochs)),
     "batch_size": Case(8, of_built(lambda built: built.steps_per_epoch)),
+    "gradient_accumulation_steps": Case(2, of_built(lambda built: (parts_of(built), built.distribution.parts))),
+    "steps_per_execution": Case(3, of_built(lambda built: built.model.steps_per_execution)),
+    "jit_compile": Case("on", of_built(lambda built: built.model.jit_compile)),
     "precision": Case("mixed_bfloat16", of_built(lambda built: built.model.network.compute_dtype)),
     "strategy": Case("mirrored", of_built(lambda built: built.model.distribute_strategy.num_replicas_in_sync)),
     "deterministic": Case(True, determinism),

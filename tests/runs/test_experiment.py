@@ -22,12 +22,42 @@ from tests.runs.helpers import config_of
         ({"network.name": "resnext50_32x4d"}, "width of at least 16"),
         ({"methods": ({"name": "CSDK"},)}, "Unknown method"),
         ({"schedule.milestones": (0.5, 0.25)}, "rising milestones"),
+        (
+            {"gradient_accumulation_steps": 2, "methods": ({"name": "AdaCos"},)},
+            "gradient_accumulation_steps=1 beside AdaCos",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_data_are_looked_for(change, message, config):
     config.update_from_flattened_dict({"data.source.name": "nowhere", **change})
     with pytest.raises(ValueError, match=message):
         experiment.prepare(Config.read(config))
+
+
+def test_xla_on_replicas_is_refused_before_the_data_are_looked_for(two_replicas, monkeypatch):
+    monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
+    config = config_of({"strategy": "mirrored", "jit_compile": "on", "data.source.name": "nowhere"})
+    with pytest.raises(ValueError, match="Received: jit_compile=True on 2 replicas"):
+        experiment.prepare(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps_per_execution": 2}, "divide the 3 steps of an epoch. Received: steps_per_execution=2"),
+        ({"gradient_accumulation_steps": 9}, "gradient_accumulation_steps of at most 8: so many images"),
+    ],
+)
+def test_what_does_not_go_with_the_size_of_the_data_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.prepare(config_of(change))
+
+
+def test_a_run_that_xla_compiles_trains(config):
+    config.jit_compile = "on"
+    built = experiment.prepare(Config.read(config))
+    assert built.model.jit_compile is True
+    assert np.isfinite(built.model.fit(built.training_data(), epochs=1, verbose=0).history["loss"]).all()
 
 
 def test_the_embedding_layer_of_a_config(config):

@@ -130,13 +130,13 @@ def test_averaged_weights_are_evaluated_as_keras_does(swap_on_epoch, order, line
         assert np.allclose(seen[epoch], raw[3 * epoch + 2], atol=1e-6) != swap_on_epoch
 
 
-def test_a_loss_that_becomes_nan_stops_at_its_step(linear_network, images_and_labels):
+@pytest.mark.parametrize(("steps", "where"), [(1, "step 3"), (3, "steps 1 to 3")])
+def test_a_loss_that_becomes_nan_stops_at_its_step(steps, where, linear_network, images_and_labels):
     images, labels = (np.concatenate([part] * 2) for part in images_and_labels)
-    images[20] = np.inf  # the third batch of 8
+    images[20] = np.inf  # the third batch of 8, of six
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
     model = SelfDistiller(linear_network())
-    model.compile(SGD(0.1))
-    with pytest.raises(
-        FloatingPointError, match=r"loss became nan in epoch 1, step 3. Set optimizer.clip_norm=1, or lower"
-    ):
+    model.compile(SGD(0.1), steps_per_execution=steps)
+    message = rf"loss became nan in epoch 1, {where}. Set optimizer.clip_norm=1, or lower"
+    with pytest.raises(FloatingPointError, match=message):
         model.fit(batches, epochs=2, verbose=0, callbacks=[StopOnNaN()])

@@ -194,7 +194,7 @@ def test_parts_of_a_batch_are_added_up_before_they_are_clipped(linear_network, i
 def test_parts_of_a_batch_are_refused_on_several_replicas(linear_network, two_replicas):
     with two_replicas.scope():
         model = SelfDistiller(linear_network())
-        with pytest.raises(ValueError, match="gradient_accumulation_steps=5 on 2 replicas"):
+        with pytest.raises(ValueError, match="with gradient_accumulation_steps=5 on 2 replicas"):
             model.compile(SGD(0.1, gradient_accumulation_steps=5))
 
 

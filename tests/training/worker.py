@@ -7,9 +7,11 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import cskd_tf
+from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import summarize
 from cskd_tf.methods import CutMix, Cutout, Mixup
 from cskd_tf.networks.layers import BatchNormalization
@@ -64,11 +66,35 @@ def train(case: Case, strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]
     return {**state, **logs, "logits": predictions.logits, "labels": predictions.labels}
 
 
+def train_with_arrays(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+    """What Keras does by itself: two epochs of arrays, with validation, and an evaluation; weights and logs."""
+    images, labels = images_and_labels()
+    keras.utils.set_random_seed(1)
+    elsewhere = keras.metrics.SparseCategoricalAccuracy()
+    with strategy.scope():
+        model = cskd_tf.SelfDistiller(numpy_losses.make_network())
+        optimizer = cskd_tf.optimizers.SGD(0.1)
+        if model.workers.count > 1:
+            with pytest.raises(UserError, match="made outside"):
+                model.compile(optimizer, metrics=[elsewhere])
+            with pytest.raises(UserError, match="steps_per_execution=2"):
+                model.compile(optimizer, steps_per_execution=2)
+        model.compile(optimizer, metrics=["accuracy"])
+    options = {"batch_size": 10, "shuffle": False, "validation_data": (images[:17], labels[:17])}
+    history = model.fit(images, labels, epochs=2, verbose=0, **options).history
+    evaluated = model.evaluate(images, labels, batch_size=7, verbose=0, return_dict=True)
+    return {
+        **{f"weight {number}": weight for number, weight in enumerate(model.get_weights())},
+        **{f"log {name}": np.array(values) for name, values in (history | evaluated).items()},
+    }
+
+
 def main():
     strategy = strategies.make("auto")
     output, *names = sys.argv[1:]
-    results = {f"{name}: {key}": value for name in names for key, value in train(ALL[name], strategy).items()}
-    np.savez(output, **results)
+    trained = {name: train(ALL[name], strategy) for name in names}
+    trained["arrays"] = train_with_arrays(strategy)
+    np.savez(output, **{f"{name}: {key}": value for name in trained for key, value in trained[name].items()})
 
 
 if __name__ == "__main__":

@@ -146,11 +146,19 @@ def check_batches(
             f"Received: {batch_size=}"
         )
     steps = count_steps(size, batch_size=batch_size, pairing=pairing, distribution=distribution)
-    in_last_batch = size - (steps - 1) * batch_size
+    in_last_batch = batch_size if pairs_adjacent else min(batch_size, size - (steps - 1) * batch_size)
     if not pairs_adjacent and in_last_batch < parts:
         raise UserError(
             f"Expected the last batch of an epoch to have an image for each of {parts} replicas; choose another batch "
             f"size. Received: batch_size={batch_size}, which leaves {in_last_batch} of {size} images"
+        )
+    least = in_last_batch // parts // (2 if pairs_adjacent else 1)  # images or pairs, on the replica with the fewest
+    if least < distribution.parts:
+        rows = "pairs" if pairs_adjacent else "images"
+        raise UserError(
+            f"Expected gradient_accumulation_steps of at most {least}: so many {rows} are on a replica in the last "
+            f"batch of an epoch, of {in_last_batch} images; another batch size leaves others. "
+            f"Received: gradient_accumulation_steps={distribution.parts}, {batch_size=}"
         )
 
 

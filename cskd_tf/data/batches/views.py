@@ -116,6 +116,7 @@ class Distribution:
             pixels, where files of different sizes are resampled together).
         num_workers: how many workers there are.
         static_shapes: leave out a smaller last batch, where all batches need one size (TPU).
+        parts: in how many parts each replica computes its rows (`gradient_accumulation_steps`).
 
     Raises:
         UserError: a worker that is not from 0 to `num_workers - 1`.
@@ -125,6 +126,7 @@ class Distribution:
     worker: int = 0
     num_workers: int = 1
     static_shapes: bool = False
+    parts: int = 1
 
     def __post_init__(self):
         if not 0 <= self.worker < self.num_workers:

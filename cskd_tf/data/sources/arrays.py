@@ -62,11 +62,14 @@ class ArraySource(PixelSource):
             class_groups=class_groups,
             image_shape=pixels.shape[1:],
         )
-        self._images = tf.constant(pixels) if tensor is None else tensor
+        self._images: tf.Tensor = tf.constant(pixels) if tensor is None else tensor
         self._locate = locate or "image {}".format
 
     def load(self, indices: tf.Tensor) -> tf.Tensor:
         return tf.gather(self._images, indices)
+
+    def held_bytes(self) -> dict[int, int]:
+        return {id(self._images): self._images.shape.num_elements() * self._images.dtype.size}
 
     def locate(self, index: int) -> str:
         return self._locate(index)

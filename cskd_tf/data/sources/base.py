@@ -51,6 +51,10 @@ class Source(abc.ABC):
     def subset(self, indices: np.ndarray) -> "Source":
         """The images at `indices`, int `[n]`, numbered anew from 0 to n - 1; the classes stay."""
 
+    def held_bytes(self) -> dict[int, int]:
+        """Bytes of images held in memory, by the `id` of what holds them, which other sources may hold too."""
+        return {}
+
 
 class PixelSource(Source):
     """Base of the sources whose images are pixels of one size. Subclasses implement `load` and `locate`."""
@@ -129,6 +133,9 @@ class _PixelSubset(PixelSource):
     def load(self, indices: tf.Tensor) -> tf.Tensor:
         return self._source.load(tf.gather(self._indices, indices))
 
+    def held_bytes(self) -> dict[int, int]:
+        return self._source.held_bytes()
+
     def locate(self, index: int) -> str:
         return self._source.locate(int(self._indices[index]))
 
@@ -148,6 +155,9 @@ class _EncodedSubset(EncodedSource):
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
         return self._source.read(tf.gather(self._indices, indices))
+
+    def held_bytes(self) -> dict[int, int]:
+        return self._source.held_bytes()
 
     def locate(self, index: int) -> str:
         return self._source.locate(int(self._indices[index]))

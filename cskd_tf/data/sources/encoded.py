@@ -30,6 +30,9 @@ class Encoded(EncodedSource):
     def read(self, indices: tf.Tensor) -> tf.Tensor:
         return tf.gather(self._contents, indices)
 
+    def held_bytes(self) -> dict[int, int]:
+        return {id(self._contents): int(self.sizes.sum())}
+
     def locate(self, index: int) -> str:
         return self._locate(index)
 
@@ -94,6 +97,9 @@ class Concatenation(EncodedSource):
         )
         self._parts = parts
         self._starts = np.cumsum([0] + [len(part.labels) for part in parts])
+
+    def held_bytes(self) -> dict[int, int]:
+        return {holder: count for part in self._parts for holder, count in part.held_bytes().items()}
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
         owners = tf.searchsorted(tf.constant(self._starts[1:]), indices, side="right")

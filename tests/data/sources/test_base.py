@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from cskd_tf.data import ArraySource, EncodedSource, ImageFolder
 from cskd_tf.data.sources.base import check_labels
+from cskd_tf.data.sources.encoded import Concatenation, Encoded, Files
 
 
 def test_labels_may_be_a_column_as_keras_data_sets_have_them():
@@ -38,3 +39,15 @@ def test_a_subset_of_encoded_images_is_encoded(image_folder):
     assert subset.sizes.tolist() == source.sizes[[7, 2]].tolist()
     assert subset.locate(1) == source.locate(2)
     np.testing.assert_array_equal(subset.decode_one(0), source.decode_one(7))
+
+
+def test_what_is_held_in_memory_is_counted_once():
+    pixels = ArraySource(np.zeros([6, 4, 4, 1], np.uint8), [0, 1] * 3)
+    encoded = Encoded(["a", "bc"], [0, 1], class_names=["x", "y"], sizes=[1, 2], channels=1, locate=str)
+    files = Files(["a.png", "b.png"], [0, 1], class_names=["x", "y"], sizes=[5, 5], channels=1)
+    parts = pixels.subset([0, 1, 2]), pixels.subset([3, 4, 5]).subset([0, 1])
+    assert pixels.held_bytes() == {**parts[0].held_bytes(), **parts[1].held_bytes()}
+    assert list(pixels.held_bytes().values()) == [6 * 16]
+    joined = Concatenation({"memory": encoded.subset([1]), "disk": files})
+    assert list(joined.held_bytes().values()) == [3]
+    assert files.held_bytes() == {}

@@ -1,0 +1,24 @@
+"""Runs of `train_main.py` by seed, and what their metrics come to."""
+
+import pathlib
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+
+METRICS = ("top1_error", "top5_error", "nll", "ece", "recall_at_1", "aurc")
+
+
+def train(workdir: str | pathlib.Path, *options: str, seed: int) -> None:
+    """Trains the embedded default with a seed of weights, data and split; a run that is there is not trained again."""
+    seeded = [f"--config.seed={seed}", f"--config.data.split.seed={seed}"]
+    quiet = ["--config.export.enabled=False", "--config.verbose=0"]
+    subprocess.run([sys.executable, "train_main.py", f"--workdir={workdir}", *seeded, *quiet, *options], check=True)
+
+
+def summed_up(values: Sequence[float]) -> dict:
+    """Mean, standard deviation and the values themselves.
+
+    Example: `summed_up([1.0, 3.0])` is `{"mean": 2.0, "deviation": 1.4142135623730951, "values": [1.0, 3.0]}`.
+    """
+    return {"mean": statistics.mean(values), "deviation": statistics.stdev(values), "values": list(values)}
