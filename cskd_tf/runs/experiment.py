@@ -26,8 +26,8 @@ from cskd_tf.runs.workdir import CLASSIFIER
 from cskd_tf.training import optimizers
 from cskd_tf.training.accumulation import check_accumulation
 from cskd_tf.training.collector import Collector
+from cskd_tf.training.compiling import check_jit, check_steps_per_execution
 from cskd_tf.training.distiller import SelfDistiller
-from cskd_tf.training.fitting import check_jit, check_steps_per_execution
 from cskd_tf.training.workers import Workers
 
 JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}  # as Keras takes them

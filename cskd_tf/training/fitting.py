@@ -1,4 +1,4 @@
-"""What `fit` does around Keras' own: where the data go on, what the methods are told, what is refused."""
+"""The Keras model that goes on with its data where it was, and whose data are looked at before they reach its step."""
 
 import types
 from collections.abc import Callable, Sequence
@@ -6,14 +6,19 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from cskd_tf.data.batches.dataset import PairedDataset, split_in_turn
-from cskd_tf.errors import UserError
-from cskd_tf.evaluation.metrics import DIRECTIONS
 from cskd_tf.methods.composition import Composition
+from cskd_tf.training.compiling import (
+    check_for_replicas,
+    check_for_workers,
+    check_jit,
+    check_steps_per_execution,
+    check_trainable,
+)
+from cskd_tf.training.course import Course, prepare_callbacks
 from cskd_tf.training.inputs import Expectations, check_batch, checked, image_shape, peeked
-from cskd_tf.training.optimizers import LossScaleOptimizer, with_loss_scaling
+from cskd_tf.training.optimizers import with_loss_scaling
 from cskd_tf.training.workers import Workers
 
 
@@ -217,159 +222,3 @@ class ContinuingModel(keras.Model):
 
     def _replicas(self) -> int:
         return self.distribute_strategy.num_replicas_in_sync
-
-
-class Course(keras.callbacks.Callback):
-    """Knows which step the model is at when `fit` opens the data, and tells the methods which epoch begins.
-
-    Batch s of a `PairedDataset` is what step s of the model sees, counted through everything that it was ever trained
-    for: so `fit` in a loop, from an `initial_epoch`, after an interruption or from a file goes on where it was, without
-    showing an epoch again. A model of fewer steps than `initial_epoch` tells of, one that was made of weights alone,
-    joins there.
-
-    With 3 steps per epoch, a model after 6 steps goes on at step 6, in `fit(epochs=1)` as well as in
-    `fit(initial_epoch=2, epochs=4)`; a new one begins at 0, or at 6.
-
-    Args:
-        epochs: of the whole training, for the methods.
-        steps_per_epoch: of it; None where Keras alone finds out.
-    """
-
-    def __init__(self, *, epochs: int, steps_per_epoch: int | None):
-        super().__init__()
-        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
-        self._position: int | None = None
-        self._end: int | None = None  # step, of an epoch that is gone on with
-
-    def position(self) -> int:
-        """The step whose batch comes first."""
-        # Not what the model's step is now: a step may count itself before it has asked for its batch.
-        return self._position or 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self._position is None:
-            self._join(epoch)
-        state = self.model._state
-        metrics, state.under_way = state.under_way, None
-        state.batches_before = 0
-        if metrics is not None:
-            steps, step = self.steps_per_epoch or self.params["steps"], int(self.model.step.numpy())
-            state.batches_before = step % steps
-            self._end = step - step % steps + steps
-            self.model.restore_metrics(metrics)  # which Keras has just reset
-            return
-        for method in self.model.composition.terms:
-            method.on_epoch_begin(epoch, epochs=self.epochs)
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self._end is not None and int(self.model.step.numpy()) == self._end:
-            self.model.stop_training = True  # with this epoch, of which Keras would run all steps
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self._end is not None:
-            self.model.stop_training, self._end = False, None
-
-    def _join(self, epoch: int) -> None:
-        # Now and not before, because callbacks restore models when the training begins.
-        steps = self.steps_per_epoch or self.params.get("steps") or 0
-        self._position = max(int(self.model.step.numpy()), epoch * steps)
-        self.model.step.assign(self._position)
-        reached = self._position // steps if steps else 0
-        following = self.model.composition.following_epochs
-        if not following or reached <= epoch:
-            return
-        if self.epochs == 1:
-            raise UserError(
-                f"Expected fit(initial_epoch={reached}, epochs=...) of a model that was trained for {reached} epochs: "
-                f"{following} must know which epoch it is, and of how many. Received: initial_epoch={epoch}, epochs=1"
-            )
-        logging.info("%s: epoch %d of %d, though the model has seen %d", following, epoch + 1, self.epochs, reached)
-
-
-def prepare_callbacks(callbacks, *, own: Course, model: keras.Model):
-    """What `fit` takes as callbacks, with ours in front of them; refuses those that would fail after the first epoch.
-
-    Raises:
-        UserError: `ModelCheckpoint` is to save a model that cannot be saved whole, or a callback watches one of our
-            metrics and does not say whether less of it is better.
-    """
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        _check_callbacks(callbacks.callbacks, model)
-        own.set_model(model)
-        callbacks.callbacks = [own, *(callback for callback in callbacks.callbacks if not isinstance(callback, Course))]
-        return callbacks
-    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
-    _check_callbacks(callbacks, model)
-    return [own, *callbacks]
-
-
-def _check_callbacks(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
-    for callback in callbacks:
-        metric = str(getattr(callback, "monitor", "")).removeprefix("val_").removeprefix("test_")
-        if getattr(callback, "mode", None) == "auto" and metric in DIRECTIONS:
-            # Keras knows the direction of its own metrics only, and would say so after the first epoch.
-            raise UserError(
-                f"Expected {type(callback).__name__}(monitor={callback.monitor!r}, mode={DIRECTIONS[metric]!r}): Keras "
-                "cannot know whether less of it is better. Received: mode='auto'"
-            )
-    savers = [callback for callback in callbacks if isinstance(callback, keras.callbacks.ModelCheckpoint)]
-    if any(not saver.save_weights_only for saver in savers):
-        model.get_config()  # where a teacher is an object, it says what to do
-
-
-def check_trainable(model: keras.Model) -> None:
-    """Raises UserError where no weight would be trained, which Keras only warns of."""
-    if not model.trainable_variables:
-        raise UserError(
-            "Expected at least one trainable weight; set network.trainable = True, or unfreeze its classifier, and "
-            f"compile again. Received: network={model.network.name!r}, all of it frozen"
-        )
-
-
-def check_steps_per_execution(steps: int | None, *, steps_per_execution: int) -> None:
-    """Raises UserError unless whole executions make an epoch, so that no execution runs on into the next one.
-
-    3 steps per epoch go with 1 or 3 steps per execution; with 2 Keras would take 4.
-    """
-    if steps and steps % steps_per_execution:
-        raise UserError(
-            f"Expected steps_per_execution to divide the {steps} steps of an epoch. Received: {steps_per_execution=}"
-        )
-
-
-def check_jit(jit_compile: bool | str, *, replicas: int) -> None:
-    """Raises UserError for XLA on several replicas, which Keras lets through and fails at in the first step."""
-    if jit_compile is True and replicas > 1:
-        raise UserError(
-            'Expected jit_compile="auto" or False on several replicas: Keras would compile them and what they exchange '
-            f"as one program, which XLA cannot. Received: jit_compile=True on {replicas} replicas"
-        )
-
-
-def check_for_replicas(optimizer, *, replicas: int) -> None:
-    """Raises UserError for optimizers that Keras lets through, and that fail or go wrong on several replicas."""
-    if parts := getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None):
-        raise UserError(
-            "Expected SelfDistiller.compile(gradient_accumulation_steps=...) on several replicas, whose gradients "
-            "Keras' optimizers cannot bring together inside a condition. "
-            f"Received: an optimizer with gradient_accumulation_steps={parts} on {replicas} replicas"
-        )
-    is_scaling = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    if is_scaling and not isinstance(optimizer, LossScaleOptimizer):
-        raise UserError(
-            "Expected cskd_tf.optimizers.LossScaleOptimizer on several replicas: Keras' own asks the first one alone "
-            f"whether gradients are finite. Received: keras.optimizers.LossScaleOptimizer on {replicas} replicas"
-        )
-
-
-def check_for_workers(strategy: tf.distribute.Strategy, *, metrics: Sequence, steps_per_execution: int) -> None:
-    """Raises UserError for what Keras lets through, and fails at or gets wrong on several workers."""
-    if steps_per_execution != 1:
-        raise UserError(f"Expected steps_per_execution=1 on several workers. Received: {steps_per_execution=}")
-    for metric in metrics:
-        variables = [each.value for each in metric.variables] if isinstance(metric, keras.metrics.Metric) else []
-        if not all(map(strategy.extended.variable_created_in_scope, variables)):
-            raise UserError(
-                "Expected metrics by name, or made inside strategy.scope(): others would count this worker's images "
-                f"alone. Received: {type(metric).__name__}(name={metric.name!r}), made outside"
-            )

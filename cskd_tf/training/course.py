@@ -1,0 +1,107 @@
+"""Where the data of a `fit` begin, which epoch methods are told of, and which callbacks are refused."""
+
+from collections.abc import Sequence
+
+import keras
+from absl import logging
+
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation.metrics import DIRECTIONS
+
+
+class Course(keras.callbacks.Callback):
+    """Knows which step the model is at when `fit` opens the data, and tells the methods which epoch begins.
+
+    Batch s of a `PairedDataset` is what step s of the model sees, counted through everything that it was ever trained
+    for: so `fit` in a loop, from an `initial_epoch`, after an interruption or from a file goes on where it was, without
+    showing an epoch again. A model of fewer steps than `initial_epoch` tells of, one that was made of weights alone,
+    joins there.
+
+    With 3 steps per epoch, a model after 6 steps goes on at step 6, in `fit(epochs=1)` as well as in
+    `fit(initial_epoch=2, epochs=4)`; a new one begins at 0, or at 6.
+
+    Args:
+        epochs: of the whole training, for the methods.
+        steps_per_epoch: of it; None where Keras alone finds out.
+    """
+
+    def __init__(self, *, epochs: int, steps_per_epoch: int | None):
+        super().__init__()
+        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
+        self._position: int | None = None
+        self._end: int | None = None  # step, of an epoch that is gone on with
+
+    def position(self) -> int:
+        """The step whose batch comes first."""
+        # Not what the model's step is now: a step may count itself before it has asked for its batch.
+        return self._position or 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._position is None:
+            self._join(epoch)
+        state = self.model._state
+        metrics, state.under_way = state.under_way, None
+        state.batches_before = 0
+        if metrics is not None:
+            steps, step = self.steps_per_epoch or self.params["steps"], int(self.model.step.numpy())
+            state.batches_before = step % steps
+            self._end = step - step % steps + steps
+            self.model.restore_metrics(metrics)  # which Keras has just reset
+            return
+        for method in self.model.composition.terms:
+            method.on_epoch_begin(epoch, epochs=self.epochs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._end is not None and int(self.model.step.numpy()) == self._end:
+            self.model.stop_training = True  # with this epoch, of which Keras would run all steps
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._end is not None:
+            self.model.stop_training, self._end = False, None
+
+    def _join(self, epoch: int) -> None:
+        # Now and not before, because callbacks restore models when the training begins.
+        steps = self.steps_per_epoch or self.params.get("steps") or 0
+        self._position = max(int(self.model.step.numpy()), epoch * steps)
+        self.model.step.assign(self._position)
+        reached = self._position // steps if steps else 0
+        following = self.model.composition.following_epochs
+        if not following or reached <= epoch:
+            return
+        if self.epochs == 1:
+            raise UserError(
+                f"Expected fit(initial_epoch={reached}, epochs=...) of a model that was trained for {reached} epochs: "
+                f"{following} must know which epoch it is, and of how many. Received: initial_epoch={epoch}, epochs=1"
+            )
+        logging.info("%s: epoch %d of %d, though the model has seen %d", following, epoch + 1, self.epochs, reached)
+
+
+def prepare_callbacks(callbacks, *, own: Course, model: keras.Model):
+    """What `fit` takes as callbacks, with ours in front of them; refuses those that would fail after the first epoch.
+
+    Raises:
+        UserError: `ModelCheckpoint` is to save a model that cannot be saved whole, or a callback watches one of our
+            metrics and does not say whether less of it is better.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        _check_callbacks(callbacks.callbacks, model)
+        own.set_model(model)
+        callbacks.callbacks = [own, *(callback for callback in callbacks.callbacks if not isinstance(callback, Course))]
+        return callbacks
+    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
+    _check_callbacks(callbacks, model)
+    return [own, *callbacks]
+
+
+def _check_callbacks(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
+    for callback in callbacks:
+        metric = str(getattr(callback, "monitor", "")).removeprefix("val_").removeprefix("test_")
+        if getattr(callback, "mode", None) == "auto" and metric in DIRECTIONS:
+            # Keras knows the direction of its own metrics only, and would say so after the first epoch.
+            raise UserError(
+                f"Expected {type(callback).__name__}(monitor={callback.monitor!r}, mode={DIRECTIONS[metric]!r}): Keras "
+                "cannot know whether less of it is better. Received: mode='auto'"
+            )
+    savers = [callback for callback in callbacks if isinstance(callback, keras.callbacks.ModelCheckpoint)]
+    if any(not saver.save_weights_only for saver in savers):
+        model.get_config()  # where a teacher is an object, it says what to do
