@@ -98,6 +98,8 @@ def launch(command: Sequence[str], *, workers: int, logs: pathlib.Path, grace: f
     with _Processes() as processes:
         for index, environment in enumerate(environments):
             processes.start(command, environment=environment, log=paths[index], shown=index == 0)
+        if processes.stopped_by:  # before all were started: those that were can have missed it, and wait for the others
+            processes.stop(within=grace)
         for index, code in processes.ends():
             codes[index] = code if code >= 0 else 128 - code
             if code and failed is None:

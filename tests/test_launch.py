@@ -150,6 +150,19 @@ def test_signals_are_passed_on_to_all(script, number, arrives):
         assert pathlib.Path(path).read_text().splitlines()[1:] == [f"saves {arrives}"]
 
 
+def test_a_signal_that_comes_while_workers_are_started_ends_those_that_are(start, monkeypatch):
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            os.kill(os.getpid(), signal.SIGTERM)  # nobody knows yet that this one runs
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    code, printed, logs = start("save", "save")
+    assert code == 143
+    assert "Stopped by SIGTERM; exit codes of the workers: 143\n" in printed.err
+    assert len(logs) == 1
+
+
 def test_gpus_that_are_listed_are_shared_out(start, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2,5,7")
     _, _, logs = start("0", "0")
