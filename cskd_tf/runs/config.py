@@ -85,6 +85,13 @@ class OptimizerConfig:
     nesterov: bool
     clip_norm: NotNegative
 
+    def __post_init__(self):
+        if self.nesterov and not self.momentum:
+            raise UserError(
+                "Expected optimizer.momentum above 0 with optimizer.nesterov, which looks ahead along it. "
+                "Received: optimizer.nesterov=True, optimizer.momentum=0"
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:

@@ -45,7 +45,8 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
     Args:
         name: in TFDS' catalogue, as `name/config:version`, or one of `OURS`.
         path: folder where TFDS keeps data sets; empty: `~/tensorflow_datasets`.
-        archive: for our builders, path of another archive than the published one; empty: the published one.
+        archive: for our builders, path of another archive than the published one; empty: the published one. Other data
+            sets have none.
         channels: 3 (colour) or 1 (grey).
         split_names: for `train`, `val` and `test` what TFDS calls them. A split with an empty name is left out; None
             stands for the usual name (`USUAL_SPLITS`), if the data set has a split of that name.
@@ -96,10 +97,6 @@ def _builder(name: str, *, folder: pathlib.Path, archive: str) -> tfds.core.Data
     """What prepares and describes a data set: one of our builders, or TFDS' own."""
     if builder_class := OURS.get(name):
         return builder_class(config=archives.config_of(archive, lists=builder_class.LISTS), data_dir=folder)
-    if archive:
-        raise UserError(
-            f"Expected data.source.archive for tiny_imagenet or mit67 only. Received: {name} with {archive!r}"
-        )
     try:
         return tfds.builder(name, data_dir=folder)
     except (ValueError, AssertionError) as error:  # of an unknown name, config or version
