@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
+from cskd_tf import networks
 from cskd_tf.errors import UserError
 from cskd_tf.runs import doctor, evaluate, export, import_checkpoint, report, train
 from cskd_tf.runs.config import Config
@@ -51,6 +52,8 @@ def run(
     folder = Workdir(workdir)
     if mode in ("train", "import") or config_given:
         folder.check_owner(config)
+    elif mode != "report":
+        _refuse_own_network(folder)
     if mode == "train":
         train.train(config, folder)
     elif checkpoint:
@@ -60,6 +63,15 @@ def run(
     elif mode == "export":
         export.export_run(folder)
     report.report(folder.path)
+
+
+def _refuse_own_network(folder: Workdir) -> None:
+    """A folder may come from anybody, and can say of code that lies in it that it makes the network."""
+    if (name := folder.config().network.name) not in networks.NETWORKS:
+        raise UserError(
+            "Expected --config=FILE of the run as well, because its network is a function that is no part of this "
+            f"package, and which a folder alone may not call. Received: network.name={name!r} in {folder.path}"
+        )
 
 
 @contextlib.contextmanager

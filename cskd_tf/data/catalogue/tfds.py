@@ -1,16 +1,19 @@
 """TFDS data sets: downloaded or found, prepared once, then opened by split."""
 
 import contextlib
+import json
 import pathlib
 import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core import naming
 from tensorflow_datasets.core.download import download_manager, downloader, extractor, util
 
 from cskd_tf.data.catalogue.builders import archives
@@ -36,6 +39,8 @@ MISSING_FILES = (
 OURS = {"tiny_imagenet": TinyImagenet, "mit67": Mit67}
 # Splits without which a data set is of no use. ImageNet's builder prepares what it finds, and says nothing of the rest.
 NEEDED = {"imagenet2012": ("train", "validation")}
+# In features.json, what TFDS takes for a class that it imports.
+_CLASS_KEYS = ("type", "proto_cls", "python_class_name", "pythonClassName")
 USUAL_SPLITS = {"val": "validation", "test": "test"}
 
 
@@ -98,9 +103,36 @@ def _builder(name: str, *, folder: pathlib.Path, archive: str) -> tfds.core.Data
     if builder_class := OURS.get(name):
         return builder_class(config=archives.config_of(archive, lists=builder_class.LISTS), data_dir=folder)
     try:
+        parsed, _ = naming.parse_builder_name_kwargs(name)
+        if parsed.namespace:
+            raise UserError(
+                f"Expected a data set that comes with TFDS, because those of others are code that TFDS would download. "
+                f"Received: {name!r}"
+            )
+        _refuse_foreign_features(folder / parsed.name)
         return tfds.builder(name, data_dir=folder)
+    except UserError:
+        raise
     except (ValueError, AssertionError) as error:  # of an unknown name, config or version
         raise UserError(f"Unknown data set of TFDS. Received: {name!r} ({str(error).splitlines()[0]})") from None
+
+
+def _refuse_foreign_features(folder: pathlib.Path) -> None:
+    """Refuses a prepared data set whose files name classes outside of TFDS, which TFDS would import to read it."""
+
+    def classes(part: Any) -> Iterator[str]:
+        below = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        if isinstance(part, dict):
+            yield from (str(part[key]) for key in _CLASS_KEYS if key in part)
+        for each in below:
+            yield from classes(each)
+
+    for file in sorted(folder.rglob("features.json")):
+        foreign = {
+            name for name in classes(json.loads(file.read_text())) if not name.startswith("tensorflow_datasets.")
+        }
+        if foreign:
+            raise UserError(f"Expected features of TFDS' own classes. Received: {file} with {sorted(foreign)}")
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path) -> None:
