@@ -20,16 +20,21 @@ from absl import app, flags
 
 from benchmarks import workers
 from benchmarks.mutated_images import BOMBS, mutated_image
-from benchmarks.results import record
+from benchmarks.mutated_settings import SMALL, mutated_settings
+from benchmarks.results import commit, record
 
 IMAGES = flags.DEFINE_integer("images", 10_000, "How many images.", lower_bound=0)
+SETTINGS = flags.DEFINE_integer("settings", 1000, "How many command lines.", lower_bound=0)
 SEED = flags.DEFINE_integer("seed", 0, "Of all that is changed.", lower_bound=0)
 FIRST = flags.DEFINE_integer("first", 0, "The first case, to try one again.", lower_bound=0)
+VERBOSE = flags.DEFINE_boolean("verbose", False, "Whether to print each case and what became of it.")
 WITH_BOMBS = flags.DEFINE_boolean("bombs", True, "Whether to add small files of very many pixels.")
 
 GIB = 2**30
 MOST_MEMORY = 4 * GIB  # that an image may take, of those of 2**28 pixels too
+MOST_FOR_SETTINGS = 2 * GIB
 SECONDS = 300
+AS_COMMAND = 50  # one in so many settings is a command of its own too
 COLUMNS = ("cases", "accepted", "refused", "failed")
 
 
@@ -46,10 +51,24 @@ def image_cases(seed: int, numbers: range, *, bombs: bool, folder: pathlib.Path)
     """What each case is called, and the arguments of `judge`."""
     for number in numbers:
         name, content = mutated_image(seed, number)
-        options = {"channels": 3 if number % 3 else 1, "in_whole_set": number % 10 == 0}
+        options = {"channels": 3 if number % 3 else 1, "in_whole_set": number % 50 == 0}
         yield f"{number}: {name}", {"content": content, "folder": folder, **options}
     for name, make in BOMBS.items() if bombs else ():
         yield f"{name}: bomb", {"content": make(), "folder": folder, "channels": 3, "in_whole_set": False}
+
+
+def settings_tester() -> Callable[[dict[str, Any]], dict]:
+    from benchmarks.judged_settings import judge
+
+    judge(arguments=SMALL, files={}, as_command=False)  # what is imported once
+    return lambda case: judge(**case)
+
+
+def settings_cases(seed: int, numbers: range) -> Iterator[tuple[str, dict]]:
+    """What each case is called, and the arguments of `judge`."""
+    for number in numbers:
+        name, case = mutated_settings(seed, number)
+        yield f"{number}: {name}", {**case, "as_command": number % AS_COMMAND == 0}
 
 
 def run(
@@ -61,12 +80,15 @@ def run(
     reasons: collections.Counter[str] = collections.Counter()
     names, arguments = zip(*cases, strict=True)
     results = workers.try_all(make_tester, arguments, seconds=SECONDS, most_bytes=2 * most_bytes)
-    for name, result in zip(names, results, strict=True):
+    for name, case, result in zip(names, arguments, results, strict=True):
         faults = result.get("faults", [result.get("crash")])
         if result.get("bytes", 0) > most_bytes:
             faults = [*faults, f"took {result['bytes'] / GIB:.1f} GiB"]
         for fault in faults:
             console.print(f"FAILED, --seed={SEED.value}, {kind} {name}: {fault}", markup=False)
+        if VERBOSE.value:
+            shown = {key: value for key, value in case.items() if key in ("arguments", "files")}
+            console.print(f"{kind} {name} {shown}: {result.get('problem')!r}", markup=False)
         outcome = "failed" if faults else "refused" if result["problem"] else "accepted"
         changes = name.rpartition(": ")[2]
         counted = counts.setdefault("several of these" if ", " in changes else changes, collections.Counter())
@@ -99,12 +121,16 @@ def run(
 
 def main(argv):
     del argv
+    commit()  # asked now, and not when all that runs may have been edited
     sound = True
     with tempfile.TemporaryDirectory() as folder:
         if IMAGES.value:
             numbers = range(FIRST.value, FIRST.value + IMAGES.value)
             cases = image_cases(SEED.value, numbers, bombs=WITH_BOMBS.value, folder=pathlib.Path(folder))
             sound &= run("images", cases, image_tester, most_bytes=MOST_MEMORY)
+    if SETTINGS.value:
+        cases = settings_cases(SEED.value, range(FIRST.value, FIRST.value + SETTINGS.value))
+        sound &= run("settings", cases, settings_tester, most_bytes=MOST_FOR_SETTINGS)
     sys.exit(not sound)
 
 
