@@ -32,7 +32,7 @@ WITH_BOMBS = flags.DEFINE_boolean("bombs", True, "Whether to add small files of 
 
 GIB = 2**30
 MOST_MEMORY = 4 * GIB  # that an image may take, of those of 2**28 pixels too
-MOST_FOR_SETTINGS = 2 * GIB
+MOST_FOR_SETTINGS = 4 * GIB
 SECONDS = 300
 AS_COMMAND = 50  # one in so many settings is a command of its own too
 COLUMNS = ("cases", "accepted", "refused", "failed")

@@ -4,6 +4,7 @@ import contextlib
 import logging as standard_logging
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -85,6 +86,14 @@ def one_line_for_users() -> Iterator[None]:
         if os.environ.get("CSKD_TF_TRACEBACK"):
             raise
         sys.exit(f"error: {error}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        if os.environ.get("CSKD_TF_TRACEBACK"):
+            raise
+        found = re.search(r"OOM.{,200}", str(error))
+        sys.exit(
+            "error: Expected enough memory; a smaller batch_size, data.augment.image_size or network.width needs less. "
+            f"Received: {found[0] if found else type(error).__name__}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)"
+        )
 
 
 def _keep_log_readable() -> None:

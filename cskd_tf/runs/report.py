@@ -38,6 +38,7 @@ def find_runs(root: pathlib.Path) -> list[Workdir]:
         UserError: there is none.
     """
     runs = [Workdir(path.parent) for path in sorted(root.rglob(METRICS))] if root.is_dir() else []
+    runs = [run for run in runs if run.metrics()]
     if not runs:
         raise UserError(f"Expected finished runs ({METRICS}) in or below the workdir. Received: none in {root}")
     return runs
@@ -114,7 +115,7 @@ def _cells(members: Sequence[dict[str, float]]) -> list[str]:
         if key not in members[0]:
             cells.append("-")
             continue
-        if any(metrics[key] is None or math.isnan(metrics[key]) for metrics in members):
+        if any(metrics.get(key) is None or math.isnan(metrics[key]) for metrics in members):
             cells.append("undefined")
             continue
         values = [factor * metrics[key] for metrics in members]

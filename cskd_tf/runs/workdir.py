@@ -54,6 +54,29 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {key: leaf for name, item in items for key, leaf in flatten(item, name).items()}
 
 
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    """What a JSON file holds. Errors as of `_parsed`."""
+    try:
+        return _parsed(path.read_text(), path=path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"Expected JSON as a run writes it. Received: {path} ({error})") from None
+
+
+def _parsed(text: str, *, path: pathlib.Path) -> dict[str, Any]:
+    """The mapping that is written down in `text`, of the file `path`; a UserError for anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"Expected JSON as a run writes it. Received: {path} ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"Expected JSON as a run writes it. Received: {path} with {type(value).__name__}")
+    return value
+
+
+def _is_metric(value: Any) -> bool:
+    return value is None or isinstance(value, (int, float))
+
+
 class Workdir:
     """A run's folder.
 
@@ -100,7 +123,7 @@ class Workdir:
         if not (self.path / CONFIG).exists():
             raise UserError(f"Expected the folder of a run, with {CONFIG}. Received: workdir {self.path}")
         try:
-            return Config.read(upgraded(json.loads((self.path / CONFIG).read_text())))
+            return Config.read(upgraded(_read_json(self.path / CONFIG)))
         except UserError as error:
             raise UserError(f"{self.path / CONFIG}: {error}") from None
 
@@ -114,7 +137,10 @@ class Workdir:
         if not (self.path / LOG).exists():
             return []
         text = (self.path / LOG).read_text()
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        lines = [_parsed(line, path=self.path / LOG) for line in text[: text.rfind("\n") + 1].splitlines()]
+        if wrong := [line for line in lines if not isinstance(line.get("epoch"), int)]:
+            raise UserError(f"Expected the number of the epoch in each line of {self.path / LOG}. Received: {wrong[0]}")
+        return lines
 
     def append_log(self, entry: dict[str, Any]) -> None:
         with open(self.path / LOG, "a") as file:
@@ -130,7 +156,11 @@ class Workdir:
     def metrics(self) -> dict[str, Any]:
         """The final metrics, empty while the run has not finished."""
         path = self.path / METRICS
-        return json.loads(path.read_text()) if path.exists() else {}
+        metrics = _read_json(path) if path.exists() else {}
+        test = metrics.get("test", {})
+        if metrics and not (isinstance(test, dict) and "ece_bins" in test and all(map(_is_metric, test.values()))):
+            raise UserError(f"Expected metrics of the test split as a run writes them. Received: {path} with {metrics}")
+        return metrics
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_json(self.path / METRICS, metrics)
@@ -138,7 +168,7 @@ class Workdir:
     def imported_from(self) -> str | None:
         """The checkpoint that the run was made of, where it was not trained here."""
         path = self.path / IMPORTED
-        return json.loads(path.read_text())["checkpoint"] if path.exists() else None
+        return _read_json(path).get("checkpoint") if path.exists() else None
 
     def predictions(self, split: str) -> pathlib.Path:
         return self.path / f"predictions_{split}.npz"

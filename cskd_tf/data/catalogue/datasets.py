@@ -34,7 +34,7 @@ class SourceOptions:
     archive: str = ""
     channels: Literal[1, 3] = 3
     class_levels: Annotated[int, Within(1)] = 1
-    memory: Annotated[float, Within(0)] = 4.0
+    memory: Annotated[float, Within(0, 2**20)] = 4.0
 
     def __post_init__(self):
         check(self)
