@@ -54,12 +54,17 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {key: leaf for name, item in items for key, leaf in flatten(item, name).items()}
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    """What a JSON file holds. Errors as of `_parsed`."""
+def _read_text(path: pathlib.Path) -> str:
+    """The text of a file; a UserError where it has none."""
     try:
-        return _parsed(path.read_text(), path=path)
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"Expected JSON as a run writes it. Received: {path} ({error})") from None
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    """What a JSON file holds. Errors as of `_parsed`."""
+    return _parsed(_read_text(path), path=path)
 
 
 def _parsed(text: str, *, path: pathlib.Path) -> dict[str, Any]:
@@ -71,10 +76,6 @@ def _parsed(text: str, *, path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"Expected JSON as a run writes it. Received: {path} with {type(value).__name__}")
     return value
-
-
-def _is_metric(value: Any) -> bool:
-    return value is None or isinstance(value, (int, float))
 
 
 class Workdir:
@@ -136,7 +137,7 @@ class Workdir:
         """The log, one entry per epoch; a last line that was cut off is left out."""
         if not (self.path / LOG).exists():
             return []
-        text = (self.path / LOG).read_text()
+        text = _read_text(self.path / LOG)
         lines = [_parsed(line, path=self.path / LOG) for line in text[: text.rfind("\n") + 1].splitlines()]
         if wrong := [line for line in lines if not isinstance(line.get("epoch"), int)]:
             raise UserError(f"Expected the number of the epoch in each line of {self.path / LOG}. Received: {wrong[0]}")
@@ -156,10 +157,17 @@ class Workdir:
     def metrics(self) -> dict[str, Any]:
         """The final metrics, empty while the run has not finished."""
         path = self.path / METRICS
-        metrics = _read_json(path) if path.exists() else {}
-        test = metrics.get("test", {})
-        if metrics and not (isinstance(test, dict) and "ece_bins" in test and all(map(_is_metric, test.values()))):
-            raise UserError(f"Expected metrics of the test split as a run writes them. Received: {path} with {metrics}")
+        return _read_json(path) if path.exists() else {}
+
+    def metrics_of(self, split: str) -> dict[str, Any]:
+        """The final metrics of one split of a finished run: numbers, or None for what is undefined."""
+        metrics = self.metrics().get(split)
+        is_number = lambda value: value is None or isinstance(value, (int, float))  # noqa: E731
+        if not isinstance(metrics, dict) or "ece_bins" not in metrics or not all(map(is_number, metrics.values())):
+            raise UserError(
+                f"Expected metrics of the {split} split as a run writes them. Received: {self.path / METRICS} with "
+                f"{split}={metrics!r}"
+            )
         return metrics
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
