@@ -26,13 +26,14 @@ def quiet():
 
 @contextlib.contextmanager
 def one_line():
-    """One line in place of a traceback for what flags, config files and imports raise of what users can change."""
+    """One line in place of a traceback for what flags, config files and imports raise, which can be anything."""
     try:
         yield
-    except (flags.Error, AttributeError, ImportError, LookupError, OSError, TypeError, ValueError) as error:
+    except Exception as error:
         if os.environ.get("CSKD_TF_TRACEBACK"):
             raise
-        sys.exit(f"error: {_renamed(sys.argv) or _message(error)}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
+        message = _renamed(sys.argv) or _impossible(sys.argv) or _message(error)
+        sys.exit(f"error: {message}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
 
 
 def leave_at_sigterm():
@@ -46,13 +47,28 @@ def leave_at_sigterm():
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, AttributeError) and isinstance(error.args[0], KeyError):  # as ConfigDict raises it
-        return f"Expected a key of configs/base.py. Received: {error.args[0].args[0]}"
-    if isinstance(error, LookupError):  # of --config.methods[0].KEY
+    cause = error.args[0] if error.args else None
+    if isinstance(error, AttributeError) and isinstance(cause, KeyError):  # as ConfigDict raises it
+        return f"Expected a key of configs/base.py. Received: {cause.args[0]}"
+    if isinstance(error, LookupError) and any("config.methods[" in argument for argument in sys.argv):
         return f"Expected what the config's list holds, or the whole of it: --config.methods=... Received: {error}"
+    if isinstance(error, KeyError) and any(argument.startswith(("--config.", "-config.")) for argument in sys.argv):
+        return f"Expected a key of configs/base.py. Received: {cause}"
     text = str(error).rstrip()
     # ml_collections makes a config file's traceback the message; what was raised stands in its last line.
-    return text.splitlines()[-1] if "Traceback" in text else text
+    text = text.splitlines()[-1] if "Traceback" in text else text
+    return text if isinstance(error, (flags.Error, ValueError, AttributeError)) else f"{type(error).__name__}: {text}"
+
+
+def _keys(arguments: list[str]) -> list[str]:
+    """What stands between `--config.` and `=` on a command line."""
+    return [match[1] for each in arguments if (match := re.match(r"--?(?:no)?config\.([^=]*)", each))]
+
+
+def _impossible(arguments: list[str]) -> str:
+    """Keys on a command line that no config can have; empty where there are none."""
+    wrong = [key for key in _keys(arguments) if not re.fullmatch(r"[a-z]\w*(\.[a-z]\w*|\[-?\d+\])*", key, re.ASCII)]
+    return f"Expected a key of configs/base.py, such as --config.data.augment.flip. Received: {wrong}" if wrong else ""
 
 
 def _renamed(arguments: list[str]) -> str:
@@ -62,6 +78,5 @@ def _renamed(arguments: list[str]) -> str:
             from cskd_tf.runs.config import RENAMED
     except ImportError:  # of which the same command says more once its flags are right
         return ""
-    keys = [match[1] for each in arguments if (match := re.match(r"--?(?:no)?config\.([^=]+)", each))]
-    news = [f"--config.{RENAMED[key]} instead of --config.{key}" for key in keys if key in RENAMED]
+    news = [f"--config.{RENAMED[key]} instead of --config.{key}" for key in _keys(arguments) if key in RENAMED]
     return f"Some keys were renamed; expected {', '.join(news)}" if news else ""

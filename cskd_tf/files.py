@@ -5,7 +5,13 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from cskd_tf.errors import UserError
 
 _PARTIAL = re.compile(r"\.(\d+)\.partial(\.|$)")  # and before it the process that writes
 
@@ -72,6 +78,29 @@ def nearest_folder(path: str | pathlib.Path) -> pathlib.Path:
     """
     path = pathlib.Path(path).absolute()
     return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def read_arrays(path: str | pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of an `.npz` file, which may have been made by anybody: what is pickled in it is refused, not executed.
+
+    Example:
+        >>> np.savez("labels.npz", labels=np.arange(3))
+        >>> read_arrays("labels.npz", ["labels"])
+        {'labels': array([0, 1, 2])}
+
+    Args:
+        path: of the file.
+        names: of the arrays.
+
+    Raises:
+        UserError: a file that is none of numpy's, is damaged, or lacks an array.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
+    except (ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"Expected a file of numpy with the arrays {list(names)}. Received: {path} ({why})") from error
 
 
 def _runs(process: int) -> bool:

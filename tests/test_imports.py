@@ -12,7 +12,7 @@ FRONTS = {"__init__", "callbacks", "metrics", "optimizers"}  # public names of w
 # Each room, and the rooms below it that it may use. A file may always use its own room.
 ROOMS = {
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "kernels": {"errors"},
     "losses": {"errors"},
     "settings": {"errors"},

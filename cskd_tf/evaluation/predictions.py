@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from cskd_tf.evaluation.metrics import summarize
-from cskd_tf.files import written_whole
+from cskd_tf.files import read_arrays, written_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,8 @@ class Predictions:
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> "Predictions":
-        """What `save` wrote."""
-        with np.load(path) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+        """What `save` wrote; errors as of `read_arrays`."""
+        return cls(**read_arrays(path, [field.name for field in dataclasses.fields(cls)]))
 
     def metrics(self, *, ece_bins: int) -> dict[str, float]:
         """The metrics of `cskd_tf.metrics.summarize`."""

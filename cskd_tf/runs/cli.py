@@ -4,6 +4,7 @@ import contextlib
 import logging as standard_logging
 import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 import tensorflow as tf
 from absl import logging
 
+from cskd_tf import networks
 from cskd_tf.errors import UserError
 from cskd_tf.runs import doctor, evaluate, export, import_checkpoint, report, strategies, train
 from cskd_tf.runs.config import Config
@@ -22,11 +24,6 @@ if strategies.num_workers() == 1:  # of several, their strategy starts them, whi
     tf.config.list_logical_devices()  # starts the devices now, where the caller has muted what that prints
 
 LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
-LOST = (
-    "Another worker has stopped, and its own log says why. The same command on all workers continues from the last "
-    "finished epoch."
-)
-MORE = "(CSKD_TF_TRACEBACK=1 shows where it was raised.)"
 
 
 def run(
@@ -62,6 +59,8 @@ def run(
     folder = Workdir(workdir)
     if mode in ("train", "import") or config_given:
         folder.check_owner(config)
+    elif mode != "report":
+        _refuse_own_network(folder)
     if mode == "train":
         train.train(config, folder)
     elif checkpoint:
@@ -74,6 +73,15 @@ def run(
         report.report(folder.path)
 
 
+def _refuse_own_network(folder: Workdir) -> None:
+    """A folder may come from anybody, and can say of code that lies in it that it makes the network."""
+    if (name := folder.config().network.name) not in networks.NETWORKS:
+        raise UserError(
+            "Expected --config=FILE of the run as well, because its network is a function that is no part of this "
+            f"package, and which a folder alone may not call. Received: network.name={name!r} in {folder.path}"
+        )
+
+
 @contextlib.contextmanager
 def one_line_for_users() -> Iterator[None]:
     """One line in place of a traceback for what users can change; `CSKD_TF_TRACEBACK=1` shows the traceback too."""
@@ -81,16 +89,31 @@ def one_line_for_users() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _stop("Interrupted; the same command continues from the last finished epoch.")
-    except LOST_WORKER:
-        if strategies.num_workers() == 1 or os.environ.get("CSKD_TF_TRACEBACK"):
-            _stop(traceback.format_exc())
-        _stop(f"error: {LOST}\n{MORE}")
-    except (UserError, FloatingPointError, OSError) as error:  # the second of a loss that is not finite
-        if os.environ.get("CSKD_TF_TRACEBACK"):
-            _stop(traceback.format_exc())
-        _stop(f"error: {error}\n{MORE}")
-    except Exception:
+    except Exception as error:
+        line = _line_for_users(error)
+        if line and not os.environ.get("CSKD_TF_TRACEBACK"):
+            _stop(f"error: {line}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
+        if strategies.num_workers() == 1:
+            raise
         _stop(traceback.format_exc())
+
+
+def _line_for_users(error: Exception) -> str | None:
+    """What a user can change about it; None: nothing."""
+    if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+        found = re.search(r"OOM.{,200}", str(error))
+        return (
+            "Expected enough memory; a smaller batch_size, data.augment.image_size or network.width needs less. "
+            f"Received: {found[0] if found else type(error).__name__}"
+        )
+    if strategies.num_workers() > 1 and isinstance(error, LOST_WORKER):
+        return (
+            "Another worker has stopped, and its own log says why. The same command on all workers continues from the "
+            "last finished epoch."
+        )
+    if isinstance(error, (UserError, FloatingPointError, OSError)):  # the second of a loss that is not finite
+        return str(error)
+    return None
 
 
 def _stop(message: str) -> NoReturn:

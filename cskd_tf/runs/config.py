@@ -74,7 +74,7 @@ class NetworkConfig:
     """The network; `networks.check` knows which names and widths there are."""
 
     name: str
-    width: Annotated[int, Within(0)]
+    width: Annotated[int, Within(0, 512)]  # at 512 a ResNet-18 has 700 million weights
     embedding_layer: str
     synchronized: bool
 
@@ -87,6 +87,13 @@ class OptimizerConfig:
     weight_decay: NotNegative
     nesterov: bool
     clip_norm: NotNegative
+
+    def __post_init__(self):
+        if self.nesterov and not self.momentum:
+            raise UserError(
+                "Expected optimizer.momentum above 0 with optimizer.nesterov, which looks ahead along it. "
+                "Received: optimizer.nesterov=True, optimizer.momentum=0"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,7 +160,13 @@ class Config:
             UserError: keys that are unknown, renamed or missing, values of another type or out of range; with the keys,
                 what was expected and what came.
         """
-        plain = json.loads(values.to_json() if hasattr(values, "to_json") else json.dumps(values))
+        try:
+            plain = json.loads(values.to_json() if hasattr(values, "to_json") else json.dumps(values))
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:  # of what JSON has no word for
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"Expected a config of groups, lists, numbers and strings. Received: {why}") from error
+        if not isinstance(plain, Mapping):
+            raise UserError(f"Expected a config of groups, lists, numbers and strings. Received: {plain!r}")
         unknown, missing = _differences(cls, plain)
         if renamed := {key: RENAMED[key] for key in unknown if key in RENAMED}:
             news = ", ".join(f"{new} instead of {old}" for old, new in renamed.items())
@@ -182,13 +195,15 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     result = {**ADDED, **copy.deepcopy(dict(values))}
     for old, new in RENAMED.items():
         (*old_groups, old_key), (*new_groups, new_key) = old.split("."), new.split(".")
-        source = result
+        source: Any = result
         for group in old_groups:
-            source = source.get(group, {})
-        if old_key in source:
+            source = source.get(group) if isinstance(source, dict) else None
+        if isinstance(source, dict) and old_key in source:
             target = result
             for group in new_groups:
-                target = target.setdefault(group, {})
+                if not isinstance(target.setdefault(group, {}), dict):
+                    target[group] = {}  # of neither form
+                target = target[group]
             target[new_key] = source.pop(old_key)
     return result
 
@@ -227,6 +242,9 @@ def _typed(kind: Any, value: Any, *, name: str) -> Any:
     if origin is tuple and not all(type(item) in (int, float) for item in value):
         raise UserError(f"Expected {name} to hold numbers. Received: {name}={value!r}")
     check_value(kind, value, name=name)
-    if origin is tuple:
-        return tuple(float(item) for item in value)
-    return tuple(value) if origin is Sequence else origin(value)
+    try:
+        if origin is tuple:
+            return tuple(float(item) for item in value)
+        return tuple(value) if origin is Sequence else origin(value)
+    except OverflowError:
+        raise UserError(f"Expected {name} to be at most {sys.float_info.max}. Received: {name}={value!r}") from None

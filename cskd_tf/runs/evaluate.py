@@ -10,9 +10,11 @@ from cskd_tf import methods
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation import figures
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import strategies
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.workdir import Workdir
+from cskd_tf.training.workers import Workers
 
 
 def load_run(workdir: Workdir) -> Experiment:
@@ -64,9 +66,9 @@ def _written(experiment: Experiment, workdir: Workdir, everything: dict[str, Pre
 
 def evaluate(workdir: Workdir) -> dict[str, Any]:
     """Evaluates the last epoch of a run again, from its checkpoint, and writes what `evaluate_splits` writes."""
-    experiment = load_run(workdir)
+    workers = Workers(strategies.make("auto"))
     with contextlib.ExitStack() as lock:
-        experiment.workers.on_chief(lambda: lock.enter_context(workdir.locked()))
-        results = {**workdir.metrics(), **evaluate_splits(experiment, workdir)}
-        experiment.workers.on_chief(lambda: workdir.write_metrics(results))
+        workers.on_chief(lambda: lock.enter_context(workdir.locked()))
+        results = {**workdir.metrics(), **evaluate_splits(load_run(workdir), workdir)}
+        workers.on_chief(lambda: workdir.write_metrics(results))
     return results

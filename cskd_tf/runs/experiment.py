@@ -16,6 +16,7 @@ from cskd_tf import data, methods, networks
 from cskd_tf.data.batches.pairing import count_steps
 from cskd_tf.data.batches.pipeline import check_batches
 from cskd_tf.data.images.transforms import Transform
+from cskd_tf.data.sources.reading import unreadable_named
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import group_error
 from cskd_tf.evaluation.neighbours import alone_in_class
@@ -82,8 +83,9 @@ class Experiment:
         return tuple(split for split in self.splits if split != "train")
 
     def predict(self, split: str) -> Predictions:
-        """Predictions of a split under the weights that the model has now."""
-        return self.collector.collect(self.evaluation_data(split))
+        """Predictions of a split under the weights that the model has now; names images that cannot be decoded."""
+        with unreadable_named({split: self.splits[split]}):
+            return self.collector.collect(self.evaluation_data(split))
 
     def metrics(self, predictions: Predictions) -> dict[str, Any]:
         """All metrics, and beside the ECE the number of its bins; `group_error` where the classes have groups.

@@ -38,6 +38,7 @@ def find_runs(root: pathlib.Path) -> list[Workdir]:
         UserError: there is none.
     """
     runs = [Workdir(path.parent) for path in sorted(root.rglob(METRICS))] if root.is_dir() else []
+    runs = [run for run in runs if run.metrics()]
     if not runs:
         raise UserError(f"Expected finished runs ({METRICS}) in or below the workdir. Received: none in {root}")
     return runs
@@ -88,7 +89,7 @@ def name_groups(groups: Sequence[Sequence[Workdir]]) -> list[str]:
 def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
     """One row per config, mean and standard deviation over its seeds; runs of one data set and network."""
     config = runs[0].config()
-    bins = " or ".join(str(count) for count in sorted({run.metrics()[split]["ece_bins"] for run in runs}))
+    bins = " or ".join(str(count) for count in sorted({run.metrics_of(split)["ece_bins"] for run in runs}))
     title = f"{config.data.source.name}, {config.network.name}: {split} split, last epoch, ECE with {bins} bins"
     result = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, min_width=len(title))
     result.add_column("\nmethods")
@@ -98,7 +99,7 @@ def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
     groups = group_by_seed(runs)
     for name, group in zip(name_groups(groups), groups, strict=True):
         name += " (imported)" if group[0].imported_from() else ""
-        result.add_row(name, str(len(group)), *_cells([run.metrics()[split] for run in group]))
+        result.add_row(name, str(len(group)), *_cells([run.metrics_of(split) for run in group]))
         if (together := ensemble_metrics(group, split=split)) is not None:
             result.add_row(f"  their ensemble: {name}", str(len(group)), *_cells([together]))
     return result
@@ -114,7 +115,7 @@ def _cells(members: Sequence[dict[str, float]]) -> list[str]:
         if key not in members[0]:
             cells.append("-")
             continue
-        if any(metrics[key] is None or math.isnan(metrics[key]) for metrics in members):
+        if any(metrics.get(key) is None or math.isnan(metrics[key]) for metrics in members):
             cells.append("undefined")
             continue
         values = [factor * metrics[key] for metrics in members]
@@ -135,7 +136,7 @@ def ensemble_metrics(runs: Sequence[Workdir], *, split: str) -> dict[str, float]
         np.array_equal(member.labels, labels) for member in members
     ):
         return None
-    bins = runs[0].metrics()[split]["ece_bins"]
+    bins = runs[0].metrics_of(split)["ece_bins"]
     return summarize(ensemble([member.logits for member in members]), labels, None, ece_bins=bins)
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
-from cskd_tf.data.sources.reading import refuse_unreadable
+from cskd_tf.data.sources.reading import unreadable_named
 from cskd_tf.errors import UserError
 from cskd_tf.runs import evaluate, export, memory, strategies
 from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
@@ -90,13 +89,8 @@ def _train_run(config: Config, workdir: Workdir) -> None:
     logging.info("%s", memory.describe(experiment))
     if "val" not in experiment.splits:
         logging.info("No validation images: the test split is evaluated each epoch, and nothing is chosen by it")
-    try:
+    with unreadable_named(experiment.splits):
         checkpoint = fit(experiment, workdir)
-    except tf.errors.OpError as error:
-        if "IteratorGetNext" in str(error):  # of the data: TensorFlow does not say which image it was
-            for split, source in experiment.splits.items():
-                refuse_unreadable(source, name=split)
-        raise
     best = {}
     if best_epoch := checkpoint.restore_best():
         metrics = {split: experiment.metrics(experiment.predict(split)) for split in experiment.evaluation_splits}

@@ -61,6 +61,30 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {key: leaf for name, item in items for key, leaf in flatten(item, name).items()}
 
 
+def _read_text(path: pathlib.Path) -> str:
+    """The text of a file; a UserError where it has none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"Expected JSON as a run writes it. Received: {path} ({error})") from None
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    """What a JSON file holds. Errors as of `_parsed`."""
+    return _parsed(_read_text(path), path=path)
+
+
+def _parsed(text: str, *, path: pathlib.Path) -> dict[str, Any]:
+    """The mapping that is written down in `text`, of the file `path`; a UserError for anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"Expected JSON as a run writes it. Received: {path} ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"Expected JSON as a run writes it. Received: {path} with {type(value).__name__}")
+    return value
+
+
 class Workdir:
     """A run's folder.
 
@@ -160,7 +184,7 @@ class Workdir:
         if not (self.path / CONFIG).exists():
             raise UserError(f"Expected the folder of a run, with {CONFIG}. Received: workdir {self.path}")
         try:
-            return Config.read(upgraded(json.loads((self.path / CONFIG).read_text())))
+            return Config.read(upgraded(_read_json(self.path / CONFIG)))
         except UserError as error:
             raise UserError(f"{self.path / CONFIG}: {error}") from None
 
@@ -173,8 +197,11 @@ class Workdir:
         """The log, one entry per epoch; a last line that was cut off is left out."""
         if not (self.path / LOG).exists():
             return []
-        text = (self.path / LOG).read_text()
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        text = _read_text(self.path / LOG)
+        lines = [_parsed(line, path=self.path / LOG) for line in text[: text.rfind("\n") + 1].splitlines()]
+        if wrong := [line for line in lines if not isinstance(line.get("epoch"), int)]:
+            raise UserError(f"Expected the number of the epoch in each line of {self.path / LOG}. Received: {wrong[0]}")
+        return lines
 
     def append_log(self, entry: dict[str, Any]) -> None:
         with open(self.path / LOG, "a") as file:
@@ -190,7 +217,18 @@ class Workdir:
     def metrics(self) -> dict[str, Any]:
         """The final metrics, empty while the run has not finished."""
         path = self.path / METRICS
-        return json.loads(path.read_text()) if path.exists() else {}
+        return _read_json(path) if path.exists() else {}
+
+    def metrics_of(self, split: str) -> dict[str, Any]:
+        """The final metrics of one split of a finished run: numbers, or None for what is undefined."""
+        metrics = self.metrics().get(split)
+        is_number = lambda value: value is None or isinstance(value, (int, float))  # noqa: E731
+        if not isinstance(metrics, dict) or "ece_bins" not in metrics or not all(map(is_number, metrics.values())):
+            raise UserError(
+                f"Expected metrics of the {split} split as a run writes them. Received: {self.path / METRICS} with "
+                f"{split}={metrics!r}"
+            )
+        return metrics
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_json(self.path / METRICS, metrics)
@@ -198,7 +236,7 @@ class Workdir:
     def imported_from(self) -> str | None:
         """The checkpoint that the run was made of, where it was not trained here."""
         path = self.path / IMPORTED
-        return json.loads(path.read_text())["checkpoint"] if path.exists() else None
+        return _read_json(path).get("checkpoint") if path.exists() else None
 
     def predictions(self, split: str) -> pathlib.Path:
         return self.path / f"predictions_{split}.npz"

@@ -88,6 +88,9 @@ READABLE = {
     "cmyk": (CMYK, np.asarray(PIL.Image.open(io.BytesIO(CMYK)).convert("RGB")), ["CMYK"]),
 }
 OTHER, DAMAGED = "Expected JPEG or PNG.", "jpeg::Uncompress failed. Invalid JPEG data or crop window."
+TOO_LARGE = (
+    "Expected at most 268,435,456 pixels, and of a JPEG 512 per byte; its size may be wrong, or its end missing."
+)
 # The file, and why it cannot be used.
 REFUSED = {
     "empty": (b"", "empty file"),
@@ -108,7 +111,7 @@ REFUSED = {
     ),
     "png of 70,000 pixels a side": (
         PNG[:8] + chunk(b"IHDR", struct.pack(">II", 70_000, 70_000) + PNG[24:29]) + PNG[33:],
-        "PNG size too large for int: 70000 by 70000",
+        TOO_LARGE,
     ),
 }
 

@@ -48,6 +48,10 @@ def changed(**changes):
         (changed(baseline=1), "baseline to be bool. Received: baseline=1"),
         (changed(evaluation__ece_bins=0), "evaluation.ece_bins to be at least 1"),
         (changed(evaluation__ece_bins=10**9), "evaluation.ece_bins to be at most 10000. Received"),
+        (
+            changed(optimizer__momentum=0, optimizer__nesterov=True),
+            "momentum above 0 with optimizer.nesterov.*Received: optimizer.nesterov=True, optimizer.momentum=0",
+        ),
         (changed(optimizer__momentum=1.0), "optimizer.momentum to be at most 0.9999. Received: optimizer.momentum=1.0"),
         (
             changed(data__augment__image_size=100_000),

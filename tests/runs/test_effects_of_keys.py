@@ -160,7 +160,10 @@ CASES = {
     "baseline": Case(True, trained_runs),
     "verbose": Case(2, progress),
     "methods": Case(({"name": "PSKD"},), of_built(lambda built: [type(each).__name__ for each in built.model.methods])),
-    "data.source.name": Case("image_folder", size_of("train"), given={**FOLDER, "data.source.name": "digits"}),
+    "data.source.name": Case(
+        "image_folder", size_of("train"), given={"data.split.train_per_class": 0, "batch_size": 4},
+        along={"data.source.path": "PHOTOS"},
+    ),
     "data.source.path": Case(
         "PHOTOS/test", size_of("train"), given={**FOLDER, "data.split.test_fraction": 0.3, "batch_size": 2}
     ),

@@ -96,8 +96,9 @@ def test_a_student_is_evaluated_and_exported_when_its_teacher_is_gone(config, tm
     assert evaluate.load_run(workdir).config == workdir.config()
 
 
-def test_an_image_that_turns_out_damaged_in_training_is_named(config, image_folder, tmp_path):
-    path = image_folder / "train" / "dog" / "0.png"
+@pytest.mark.parametrize("split", ["train", "test"])  # the latter is read when the last epoch has been trained
+def test_an_image_that_turns_out_damaged_is_named(split, config, image_folder, tmp_path):
+    path = image_folder / split / "dog" / "0.png"
     contents = bytearray(path.read_bytes())
     contents[60:100] = bytes(40)  # whole at both ends
     path.write_bytes(contents)
@@ -105,5 +106,5 @@ def test_an_image_that_turns_out_damaged_in_training_is_named(config, image_fold
     config.data.augment.update(mean=(0.5,) * 3, std=(0.5,) * 3)
     config.data.split.update(validation_fraction=0.2, train_per_class=0)
     config.batch_size = 4
-    with pytest.raises(ValueError, match=r"1 of (train|val) that cannot be decoded: \['.*dog/0.png'\]"):
+    with pytest.raises(ValueError, match=rf"1 of ({split}|val) that cannot be decoded: \['.*dog/0.png'\]"):
         train.train(Config.read(config), Workdir(tmp_path / "run"))

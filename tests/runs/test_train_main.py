@@ -158,6 +158,10 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
             ["--config.data.source.name=image_folder", "--config.data.source.path=/nowhere"],
             "Received: no folder /nowhere",
         ),
+        (
+            ["--config.data.split.val=nope"],
+            "Expected data.split.val='' with digits, which takes no others. Received: data.split.val='nope'",
+        ),
         (["--config.batch_size=0"], "Expected batch_size to be at least 1. Received: batch_size=0"),
         (["--config.batch_size=400"], "batch_size from 1 to 40, the number of images. Received: batch_size=400"),
         (

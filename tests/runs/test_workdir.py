@@ -10,9 +10,12 @@ import sys
 import numpy as np
 import pytest
 
+from cskd_tf.errors import UserError
 from cskd_tf.runs import evaluate, export, import_checkpoint, train
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.report import report
 from cskd_tf.runs.workdir import Workdir, flatten
+from tests.helpers import finished_run
 
 
 def test_flatten_names_every_value():
@@ -100,3 +103,38 @@ def test_a_lock_alone_is_no_run(config, tmp_path):
     assert workdir.is_new()
     workdir.claim(Config.read(config))
     assert not workdir.is_new()
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[1]", b'"x"', b"{", b"\xff\xfe", b"[" * 100_000, b"{} {}"])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("config.json", Workdir.config),
+        ("metrics.json", Workdir.metrics),
+        ("log.jsonl", Workdir.log),
+        ("imported.json", Workdir.imported_from),
+    ],
+)
+def test_a_file_that_is_no_json_of_a_run_is_named(name, read, content, tmp_path):
+    content += b"\n" if name == "log.jsonl" else b""
+    if name == "log.jsonl" and content == b"\n":
+        content = b"\n\n"
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"Expected JSON as a run writes it. Received: {tmp_path / name} "):
+        read(Workdir(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "metrics", ['{"test": 3}', '{"val": {}}', '{"test": {"nll": 1}}', '{"test": {"ece_bins": 20, "nll": "low"}}']
+)
+def test_metrics_that_are_none_are_named_by_the_report(metrics, tmp_path):
+    run, _ = finished_run(tmp_path, seed=0, labels=np.arange(30) % 3)
+    (run.path / "metrics.json").write_text(metrics)
+    with pytest.raises(UserError, match="Expected metrics of the test split as a run writes them. Received: .*json"):
+        report(run.path)
+
+
+def test_a_line_of_the_log_without_its_epoch_is_refused(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"epoch": 1}\n{"epoch": "two"}\n')
+    with pytest.raises(UserError, match=r"number of the epoch in each line of .*log.jsonl. Received: \{'epoch': 'two'"):
+        Workdir(tmp_path).log()

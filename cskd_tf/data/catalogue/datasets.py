@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Annotated, Literal
 
 import numpy as np
@@ -34,7 +34,7 @@ class SourceOptions:
     archive: str = ""
     channels: Literal[1, 3] = 3
     class_levels: Annotated[int, Within(1)] = 1
-    memory: Annotated[float, Within(0)] = 4.0
+    memory: Annotated[float, Within(0, 2**20)] = 4.0
 
     def __post_init__(self):
         check(self)
@@ -94,8 +94,6 @@ def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: boo
     present = {part: folder for part, folder in folders.items() if folder.is_dir()}
     if not present:
         present = {"train": root}  # a folder of classes, not of splits
-    if source.archive:
-        raise UserError(f"Expected data.source.archive for tiny_imagenet or mit67 only. Received: {source.archive!r}")
     _refuse_other_split_names(root, known=[folder.name for folder in folders.values()])
     folder_of = functools.partial(
         ImageFolder, channels=source.channels, levels=source.class_levels, check_files=check_files
@@ -143,21 +141,89 @@ class FromTfds:
         )
 
 
-# Each takes SourceOptions, SplitOptions and check_files, and returns the splits that the data set brings itself.
-DATASETS: dict[str, Callable[..., dict[str, Source]]] = {
-    "digits": digits,
-    "image_folder": image_folder,
-    "cifar10": FromTfds("cifar10"),
-    "cifar100": FromTfds("cifar100"),
-    "tiny_imagenet": FromTfds("tiny_imagenet", test="validation"),
-    "caltech_birds2011": FromTfds("caltech_birds2011"),
-    "stanford_dogs": FromTfds("stanford_dogs"),
-    "mit67": FromTfds("mit67"),
-    "imagenet2012": FromTfds("imagenet2012", test="validation"),
-    "omniglot": FromTfds("omniglot", train="train+test", test=""),
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One data set.
+
+    Attributes:
+        load: takes SourceOptions, SplitOptions and check_files, and returns the splits that the data set brings itself.
+        takes: the options that mean something to it, beside those that do to every data set (`TAKEN_BY_ALL`).
+    """
+
+    load: Callable[..., dict[str, Source]]
+    takes: Collection[str] = ()
+
+
+TAKEN_BY_ALL = {"name", "channels", "memory", "seed", "test_fraction", "validation_fraction", "train_per_class"}
+_OF_TFDS = ("path", "train", "val", "test")
+_OF_ARCHIVES = (*_OF_TFDS, "archive")
+DATASETS = {
+    "digits": Dataset(digits),
+    "image_folder": Dataset(image_folder, ("path", "class_levels", "train", "val", "test")),
+    "cifar10": Dataset(FromTfds("cifar10"), _OF_TFDS),
+    "cifar100": Dataset(FromTfds("cifar100"), _OF_TFDS),
+    "tiny_imagenet": Dataset(FromTfds("tiny_imagenet", test="validation"), _OF_ARCHIVES),
+    "caltech_birds2011": Dataset(FromTfds("caltech_birds2011"), _OF_TFDS),
+    "stanford_dogs": Dataset(FromTfds("stanford_dogs"), _OF_TFDS),
+    "mit67": Dataset(FromTfds("mit67"), _OF_ARCHIVES),
+    "imagenet2012": Dataset(FromTfds("imagenet2012", test="validation"), _OF_TFDS),
+    "omniglot": Dataset(FromTfds("omniglot", train="train+test", test=""), _OF_TFDS),
 }
 TFDS_PREFIX = "tfds:"
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
+
+def find_dataset(name: str) -> Dataset:
+    """The data set of a name.
+
+    Example:
+        >>> find_dataset("tfds:beans").takes
+        ('path', 'train', 'val', 'test')
+
+    Raises:
+        UserError: an unknown name; the known ones are listed.
+    """
+    if name.startswith(TFDS_PREFIX):
+        return Dataset(FromTfds(name.removeprefix(TFDS_PREFIX), val=None, test=None), _OF_TFDS)
+    if name not in DATASETS:
+        raise UserError(
+            f"Unknown data set; expected one of {sorted(DATASETS)}, {TFDS_PREFIX}NAME for any of TensorFlow Datasets', "
+            f"or several joined by +. Received: data.source.name={name!r}"
+        )
+    return DATASETS[name]
+
+
+def refuse_ignored(names: Iterable[str], source: SourceOptions, split: SplitOptions) -> None:
+    """Refuses options that have been set, and of which none of the data sets takes any notice.
+
+    Example:
+        >>> refuse_ignored(["digits"], SourceOptions(name="digits", class_levels=3), SplitOptions(val="dev"))
+        Traceback (most recent call last):
+        cskd_tf.errors.UserError: Expected data.source.class_levels=1, data.split.val='' with digits, which takes no \
+others. Received: data.source.class_levels=3, data.split.val='dev'
+
+    Args:
+        names: of the data sets.
+        source: of all of them together.
+        split: the same.
+
+    Raises:
+        UserError: which options.
+    """
+    names = list(names)
+    taken = TAKEN_BY_ALL.union(*(find_dataset(name).takes for name in names))
+    expected, received = [], []
+    for group, options in (("source", source), ("split", split)):
+        for field in dataclasses.fields(options):
+            value = getattr(options, field.name)
+            if field.name not in taken and value != field.default:
+                expected.append(f"data.{group}.{field.name}={field.default!r}")
+                received.append(f"data.{group}.{field.name}={value!r}")
+    if received:
+        raise UserError(
+            f"Expected {', '.join(expected)} with {' and '.join(names)}, which takes no others. "
+            f"Received: {', '.join(received)}"
+        )
 
 
 def load_dataset(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
@@ -167,17 +233,7 @@ def load_dataset(source: SourceOptions, split: SplitOptions, *, check_files: boo
         UserError: an unknown data set (the known ones are listed), images of other channels than asked for, or data
             that cannot be used.
     """
-    load: Callable[..., dict[str, Source]]
-    if source.name.startswith(TFDS_PREFIX):
-        load = FromTfds(source.name.removeprefix(TFDS_PREFIX), val=None, test=None)
-    elif source.name in DATASETS:
-        load = DATASETS[source.name]
-    else:
-        raise UserError(
-            f"Unknown data set; expected one of {sorted(DATASETS)}, {TFDS_PREFIX}NAME for any of TensorFlow Datasets', "
-            f"or several joined by +. Received: data.source.name={source.name!r}"
-        )
-    splits = load(source, split, check_files=check_files)
+    splits = find_dataset(source.name).load(source, split, check_files=check_files)
     if (channels := splits["train"].image_shape[2]) != source.channels:
         raise UserError(f"Expected images of {source.channels} channels. Received: {source.name} with {channels}")
     return splits

@@ -2,11 +2,18 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
 
-from cskd_tf.data.catalogue.datasets import SourceOptions, SplitOptions, load_dataset
+from cskd_tf.data.catalogue.datasets import (
+    SourceOptions,
+    SplitOptions,
+    find_dataset,
+    load_dataset,
+    refuse_ignored,
+)
 from cskd_tf.data.sources.base import Source
 from cskd_tf.data.sources.caching import GIB, in_memory
 from cskd_tf.data.sources.encoded import Concatenation
@@ -37,6 +44,7 @@ def load_splits(
         UserError: an unknown data set (the known ones are listed), or data that cannot be used.
     """
     split = SplitOptions() if split is None else split
+    refuse_ignored(source.name.split("+"), source, split)
     parts = {}
     for number, part in enumerate(_parts_of(source)):
         unique = part.name if part.name not in parts else f"{part.name}_{number + 1}"
@@ -66,22 +74,29 @@ def _parts_of(source: SourceOptions) -> list[SourceOptions]:
         dataclasses.replace(
             source,
             name=name,
-            path=_entry_of(source.path, number, key="path", count=len(names)),
-            archive=_entry_of(source.archive, number, key="archive", count=len(names)),
+            path=_entry_of(source.path, number, key="path", names=names),
+            archive=_entry_of(source.archive, number, key="archive", names=names),
         )
         for number, name in enumerate(names)
     ]
 
 
-def _entry_of(value: str, number: int, *, key: str, count: int) -> str:
-    """The entry of one of `count` data sets in a key that holds one for all, or one each, separated as in PATH."""
+def _entry_of(value: str, number: int, *, key: str, names: Sequence[str]) -> str:
+    """The entry of one of several data sets in a key that holds one for all, or one each, separated as in PATH."""
+    count = len(names)
     values = value.split(os.pathsep) if count > 1 else [value]
     if len(values) not in (1, count):
         raise UserError(
             f"Expected data.source.{key} to hold one entry, or {count} with {os.pathsep!r} between, one per data set. "
             f"Received: {len(values)} in data.source.{key}={value!r}"
         )
-    return values[number if len(values) > 1 else 0]
+    entry = values[number if len(values) > 1 else 0]
+    if len(values) > 1 and entry and key not in find_dataset(names[number]).takes:
+        raise UserError(
+            f"Expected an empty entry for {names[number]} in data.source.{key}, which it does not take. "
+            f"Received: {entry!r} in data.source.{key}={value!r}"
+        )
+    return entry
 
 
 def _side_by_side(parts: dict[str, dict[str, Source]]) -> dict[str, Source]:
@@ -103,6 +118,14 @@ def _split_part(source: SourceOptions, split: SplitOptions, *, check_files: bool
     splits = load_dataset(source, split, check_files=check_files)
     fractions = {"test": ("test", split.test_fraction), "val": ("validation", split.validation_fraction)}
     for part, (long_name, fraction) in fractions.items():
+        if part in splits and fraction not in (0, getattr(SplitOptions, f"{long_name}_fraction")):
+            logging.warning(
+                "%s brings its %s images: data.split.%s_fraction=%g takes none",
+                source.name,
+                long_name,
+                long_name,
+                fraction,
+            )
         if part not in splits and (part == "test" or fraction != 0):
             stay, go = split_by_class(splits["train"].labels, fraction=fraction, seed=split.seed, name=long_name)
             splits[part] = splits["train"].subset(go)

@@ -1,16 +1,19 @@
 """TFDS data sets: downloaded or found, prepared once, then opened by split."""
 
 import contextlib
+import json
 import pathlib
 import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core import naming
 from tensorflow_datasets.core.download import download_manager, downloader, extractor, util
 
 from cskd_tf.data.catalogue.builders import archives
@@ -36,6 +39,8 @@ MISSING_FILES = (
 OURS = {"tiny_imagenet": TinyImagenet, "mit67": Mit67}
 # Splits without which a data set is of no use. ImageNet's builder prepares what it finds, and says nothing of the rest.
 NEEDED = {"imagenet2012": ("train", "validation")}
+# In features.json, what TFDS takes for a class that it imports.
+_CLASS_KEYS = ("type", "proto_cls", "python_class_name", "pythonClassName")
 USUAL_SPLITS = {"val": "validation", "test": "test"}
 
 
@@ -45,7 +50,8 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
     Args:
         name: in TFDS' catalogue, as `name/config:version`, or one of `OURS`.
         path: folder where TFDS keeps data sets; empty: `~/tensorflow_datasets`.
-        archive: for our builders, path of another archive than the published one; empty: the published one.
+        archive: for our builders, path of another archive than the published one; empty: the published one. Other data
+            sets have none.
         channels: 3 (colour) or 1 (grey).
         split_names: for `train`, `val` and `test` what TFDS calls them. A split with an empty name is left out; None
             stands for the usual name (`USUAL_SPLITS`), if the data set has a split of that name.
@@ -96,14 +102,37 @@ def _builder(name: str, *, folder: pathlib.Path, archive: str) -> tfds.core.Data
     """What prepares and describes a data set: one of our builders, or TFDS' own."""
     if builder_class := OURS.get(name):
         return builder_class(config=archives.config_of(archive, lists=builder_class.LISTS), data_dir=folder)
-    if archive:
-        raise UserError(
-            f"Expected data.source.archive for tiny_imagenet or mit67 only. Received: {name} with {archive!r}"
-        )
     try:
+        parsed, _ = naming.parse_builder_name_kwargs(name)
+        if parsed.namespace:
+            raise UserError(
+                f"Expected a data set that comes with TFDS, because those of others are code that TFDS would download. "
+                f"Received: {name!r}"
+            )
+        _refuse_foreign_features(folder / parsed.name)
         return tfds.builder(name, data_dir=folder)
+    except UserError:
+        raise
     except (ValueError, AssertionError) as error:  # of an unknown name, config or version
         raise UserError(f"Unknown data set of TFDS. Received: {name!r} ({str(error).splitlines()[0]})") from None
+
+
+def _refuse_foreign_features(folder: pathlib.Path) -> None:
+    """Refuses a prepared data set whose files name classes outside of TFDS, which TFDS would import to read it."""
+
+    def classes(part: Any) -> Iterator[str]:
+        below = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        if isinstance(part, dict):
+            yield from (str(part[key]) for key in _CLASS_KEYS if key in part)
+        for each in below:
+            yield from classes(each)
+
+    for file in sorted(folder.rglob("features.json")):
+        foreign = {
+            name for name in classes(json.loads(file.read_text())) if not name.startswith("tensorflow_datasets.")
+        }
+        if foreign:
+            raise UserError(f"Expected features of TFDS' own classes. Received: {file} with {sorted(foreign)}")
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, manual: pathlib.Path) -> None:

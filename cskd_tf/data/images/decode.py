@@ -1,42 +1,12 @@
 """From encoded images (JPEG, PNG) to pixels inside the tf.data graph, to the bit as PIL decodes them."""
 
 import re
-from collections.abc import Callable
 
 import tensorflow as tf
 
+from cskd_tf.data.images.headers import REFUSED, are_jpeg_of_few_pixels, extent, map_quickly
 from cskd_tf.data.images.resampling import PIXEL_TYPES, resample_bytes
 from cskd_tf.data.images.transforms import Compose, Resize, Transform, apply
-
-_REFUSED = "Expected JPEG or PNG."
-
-
-def map_quickly(
-    function: Callable[[tf.Tensor], tf.Tensor], elements: tf.Tensor, spec: tf.TensorSpec, *, unroll: int = 8
-) -> tf.Tensor:
-    """`tf.map_fn` for functions so small that its loop costs more than they do: several elements in one iteration.
-
-    Example:
-        >>> map_quickly(tf.strings.length, tf.constant(["a", "bcd"]), tf.TensorSpec([], tf.int32)).numpy().tolist()
-        [1, 3]
-
-    Args:
-        function: of a single element.
-        elements: `[n, ...]`, n at least 1.
-        spec: of a single result.
-        unroll: elements per iteration; the last is repeated where they are not enough.
-
-    Returns:
-        `[n, *spec.shape]`.
-    """
-    count = tf.shape(elements)[0]
-    missing = -count % unroll
-    elements = tf.concat([elements, tf.repeat(elements[-1:], missing, axis=0)], axis=0)
-    groups = tf.reshape(elements, [-1, unroll, *elements.shape[1:]])
-    group_spec = tf.TensorSpec([unroll, *spec.shape], spec.dtype)
-    results = tf.map_fn(lambda group: tf.stack([function(element) for element in tf.unstack(group, unroll)]), groups,
-                        fn_output_signature=group_spec)  # fmt: skip
-    return tf.reshape(results, [-1, *spec.shape])[:count]
 
 
 def decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
@@ -58,7 +28,8 @@ def decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
         uint8 `[H, W, channels]`.
 
     Raises:
-        tf.errors.InvalidArgumentError: any other kind of file, whatever it is called, or a broken one.
+        tf.errors.InvalidArgumentError: any other kind of file, whatever it is called, a broken one, or one of more
+            pixels than `headers.extent` lets pass.
     """
     with tf.control_dependencies([extent(contents)]):  # TensorFlow would decode GIF, BMP and WebP too
         return _decode(contents, channels=channels)
@@ -77,8 +48,9 @@ def reason(error: Exception) -> str:
         'Invalid JPEG data, size 3'
     """
     message = str(getattr(error, "message", error)).split("[Op:")[0].strip()
-    if _REFUSED in message:  # an assertion adds more to it
-        return _REFUSED
+    for refused in REFUSED:
+        if refused in message:  # an assertion adds more to it
+            return refused
     return re.sub(r"^\{\{.*?\}\} *", "", message).splitlines()[0].strip()
 
 
@@ -122,11 +94,11 @@ def decode_batch(
         windows = _windows(boxes, extents, resize=resize)
         return _decode_boxes(contents, boxes, windows, size=size, channels=channels, confine=confine, parallel=parallel)
 
-    # A small file is decoded whole in less time than it takes to find out which part is needed. Only JPEG: a small PNG
-    # can be a large image.
-    are_jpeg = tf.strings.substr(contents, 0, 3) == b"\xff\xd8\xff"
+    # A small image is decoded whole in less time than it takes to find out which part is needed. A small file may well
+    # be a large image; for JPEG that is soon known.
     are_small = tf.reduce_max(tf.strings.length(contents)) <= _SMALL_FILE
-    images = tf.cond(tf.reduce_all(are_jpeg) & are_small, whole, parts)
+    decode_whole = tf.cond(are_small, lambda: are_jpeg_of_few_pixels(contents, most=_FEW_PIXELS), lambda: False)
+    images = tf.cond(decode_whole, whole, parts)
     return apply(Compose(rest), images, seeds)
 
 
@@ -166,27 +138,8 @@ def _split(transform: Transform | None) -> tuple[Resize | None, list[Transform]]
 # side, which are not used afterwards, and the part equals the whole to the bit.
 _MARGIN = 2
 _SMALL_FILE = 2**14  # bytes at most
+_FEW_PIXELS = 2**26  # of all images of a batch that are decoded whole, at most
 _GROUP_BYTES = 2**22  # of pixels decoded together, so few that they stay in the processor's cache
-
-
-def extent(contents: tf.Tensor) -> tf.Tensor:
-    """Height and width of one JPEG or PNG, int32 `[2]`, from its header; any other kind of file is refused.
-
-    Example:
-        >>> extent(tf.io.encode_png(tf.zeros([3, 5, 1], tf.uint8))).numpy().tolist()
-        [3, 5]
-    """
-
-    def of_png():
-        # The signature and the chunk that comes first; a file may be shorter.
-        header = tf.strings.join([tf.strings.substr(contents, 0, 24), bytes(24)])
-        signature_and_kind = tf.strings.substr(header, [0, 12], [8, 4])
-        is_png = tf.reduce_all(signature_and_kind == [b"\x89PNG\r\n\x1a\n", b"IHDR"])
-        with tf.control_dependencies([tf.debugging.Assert(is_png, [_REFUSED])]):
-            fields = tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
-        return tf.reverse(tf.ensure_shape(fields, [2]), axis=[0])
-
-    return tf.cond(tf.io.is_jpeg(contents), lambda: tf.io.extract_jpeg_shape(contents)[:2], of_png)
 
 
 def _windows(boxes: tf.Tensor, extents: tf.Tensor, *, resize: Resize) -> tf.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from cskd_tf.data.images.decode import map_quickly
+from cskd_tf.data.images.headers import map_quickly
 from cskd_tf.data.sources.base import EncodedSource, Source
 from cskd_tf.errors import UserError
 

@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
 
@@ -70,7 +71,7 @@ class ImageFolder(Files):
             class_names=names,
             class_groups=[name.split("/")[0] for name in names] if levels > 1 else None,
             channels=channels,
-            sizes=_check_image_files(paths, channels=channels) if check_files else list(map(os.path.getsize, paths)),
+            sizes=_check_image_files(paths, channels=channels) if check_files else _sizes(paths),
         )
 
 
@@ -147,6 +148,14 @@ def _refuse_similar_names(names: Sequence[str], folder: pathlib.Path) -> None:
         )
 
 
+def _sizes(paths: Sequence[str]) -> list[int]:
+    """Bytes of each file. Refuses what is none, such as a pipe or a device, from which reading might never end."""
+    stats = [os.stat(path) if os.path.exists(path) else None for path in paths]
+    if others := [path for path, each in zip(paths, stats, strict=True) if not each or not stat.S_ISREG(each.st_mode)]:
+        raise UserError(f"Expected files of images. Received: {len(others)} that are no files: {others[:10]}")
+    return [each.st_size for each in stats if each]
+
+
 def _check_image_files(paths: Sequence[str], *, channels: int) -> list[int]:
     """Bytes of each file. Refuses files that are no images, or cut off; only suspicious ones are decoded here."""
     sizes = [_size_of_image(path, channels=channels) for path in paths]
@@ -158,7 +167,10 @@ def _check_image_files(paths: Sequence[str], *, channels: int) -> list[int]:
 def _size_of_image(path: str, *, channels: int) -> int | None:
     """Bytes of one file; None if it is no whole image. A file that begins and ends like one is not decoded."""
     try:
-        with open(path, "rb") as file:
+        # Opening a pipe would wait for somebody who writes into it.
+        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
             start = file.read(8)
             size = file.seek(0, 2)
             file.seek(max(size - 64, 0))

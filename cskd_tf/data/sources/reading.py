@@ -1,18 +1,23 @@
 """Reads images as training does, before it begins: their sizes, and why any of them cannot be used."""
 
 import concurrent.futures
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.data.images.decode import decode, extent, map_quickly, reason
+from cskd_tf.data.images.decode import decode, reason
+from cskd_tf.data.images.headers import extent, map_quickly
 from cskd_tf.data.sources.base import EncodedSource, Source
 from cskd_tf.data.sources.passes import track, without_graph_rewriting
 from cskd_tf.errors import UserError
 
 _BATCH = 64
+_LARGE = 2**24  # pixels, above which images are decoded one at a time, so that as many threads need not as much memory
+_ONE_LARGE = threading.Lock()
 
 
 class Reading(NamedTuple):
@@ -48,7 +53,9 @@ def read_and_decode(read: Callable[[], tf.Tensor], *, channels: int) -> Reading:
     except (tf.errors.OpError, OSError) as error:
         return Reading(b"", (0, 0), reason(error))
     try:
-        height, width, _ = decode(contents, channels=channels).shape
+        large = tf.reduce_prod(extent(contents)) > _LARGE
+        with _ONE_LARGE if large else contextlib.nullcontext():
+            height, width, _ = decode(contents, channels=channels).shape
     except tf.errors.OpError as error:
         empty = tf.strings.length(contents) == 0
         return Reading(contents.numpy(), (0, 0), "empty file" if empty else reason(error))
@@ -80,6 +87,22 @@ def refuse_unreadable(source: Source, *, name: str) -> None:
         raise UserError(
             f"Expected JPEG or PNG images. Received: {len(broken)} of {name} that cannot be decoded: {names}"
         )
+
+
+@contextlib.contextmanager
+def unreadable_named(splits: Mapping[str, Source]) -> Iterator[None]:
+    """Names the images where TensorFlow, reading some of `splits` inside, says only that one cannot be decoded.
+
+    Raises:
+        UserError: as `refuse_unreadable`, of the first split that has such images.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if "IteratorGetNext" in str(error):  # of the data, and not of the model
+            for split, source in splits.items():
+                refuse_unreadable(source, name=split)
+        raise
 
 
 def map_contents(

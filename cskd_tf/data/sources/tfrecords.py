@@ -14,7 +14,7 @@ from absl import logging
 from cskd_tf.data.sources.base import EncodedSource
 from cskd_tf.data.sources.passes import track
 from cskd_tf.errors import UserError
-from cskd_tf.files import written_whole
+from cskd_tf.files import read_arrays, written_whole
 
 if TYPE_CHECKING:  # TFDS takes half a second to import
     import tensorflow_datasets as tfds
@@ -140,8 +140,7 @@ def _index(folder: pathlib.Path, files: list[str], label: str) -> dict[str, np.n
     names_and_sizes = json.dumps([[os.path.basename(file), os.path.getsize(file)] for file in files])
     cache = folder / f"cskd_tf_index_{hashlib.sha256(names_and_sizes.encode()).hexdigest()[:16]}.npz"
     if cache.exists():
-        with np.load(cache) as stored:
-            return dict(stored)
+        return read_arrays(cache, ["shards", "offsets", "sizes", "labels"])
     places = [_places(file) for file in files]
     shards = np.repeat(np.arange(len(files), dtype=np.int32), [len(offsets) for offsets, _ in places])
     offsets, sizes = (np.concatenate(columns) for columns in zip(*places, strict=True))

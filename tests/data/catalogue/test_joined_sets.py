@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from configs import mixed
 from cskd_tf import data
-from cskd_tf.data import DATASETS
+from cskd_tf.data.catalogue.datasets import DATASETS, Dataset
 from cskd_tf.data.sources.encoded import Encoded
 from cskd_tf.runs.config import Config
 from tests.data.catalogue.layouts import write_mit67, write_tiny_imagenet
@@ -85,8 +85,8 @@ def repeated(classes, images):
 
 def test_data_sets_of_which_only_some_bring_validation_images_are_not_joined_without(monkeypatch):
     first = repeated(2, 5)
-    monkeypatch.setitem(DATASETS, "first", lambda *_, **__: {**first, "val": first["test"]})
-    monkeypatch.setitem(DATASETS, "second", lambda *_, **__: repeated(3, 5))
+    monkeypatch.setitem(DATASETS, "first", Dataset(lambda *_, **__: {**first, "val": first["test"]}))
+    monkeypatch.setitem(DATASETS, "second", Dataset(lambda *_, **__: repeated(3, 5)))
     with pytest.raises(ValueError, match=r"of each data set or of none.*validation_fraction=0, and none of \['second'"):
         load_splits("first+second", validation_fraction=0, memory=0)
     sizes = {name: len(source.labels) for name, source in load_splits("first+second", memory=0).items()}
@@ -98,7 +98,7 @@ def test_the_mixed_set_has_thirty_training_images_of_each_of_387_classes(monkeyp
     sizes = {"caltech_birds2011": (200, 30), "stanford_dogs": (120, 100), "mit67": (67, 80)}
     for name, (classes, images) in sizes.items():
         made = repeated(classes, images)
-        monkeypatch.setitem(DATASETS, name, lambda *_, made=made, **__: made)
+        monkeypatch.setitem(DATASETS, name, Dataset(lambda *_, made=made, **__: made))
     config = Config.read(mixed.get_config()).data
     source = dataclasses.replace(config.source, memory=0.0)
     splits = data.load_splits(source, config.split)

@@ -93,7 +93,6 @@ def test_images_without_labels_are_refused(tmp_path, manual, by_hand):
         ),
         ({"channels": 1, "name": "digits+tiny_imagenet"}, "'digits': 'arrays', 'tiny_imagenet': 'JPEG or PNG'"),
         ({"name": "tiny_imagenet+mit67", "archive": os.pathsep * 2}, "one entry, or 2 with ':' between.*Received: 3"),
-        ({"name": "cifar10"}, "Expected data.source.archive for tiny_imagenet or mit67 only. Received: cifar10 with"),
         ({"name": "tfds:no_such_set", "archive": ""}, "Unknown data set of TFDS. Received: 'no_such_set'"),
         ({"name": "tfds:cifar100:9.9.9", "archive": ""}, "Unknown data set of TFDS. Received: 'cifar100:9.9.9'"),
         ({"name": "tfds:cifar100/foo", "archive": ""}, "Unknown data set of TFDS. Received: 'cifar100/foo'"),

@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import ImageFolder
-from cskd_tf.data.images.decode import decode, decode_batch, extent
+from cskd_tf.data.images.decode import decode, decode_batch
+from cskd_tf.data.images.headers import extent
 from cskd_tf.data.images.transforms import CentreCrop, RandomResizedCrop, Resize
 from tests.data.helpers import as_pil, encoded, photo, seeds, write
 from tests.data.image_files import CUT_JPEG, GREY, SEPARATIONS, WHOLE

@@ -1,9 +1,14 @@
 """What the builders share: an archive that is found or fetched, checked, and read without being unpacked."""
 
+import contextlib
 import dataclasses
 import hashlib
+import lzma
 import pathlib
-from collections.abc import Iterable, Sequence
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
@@ -11,6 +16,11 @@ import tensorflow_datasets as tfds
 from cskd_tf.errors import UserError
 
 PUBLISHED = "published"
+MOST_BYTES = 2**28  # of a member that is read, unpacked
+# Of archives that are none, cut off, damaged, locked with a password or packed in a way that Python does not know.
+_DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -165,6 +175,45 @@ def refuse_outside(names: list[str], archive: str | pathlib.Path) -> None:
     outside = [name for name in names if name.startswith(("/", "\\")) or ".." in pathlib.PurePosixPath(name).parts]
     if outside:
         raise UserError(f"Expected an archive that stays within its folder. Received: {archive} with {outside[:10]}")
+
+
+def refuse_large(sizes: Mapping[str, int], archive: str | pathlib.Path) -> None:
+    """Refuses an archive with members that are larger than any image or list is.
+
+    Example:
+        >>> refuse_large({"photos/1.jpg": 2**40}, "photos.zip")
+        Traceback (most recent call last):
+        cskd_tf.errors.UserError: Expected members of at most 268,435,456 bytes. Received: ... with ['photos/1.jpg']
+
+    Args:
+        sizes: bytes of each member, unpacked, as the archive has them.
+        archive: its path, for the error.
+
+    Raises:
+        UserError: which members.
+    """
+    if large := [name for name, size in sizes.items() if size > MOST_BYTES]:
+        raise UserError(f"Expected members of at most {MOST_BYTES:,} bytes. Received: {archive} with {large[:10]}")
+
+
+@contextlib.contextmanager
+def whole(archive: str | pathlib.Path, kind: str) -> Iterator[None]:
+    """Says which archive it was, where the standard library says only what is wrong with it.
+
+    Args:
+        archive: its path.
+        kind: of archive, `zip` or `tar`.
+
+    Raises:
+        UserError: for whatever an archive that is none, or is damaged, raises inside.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except _DAMAGE as error:
+        why = str(error) or type(error).__name__
+        raise UserError(f"Expected a whole {kind} archive. Received: {archive} ({why})") from None
 
 
 def refuse_missing(wanted: set[str], present: set[str], archive: str | pathlib.Path, source: str) -> None:

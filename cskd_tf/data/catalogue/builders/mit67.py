@@ -36,13 +36,16 @@ class Mit67(archives.ArchiveBuilder, tfds.core.GeneratorBasedBuilder):
             file = path.with_name(archives.file_name(url)) if given else self.published(dl_manager, url)
             if not file.is_file():
                 raise UserError(f"Expected the list of the {split} images beside {path}. Received: no file {file}")
-            names[split] = [f"Images/{line.strip()}" for line in file.read_text().splitlines() if line.strip()]
-        try:
-            with tarfile.open(path) as archive:
-                present = archive.getnames()
-        except tarfile.TarError as error:
-            raise UserError(f"Expected a tar archive. Received: {path} ({error})") from None
+            names[split] = [
+                f"Images/{line.strip()}" for line in file.read_text(errors="replace").splitlines() if line.strip()
+            ]
+        with archives.whole(path, "tar"), tarfile.open(path) as archive:
+            sizes = {member.name: member.size for member in archive}
+        present = list(sizes)
         archives.refuse_outside(present, path)
+        archives.refuse_large(
+            {name: sizes[name] for name in present if name in {*names["train"], *names["test"]}}, path
+        )
         for split, url in LIST_URLS.items():
             archives.refuse_missing(set(names[split]), set(present), path, archives.file_name(url))
         if twice := sorted(set(names["train"]) & set(names["test"])):
@@ -53,11 +56,11 @@ class Mit67(archives.ArchiveBuilder, tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(path, set(names[split])) for split in LIST_URLS}
 
     def _generate_examples(self, path: pathlib.Path, names: set[str]) -> Iterator[tuple[str, dict]]:
-        with tarfile.open(path) as archive:
+        with archives.whole(path, "tar"), tarfile.open(path) as archive:
             for member in archive:
                 if member.name in names:
-                    file = archive.extractfile(member)
-                    if file is None:
+                    file = archive.extractfile(member) if member.isfile() else None
+                    if file is None:  # but a folder, a link or a device
                         raise UserError(f"Expected {member.name} to be a file. Received: {path}, where it is none")
                     image = io.BytesIO(file.read())
                     yield member.name, {"image": image, "label": _label(member.name), "file_name": member.name}

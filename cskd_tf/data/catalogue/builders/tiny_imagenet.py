@@ -26,12 +26,11 @@ class TinyImagenet(archives.ArchiveBuilder, tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[str, dict]]]:
         path = self.builder_config.archive or self.published(dl_manager, URL, algorithm="sha256", expected=SHA256)
-        try:
+        with archives.whole(path, "zip"):
             archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
-            raise UserError(f"Expected a zip archive. Received: {path} ({error})") from None
         names = archive.namelist()
         archives.refuse_outside(names, path)
+        archives.refuse_large({member.filename: member.file_size for member in archive.infolist()}, path)
         images = [name for name in names if name.endswith(".JPEG")]
         training = {name: name.split("/")[2] for name in images if name.startswith(f"{ROOT}/train/")}
         if not training or ANNOTATIONS not in names:
@@ -39,7 +38,8 @@ class TinyImagenet(archives.ArchiveBuilder, tfds.core.GeneratorBasedBuilder):
                 f"Expected an archive with {ROOT}/train/<class>/images/*.JPEG and {ANNOTATIONS}. Received: {path}, "
                 f"with {len(training)} training images and {'the' if ANNOTATIONS in names else 'no'} annotations"
             )
-        lines = archive.read(ANNOTATIONS).decode().splitlines()
+        with archives.whole(path, "zip"):
+            lines = archive.read(ANNOTATIONS).decode().splitlines()
         fields = [line.split("\t") for line in lines if line.strip()]
         if broken := [line for line in fields if len(line) < 2]:
             raise UserError(f"Expected lines FILE<tab>CLASS in {ANNOTATIONS} of {path}. Received: {broken[0]}")
@@ -56,8 +56,6 @@ class TinyImagenet(archives.ArchiveBuilder, tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, archive: zipfile.ZipFile, labels: Mapping[str, str]) -> Iterator[tuple[str, dict]]:
         for name, label in labels.items():
-            try:
+            with archives.whole(str(archive.filename), "zip"):
                 image = archive.read(name)
-            except zipfile.BadZipFile as error:
-                raise UserError(f"Expected a whole zip archive. Received: {archive.filename} ({error})") from None
             yield name, {"image": io.BytesIO(image), "label": label, "file_name": name}

@@ -37,12 +37,23 @@ def test_wrong_mit67s_are_refused(changes, message, tmp_path, prepared_folders):
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_a_folder_with_the_name_of_an_image_is_refused(tmp_path, prepared_folders):
-    write_mit67(tmp_path, lists={"TestImages.txt": "bar/folder.jpg"})
-    folder = tarfile.TarInfo("Images/bar/folder.jpg")
-    folder.type = tarfile.DIRTYPE
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        (tarfile.DIRTYPE, ""),
+        (tarfile.SYMTYPE, "/etc/passwd"),
+        (tarfile.SYMTYPE, "../../../secret"),
+        (tarfile.LNKTYPE, "/etc/passwd"),
+        (tarfile.CHRTYPE, ""),
+        (tarfile.FIFOTYPE, ""),
+    ],
+)
+def test_what_is_no_file_but_has_the_name_of_an_image_is_refused(kind, target, tmp_path, prepared_folders):
+    write_mit67(tmp_path, lists={"TestImages.txt": "bar/none.jpg"})
+    member = tarfile.TarInfo("Images/bar/none.jpg")
+    member.type, member.linkname, member.devmajor, member.devminor = kind, target, 1, 5  # /dev/zero
     with tarfile.open(tmp_path / "indoorCVPR_09.tar", "a") as archive:
-        archive.addfile(folder)
-    with pytest.raises(ValueError, match=r"Expected Images/bar/folder.jpg to be a file. Received: .*indoorCVPR_09.tar"):
+        archive.addfile(member)
+    with pytest.raises(ValueError, match=r"Expected Images/bar/none.jpg to be a file. Received: .*indoorCVPR_09.tar"):
         load_splits("mit67", path=str(tmp_path), archive=str(tmp_path / "indoorCVPR_09.tar"), **THIRDS)
     assert not prepared_folders()

@@ -1,0 +1,67 @@
+"""Some hundred images and command lines as nobody means them; and that what is wrong would be noticed."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import workers
+from benchmarks.mutated_images import BOMBS, MUTATIONS, mutated_image, png, sound_images
+from benchmarks.mutated_settings import KEYS, mutated_settings
+from configs import base
+from cskd_tf.data.images.decode import decode
+from cskd_tf.runs.workdir import flatten
+from tests.benchmarks.crashing import crashing_tester
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is asked of /proc")
+
+
+def test_images_and_settings_in_bulk(imported, tmp_path):
+    module, rest = imported("mutations", "--images=300", "--settings=60", "--nobombs")
+    with pytest.raises(SystemExit) as leaving:
+        module.main(rest)
+    assert not leaving.value.code
+    images, settings = json.loads((tmp_path / "results" / "mutations.json").read_text())
+    assert (images["of"], images["cases"], images["failed"]) == ("images", 300, 0)
+    assert (settings["of"], settings["cases"], settings["failed"]) == ("settings", 60, 0)
+    for line in (images, settings):
+        assert line["accepted"] > 0
+        assert line["refused"] > line["accepted"]
+        assert line["reasons"] > 10
+
+
+def test_the_same_number_gives_the_same_case():
+    for number in range(50):
+        assert mutated_image(1, number) == mutated_image(1, number)
+        assert mutated_settings(1, number) == mutated_settings(1, number)
+    assert len({mutated_image(1, number)[1] for number in range(50)}) > 40
+    assert {mutated_settings(1, number)[0] for number in range(100)} >= {"a value", "a config file", "a workdir"}
+    assert set(KEYS) == set(flatten(base.get_config().to_dict()))
+    assert {
+        change for number in range(500) for change in mutated_image(0, number)[0].split(": ")[1].split(", ")
+    } == set(MUTATIONS)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in sound_images() if name.startswith(("jpeg", "png")) and "2000" not in name]
+)
+def test_the_sound_images_are_sound(name):
+    assert decode(sound_images()[name], channels=3).shape == (31, 23, 3)
+
+
+def test_a_bomb_is_a_small_file_of_many_pixels():
+    assert decode(png(300, 200, depth=1, colours=0), channels=1).shape == (200, 300, 1)
+    content = BOMBS["jpeg of 13,000 x 13,000 by its header"]()
+    assert len(content) < 2000
+
+
+def test_crashes_hangs_and_memory_are_noticed():
+    cases = ["sound", "abort", "memory", "hang", "too much", "sound"]
+    results = list(workers.try_all(crashing_tester, cases, seconds=5, most_bytes=2**29))
+    assert results[0] == {"case": "sound", "bytes": results[0]["bytes"]}
+    assert results[1] == {"crash": "SIGABRT: what C++ says"}
+    assert 0.9 * 2**27 < results[2]["bytes"] < 2**28
+    assert results[3] == {"crash": "took more than 5 s"}
+    assert "MemoryError" in results[4]["crash"]
+    assert results[5]["case"] == "sound"
+    assert results[5]["bytes"] < 2**26
