@@ -13,7 +13,9 @@ def get_config() -> ConfigDict:
     config.epochs = 200
     config.batch_size = 128  # images per step over all replicas; their partners are not counted
     config.precision = "float32"  # or mixed_bfloat16, mixed_float16
-    config.strategy = "single"  # one device; "mirrored": all GPUs of this machine; "tpu"
+    # single: one device; mirrored: all GPUs of this machine; multi_worker: those of the machines that TF_CONFIG names;
+    # tpu; auto: the workers of TF_CONFIG, or else the GPUs of this machine.
+    config.strategy = "auto"
     config.deterministic = True  # the same bytes from the same seed; some GPU kernels are slower then
     config.baseline = False  # train the same run without methods too, in WORKDIR/cross_entropy
     config.verbose = 1  # Keras' progress: 0 none, 1 a bar, 2 one line per epoch

@@ -12,7 +12,8 @@ def _context() -> tf.distribute.ReplicaContext | None:
 def gather(values: tf.Tensor) -> tf.Tensor:
     """The rows of all replicas, `[b, ...]` to `[B, ...]`. No gradient flows to other replicas."""
     context = _context()
-    return values if context is None else context.all_gather(values, axis=0)
+    # A tensor that the step was given is on no device yet, which all_gather of several workers refuses.
+    return values if context is None else context.all_gather(tf.identity(values), axis=0)
 
 
 def global_sum(values: tf.Tensor) -> tf.Tensor:

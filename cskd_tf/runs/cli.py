@@ -5,19 +5,28 @@ import logging as standard_logging
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.runs import doctor, evaluate, export, import_checkpoint, report, train
+from cskd_tf.runs import doctor, evaluate, export, import_checkpoint, report, strategies, train
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 
 PACKAGE = pathlib.Path(__file__).parents[1]
-tf.config.list_logical_devices()  # starts the devices now, where the caller has muted what that prints
+if strategies.num_workers() == 1:  # of several, their strategy starts them, which then wait for each other
+    tf.config.list_logical_devices()  # starts the devices now, where the caller has muted what that prints
+
+LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
+LOST = (
+    "Expected all workers to go on; one of them has stopped, and its own log says why. The same command on all of them "
+    "continues from the last finished epoch."
+)
+MORE = "(CSKD_TF_TRACEBACK=1 shows where it was raised.)"
 
 
 def run(
@@ -45,6 +54,8 @@ def run(
     if (mode == "import") != bool(checkpoint):
         raise UserError(f"Expected --mode=import and --checkpoint=FILE together. Received: {mode=}, {checkpoint=}")
     config = Config.read(values)
+    if strategies.num_workers() > 1 and mode not in ("train", "evaluate"):
+        raise UserError(f"Expected one process for --mode={mode}. Received: TF_CONFIG={os.environ['TF_CONFIG']}")
     if mode == "doctor":
         doctor.examine(config)
         return
@@ -59,7 +70,8 @@ def run(
         evaluate.evaluate(folder)
     elif mode == "export":
         export.export_run(folder)
-    report.report(folder.path)
+    if strategies.is_chief():
+        report.report(folder.path)
 
 
 @contextlib.contextmanager
@@ -68,11 +80,28 @@ def one_line_for_users() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit("Interrupted; the same command continues from the last finished epoch.")
+        _stop("Interrupted; the same command continues from the last finished epoch.")
+    except LOST_WORKER as error:
+        if strategies.num_workers() == 1 or os.environ.get("CSKD_TF_TRACEBACK"):
+            _stop(traceback.format_exc())
+        _stop(f"error: {LOST} Received: {str(error).splitlines()[0]}\n{MORE}")
     except (UserError, FloatingPointError, OSError) as error:  # the second of a loss that is not finite
         if os.environ.get("CSKD_TF_TRACEBACK"):
-            raise
-        sys.exit(f"error: {error}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
+            _stop(traceback.format_exc())
+        _stop(f"error: {error}\n{MORE}")
+    except Exception:
+        _stop(traceback.format_exc())
+
+
+def _stop(message: str) -> NoReturn:
+    """Ends this process, with the message on stderr."""
+    if strategies.num_workers() == 1:
+        sys.exit(message)
+    # At once, because TensorFlow would first wait for the other workers, which wait for this one.
+    sys.stderr.write(f"{message}\n")
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(1)
 
 
 def _keep_log_readable() -> None:

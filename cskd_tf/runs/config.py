@@ -15,7 +15,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.settings import Within, check_value, kinds
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
-Strategy = Literal["single", "mirrored", "tpu"]
+Strategy = Literal["auto", "single", "mirrored", "multi_worker", "tpu"]
 Positive = Annotated[int, Within(1)]
 NotNegative = Annotated[float, Within(0, sys.float_info.max)]  # and not infinite
 

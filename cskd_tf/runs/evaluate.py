@@ -8,6 +8,7 @@ from absl import logging
 from cskd_tf import methods
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation import figures
+from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.workdir import Workdir
@@ -26,7 +27,9 @@ def load_run(workdir: Workdir) -> Experiment:
             f"Received: workdir {workdir.path}, unfinished after {len(workdir.log())} of {config.epochs} epochs"
         )
     # Without what training alone needs, such as a teacher, which may be gone.
-    experiment = prepare(dataclasses.replace(config, methods=methods.for_inference(config.methods)))
+    inference = methods.for_inference(config.methods)
+    # And on the devices that are there now.
+    experiment = prepare(dataclasses.replace(config, methods=inference, strategy="auto"))
     if not Checkpoint(workdir, experiment.model, monitor=None).restore_classifier():
         raise UserError(f"Expected a run with a checkpoint. Received: workdir {workdir.path}, without one")
     return dataclasses.replace(experiment, config=config)
@@ -35,13 +38,18 @@ def load_run(workdir: Workdir) -> Experiment:
 def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     """Writes predictions and a reliability diagram of each split; returns `{"val": {...}, "test": {...}}`.
 
-    Without validation images there is `"test"` alone.
+    Without validation images there is `"test"` alone; on a worker that is not the chief there is nothing.
     """
+    everything = {split: experiment.predict(split) for split in experiment.evaluation_splits}
+    return experiment.workers.on_chief(lambda: _written(experiment, workdir, everything)) or {}
+
+
+def _written(experiment: Experiment, workdir: Workdir, everything: dict[str, Predictions]) -> dict[str, Any]:
+    """Writes predictions and figures, and returns the metrics, of each split."""
     workdir.figures.mkdir(exist_ok=True)
     bins = experiment.config.evaluation.ece_bins
     results = {}
-    for split in experiment.evaluation_splits:
-        predictions = experiment.predict(split)
+    for split, predictions in everything.items():
         predictions.save(workdir.predictions(split))
         path = workdir.figures / f"reliability_{split}.png"
         figures.save_reliability_diagram(predictions, path, bins=bins, title=f"{workdir.path.name}: {split}")
@@ -55,6 +63,7 @@ def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
 
 def evaluate(workdir: Workdir) -> dict[str, Any]:
     """Evaluates the last epoch of a run again, from its checkpoint, and writes what `evaluate_splits` writes."""
-    results = {**workdir.metrics(), **evaluate_splits(load_run(workdir), workdir)}
-    workdir.write_metrics(results)
+    experiment = load_run(workdir)
+    results = {**workdir.metrics(), **evaluate_splits(experiment, workdir)}
+    experiment.workers.on_chief(lambda: workdir.write_metrics(results))
     return results

@@ -20,12 +20,13 @@ from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import group_error
 from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import strategies
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.strategies import STRATEGIES
 from cskd_tf.runs.workdir import CLASSIFIER
 from cskd_tf.training import optimizers
 from cskd_tf.training.collector import Collector
 from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.workers import Workers
 
 
 @dataclasses.dataclass
@@ -51,6 +52,11 @@ class Experiment:
     collector: Collector
     distribution: data.Distribution
     steps_per_epoch: int
+
+    @property
+    def workers(self) -> Workers:
+        """The processes that run this experiment together."""
+        return self.model.workers
 
     def training_data(self) -> data.PairedDataset:
         """All epochs."""
@@ -120,7 +126,7 @@ def prepare(config: Config) -> Experiment:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(config.precision)
-    strategy = STRATEGIES[config.strategy]()
+    strategy = strategies.make(config.strategy)
     # First what needs no data, because to get those may be hours of downloading.
     with strategy.scope():
         chosen = _build_methods(config)
@@ -140,7 +146,7 @@ def prepare(config: Config) -> Experiment:
         training_transform=training_transform,
         evaluation_transform=evaluation_transform,
         model=model,
-        collector=Collector.of(model),
+        collector=Collector(model),
         distribution=distribution,
         steps_per_epoch=steps,
     )

@@ -1,16 +1,48 @@
-"""The devices that a run is computed on, by the name in its config."""
+"""The devices and processes that a run is computed on, by the name in its config."""
+
+import functools
+import json
+import os
+from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 from cskd_tf.errors import UserError
 
 
+def auto() -> tf.distribute.Strategy:
+    """The workers that TF_CONFIG names, or all GPUs of this machine, or its one device."""
+    if num_workers() > 1:
+        return multi_worker()
+    return mirrored() if len(tf.config.list_logical_devices("GPU")) > 1 else tf.distribute.get_strategy()
+
+
+@functools.cache
 def mirrored() -> tf.distribute.Strategy:
     """All GPUs of this machine, or all its logical CPUs where it has none."""
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
+@functools.cache  # a process is connected to the others once
+def multi_worker() -> tf.distribute.Strategy:
+    """All GPUs of all the machines that TF_CONFIG names, one process on each; waits for all of them.
+
+    Raises:
+        UserError: TF_CONFIG names no others.
+    """
+    if num_workers() < 2:
+        raise UserError(
+            "Expected TF_CONFIG to name the workers for strategy=multi_worker; `cskd-tf launch --workers=N` sets it. "
+            f"Received: {os.environ.get('TF_CONFIG', 'no TF_CONFIG')}"
+        )
+    task = cluster()["task"]
+    logging.info("%s %d of %d workers: waiting for the others", task["type"], task["index"], num_workers())
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+@functools.cache
 def tpu() -> tf.distribute.Strategy:
     """The TPU that the environment names.
 
@@ -27,4 +59,59 @@ def tpu() -> tf.distribute.Strategy:
 
 
 # What `runs.config.Strategy` can be, and what makes each.
-STRATEGIES = {"single": tf.distribute.get_strategy, "mirrored": mirrored, "tpu": tpu}
+STRATEGIES = {
+    "auto": auto,
+    "single": tf.distribute.get_strategy,
+    "mirrored": mirrored,
+    "multi_worker": multi_worker,
+    "tpu": tpu,
+}
+
+
+def make(name: str) -> tf.distribute.Strategy:
+    """The strategy of a name.
+
+    Raises:
+        UserError: there are no such devices, or TF_CONFIG names workers that the strategy would not use: each of them
+            would train the whole run by itself, and write to the same files.
+    """
+    if num_workers() > 1 and name not in ("auto", "multi_worker"):
+        raise UserError(
+            f"Expected strategy=multi_worker (or auto) where TF_CONFIG names {num_workers()} workers; unset TF_CONFIG "
+            f"to train without them. Received: strategy={name}"
+        )
+    return STRATEGIES[name]()
+
+
+def is_chief() -> bool:
+    """Whether this process is the one that writes and reports, as TF_CONFIG has it."""
+    task = cluster().get("task", {})
+    return task.get("index", 0) == 0 and (task.get("type") != "worker" or "chief" not in cluster()["cluster"])
+
+
+def cluster() -> dict[str, Any]:
+    """What TF_CONFIG says, `{"cluster": {job: [address]}, "task": {"type", "index"}}`; empty where it is not set.
+
+    Raises:
+        UserError: it does not say that.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return {}
+    try:
+        told = json.loads(text)
+        jobs, task = told.get("cluster", {}), told.get("task", {})
+        known = all(job in ("chief", "worker") for job in jobs)
+        if known and (not jobs or task["index"] in range(len(jobs[task["type"]]))):
+            return told
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass
+    raise UserError(
+        'Expected TF_CONFIG as {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
+        f"with the jobs worker and, perhaps, chief. Received: TF_CONFIG={text}"
+    )
+
+
+def num_workers() -> int:
+    """How many processes TF_CONFIG names, at least this one."""
+    return max(1, sum(map(len, cluster().get("cluster", {}).values())))

@@ -1,21 +1,24 @@
 """Trains the run of a config in its workdir, from the start or from where it stopped."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from cskd_tf.data.sources.reading import refuse_unreadable
 from cskd_tf.errors import UserError
-from cskd_tf.runs import evaluate, export
+from cskd_tf.runs import evaluate, export, strategies
 from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.report import name_of_methods
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
+from cskd_tf.training.workers import Workers
 
 BASELINE = "cross_entropy"
 
@@ -36,23 +39,25 @@ def train(config: Config, workdir: Workdir) -> None:
         FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
     export.check_directory(config)
+    workers = Workers(strategies.make(config.strategy))
     runs = [(config, workdir)]
     if config.baseline:
         runs.append((baseline_of(config), Workdir(workdir.path / BASELINE)))
     for run_config, run_workdir in runs:
-        run_workdir.check_owner(run_config)
-    if config.baseline and not workdir.metrics():
+        workers.on_chief(functools.partial(run_workdir.check_owner, run_config))
+    finished = [workers.any(workers.is_chief and bool(run_workdir.metrics())) for _, run_workdir in runs]
+    if config.baseline and not finished[0]:
         prepare(config)  # the whole config must be sound before the baseline's training starts
     if config.baseline:
-        workdir.claim(config)  # before the baseline is put inside
-    for run_config, run_workdir in reversed(runs):
-        _train_run(run_config, run_workdir)
+        workers.on_chief(lambda: workdir.claim(config))  # before the baseline is put inside
+    for (run_config, run_workdir), is_finished in reversed(list(zip(runs, finished, strict=True))):
+        if is_finished:
+            logging.info("%s is finished; remove it, or choose another --workdir, to train anew", run_workdir.path)
+        else:
+            _train_run(run_config, run_workdir)
 
 
 def _train_run(config: Config, workdir: Workdir) -> None:
-    if workdir.metrics():
-        logging.info("%s is finished; remove it, or choose another --workdir, to train anew", workdir.path)
-        return
     if checkpoint := workdir.imported_from():
         raise UserError(
             f"Expected a workdir to train in. Received: {workdir.path}, where an import was interrupted; "
@@ -60,7 +65,7 @@ def _train_run(config: Config, workdir: Workdir) -> None:
         )
     keras.utils.clear_session()
     experiment = prepare(config)
-    workdir.claim(config)
+    experiment.workers.on_chief(lambda: workdir.claim(config))
     logging.info("%s: training %s with %s", workdir.path, config.network.name, name_of_methods(config))
     sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
     classes = len(experiment.splits["train"].class_names)
@@ -85,11 +90,15 @@ def _train_run(config: Config, workdir: Workdir) -> None:
 def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
     """Evaluates, saves and exports what the model is now; `metrics.json`, with `more`, marks the run as finished."""
     metrics = {**evaluate.evaluate_splits(experiment, workdir), **more}
-    experiment.model.classifier().save(workdir.classifier)
-    if experiment.config.export.enabled:
-        published = export.exported(experiment, workdir) or export.export(experiment, workdir)
-        metrics["saved_model"] = str(published)
-    workdir.write_metrics(metrics)
+
+    def write() -> None:
+        experiment.model.classifier().save(workdir.classifier)
+        if experiment.config.export.enabled:
+            published = export.exported(experiment, workdir) or export.export(experiment, workdir)
+            metrics["saved_model"] = str(published)
+        workdir.write_metrics(metrics)
+
+    experiment.workers.on_chief(write)
 
 
 def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
@@ -97,11 +106,16 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
 
     Without validation images the test split is evaluated each epoch, and no epoch is the best: nothing is chosen by it.
     """
-    config, model = experiment.config, experiment.model
+    config, model, workers = experiment.config, experiment.model, experiment.workers
     split = experiment.evaluation_splits[0]
     checkpoint = Checkpoint(workdir, model, monitor="val_top1_error" if split == "val" else None)
     done = checkpoint.restore_last()
-    workdir.trim_log(epochs=done)
+    if len(found := np.unique(workers.gather(np.array([done])))) > 1:
+        raise UserError(
+            "Expected a workdir that all workers share. "
+            f"Received: {workdir.path}, in which they find checkpoints of epochs {found.tolist()}"
+        )
+    workers.on_chief(lambda: workdir.trim_log(epochs=done))
     if done:
         logging.info("%s: continuing after epoch %d", workdir.path, done)
     if done < config.epochs:
@@ -111,17 +125,16 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
             ece_bins=config.evaluation.ece_bins,
             collector=experiment.collector,
         )
+        writing = [
+            RunLog(workdir),
+            TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done),
+            checkpoint,
+        ]
         model.fit(
             experiment.training_data(),
             epochs=config.epochs,
             initial_epoch=done,
-            verbose=config.verbose,
-            callbacks=[
-                StopOnNaN(),
-                evaluation,
-                RunLog(workdir),
-                TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done),
-                checkpoint,
-            ],
+            verbose=config.verbose if workers.is_chief else 0,
+            callbacks=[StopOnNaN(), evaluation, *(writing if workers.is_chief else ())],
         )
     return checkpoint

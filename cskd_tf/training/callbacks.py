@@ -91,7 +91,7 @@ class Evaluation(keras.callbacks.Callback):
         for swap in swaps:
             swap.on_test_begin()
         if self._collector is None or not self._collector.is_of(self.model):
-            self._collector = Collector.of(self.model)
+            self._collector = Collector(self.model)
         self.predictions = self._collector.collect(self.data)
         for swap in swaps:
             swap.on_test_end()

@@ -7,11 +7,12 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf.data.batches.dataset import PairedDataset
+from cskd_tf.data.batches.dataset import PairedDataset, split_in_turn
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import DIRECTIONS
 from cskd_tf.methods.composition import Composition
 from cskd_tf.training.inputs import Expectations, check_batch, checked, image_shape, peeked
+from cskd_tf.training.workers import Workers
 
 
 class ContinuingModel(keras.Model):
@@ -29,16 +30,33 @@ class ContinuingModel(keras.Model):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
+        strategy = tf.distribute.get_strategy()
+        several = Workers(strategy).count > 1
+        if several:
+            # Keras would first run the model on a batch of no values, which it cannot reduce over workers
+            # (https://github.com/keras-team/keras/issues/20585).
+            self._distribute_strategy = None
         # Not among the weights, of which a classifier must have the same: see save_own_variables.
         self._state = types.SimpleNamespace(
             step=keras.Variable(
                 0, dtype="int64", trainable=False, autocast=False, aggregation="only_first_replica", name="step"
-            )
+            ),
+            strategy=strategy if several else None,
         )
 
     def expectations(self, *, training: bool) -> Expectations:
         """What every batch has to be like, of the built model."""
         raise NotImplementedError
+
+    @property
+    def distribute_strategy(self) -> tf.distribute.Strategy:
+        """The strategy that the model was made under."""
+        return self._state.strategy or super().distribute_strategy
+
+    @property
+    def workers(self) -> Workers:
+        """The processes that train this model."""
+        return Workers(self.distribute_strategy)
 
     @property
     def step(self) -> keras.Variable:
@@ -95,6 +113,11 @@ class ContinuingModel(keras.Model):
             x = self._checked(self._built_from(x), y)
         return super().evaluate(x, y, *args, **kwargs)
 
+    def compute_metrics(self, *args, **kwargs):
+        """As `keras.Model.compute_metrics`; of several workers each as `[1]`, since Keras takes means over axis 0."""
+        results = super().compute_metrics(*args, **kwargs)
+        return {name: tf.reshape(value, [1]) for name, value in results.items()} if self.workers.count > 1 else results
+
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """As `keras.Model.train_on_batch`."""
         self._built_from(x)
@@ -128,8 +151,19 @@ class ContinuingModel(keras.Model):
         if not isinstance(x, PairedDataset):
             return checked(x, y, expected=expected, shuffle=shuffle)
         expected.check_data(x)
-        batches = x if opened_at is None else x.opened_at(opened_at, num_classes=expected.num_classes)
-        return checked(batches, None, expected=expected) if x.relabelled else batches
+
+        def of_worker(context: tf.distribute.InputContext | None) -> tf.data.Dataset:
+            data, replicas = x, 1
+            if context is not None:
+                data = x.shared_by(worker=context.input_pipeline_id, num_workers=context.num_input_pipelines)
+                replicas = context.num_replicas_in_sync // context.num_input_pipelines
+            batches = data if opened_at is None else data.opened_at(opened_at, num_classes=expected.num_classes)
+            batches = split_in_turn(batches, parts=replicas)
+            return checked(batches, None, expected=expected) if x.relabelled else batches
+
+        # One process makes whole batches, which Keras deals out among its replicas; of several each makes its own part.
+        several = self.workers.count > 1
+        return self.distribute_strategy.distribute_datasets_from_function(of_worker) if several else of_worker(None)
 
     def _replicas(self) -> int:
         return self.distribute_strategy.num_replicas_in_sync

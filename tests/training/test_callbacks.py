@@ -62,7 +62,7 @@ def test_predictions_are_the_same_on_two_replicas(linear_network, images_and_lab
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(7)  # the last batch has one image
     with two_replicas.scope():
         model = trainable_model(linear_network())
-    predictions = Collector.of(model).collect(batches)
+    predictions = Collector(model).collect(batches)
     np.testing.assert_array_equal(predictions.labels, labels)
     np.testing.assert_allclose(predictions.logits, model.network(images), atol=1e-6)
     np.testing.assert_allclose(predictions.embeddings, images.reshape(22, -1), atol=1e-6)
@@ -72,7 +72,7 @@ def test_evaluation_needs_an_embedding(images_and_labels):
     images, labels = images_and_labels
     network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(3, 4), keras.layers.Flatten()])
     with pytest.raises(ValueError, match=r"embedding_layer=.*has no dense layer"):
-        Collector.of(network).collect(tf.data.Dataset.from_tensors((images, labels)))
+        Collector(network).collect(tf.data.Dataset.from_tensors((images, labels)))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """The data set that knows its epochs, and can be opened at any of them."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.data.batches.maker import BatchMaker
+from cskd_tf.data.batches.maker import BatchMaker, part_of
 from cskd_tf.data.sources.passes import without_graph_rewriting
 from cskd_tf.errors import UserError
 
@@ -95,6 +97,16 @@ class PairedDataset(tf.data.Dataset):
 
         return self._batches(tf.data.Dataset.from_tensors(0).flat_map(steps), num_classes=num_classes)
 
+    def shared_by(self, *, worker: int, num_workers: int) -> "PairedDataset":
+        """The same data set, of each batch the part that one of several workers makes.
+
+        Args:
+            worker: which one, from 0.
+            num_workers: how many there are.
+        """
+        distribution = dataclasses.replace(self._maker.distribution, worker=worker, num_workers=num_workers)
+        return self._replaced(maker=dataclasses.replace(self._maker, distribution=distribution))
+
     def map(self, map_func: Callable, *args, **kwargs) -> "PairedDataset":
         return self._changed(lambda dataset: dataset.map(map_func, *args, **kwargs), relabelled=True)
 
@@ -105,19 +117,69 @@ class PairedDataset(tf.data.Dataset):
         return self._changed(lambda dataset: dataset.with_options(*args, **kwargs))
 
     def _changed(self, change: Callable, *, relabelled: bool = False) -> "PairedDataset":
-        return PairedDataset(
-            self._maker,
-            epochs=self.epochs,
-            first_step=self._first_step,
-            changes=(*self._changes, change),
-            relabelled=self.relabelled or relabelled,
-        )
+        return self._replaced(changes=(*self._changes, change), relabelled=self.relabelled or relabelled)
+
+    def _replaced(self, **arguments) -> "PairedDataset":
+        mine = {"maker": self._maker, "epochs": self.epochs, "first_step": self._first_step, "changes": self._changes}
+        return PairedDataset(**{**mine, "relabelled": self.relabelled, **arguments})
 
     def _batches(self, steps: tf.data.Dataset, *, num_classes: int | None) -> tf.data.Dataset:
         batches = mapped(steps, lambda step: self._maker(step, num_classes or self.num_classes))
         for change in self._changes:
             batches = change(batches)
         return batches
+
+
+class SharedDataset(tf.data.Dataset):
+    """Batches made from the numbers of their steps; `shard` makes those of its share alone.
+
+    Example:
+        >>> data = SharedDataset(tf.data.Dataset.range(5), lambda step: 10 * step)
+        >>> [int(batch) for batch in data.shard(2, 1)]
+        [10, 30]
+
+    Args:
+        steps: int64 scalars.
+        batch_at: makes the batch of a step.
+    """
+
+    def __init__(self, steps: tf.data.Dataset, batch_at: Callable):
+        self._steps, self._batch_at = steps, batch_at
+        self._batches = mapped(steps, batch_at)
+        super().__init__(tf.data.experimental.to_variant(self._batches))
+
+    def _inputs(self) -> list[tf.data.Dataset]:
+        return [self._batches]
+
+    @property
+    def element_spec(self):
+        return self._batches.element_spec
+
+    def shard(self, num_shards: int, index: int, name: str | None = None) -> "SharedDataset":
+        return SharedDataset(self._steps.shard(num_shards, index, name), self._batch_at)
+
+
+def split_in_turn(batches: tf.data.Dataset, *, parts: int) -> tf.data.Dataset:
+    """Each batch as several smaller ones, one for each replica of a worker, which tf.distribute takes in turn.
+
+    Example:
+        >>> [batch.numpy().tolist() for batch in split_in_turn(tf.data.Dataset.range(5).batch(5), parts=2)]
+        [[0, 1, 2], [3, 4]]
+
+    Args:
+        batches: of any structure, rows first.
+        parts: how many there are to be of each.
+    """
+
+    def split(*batch):
+        element = batch if len(batch) > 1 else batch[0]
+        smaller = [
+            tf.nest.map_structure(functools.partial(part_of, part=part, parts=parts), element) for part in range(parts)
+        ]
+        datasets = map(tf.data.Dataset.from_tensors, smaller)
+        return functools.reduce(lambda before, after: before.concatenate(after), datasets)
+
+    return batches if parts == 1 else batches.flat_map(split)
 
 
 def mapped(steps: tf.data.Dataset, batch_at: Callable) -> tf.data.Dataset:

@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.data.batches import views
-from cskd_tf.data.batches.dataset import PairedDataset, mapped
+from cskd_tf.data.batches.dataset import PairedDataset, SharedDataset
 from cskd_tf.data.batches.loading import load_images
 from cskd_tf.data.batches.maker import BatchMaker
 from cskd_tf.data.batches.pairing import BatchOrder, ClassBuckets, Pairing, count_steps
@@ -108,7 +108,7 @@ def evaluation_dataset(source: Source, *, batch_size: int, transform: Transform 
         seeds = tf.zeros([tf.shape(indices)[0], 2], tf.int32)
         return load_images(source, indices, seeds, transform=transform), tf.gather(labels, indices)
 
-    return mapped(tf.data.Dataset.range(-(-size // batch_size)), batch_at)
+    return SharedDataset(tf.data.Dataset.range(-(-size // batch_size)), batch_at)
 
 
 def check_batches(
