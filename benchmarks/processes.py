@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Collection, Mapping, Sequence
+from concurrent import futures
 
 from benchmarks.results import ROOT
 
@@ -39,20 +39,24 @@ def outputs(processes: Sequence[subprocess.Popen], *, at_most: float) -> list[st
     """What processes that run at once have printed, when all have ended; none is left behind.
 
     Raises:
-        ChildProcessError: one failed, whose others may wait for it for ever, or `at_most` seconds have passed.
+        ChildProcessError: one failed, for which the others may wait for ever, or `at_most` seconds have passed.
     """
-    deadline = time.monotonic() + at_most
-    printed = []
-    try:
-        for process in processes:
-            stdout, stderr = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
-            if process.returncode:
-                raise ChildProcessError(f"{process.args} ended with exit code {process.returncode}:\n{stderr[-2000:]}")
-            printed.append(stdout)
-    except subprocess.TimeoutExpired as error:
-        raise ChildProcessError(f"{error.cmd} has not ended within {at_most:.0f} seconds") from None
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    return printed
+    with futures.ThreadPoolExecutor(len(processes)) as pool:
+        printed = [pool.submit(_output, process) for process in processes]
+        try:
+            done, late = futures.wait(printed, timeout=at_most, return_when=futures.FIRST_EXCEPTION)
+            for each in done:
+                each.result()
+            if late:
+                raise ChildProcessError(f"{len(late)} of {len(printed)} processes did not end in {at_most} seconds")
+        finally:
+            for process in processes:
+                process.kill()
+    return [each.result() for each in printed]
+
+
+def _output(process: subprocess.Popen) -> str:
+    stdout, stderr = process.communicate()
+    if process.returncode:
+        raise ChildProcessError(f"{process.args} ended with exit code {process.returncode}:\n{stderr[-2000:]}")
+    return stdout

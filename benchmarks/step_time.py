@@ -68,7 +68,7 @@ def measure(precision: str) -> dict:
     for name, units in UNITS.items():
         operations = units * BATCH.value * flops
         result[f"{name}_images_per_second"] = round(BATCH.value / statistics.median(seconds[name]), 1)
-        result[f"{name}_gflop"] = round(operations / 1e9, 3)
+        result[f"{name}_flops"] = operations
         result[f"{name}_share_of_matrix_rate"] = product.share(operations, seconds[name], seconds["product"])
     result["matrix_gflop_per_second"] = product.gflop_per_second(seconds["product"])
     return result
