@@ -58,7 +58,7 @@ def measure(precision: str, source: cskd_tf.data.Source) -> dict:
     data = evaluation_dataset(source, batch_size=BATCH.value, transform=transform)
     for images, _ in data.take(1):
         for _ in range(20):
-            network(images, training=True)
+            network(images[:64], training=True)
     forward = tf.function(lambda images: network(images, training=False), autograph=False)
     evaluation = cskd_tf.callbacks.Evaluation(data)
     evaluation.set_model(model)

@@ -34,7 +34,7 @@ COMPOSED = {
     "variants": list(variants.VARIANTS),
 }
 SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py"))
-CONFIGS = [(name, ()) for name in SINGLE if name not in ("base", "command_line", *COMPOSED)]
+CONFIGS = [(name, ()) for name in SINGLE if name not in ("base", "command_line", "launch", *COMPOSED)]
 WIDTHS = dict.fromkeys(("resnext29_8x64d", "resnext50_32x4d", "resnext101_32x4d"), 16)  # of which the groups take more
 DIGITS = ("digits", ())
 # Those of one kind take the same step here; make papers takes all.

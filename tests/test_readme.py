@@ -2,6 +2,7 @@
 
 import ast
 import json
+import operator
 import pathlib
 import re
 import shlex
@@ -24,7 +25,7 @@ README = PAGES["README.md"]
 BIN = pathlib.Path(sys.executable).parent
 # Pages whose Python is not run here, with the reason; it is compiled.
 NOT_RUN = {"docs/pytorch.md": "needs PyTorch and a checkpoint: tests marked parity make one and run it"}
-PROGRAMS = {"make", "pip", "python"}
+PROGRAMS = {"kubectl", "make", "pip", "python", "sbatch"}
 
 
 def blocks(language, text=README):
@@ -170,13 +171,14 @@ def check_train_main(arguments):
     values = flags.FlagValues()
     for name in ("workdir", "checkpoint"):
         flags.DEFINE_string(name, None, "", flag_values=values)
+    flags.DEFINE_integer("workers", None, "", flag_values=values)
     tree = ast.parse((ROOT / "train_main.py").read_text())
     (modes,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "MODES"]
     flags.DEFINE_enum("mode", "train", ast.literal_eval(modes), "", flag_values=values)
     command = ["train_main.py", *arguments]
     default = str(ROOT / "configs" / "digits.py")
     config_flags.DEFINE_config_file("config", default, "", flag_values=values, sys_argv=command)
-    assert values(command) == ["train_main.py"]
+    assert values(command) == ["train_main.py", *(["launch"] if values["workers"].value else [])]
     assert (values["mode"].value == "import") == (values["checkpoint"].value is not None)
     cskd_tf.methods.build([dict(method) for method in values["config"].value.methods])
 
@@ -190,6 +192,10 @@ def check_options(source, arguments):
 @pytest.mark.parametrize("words", list(commands()))
 def test_a_command_could_be_run(words, monkeypatch):
     monkeypatch.chdir(ROOT)
+    if words[0].startswith("TF_CONFIG="):
+        cluster, task = operator.itemgetter("cluster", "task")(json.loads(words[0].partition("=")[2]))
+        assert task["index"] in range(len(cluster[task["type"]]))
+        words = words[1:]
     program, *arguments = words
     assert pathlib.Path(program).name in PROGRAMS
     if program == "make":
@@ -197,6 +203,15 @@ def test_a_command_could_be_run(words, monkeypatch):
     elif program == "pip":
         assert arguments[:2] == ["install", "-r"]
         assert (ROOT / arguments[2]).is_file()
+    elif program in ("kubectl", "sbatch"):
+        (script,) = [number for number, argument in enumerate(arguments) if argument.startswith("launchers/")]
+        assert (ROOT / arguments[script]).is_file()
+        check_train_main(arguments[script + 1 :])
+    elif arguments[0] == "launchers/ray_train.py":
+        end = arguments.index("--")
+        check_options((ROOT / arguments[0]).read_text(), arguments[1:end])
+        assert arguments[end + 1] == "cskd-tf"
+        check_train_main(arguments[end + 2 :])
     elif arguments[0] == "train_main.py":
         check_train_main(arguments[1:])
     elif arguments[0] == "-m" and arguments[1].startswith("benchmarks."):

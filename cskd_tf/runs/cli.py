@@ -23,8 +23,8 @@ if strategies.num_workers() == 1:  # of several, their strategy starts them, whi
 
 LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 LOST = (
-    "Expected all workers to go on; one of them has stopped, and its own log says why. The same command on all of them "
-    "continues from the last finished epoch."
+    "Another worker has stopped, and its own log says why. The same command on all workers continues from the last "
+    "finished epoch."
 )
 MORE = "(CSKD_TF_TRACEBACK=1 shows where it was raised.)"
 
@@ -81,10 +81,10 @@ def one_line_for_users() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _stop("Interrupted; the same command continues from the last finished epoch.")
-    except LOST_WORKER as error:
+    except LOST_WORKER:
         if strategies.num_workers() == 1 or os.environ.get("CSKD_TF_TRACEBACK"):
             _stop(traceback.format_exc())
-        _stop(f"error: {LOST} Received: {str(error).splitlines()[0]}\n{MORE}")
+        _stop(f"error: {LOST}\n{MORE}")
     except (UserError, FloatingPointError, OSError) as error:  # the second of a loss that is not finite
         if os.environ.get("CSKD_TF_TRACEBACK"):
             _stop(traceback.format_exc())

@@ -3,6 +3,8 @@
 import functools
 import json
 import os
+import signal
+import threading
 from typing import Any
 
 import tensorflow as tf
@@ -39,7 +41,14 @@ def multi_worker() -> tf.distribute.Strategy:
         )
     task = cluster()["task"]
     logging.info("%s %d of %d workers: waiting for the others", task["type"], task["index"], num_workers())
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    # It has taken SIGTERM for services that are not used here, and would let it pass; who had it has it again.
+    if (
+        threading.current_thread() is threading.main_thread()
+        and (handler := signal.getsignal(signal.SIGTERM)) is not None
+    ):
+        signal.signal(signal.SIGTERM, handler)
+    return strategy
 
 
 @functools.cache

@@ -140,7 +140,7 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
         (["--config.epoch=3"], r"Expected a key of configs/base.py. Received: 'epoch'\nDid you mean \"epochs\""),
         (["--config.epochs=many"], "flag --config.epochs=many: invalid literal for int"),
         (["--mode=serve"], "should be one of"),
-        (["train"], r"Expected flags only. Received: \['train'\]"),
+        (["train"], r"Expected flags only, or launch. Received: \['train'\]"),
         (["--config.epochs=0"], "Expected epochs to be at least 1. Received: epochs=0"),
         (["--config.precision=float64"], "Unknown precision; expected one of .*Received: precision='float64'"),
         (["--config.strategy=tpu"], "Expected a TPU for strategy=tpu. Received: "),

@@ -9,7 +9,6 @@ from cskd_tf import metrics
 from cskd_tf.data import paired_dataset
 from cskd_tf.errors import UserError
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
-from cskd_tf.training.collector import Collector
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import EVALUATION_LOGS, trainable_model
@@ -55,24 +54,6 @@ def test_evaluation_of_a_plain_keras_model(linear_network, images_and_labels):
     history = network.fit(images, labels, verbose=0, callbacks=[Evaluation(validation)]).history
     logits = network.predict(images, verbose=0)
     assert history["val_nll"][0] == pytest.approx(metrics.negative_log_likelihood(logits, labels), abs=1e-6)
-
-
-def test_predictions_are_the_same_on_two_replicas(linear_network, images_and_labels, two_replicas):
-    images, labels = images_and_labels
-    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(7)  # the last batch has one image
-    with two_replicas.scope():
-        model = trainable_model(linear_network())
-    predictions = Collector(model).collect(batches)
-    np.testing.assert_array_equal(predictions.labels, labels)
-    np.testing.assert_allclose(predictions.logits, model.network(images), atol=1e-6)
-    np.testing.assert_allclose(predictions.embeddings, images.reshape(22, -1), atol=1e-6)
-
-
-def test_evaluation_needs_an_embedding(images_and_labels):
-    images, labels = images_and_labels
-    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(3, 4), keras.layers.Flatten()])
-    with pytest.raises(ValueError, match=r"embedding_layer=.*has no dense layer"):
-        Collector(network).collect(tf.data.Dataset.from_tensors((images, labels)))
 
 
 @pytest.mark.parametrize(

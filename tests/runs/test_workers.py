@@ -1,0 +1,100 @@
+"""The same command on several workers: one run, written by the first of them."""
+
+import re
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs.workdir import Workdir
+from tests.helpers import ROOT, SMALL, files
+from tests.processes import finish, kill, output, start
+
+COMMAND = (
+    str(ROOT / "train_main.py"), *SMALL, "--config.baseline=False", "--config.verbose=0",
+    "--config.network.synchronized=True",
+)  # fmt: skip
+
+
+def train(folder, *, workers, arguments=(), wait=True):
+    folder.mkdir(exist_ok=True)
+    processes = start(folder, (*COMMAND, "--workdir=run", *arguments), workers=workers, cwd=folder)
+    if wait:
+        finish(folder, processes)
+    return processes
+
+
+def written(folder):
+    """The names of the files of a run, but for what tells the process that wrote it."""
+    names = {str(path.relative_to(folder)) for path in files(folder / "run") | files(folder / "saved_models")}
+    return {re.sub(r"tfevents.*", "tfevents", name) for name in names}
+
+
+def check_same(folder, expected):
+    assert written(folder) == written(expected)
+    logs = [Workdir(path / "run").log() for path in (folder, expected)]
+    for mine, theirs in zip(*logs, strict=True):
+        assert mine.keys() == theirs.keys()
+        for name in mine.keys() - {"seconds", "val_aurc"}:  # of the second, a tie of confidences may fall either way
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-6)
+    mine, theirs = (Predictions.load(path / "run/predictions_test.npz") for path in (folder, expected))
+    np.testing.assert_array_equal(mine.labels, theirs.labels)
+    np.testing.assert_allclose(mine.logits, theirs.logits, atol=2e-6)
+
+
+def epochs_done(folder):
+    log = folder / "run/log.jsonl"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def wait_for(condition, seconds=240):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_two_workers_write_what_one_process_writes(tmp_path):
+    short = ("--config.epochs=2",)
+    train(tmp_path / "one", workers=1, arguments=short)
+    train(tmp_path / "two", workers=2, arguments=short)
+    check_same(tmp_path / "two", tmp_path / "one")
+    assert "SavedModel of run" in output(tmp_path / "two", 0)
+    assert "SavedModel" not in output(tmp_path / "two", 1)
+    assert "WARNING" not in output(tmp_path / "two", 0) + output(tmp_path / "two", 1)
+    model = tf.saved_model.load(str(tmp_path / "two/saved_models/run/1"))
+    assert model.serve(np.zeros([1, 8, 8, 1], np.uint8))["probabilities"].shape == (1, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_worker_that_dies_stops_the_others_and_the_same_command_goes_on(tmp_path, lost):
+    long = ("--config.epochs=20", "--config.export.enabled=False")
+    train(tmp_path / "one", workers=1, arguments=long)
+    folder = tmp_path / "two"
+    processes = train(folder, workers=2, arguments=long, wait=False)
+    wait_for(lambda: epochs_done(folder) >= 2)
+    kill(processes[lost])
+    start_of_wait = time.monotonic()
+    assert processes[1 - lost].wait(60) == 1
+    assert time.monotonic() - start_of_wait < 60
+    assert output(folder, 1 - lost).splitlines()[-2].startswith("error: Another worker has stopped")
+    assert epochs_done(folder) < 20
+    train(folder, workers=2, arguments=long)
+    check_same(folder, tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_workers(tmp_path):
+    long = ("--config.epochs=20", "--config.export.enabled=False")
+    train(tmp_path / "one", workers=1, arguments=long)
+    folder = tmp_path / "elastic"
+    for workers, epochs in ((1, 2), (2, 4), (3, 6), (1, 8)):
+        processes = train(folder, workers=workers, arguments=long, wait=False)
+        wait_for(lambda epochs=epochs: epochs_done(folder) >= epochs)
+        for process in processes:
+            kill(process)
+    train(folder, workers=2, arguments=long)
+    check_same(folder, tmp_path / "one")

@@ -1,0 +1,75 @@
+"""What each process of test_workers.py runs: trains with methods, and writes what came of it.
+
+python -m tests.training.worker OUTPUT CASE ...: a worker of those that TF_CONFIG names, or alone.
+"""
+
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import cskd_tf
+from cskd_tf.evaluation.metrics import summarize
+from cskd_tf.methods import CutMix, Cutout, Mixup
+from cskd_tf.networks.layers import BatchNormalization
+from cskd_tf.runs import strategies
+from cskd_tf.training.callbacks import Evaluation
+from cskd_tf.training.keras_metrics import ExpectedCalibrationError
+from tests.methods import numpy_losses
+from tests.methods.method_cases import CASES, Case, cskd
+
+SIZE, CLASSES, BATCH = 46, numpy_losses.CLASSES, 24
+
+
+def batch_norm_network():
+    inputs = keras.Input((2, 2, 1))
+    hidden = BatchNormalization(synchronized=True)(keras.layers.Conv2D(3, 1)(inputs))
+    hidden = keras.layers.Flatten()(keras.layers.ReLU()(hidden))
+    return keras.Model(inputs, keras.layers.Dense(CLASSES)(hidden))
+
+
+ALL = {
+    **{name: case for name, case in CASES.items() if not case.together},
+    "Mixup": Case(methods=lambda: [Mixup()], loss=None),
+    "CutMix": Case(methods=lambda: [CutMix()], loss=None),
+    "Cutout": Case(methods=lambda: [Cutout(size=1)], loss=None),
+    "synchronised batch norm": Case(methods=lambda: [cskd()], loss=None, network=batch_norm_network),
+}
+
+
+def images_and_labels():
+    generator = np.random.default_rng(0)
+    return generator.normal(size=(SIZE, 2, 2, 1)).astype("float32"), np.arange(SIZE) % CLASSES
+
+
+def train(case: Case, strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+    """Three epochs of `fit`, a last batch of 22 among them; weights, logs and predictions."""
+    images, labels = images_and_labels()
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        model = cskd_tf.SelfDistiller(case.network(), case.methods(), num_examples=SIZE)
+        metrics = ["accuracy", ExpectedCalibrationError(name="training_ece")]
+        model.compile(cskd_tf.optimizers.SGD(0.1), metrics=metrics)
+    options = {"batch_size": BATCH, "seed": 0, "clean": lambda pixels, seeds: pixels, **model.data_options}
+    data = cskd_tf.data.paired_dataset(images, labels, **options)
+    # 5 batches, of 10 and of 6: on two workers one of them has fewer.
+    evaluation = Evaluation(tf.data.Dataset.from_tensor_slices((images, labels)).batch(10))
+    history = model.fit(data, epochs=3, verbose=0, callbacks=[evaluation]).history
+    predictions = evaluation.predictions
+    expected = summarize(predictions.logits, labels, predictions.embeddings, ece_bins=20)
+    assert history["val_nll"][-1] == expected["nll"]
+    state = {f"weight {number} {weight.path}": weight.numpy() for number, weight in enumerate(model.weights)}
+    logs = {f"log {name}": np.array(values) for name, values in history.items()}
+    return {**state, **logs, "logits": predictions.logits, "labels": predictions.labels}
+
+
+def main():
+    strategy = strategies.make("auto")
+    output, *names = sys.argv[1:]
+    results = {f"{name}: {key}": value for name in names for key, value in train(ALL[name], strategy).items()}
+    np.savez(output, **results)
+
+
+if __name__ == "__main__":
+    main()
