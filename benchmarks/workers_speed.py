@@ -59,6 +59,7 @@ def start(workdir: pathlib.Path, *, batch: int, cores: set[int], strategy: str =
         "batch_size": batch,
         "network.name": NETWORK.value,
         "network.width": WIDTH.value,
+        "schedule.learning_rate": 0.001,  # nothing may diverge
         "data.augment.image_size": SIZE.value,
         "data.split.test_fraction": 0.1,
         "data.split.validation_fraction": 0.02,  # the time of an epoch has an evaluation in it
