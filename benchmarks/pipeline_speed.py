@@ -6,7 +6,6 @@ else the machine does meets both. The usual one (`benchmarks/usual_loader.py`) i
 that suit it best. `--baseline=torch`, where torch is installed, takes PyTorch's DataLoader in its place.
 """
 
-import dataclasses
 import os
 import pathlib
 import resource
@@ -15,45 +14,14 @@ import tempfile
 import time
 
 import numpy as np
-import PIL.Image
 from absl import app, flags
 
 from benchmarks import usual_loader
+from benchmarks.cases import CASES, MEAN, STD, Case, augmentation, chosen_case, made_arrays, make_folder, our_sources
 from benchmarks.results import record
 
 # TensorFlow is imported where it is used: worker processes of the usual loader import this file too.
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """What is read, and how many times the usual loader's speed is expected.
-
-    Attributes:
-        limit: of the ratio.
-        size: pixels of the batches' images.
-        batch: pairs per batch.
-        seconds: each loader is timed for, in each round.
-        sides: of the images that are made, height and width.
-        images: how many are made, in `classes` classes.
-        classes: see `images`.
-    """
-
-    limit: float
-    size: int
-    batch: int
-    seconds: float
-    sides: tuple[int, int]
-    images: int
-    classes: int
-
-
-CASES = {
-    "arrays32": Case(limit=8.0, size=32, batch=128, seconds=2, sides=(32, 32), images=50_000, classes=100),
-    "folder64": Case(limit=3.0, size=32, batch=128, seconds=3, sides=(64, 64), images=10_000, classes=100),
-    "folder500": Case(limit=1.5, size=224, batch=64, seconds=6, sides=(375, 500), images=1_000, classes=20),
-}
 CASE = flags.DEFINE_enum("case", "arrays32", list(CASES), "What is read.")
 FOLDER = flags.DEFINE_string("folder", None, "Holds train/<class>/ with images; made where left out.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each loader.")
@@ -64,49 +32,17 @@ IMAGES = flags.DEFINE_integer("images", None, "How many are made, of at most hal
 BATCH = flags.DEFINE_integer("batch", None, "Pairs per batch; the case's where left out.")
 
 
-def chosen_case() -> Case:
-    """The case, with what was chosen otherwise."""
-    case = CASES[CASE.value]
-    chosen = {"seconds": SECONDS.value, "images": IMAGES.value, "batch": BATCH.value}
-    if IMAGES.value:
-        chosen["classes"] = min(case.classes, IMAGES.value // 2)
-    return dataclasses.replace(case, **{name: value for name, value in chosen.items() if value})
-
-
-def photograph(random: np.random.Generator, sides: tuple[int, int]) -> PIL.Image.Image:
-    """Smooth textures of three scales and fine noise, which take about as many bytes as a photograph."""
-    pixels = random.normal(0, 6, (*sides, 3))
-    for cells, contrast in ((4, 50), (16, 25), (64, 12)):
-        for channel in range(3):
-            noise = random.normal(0, contrast, (cells, cells)).astype(np.float32)
-            texture = PIL.Image.fromarray(noise).resize(sides[::-1], PIL.Image.Resampling.BICUBIC)
-            pixels[..., channel] += np.asarray(texture)
-    return PIL.Image.fromarray(np.clip(pixels + 128, 0, 255).astype(np.uint8))
-
-
-def make_folder(folder: pathlib.Path, case: Case) -> None:
-    """`train/<class>/<number>.jpg`, every other image upright where the sides differ."""
-    random = np.random.default_rng(0)
-    for label in range(case.classes):
-        (folder / "train" / f"{label:03}").mkdir(parents=True)
-    for index in range(case.images):
-        sides = case.sides[:: 1 if index % 2 else -1]
-        path = folder / "train" / f"{index % case.classes:03}" / f"{index}.jpg"
-        photograph(random, sides).save(path, quality=90)
-
-
 def usual_images(case: Case, folder: pathlib.Path):
-    if CASE.value != "arrays32":
+    if not case.is_array:
         return usual_loader.FolderImages(pathlib.Path(FOLDER.value or folder) / "train")
-    random = np.random.default_rng(0)
+    images, labels = made_arrays(case)
     path = folder / "images.npy"
-    np.save(path, random.integers(0, 256, (case.images, *case.sides, 3), np.uint8))
-    return usual_loader.ArrayImages(str(path), random.permutation(np.arange(case.images) % case.classes).tolist())
+    np.save(path, images)
+    return usual_loader.ArrayImages(str(path), labels.tolist())
 
 
 def usual_transform(case: Case) -> usual_loader.Compose:
-    array = CASE.value == "arrays32"
-    crop = usual_loader.PadCrop(4) if array else usual_loader.RandomResizedCrop(case.size)
+    crop = usual_loader.PadCrop(4) if case.is_array else usual_loader.RandomResizedCrop(case.size)
     if BASELINE.value == "torch":
         from benchmarks import torch_loader
 
@@ -142,25 +78,18 @@ def our_datasets(case: Case, images) -> dict:
     """Ours: from the arrays, or from files and from memory."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import cskd_tf.data
-    from cskd_tf.data.images.transforms import Compose, Flip, Normalize, PadCrop, RandomResizedCrop
 
     if isinstance(images, usual_loader.ArrayImages):
-        crop = PadCrop(4)
-        sources = {"": cskd_tf.data.ArraySource(np.load(images.path), np.asarray(images.labels))}
+        sources = our_sources(case, np.load(images.path), np.asarray(images.labels))
     else:
-        crop = RandomResizedCrop(case.size)
-        files = cskd_tf.data.ImageFolder(pathlib.Path(images.paths[0]).parents[1])
-        # Photographs of many sizes can only be held encoded; so the budget is what that takes.
-        budget = int(files.sizes.sum()) if CASE.value == "folder500" else 2**40
-        held, _ = cskd_tf.data.in_memory(files, budget=budget, name="train")
-        sources = {"": files, "in_memory_": held}
+        sources = our_sources(case, pathlib.Path(images.paths[0]).parents[1])
     return {
         name: cskd_tf.data.paired_dataset(
             source,
             batch_size=case.batch,
             seed=0,
             epochs=100_000,
-            augment=Compose([crop, Flip(), Normalize(MEAN, STD)]),
+            augment=augmentation(case),
             distribution=cskd_tf.data.Distribution(static_shapes=True),
         )
         for name, source in sources.items()
@@ -191,10 +120,10 @@ def pairs_per_second(batches, case: Case) -> float:
 
 def main(argv):
     del argv
-    case = chosen_case()
+    case = chosen_case(CASE.value, images=IMAGES.value, batch=BATCH.value, seconds=SECONDS.value)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        if CASE.value != "arrays32" and not FOLDER.value:
+        if not case.is_array and not FOLDER.value:
             make_folder(folder, case)
         images = usual_images(case, folder)
         usual, tried = best_usual_loader(case, images)

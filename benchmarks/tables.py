@@ -150,9 +150,104 @@ def narrow_networks() -> list[str]:
     return [*_rows(heading, rows), "", _where("narrow_networks")]
 
 
+def _percent(share: float, places: int = 0) -> str:
+    return f"{100 * share:.{places}f}"
+
+
+def step_time() -> list[str]:
+    """CS-KD over cross-entropy, and the operations of both per second over those of a matrix product."""
+    heading = ["CS-KD beside cross-entropy", "step over step", "in theory", "% of matrix rate", "cross-entropy's %"]
+    rows = [
+        [
+            f"`{line['network']}`, batch {line['batch']}, {line['precision']}",
+            f"{line['cskd_over_cross_entropy']:.2f}",
+            f"{line['limit']:.2f}",
+            *(_percent(line[f"{name}_share_of_matrix_rate"]) for name in ("cskd", "cross_entropy")),
+        ]
+        for line in read("step_time")
+    ]
+    return [*_rows(heading, rows), "", _where("step_time")]
+
+
+def evaluation_speed() -> list[str]:
+    """All of an evaluation, and the metrics alone, over a forward pass."""
+    heading = ["evaluation beside a forward pass", "pass over pass", "its metrics alone", "forward's % of matrix rate"]
+    rows = [
+        [
+            f"`{line['network']}`, {line['images']:,} images, {line['precision']}",
+            f"{line['evaluation_over_forward']:.3f}",
+            f"{line['metrics_over_forward']:.3f}",
+            _percent(line["plain_share_of_matrix_rate"]),
+        ]
+        for line in read("evaluation_speed")
+    ]
+    return [*_rows(heading, rows), "", _where("evaluation_speed")]
+
+
+def data_wait() -> list[str]:
+    """Share of a step that waits, and what the pipeline takes from a step that does not."""
+    names = PIPELINE | {f"in_memory_{case}": f"{name}, held in memory" for case, name in PIPELINE.items()}
+    lines = read("data_wait")
+    rows = [
+        [
+            names[line["case"]],
+            _percent(line["waiting_share"], 2),
+            f"{line['over_a_batch_at_hand']:.2f}",
+            _percent(line["pipeline_alone_over_step"], 1),
+        ]
+        for line in lines
+    ]
+    first = f"CS-KD, `{lines[0]['network']}`, batch {lines[0]['batch']}"
+    heading = [first, "% of a step that waits", "step over one without pipeline", "pipeline alone, % of a step"]
+    return [*_rows(heading, rows), "", _where("data_wait")]
+
+
+def first_step() -> list[str]:
+    """Seconds part by part."""
+    (line,) = read("first_step")
+    parts = ("imports", "building", "tracing", "step", "all")
+    rows = [
+        [name, *(f"{line[f'{key}_{part}_seconds']:.2f}" for part in parts)]
+        for name, key in (("`python train_main.py`", "command"), ("the same network in plain Keras", "plain"))
+    ]
+    alone = f"{line['tensorflow_and_keras_seconds']:.2f}"
+    rows.append(["`import tensorflow, keras` alone", alone, "", "", "", alone])
+    return [*_rows(["seconds until the first step's end", *parts], rows), "", _where("first_step")]
+
+
+def workers_speed() -> list[str]:
+    """Images per second on two cores."""
+    (line,) = read("workers_speed")
+    first = f"`{line['network']}`, {line['images_per_core_and_step']} images per core and step"
+    rows = [
+        [name, f"{line[f'{key}_images_per_second']:.1f}"]
+        for name, key in (
+            ("two workers that train one model", "together"),
+            ("two runs that know nothing of each other", "apart"),
+            ("one run on both cores", "one"),
+        )
+    ]
+    rows.append(["% of the two runs' speed that the workers lose", _percent(line["communication_share"], 1)])
+    rows.append(["the workers' speed over that of the one run", f"{line['together_over_one']:.2f}"])
+    return [*_rows([first, "images per second"], rows), "", _where("workers_speed")]
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     each.__name__: each
-    for each in (digits, precision, network_speed, jit_speed, pipeline_speed, recall_speed, narrow_networks)
+    for each in (
+        digits,
+        precision,
+        step_time,
+        network_speed,
+        jit_speed,
+        evaluation_speed,
+        recall_speed,
+        pipeline_speed,
+        data_wait,
+        first_step,
+        workers_speed,
+        narrow_networks,
+    )
 }
 
 

@@ -1,4 +1,4 @@
-"""Steps of several programs in turns, each in a process of its own: noise meets all alike, and memory is each one's."""
+"""Steps of several programs in turns, so that noise meets all alike: in one process, or each in one of its own."""
 
 import dataclasses
 import multiprocessing
@@ -6,7 +6,24 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+
+def median_ratio(ones: Sequence[float], others: Sequence[float]) -> float:
+    """The median over the rounds of the one's seconds over the other's."""
+    return statistics.median(one / other for one, other in zip(ones, others, strict=True))
+
+
+def timed_here(programs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each program in each round, all in this process, after one call that traces."""
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(rounds + 1):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            program()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 @dataclasses.dataclass
@@ -21,11 +38,14 @@ class Timed:
 
     def times_as_slow_as(self, other: "Timed") -> float:
         """The median over the rounds of one step's time over the other's."""
-        return statistics.median(one / two for one, two in zip(self.seconds, other.seconds, strict=True))
+        return median_ratio(self.seconds, other.seconds)
 
 
 def take_turns(programs: Mapping[str, tuple[Callable, tuple]], *, rounds: int) -> dict[str, Timed]:
-    """Runs `make_step(*arguments)()` of each program `rounds` times, round by round, after one step that traces."""
+    """Runs `make_step(*arguments)()` of each program `rounds` times, round by round, after one step that traces.
+
+    Each program is in a process of its own, so that peak memory is each one's.
+    """
     spawn = multiprocessing.get_context("spawn")
     workers, seconds, results = {}, {name: [] for name in programs}, {}
     for name, (make_step, arguments) in programs.items():

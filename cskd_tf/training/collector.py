@@ -31,6 +31,8 @@ class Collector:
         self._name = model.name
         self._strategy = model.distribute_strategy
         self._workers = Workers(self._strategy)
+        self._dataset: tf.data.Dataset | None = None  # the last one, which `_shared` deals out
+        self._shared: Any = None
         self._run = tf.function(
             lambda batch: self._strategy.run(self.predict_step, args=(batch,)),
             reduce_retracing=True,
@@ -65,9 +67,11 @@ class Collector:
             UserError: a model that returns something else than logits, or batches without images.
         """
         count_classes(self._model(), dataset)
-        share = Shares(dataset, static_shapes=isinstance(self._strategy, tf.distribute.TPUStrategy))
+        if self._dataset is not dataset:  # to share the same one again would trace its functions again, every epoch
+            share = Shares(dataset, static_shapes=isinstance(self._strategy, tf.distribute.TPUStrategy))
+            self._dataset, self._shared = dataset, self._strategy.distribute_datasets_from_function(share)
         collected: dict[str, list[np.ndarray]] = {}
-        for batch in self._strategy.distribute_datasets_from_function(share):
+        for batch in self._shared:
             for name, values in self._run(batch).items():
                 of_replicas = self._strategy.experimental_local_results(values)
                 collected.setdefault(name, []).extend(value.numpy() for value in of_replicas)

@@ -3,6 +3,7 @@
 Those that start many processes with TensorFlow are slow; test_steps.py runs in one what they run in each.
 """
 
+import os
 import shutil
 
 import numpy as np
@@ -12,15 +13,60 @@ from benchmarks import results
 from tests.helpers import ROOT
 
 RESNET = ("--network=preact_resnet10", "--width=2")
+FLOAT32 = ("--precision=float32",)
 
 
 def test_step_time(command):
-    (line,) = command("step_time", *RESNET, "--size=8", "--batch=4", "--rounds=1")
+    (line,) = command("step_time", *RESNET, *FLOAT32, "--size=8", "--batch=4", "--rounds=1")
     assert (line["network"], line["width"], line["batch"], line["limit"]) == ("preact_resnet10", 2, 4, 1.333)
     assert line["cskd_over_cross_entropy"] > 0
     speeds = line["cross_entropy_images_per_second"], line["cskd_images_per_second"]
     assert line["cskd_over_cross_entropy"] == pytest.approx(speeds[0] / speeds[1], rel=0.01)
+    assert line["cskd_flops"] == pytest.approx(4 / 3 * line["cross_entropy_flops"])
+    shares = line["cross_entropy_share_of_matrix_rate"], line["cskd_share_of_matrix_rate"]
+    assert shares[1] / shares[0] == pytest.approx(4 / 3 * speeds[1] / speeds[0], rel=0.03)
     assert line["commit"] == results.commit()
+
+
+def test_evaluation_speed(command):
+    (line,) = command("evaluation_speed", *RESNET, *FLOAT32, "--images=40", "--classes=4", "--batch=16", "--rounds=1")
+    assert (line["network"], line["images"], line["precision"]) == ("preact_resnet10", 40, "float32")
+    seconds = {name: line[f"{name}_seconds"] for name in ("plain", "evaluation", "metrics")}
+    assert line["evaluation_over_forward"] == pytest.approx(seconds["evaluation"] / seconds["plain"], rel=0.1)
+    assert 0 < seconds["metrics"] < seconds["evaluation"]
+    assert line["recall_at_1"] > 0.5  # the patterns tell the classes apart
+
+
+@pytest.mark.slow
+def test_data_wait(command):
+    quick = (*RESNET, "--images=32", "--batch=8", "--rounds=1", "--steps=2")
+    lines = command("data_wait", *quick, "--case=folder64")
+    assert [line["case"] for line in lines] == ["folder64", "in_memory_folder64"]
+    for line in lines:
+        assert 0 < line["waiting_share"] < 1
+        assert line["step_seconds"] > 0
+
+
+@pytest.mark.slow
+def test_first_step(command):
+    (line,) = command("first_step", "--rounds=1")
+    for name in ("command", "plain"):
+        parts = [line[f"{name}_{part}_seconds"] for part in ("imports", "building", "tracing", "step")]
+        assert min(parts) > 0
+        assert sum(parts) == pytest.approx(line[f"{name}_all_seconds"], rel=0.05)
+    assert line["command_over_plain"] == pytest.approx(
+        line["command_all_seconds"] / line["plain_all_seconds"], rel=0.01
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("taskset") is None or os.cpu_count() < 2, reason="needs taskset and two cores")
+def test_workers_speed(command):
+    quick = ("--images=40", "--batch=8", "--size=8", "--epochs=2", "--rounds=1", "--at_most=300")
+    (line,) = command("workers_speed", *RESNET, *quick)
+    speeds = {name: line[f"{name}_images_per_second"] for name in ("together", "apart", "one")}
+    assert line["together_over_one"] == pytest.approx(speeds["together"] / speeds["one"], abs=2e-3)
+    assert line["communication_share"] == pytest.approx(1 - speeds["together"] / speeds["apart"], abs=2e-3)
 
 
 @pytest.mark.slow
@@ -56,6 +102,7 @@ def test_pairing_speed(command):
 def test_recall_speed(command):
     (line,) = command("recall_speed", "--images=200", "--width=8", "--classes=10")
     assert line["equal"]
+    assert line["ours_share_of_matrix_rate"] > 0
     assert 0.1 < line["ours_recall"] == line["scikit_learn_recall"] < 1
 
 

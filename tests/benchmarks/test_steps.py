@@ -1,8 +1,11 @@
 """What the commands time, without the processes around it: the same work on both sides, and as much as is said."""
 
+import time
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cskd_tf.networks.layers import BatchNormalization
 from tests.helpers import finished_run
@@ -115,3 +118,21 @@ def test_digits_are_summed_up_over_seeds(imported, tmp_path):
     assert len(values) == 3
     assert line["nll"]["mean"] == pytest.approx(np.mean(values))
     assert line["nll"]["deviation"] == pytest.approx(np.std(values, ddof=1))
+
+
+def test_a_wait_for_data_is_as_long_as_the_data_take(imported):
+    data_wait, _ = imported("data_wait")
+
+    def slow(number):
+        time.sleep(0.05)
+        return number
+
+    data = tf.data.Dataset.range(6).map(lambda number: tf.numpy_function(slow, [number], tf.int64))
+    waited = tf.Variable(0.0, dtype=tf.float64)
+    assert [int(number) for number in data_wait.clocked(data, waited)] == list(range(6))
+    assert 0.3 <= float(waited) < 3
+    waited.assign(0)
+    # Batches that are made while the step computes are there when it asks.
+    for _ in data_wait.clocked(data.repeat(5).prefetch(2), waited).skip(3):
+        time.sleep(0.1)
+    assert float(waited) < 0.5 * 30 * 0.05

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cskd_tf.data import ArraySource, evaluation_dataset
 from cskd_tf.training.collector import Collector, Shares
 from tests.helpers import trainable_model
 
@@ -19,6 +20,26 @@ def test_two_replicas_collect_every_image_once(linear_network, images_and_labels
         predictions = Collector(network).collect(batches)
         np.testing.assert_array_equal(predictions.labels, labels)
         np.testing.assert_allclose(predictions.logits, network(images), atol=1e-6)
+
+
+def test_a_data_set_is_traced_once_however_often_it_is_collected(linear_network, images_and_labels):
+    traced = []
+
+    def transform(images, seeds):
+        traced.append(images.shape)
+        return images
+
+    images, labels = images_and_labels
+    source = ArraySource((100 + 10 * images).astype("uint8"), labels)
+    collector = Collector(linear_network())
+    data, others = (evaluation_dataset(source, batch_size=7, transform=transform) for _ in range(2))
+    logits = collector.collect(data).logits
+    so_far = len(traced)
+    for _ in range(3):
+        np.testing.assert_array_equal(collector.collect(data).logits, logits)
+    assert len(traced) == so_far > 0
+    collector.collect(others)
+    assert len(traced) > so_far
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])

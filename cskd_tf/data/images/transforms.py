@@ -35,7 +35,7 @@ class Compose:
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         for transform in self.transforms:
-            images = transform(as_accepted(images, transform), seeds)
+            images = _called(transform, as_accepted(images, transform), seeds)
         return images
 
 
@@ -47,8 +47,15 @@ def as_accepted(images: tf.Tensor, transform: Transform) -> tf.Tensor:
 def apply(transform: Transform | None, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """float32 images after a transform, or as they are without one."""
     if transform is not None:
-        images = transform(as_accepted(images, transform), seeds)
+        images = _called(transform, as_accepted(images, transform), seeds)
     return tf.cast(images, tf.float32)
+
+
+def _called(transform: Transform, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+    """What a transform returns; of a user's own, Python's `if` and `for` over tensors become TensorFlow's."""
+    ours = (transform.__module__ or "").startswith(f"{__package__}.")
+    # The pipeline leaves AutoGraph out, which takes seconds to read all our code; tf.function brings it back in.
+    return transform(images, seeds) if ours or tf.executing_eagerly() else tf.function(transform)(images, seeds)
 
 
 class Resize(abc.ABC):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import ArraySource, Distribution, ImageFolder, Needs, Pairing, evaluation_dataset, paired_dataset
-from cskd_tf.data.images.transforms import Flip
+from cskd_tf.data.images.transforms import Compose, Flip
 
 SIZE, CLASSES = 22, 3
 PARTNER, PAIRS = Needs(views=("partner",)), Needs(pairs_adjacent=True)
@@ -221,6 +221,18 @@ def test_a_flip_moves_half_of_the_images():
     flipped = [batch[view].numpy()[:, 0, 0, 0] for view in ("image", "partner")]
     assert [160 < of_view.sum() < 240 for of_view in flipped] == [True, True]
     assert 0.4 < (flipped[0] == flipped[1]).mean() < 0.6
+
+
+@pytest.mark.parametrize("wrapped", [lambda transform: transform, lambda transform: Compose([transform])])
+def test_a_transform_of_ones_own_may_branch_on_tensors(wrapped):
+    def inverted_where_dark(images, seeds):
+        if tf.reduce_mean(images) < 100:
+            return 255.0 - images
+        return images
+
+    images = np.repeat(np.array([[50], [200]], np.uint8), 2, axis=0).reshape(4, 1, 1, 1)
+    data = evaluation_dataset(ArraySource(images, [0, 1, 0, 1]), batch_size=2, transform=wrapped(inverted_where_dark))
+    assert [float(batch[0, 0, 0, 0]) for batch, _ in data] == [205, 200]
 
 
 def test_evaluation_keeps_order_and_every_image():
