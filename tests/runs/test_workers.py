@@ -33,16 +33,16 @@ def written(folder):
     return {re.sub(r"tfevents.*", "tfevents", name) for name in names}
 
 
-def check_same(folder, expected):
+def check_same(folder, expected, *, exactly=False):
     assert written(folder) == written(expected)
     logs = [Workdir(path / "run").log() for path in (folder, expected)]
     for mine, theirs in zip(*logs, strict=True):
         assert mine.keys() == theirs.keys()
         for name in mine.keys() - {"seconds", "val_aurc"}:  # of the second, a tie of confidences may fall either way
-            assert mine[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-6)
+            assert mine[name] == (theirs[name] if exactly else pytest.approx(theirs[name], rel=1e-5, abs=1e-6))
     mine, theirs = (Predictions.load(path / "run/predictions_test.npz") for path in (folder, expected))
     np.testing.assert_array_equal(mine.labels, theirs.labels)
-    np.testing.assert_allclose(mine.logits, theirs.logits, atol=2e-6)
+    np.testing.assert_allclose(mine.logits, theirs.logits, rtol=0, atol=0 if exactly else 2e-6)
 
 
 def epochs_done(folder):
@@ -73,7 +73,7 @@ def test_two_workers_write_what_one_process_writes(tmp_path):
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_worker_that_dies_stops_the_others_and_the_same_command_goes_on(tmp_path, lost):
     long = ("--config.epochs=20", "--config.export.enabled=False")
-    train(tmp_path / "one", workers=1, arguments=long)
+    train(tmp_path / "whole", workers=2, arguments=long)
     folder = tmp_path / "two"
     processes = train(folder, workers=2, arguments=long, wait=False)
     wait_for(lambda: epochs_done(folder) >= 2)
@@ -84,14 +84,14 @@ def test_a_worker_that_dies_stops_the_others_and_the_same_command_goes_on(tmp_pa
     assert output(folder, 1 - lost).splitlines()[-2].startswith("error: Another worker has stopped")
     assert epochs_done(folder) < 20
     train(folder, workers=2, arguments=long)
-    check_same(folder, tmp_path / "one")
+    check_same(folder, tmp_path / "whole", exactly=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("told", [0, 1])
 def test_workers_of_which_one_gets_sigterm_save_the_same_step_and_go_on(tmp_path, told):
     long = ("--config.epochs=20", "--config.export.enabled=False")
-    train(tmp_path / "one", workers=1, arguments=long)
+    train(tmp_path / "whole", workers=2, arguments=long)
     folder = tmp_path / "two"
     processes = train(folder, workers=2, arguments=long, wait=False)
     wait_for(lambda: epochs_done(folder) >= 2)
@@ -99,15 +99,16 @@ def test_workers_of_which_one_gets_sigterm_save_the_same_step_and_go_on(tmp_path
     assert [process.wait(60) for process in processes] == [143, 143]
     assert "terminated" in output(folder, 0)
     train(folder, workers=2, arguments=long)
-    check_same(folder, tmp_path / "one")
+    check_same(folder, tmp_path / "whole", exactly=True)
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_workers(tmp_path):
-    long = ("--config.epochs=20", "--config.export.enabled=False")
+    # At a rate at which the last bits do not matter for long.
+    long = ("--config.epochs=8", "--config.schedule.learning_rate=0.003", "--config.export.enabled=False")
     train(tmp_path / "one", workers=1, arguments=long)
     folder = tmp_path / "elastic"
-    for workers, epochs in ((1, 2), (2, 4), (3, 6), (1, 8)):
+    for workers, epochs in ((1, 1), (2, 3), (3, 5), (1, 6)):
         processes = train(folder, workers=workers, arguments=long, wait=False)
         wait_for(lambda epochs=epochs: epochs_done(folder) >= epochs)
         for process in processes:
