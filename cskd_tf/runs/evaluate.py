@@ -9,17 +9,22 @@ from cskd_tf import methods
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation import figures
 from cskd_tf.runs.callbacks import Checkpoint
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.workdir import Workdir
 
 
-def load_run(workdir: Workdir) -> Experiment:
+def load_run(workdir: Workdir, *, config: Config | None = None) -> Experiment:
     """The experiment of a workdir, with the weights of its last epoch.
+
+    Args:
+        workdir: of a finished run.
+        config: as the run may go on (`Workdir.check_owner`), such as on another strategy; else as it began.
 
     Raises:
         UserError: no run, or one that has not finished.
     """
-    config = workdir.config()
+    config = config or workdir.config()
     if not workdir.metrics():
         raise UserError(
             "Expected a finished run; the command that started it continues it. "
@@ -53,8 +58,11 @@ def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     return results
 
 
-def evaluate(workdir: Workdir) -> dict[str, Any]:
-    """Evaluates the last epoch of a run again, from its checkpoint, and writes what `evaluate_splits` writes."""
-    results = {**workdir.metrics(), **evaluate_splits(load_run(workdir), workdir)}
+def evaluate(workdir: Workdir, *, config: Config | None = None) -> dict[str, Any]:
+    """Evaluates the last epoch of a run again, from its checkpoint, and writes what `evaluate_splits` writes.
+
+    Arguments and errors as of `load_run`.
+    """
+    results = {**workdir.metrics(), **evaluate_splits(load_run(workdir, config=config), workdir)}
     workdir.write_metrics(results)
     return results

@@ -101,6 +101,7 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
     split = experiment.evaluation_splits[0]
     checkpoint = Checkpoint(workdir, model, monitor="val_top1_error" if split == "val" else None)
     done = checkpoint.restore_last()
+    check_replicas(experiment, workdir, done=done)
     workdir.trim_log(epochs=done)
     if done:
         logging.info("%s: continuing after epoch %d", workdir.path, done)
@@ -125,3 +126,27 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
             ],
         )
     return checkpoint
+
+
+def check_replicas(experiment: Experiment, workdir: Workdir, *, done: int) -> None:
+    """Says what another number of replicas than in the epochs that are done changes, and refuses another order.
+
+    Raises:
+        UserError: `data.pairing.replica_local`, and so an order that depends on the number of replicas.
+    """
+    config, replicas = experiment.config, experiment.distribution.num_replicas
+    before = next((entry.get("replicas") for entry in workdir.log() if entry["epoch"] == done), None)
+    if before in (None, replicas):  # logs of older runs do not say
+        return
+    if config.data.pairing.replica_local:
+        raise UserError(
+            f"Expected the {before} replicas that {workdir.path} was trained on so far: with "
+            "data.pairing.replica_local the order of the images depends on their number. "
+            f"Received: {replicas} replicas"
+        )
+    logging.info("%s: %d replicas, after %d so far", workdir.path, replicas, before)
+    if not config.network.synchronized:
+        logging.warning(
+            "network.synchronized=False: batch norm averages over %d images at once, and not over %d as before",
+            config.batch_size // replicas, config.batch_size // before,
+        )  # fmt: skip

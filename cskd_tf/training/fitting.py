@@ -107,6 +107,14 @@ class ContinuingModel(keras.Model):
         check_batch((x, y), self.expectations(training=False))
         return super().test_on_batch(x, y, *args, **kwargs)
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """As Keras', which takes a batch's form from the mean of its parts: where these differ in size, it fails."""
+        if iterator is not None and self._replicas() > 1:
+            _, _, batches = next(iter(iterator))
+            local_results = self.distribute_strategy.experimental_local_results
+            iterator, data_batch = None, tf.nest.map_structure(lambda part: local_results(part)[0], next(batches))
+        super()._maybe_symbolic_build(iterator, data_batch)
+
     def _built_from(self, x):
         """`x`, after this model was built as its images ask, which Keras would do in the first step: too late for us.
 
@@ -167,6 +175,12 @@ class Course(keras.callbacks.Callback):
         for method in self.model.composition.terms:
             method.on_epoch_begin(epoch, epochs=self.epochs)
 
+    def on_epoch_end(self, epoch, logs=None):
+        share_running_statistics(self.model)  # before other callbacks evaluate
+
+    def on_test_begin(self, logs=None):
+        share_running_statistics(self.model)  # before Keras' own validation, which comes before that
+
     def _join(self, epoch: int) -> None:
         # Now and not before, because callbacks restore models when the training begins.
         steps = self.steps_per_epoch or self.params.get("steps") or 0
@@ -182,6 +196,16 @@ class Course(keras.callbacks.Callback):
                 f"{following} must know which epoch it is, and of how many. Received: initial_epoch={epoch}, epochs=1"
             )
         logging.info("%s: epoch %d of %d, though the model has seen %d", following, epoch + 1, self.epochs, reached)
+
+
+def share_running_statistics(model: keras.Model) -> None:
+    """Gives every replica the first one's running statistics, as they are saved, where each has its own.
+
+    Else batch norm that is not synchronised would be evaluated as another network than the one that is saved.
+    """
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        for variable in model.network.non_trainable_variables:
+            variable.value.assign(tf.identity(variable.value))  # as read here, that of the first
 
 
 def prepare_callbacks(callbacks, *, own: Course, model: keras.Model):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from cskd_tf.data import Needs, paired_dataset
 from cskd_tf.methods import CSKD, PSKD, Distillation, Method
+from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import compiled
@@ -171,6 +172,20 @@ def test_replicas_go_on_where_they_were(linear_network, images_and_labels, two_r
         weights.append(model.network.get_weights())
     for one, two in zip(*weights, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-6)
+
+
+def test_replicas_are_evaluated_with_the_statistics_that_are_saved(batch_norm_network, images_and_labels, two_replicas):
+    """Batch norm that is not synchronised keeps others on each replica."""
+    validation = tf.data.Dataset.from_tensor_slices(images_and_labels).batch(6)
+    with two_replicas.scope():
+        model = compiled(batch_norm_network())
+    data = paired_dataset(*images_and_labels, batch_size=9, seed=5, **model.data_options)
+    logs = model.fit(data, validation_data=validation, callbacks=[Evaluation(validation)], verbose=0).history
+    saved = compiled(batch_norm_network())
+    saved.network.set_weights(model.network.get_weights())
+    expected = saved.evaluate(validation, verbose=0, return_dict=True)["loss"]
+    assert logs["val_loss"] == pytest.approx([expected], rel=1e-6)  # Keras' own
+    assert logs["val_nll"] == pytest.approx([expected], rel=1e-6)
 
 
 def test_reading_by_hand_starts_at_the_first_step_whenever_it_is_opened(make_data, whole):
