@@ -12,7 +12,7 @@ from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.workdir import Workdir
 from tests.runs.helpers import config_of
 
-# Three batches per epoch, of 15, 15 and 10 images: on four replicas 4, 4, 4, 3 and 3, 3, 2, 2.
+# Three batches per epoch, of 15, 15 and 10 images: on four replicas 4, 4, 4, 3 and 3, 3, 3, 1.
 CONFIG = {
     "network.name": "tests.runs.helpers:small_network", "network.width": 4, "network.synchronized": True,
     "deterministic": True, "batch_size": 15, "optimizer.weight_decay": 1e-3, "export.enabled": False,

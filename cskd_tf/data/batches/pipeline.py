@@ -147,11 +147,34 @@ def check_batches(
         )
     steps = count_steps(size, batch_size=batch_size, pairing=pairing, distribution=distribution)
     in_last_batch = size - (steps - 1) * batch_size
-    if not pairs_adjacent and in_last_batch < parts:
+    if distribution.static_shapes and batch_size % parts:
+        raise UserError(
+            f"Expected a multiple of {parts} as batch size, for parts of one size on each of {parts} replicas (TPU). "
+            f"Received: {batch_size=}"
+        )
+    if not pairs_adjacent and (in_last_batch < parts or _leaves_replicas_out(in_last_batch, distribution)):
         raise UserError(
             f"Expected the last batch of an epoch to have an image for each of {parts} replicas; choose another batch "
             f"size. Received: batch_size={batch_size}, which leaves {in_last_batch} of {size} images"
         )
+    if _leaves_replicas_out(batch_size, distribution):
+        raise UserError(
+            f"Expected a batch of which tf.distribute gives each of {parts} replicas an image; a multiple of {parts} "
+            f"is one. Received: {batch_size=}"
+        )
+
+
+def _leaves_replicas_out(images: int, distribution: Distribution) -> bool:
+    """Whether tf.distribute, which hands out parts of one size, rounded up, has none left for the last replicas.
+
+    Example: of 5 images the first of 4 replicas get 2, 2 and 1, and the last one nothing; of 7 images 2, 2, 2 and 1
+        >>> [_leaves_replicas_out(images, Distribution(num_replicas=4)) for images in (5, 7)]
+        [True, False]
+    """
+    workers = distribution.num_workers
+    replicas = max(distribution.num_replicas // workers, 1)  # of each worker
+    parts = {images // workers, -(-images // workers)}
+    return any(-(-part // replicas) * (replicas - 1) >= part for part in parts)
 
 
 def _log_peculiarities(maker: BatchMaker) -> None:

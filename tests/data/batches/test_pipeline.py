@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import ArraySource, Distribution, ImageFolder, Needs, Pairing, evaluation_dataset, paired_dataset
+from cskd_tf.data.batches.pipeline import _leaves_replicas_out
 from cskd_tf.data.images.transforms import Flip
 
 SIZE, CLASSES = 22, 3
@@ -195,6 +196,14 @@ def test_a_smaller_last_batch_is_left_out_only_on_request(caplog):
     assert paired_dataset(IMAGES, LABELS, batch_size=8, seed=0).element_spec[0]["image"].shape == (None, 2, 2, 1)
 
 
+def test_images_that_no_replica_goes_without_are_those_of_tf_distribute(replicas):
+    strategy = replicas(4)
+    for count in range(4, 17):
+        (rows,) = strategy.experimental_distribute_dataset(tf.data.Dataset.range(count).batch(count))
+        parts = [len(part) for part in strategy.experimental_local_results(rows)]
+        assert _leaves_replicas_out(count, Distribution(num_replicas=4)) == (0 in parts)
+
+
 def test_two_replicas_get_the_halves_of_each_batch(two_replicas):
     data = two_replicas.experimental_distribute_dataset(paired_dataset(IMAGES, LABELS, batch_size=8, seed=0))
     for (batch, _), (whole, _) in zip(data, batches(), strict=True):
@@ -260,6 +269,15 @@ def test_a_single_image_pairs_with_itself_and_is_reported_once(caplog):
         ),
         ({"batch_size": 7, "distribution": Distribution(num_replicas=2)}, "which leaves 1 of 22 images"),
         ({"batch_size": 7, "distribution": Distribution(num_workers=2)}, "which leaves 1 of 22 images"),
+        ({"batch_size": 8, "distribution": Distribution(num_replicas=4)}, "an image for each of 4 .* leaves 6 of 22"),
+        (
+            {"batch_size": 9, "distribution": Distribution(num_replicas=4)},
+            "a multiple of 4 is one. Received: batch_size=9",
+        ),
+        (
+            {"batch_size": 6, "distribution": Distribution(num_replicas=4, static_shapes=True)},
+            "Expected a multiple of 4 as batch size, .* Received: batch_size=6",
+        ),
         (
             {"pairing": Pairing(replica_local=True), "distribution": Distribution(num_replicas=3)},
             "shards that divide the batch size.*Received: shards=3, batch_size=8",
