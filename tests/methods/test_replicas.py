@@ -1,6 +1,8 @@
 """Every method trains alike on 1, 2 and 4 replicas, through `fit`, and its step is a program that a TPU takes."""
 
 import functools
+import inspect
+import re
 from typing import NamedTuple
 
 import keras
@@ -9,12 +11,23 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import Distribution, paired_dataset
-from cskd_tf.methods import DDGSD, PSKD, AdaCos, CutMix, Cutout, LabelSmoothing, MaxEntropy, Mixup, VirtualSoftmax
+from cskd_tf.methods import (
+    DDGSD,
+    METHODS,
+    PSKD,
+    AdaCos,
+    CutMix,
+    Cutout,
+    LabelSmoothing,
+    MaxEntropy,
+    Mixup,
+    VirtualSoftmax,
+)
 from cskd_tf.networks.layers import BatchNormalization
 from cskd_tf.training.collector import Collector
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
-from tests.helpers import check_static
+from tests.helpers import ROOT, check_static
 from tests.methods.method_cases import CASES, FURTHER, byot, cskd, distillation, tfkd
 from tests.methods.numpy_losses import CLASSES, FEATURES
 
@@ -59,8 +72,8 @@ class Trained(NamedTuple):
 def make_network(*, batch_norm):
     """Three stages; batch norm over all replicas, or none."""
     outputs = images = keras.Input((2, 2, 1))
-    for number, filters in enumerate((3, 4, FEATURES), start=1):
-        convolution = keras.layers.Conv2D(filters, 2, strides=min(number, 2), padding="same", use_bias=not batch_norm)
+    for number, (filters, stride) in enumerate(((3, 1), (4, 2), (FEATURES, 1)), start=1):
+        convolution = keras.layers.Conv2D(filters, 2, strides=stride, padding="same", use_bias=not batch_norm)
         outputs = convolution(outputs)
         if batch_norm:
             outputs = BatchNormalization(synchronized=True)(outputs)
@@ -116,6 +129,28 @@ def test_every_method_trains_alike_on_any_number_of_replicas_and_under_xla(metho
     check_same(one, two)
     check_same(one, four)
     check_same(one, fit(methods, replicas(1), batch_norm=batch_norm, jit_compile=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("methods", [lambda: [cskd()], lambda: [AdaCos(), PSKD()]], ids=["CSKD", "AdaCos, PSKD"])
+def test_in_half_precision_replicas_differ_by_the_rounding_of_their_gradients(methods, replicas):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    one, many = (fit(methods, replicas(count), batch_norm=True) for count in (1, 4))
+    for before, expected, weight in zip(one.before, one.weights, many.weights, strict=True):
+        # Of four gradients to 8 bits in each of the steps, and of what is computed from weights so rounded.
+        rounding = max(np.abs(expected - before).max() * 4 * STEPS / 2**9, np.abs(expected).max() / 2**8)
+        np.testing.assert_allclose(weight, expected, rtol=0, atol=rounding)
+    assert many.logs["loss"] == pytest.approx(one.logs["loss"], rel=2e-3)
+
+
+def test_the_methods_that_exchange_something_are_documented():
+    section = (ROOT / "docs" / "methods.md").read_text().split("## Several devices")[1].split("\n## ")[0]
+    documented = set(re.findall(r"^\| `(\w+)\(", section, flags=re.MULTILINE))
+    assert documented == {
+        name
+        for name, method in METHODS.items()
+        if "methods.replicas import" in inspect.getsource(inspect.getmodule(method))
+    }
 
 
 @pytest.mark.parametrize("methods", FURTHER.values(), ids=FURTHER)
