@@ -1,4 +1,4 @@
-"""Two logical CPUs, a fixed seed for every test, and small things that many tests need."""
+"""Four logical CPUs, a fixed seed for every test, and small things that many tests need."""
 
 import os
 import runpy
@@ -18,7 +18,7 @@ from tensorflow.python.framework import config  # nothing public switches determ
 from tests.helpers import ROOT
 
 tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
 )
 
 
@@ -30,9 +30,22 @@ def fresh_keras():
 
 
 @pytest.fixture
-def two_replicas():
-    # The default reduction fails in the second strategy of one process on CPU.
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+def replicas():
+    """Makes a strategy of 1, 2 or 4 replicas."""
+
+    def make(count):
+        if count == 1:
+            return tf.distribute.get_strategy()
+        devices = [f"CPU:{number}" for number in range(count)]
+        # The default reduction fails in the second strategy of one process on CPU.
+        return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
+
+    return make
+
+
+@pytest.fixture
+def two_replicas(replicas):
+    return replicas(2)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 
 import keras
 import numpy as np
@@ -27,6 +28,17 @@ def compiled(network, methods=(), *, learning_rate=0.1, momentum=0.0, weight_dec
     model = SelfDistiller(network, methods, **kwargs)
     model.compile(SGD(learning_rate, momentum=momentum, weight_decay=weight_decay))
     return model
+
+
+def check_static(function, *inputs):
+    """A `tf.function(jit_compile=True)` becomes a program as a TPU takes it: static shapes, and no calls of the host.
+
+    In HLO a dynamic dimension is written `<=8`.
+    """
+    program = function.experimental_get_compiler_ir(*inputs)(stage="hlo")
+    assert "ENTRY" in program
+    assert "<=" not in program
+    assert re.findall(r" (custom-call|send|recv|infeed|outfeed)[-\w]*\(.*", program) == []
 
 
 def trainable_model(network, **settings):

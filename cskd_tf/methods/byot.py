@@ -73,7 +73,8 @@ class BYOT(Method):
         check_embedding(parts, method=self)
         channels = [stage.shape[-1] for stage in stages]
         classes, features = parts.logits.shape[-1], parts.embedding.shape[-1]
-        synchronized = any(getattr(layer, "synchronized", False) for layer in layers_of(network))
+        # The exits' batch norm is as the network's; where that has none, over all replicas.
+        synchronized = all(getattr(layer, "synchronized", True) for layer in layers_of(network))
         pieces = Pieces(synchronized=synchronized, dtype=network.dtype_policy)
         self.exits = [
             _exit(pieces, stages[number].shape[1:], channels[number + 1 :], features=features, number=number)

@@ -22,7 +22,7 @@ from cskd_tf.training.callbacks import Evaluation
 
 
 class RunLog(keras.callbacks.Callback):
-    """Writes all logs of an epoch as one line of `log.jsonl`, with the learning rate and the time.
+    """Writes all logs of an epoch as one line of `log.jsonl`, with the learning rate, the replicas and the time.
 
     Args:
         workdir: of the run.
@@ -48,9 +48,13 @@ class RunLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["learning_rate"] = self._learning_rate
-        seconds = time.perf_counter() - self._start
         self.workdir.append_log(
-            {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}, "seconds": round(seconds, 3)}
+            {
+                "epoch": epoch + 1,
+                **{name: float(value) for name, value in logs.items()},
+                "replicas": self.model.distribute_strategy.num_replicas_in_sync,
+                "seconds": round(time.perf_counter() - self._start, 3),
+            }
         )
 
 

@@ -66,9 +66,9 @@ def run(
     elif checkpoint:
         import_checkpoint.import_run(config, folder, checkpoint=checkpoint)
     elif mode == "evaluate":
-        evaluate.evaluate(folder)
+        evaluate.evaluate(folder, config=config if config_given else None)
     elif mode == "export":
-        export.export_run(folder)
+        export.export_run(folder, config=config if config_given else None)
     if strategies.is_chief():
         report.report(folder.path)
 

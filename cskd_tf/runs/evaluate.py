@@ -12,18 +12,24 @@ from cskd_tf.evaluation import figures
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import strategies
 from cskd_tf.runs.callbacks import Checkpoint
+from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.workers import Workers
 
 
-def load_run(workdir: Workdir) -> Experiment:
+def load_run(workdir: Workdir, *, config: Config | None = None) -> Experiment:
     """The experiment of a workdir, with the weights of its last epoch.
+
+    Args:
+        workdir: of a finished run.
+        config: as the run may go on (`Workdir.check_owner`), such as on another strategy; else as it began.
 
     Raises:
         UserError: no run, or one that has not finished.
     """
-    config = workdir.config()
+    strategy = config.strategy if config else "auto"  # those devices that are there now
+    config = config or workdir.config()
     if not workdir.metrics():
         raise UserError(
             "Expected a finished run; the command that started it continues it. "
@@ -31,8 +37,7 @@ def load_run(workdir: Workdir) -> Experiment:
         )
     # Without what training alone needs, such as a teacher, which may be gone.
     inference = methods.for_inference(config.methods)
-    # And on the devices that are there now.
-    experiment = prepare(dataclasses.replace(config, methods=inference, strategy="auto"))
+    experiment = prepare(dataclasses.replace(config, methods=inference, strategy=strategy))
     if not Checkpoint(workdir, experiment.model, monitor=None).restore_classifier():
         raise UserError(f"Expected a run with a checkpoint. Received: workdir {workdir.path}, without one")
     return dataclasses.replace(experiment, config=config)
@@ -64,11 +69,14 @@ def _written(experiment: Experiment, workdir: Workdir, everything: dict[str, Pre
     return results
 
 
-def evaluate(workdir: Workdir) -> dict[str, Any]:
-    """Evaluates the last epoch of a run again, from its checkpoint, and writes what `evaluate_splits` writes."""
-    workers = Workers(strategies.make("auto"))
+def evaluate(workdir: Workdir, *, config: Config | None = None) -> dict[str, Any]:
+    """Evaluates the last epoch of a run again, from its checkpoint, and writes what `evaluate_splits` writes.
+
+    Arguments and errors as of `load_run`.
+    """
+    workers = Workers(strategies.make(config.strategy if config else "auto"))
     with contextlib.ExitStack() as lock:
         workers.on_chief(lambda: lock.enter_context(workdir.locked()))
-        results = {**workdir.metrics(), **evaluate_splits(load_run(workdir), workdir)}
+        results = {**workdir.metrics(), **evaluate_splits(load_run(workdir, config=config), workdir)}
         workers.on_chief(lambda: workdir.write_metrics(results))
     return results

@@ -90,10 +90,10 @@ def exported(experiment: Experiment, workdir: Workdir) -> pathlib.Path | None:
     return None
 
 
-def export_run(workdir: Workdir) -> pathlib.Path:
-    """Exports the last epoch of a run again, as its next version."""
+def export_run(workdir: Workdir, *, config: Config | None = None) -> pathlib.Path:
+    """Exports the last epoch of a run again, as its next version. Arguments and errors as of `load_run`."""
     with workdir.locked():
-        target = export(load_run(workdir), workdir)
+        target = export(load_run(workdir, config=config), workdir)
         workdir.write_metrics({**workdir.metrics(), "saved_model": str(target)})
     return target
 

@@ -130,6 +130,7 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
             "Expected a workdir that all workers share. "
             f"Received: {workdir.path}, in which they find checkpoints after {sorted(found)} epochs"
         )
+    check_replicas(experiment, workdir, done=done)
     workers.on_chief(functools.partial(workdir.trim_log, epochs=done))
     if under_way := checkpoint.under_way:
         logging.info("%s: continuing after epoch %d and %d steps", workdir.path, done, under_way["steps"])
@@ -181,3 +182,27 @@ def _end_epoch(experiment: Experiment, callbacks: Sequence[keras.callbacks.Callb
     ends.on_epoch_begin(epoch)
     ends.on_epoch_end(epoch, experiment.model.get_metrics_result())
     ends.on_train_end()
+
+
+def check_replicas(experiment: Experiment, workdir: Workdir, *, done: int) -> None:
+    """Says what another number of replicas than in the epochs that are done changes, and refuses another order.
+
+    Raises:
+        UserError: `data.pairing.replica_local`, and so an order that depends on the number of replicas.
+    """
+    config, replicas = experiment.config, experiment.distribution.num_replicas
+    before = next((entry.get("replicas") for entry in workdir.log() if entry["epoch"] == done), None)
+    if before in (None, replicas):  # logs of older runs do not say
+        return
+    if config.data.pairing.replica_local:
+        raise UserError(
+            f"Expected the {before} replicas that {workdir.path} was trained on so far: with "
+            "data.pairing.replica_local the order of the images depends on their number. "
+            f"Received: {replicas} replicas"
+        )
+    logging.info("%s: %d replicas, after %d so far", workdir.path, replicas, before)
+    if not config.network.synchronized:
+        logging.warning(
+            "network.synchronized=False: batch norm averages over %d images at once, and not over %d as before",
+            config.batch_size // replicas, config.batch_size // before,
+        )  # fmt: skip

@@ -144,18 +144,22 @@ class Workdir:
         return dataclasses.replace(config, precision=self.config().precision)
 
     def check_owner(self, config: Config) -> None:
-        """Refuses a folder that `config` may not write to.
+        """Refuses a folder that `config` may not write to; some keys may change while a run goes on.
 
         Raises:
             UserError: the folder belongs to another config (the keys that differ are named) or is somebody else's.
         """
         if (self.path / CONFIG).exists():
-            mine, given = flatten(self.config().as_dict()), flatten(self.settled(config).as_dict())
-            differ = sorted(key for key in mine.keys() | given.keys() if mine.get(key) != given.get(key))
+            there = self.config()
+            mine, given = flatten(there.as_dict()), flatten(self.settled(config).as_dict())
+            fixed = (mine.keys() | given.keys()) - (there.may_change & config.may_change)
+            differ = sorted(key for key in fixed if mine.get(key) != given.get(key))
             if differ:
                 changes = ", ".join(f"{key}: {mine.get(key)!r} there, {given.get(key)!r} here" for key in differ[:5])
+                why = " (the order of the images depends on it)" if "strategy" in differ else ""
                 raise UserError(
-                    f"Expected the config that {self.path} belongs to; choose another --workdir. Received: {changes}"
+                    f"Expected the config that {self.path} belongs to; choose another --workdir. "
+                    f"Received: {changes}{why}"
                 )
         elif not self.is_new():
             raise UserError(f"Expected a new or empty folder, or one of ours. Received: workdir {self.path}")
@@ -167,7 +171,10 @@ class Workdir:
         return self.path.is_dir() and all(path.name == LOCK or is_partial(path) for path in self.path.iterdir())
 
     def claim(self, config: Config, *, imported_from: str | None = None) -> None:
-        """Makes the folder belong to `config`; a run may be made of a checkpoint. Errors as `check_owner`."""
+        """Makes the folder belong to `config`; a run may be made of a checkpoint. Errors as `check_owner`.
+
+        A run that goes on keeps the config that it began with: its file is what tells it from every other.
+        """
         self.check_owner(config)
         self.path.mkdir(parents=True, exist_ok=True)
         if self._locking:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
@@ -58,6 +59,10 @@ class Course(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self._end is not None:
             self.model.stop_training, self._end = False, None
+        share_running_statistics(self.model)  # before other callbacks evaluate
+
+    def on_test_begin(self, logs=None):
+        share_running_statistics(self.model)  # before Keras' own validation, which comes before that
 
     def _join(self, epoch: int) -> None:
         # Now and not before, because callbacks restore models when the training begins.
@@ -74,6 +79,17 @@ class Course(keras.callbacks.Callback):
                 f"{following} must know which epoch it is, and of how many. Received: initial_epoch={epoch}, epochs=1"
             )
         logging.info("%s: epoch %d of %d, though the model has seen %d", following, epoch + 1, self.epochs, reached)
+
+
+def share_running_statistics(model: keras.Model) -> None:
+    """Gives every replica the first one's running statistics, as they are saved, where each has its own.
+
+    Else batch norm that is not synchronised would be evaluated as another network than the one that is saved.
+    """
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        for variable in model.network.non_trainable_variables:
+            of_replica = tf.identity(variable.value)  # as read here, that of this worker's first
+            variable.value.assign(model.workers.gather(of_replica.numpy()[None])[0])
 
 
 def prepare_callbacks(callbacks, *, own: Course, model: keras.Model):

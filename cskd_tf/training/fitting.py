@@ -21,6 +21,8 @@ from cskd_tf.training.inputs import Expectations, check_batch, checked, image_sh
 from cskd_tf.training.optimizers import with_loss_scaling
 from cskd_tf.training.workers import Workers
 
+_ALONE = tf.distribute.InputContext()
+
 
 class ContinuingModel(keras.Model):
     """A Keras model that goes on with its data where it was, and looks at them before they reach its step.
@@ -37,18 +39,11 @@ class ContinuingModel(keras.Model):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        strategy = tf.distribute.get_strategy()
-        several = Workers(strategy).count > 1
-        if several:
-            # Keras would first run the model on a batch of no values, which it cannot reduce over workers
-            # (https://github.com/keras-team/keras/issues/20585).
-            self._distribute_strategy = None
         # Not among the weights, of which a classifier must have the same: see save_own_variables.
         self._state = types.SimpleNamespace(
             step=keras.Variable(
                 0, dtype="int64", trainable=False, autocast=False, aggregation="only_first_replica", name="step"
             ),
-            strategy=strategy if several else None,
             under_way=None,  # what the metrics were, for an epoch that is gone on with
             batches_before=0,
         )
@@ -56,11 +51,6 @@ class ContinuingModel(keras.Model):
     def expectations(self, *, training: bool) -> Expectations:
         """What every batch has to be like, of the built model."""
         raise NotImplementedError
-
-    @property
-    def distribute_strategy(self) -> tf.distribute.Strategy:
-        """The strategy that the model was made under."""
-        return self._state.strategy or super().distribute_strategy
 
     @property
     def workers(self) -> Workers:
@@ -185,6 +175,18 @@ class ContinuingModel(keras.Model):
         check_batch((x, y), self.expectations(training=False))
         return super().test_on_batch(x, y, *args, **kwargs)
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """As Keras', which takes a batch's form from the mean of its parts.
+
+        Where these differ in size, or lie on several workers (https://github.com/keras-team/keras/issues/20585), that
+        fails.
+        """
+        if iterator is not None and self._replicas() > 1:
+            _, _, batches = next(iter(iterator))
+            local_results = self.distribute_strategy.experimental_local_results
+            iterator, data_batch = None, tf.nest.map_structure(lambda part: local_results(part)[0], next(batches))
+        super()._maybe_symbolic_build(iterator, data_batch)
+
     def _built_from(self, x):
         """`x`, after this model was built as its images ask, which Keras would do in the first step: too late for us.
 
@@ -207,18 +209,17 @@ class ContinuingModel(keras.Model):
             return checked(x, y, expected=expected, shuffle=shuffle)
         expected.check_data(x)
 
-        def of_worker(context: tf.distribute.InputContext | None) -> tf.data.Dataset:
-            data, replicas = x, 1
-            if context is not None:
-                data = x.shared_by(worker=context.input_pipeline_id, num_workers=context.num_input_pipelines)
-                replicas = context.num_replicas_in_sync // context.num_input_pipelines
-            batches = data if opened_at is None else data.opened_at(opened_at, num_classes=expected.num_classes)
-            batches = split_in_turn(batches, parts=replicas)
+        def read(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            """Each worker makes its own part of every batch, and deals it out among its replicas."""
+            own = x.shared_by(worker=context.input_pipeline_id, num_workers=context.num_input_pipelines)
+            batches = own if opened_at is None else own.opened_at(opened_at, num_classes=expected.num_classes)
+            parts = context.num_replicas_in_sync // context.num_input_pipelines
+            batches = split_in_turn(batches, parts=parts)
             return checked(batches, None, expected=expected) if x.relabelled else batches
 
-        # One process makes whole batches, which Keras deals out among its replicas; of several each makes its own part.
-        several = self.workers.count > 1
-        return self.distribute_strategy.distribute_datasets_from_function(of_worker) if several else of_worker(None)
+        # Not as tf.distribute deals out whole batches: of 5 images, the last of 4 replicas would get none.
+        is_shared = opened_at is not None
+        return self.distribute_strategy.distribute_datasets_from_function(read) if is_shared else read(_ALONE)
 
     def _replicas(self) -> int:
         return self.distribute_strategy.num_replicas_in_sync

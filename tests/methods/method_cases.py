@@ -13,6 +13,8 @@ from cskd_tf.methods import (
     PSKD,
     TFKD,
     AdaCos,
+    CutMix,
+    Cutout,
     Distillation,
     LabelSmoothing,
     MaxEntropy,
@@ -51,6 +53,18 @@ class Case:
 
 def cskd(**options):
     return CSKD(temperature=3, weight=2, **options)
+
+
+# In further forms, and those that work in the pipeline, which have no loss in numpy here.
+FURTHER = {
+    "CSKD, two partners": lambda: [cskd(partners=2)],
+    "CSKD, partners that leave the statistics": lambda: [cskd(partner_batch_norm="train_no_update")],
+    "CSKD, partners at inference": lambda: [cskd(partner_batch_norm="inference")],
+    "PSKD stored, top 2": lambda: [PSKD(alpha=0.4, top_k=2)],
+    "Mixup": lambda: [Mixup()],
+    "CutMix": lambda: [CutMix(probability=0.5, coin="image")],
+    "Cutout": lambda: [Cutout()],
+}
 
 
 def distillation(make_teacher=losses.make_teacher):

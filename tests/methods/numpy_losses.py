@@ -189,28 +189,26 @@ def strided(values, kernel):
     return np.einsum("nhwc,hwcd->nd", values, kernel[1 : 1 + size, 1 : 1 + size])[:, None, None]
 
 
-def normalised(values, scale, shift, parts):
-    """Batch norm in training and ReLU, each replica by its own part of the batch."""
-    made = [(part - part.mean(axis=0)) / np.sqrt(part.var(axis=0) + 1e-5) for part in np.split(values, parts)]
-    return np.maximum(np.concatenate(made) * scale + shift, 0)
+def normalised(values, scale, shift):
+    """Batch norm in training and ReLU."""
+    return np.maximum((values - values.mean(axis=0)) / np.sqrt(values.var(axis=0) + 1e-5) * scale + shift, 0)
 
 
 def byot_loss(*, squared=True, public=False):
-    def run(weights, batch, parts):
+    def run(weights, batch):
         first, second, deep, deep_logits = staged_forward(weights, batch["image"])
         exits = iter(weights[8:])
         features = []
         for values, depth in ((first, 2), (second[:, None, None], 1)):
             for _ in range(depth):
-                values = normalised(strided(values, next(exits)), next(exits), next(exits), parts)
+                values = normalised(strided(values, next(exits)), next(exits), next(exits))
             features.append(values[:, 0, 0])
         logits = [values @ next(exits) + next(exits) for values in features]
         return deep, deep_logits, features, logits
 
     def loss(weights, start, batch, targets, labels):
-        parts = batch["parts"].astype(int)
-        _, own, features, logits = run(weights, batch, parts)
-        deep, deep_logits, _, _ = run(start, batch, parts)
+        _, own, features, logits = run(weights, batch)
+        deep, deep_logits, _, _ = run(start, batch)
         total = ce(own, targets)
         for each in logits:
             total += 0.7 * ce(each, targets) + 0.3 * ce(each / 3, softmax(deep_logits / 3))

@@ -2,7 +2,10 @@
 
 import functools
 
+import keras
+
 from configs import digits
+from cskd_tf.networks.layers import Pieces, classifier
 from cskd_tf.runs.config import Config
 
 SMALL = {
@@ -19,3 +22,11 @@ def config_of(changes, *, folder="") -> Config:
         group = functools.reduce(getattr, groups, config)
         group[last] = value.replace("PHOTOS", str(folder)) if isinstance(value, str) else value
     return Config.read(config)
+
+
+def small_network(*, num_classes, input_shape, width=4, synchronized=False):
+    """One convolution, batch norm and a dense layer, for runs that are about something else than the network."""
+    pieces = Pieces(synchronized=synchronized)
+    images = keras.Input(input_shape)
+    features = pieces.convolution(images, width, kernel_size=3, stride=2, name="conv")
+    return keras.Model(images, classifier(pieces.batch_norm_relu(features, name="bn"), num_classes=num_classes))

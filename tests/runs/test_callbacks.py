@@ -143,7 +143,16 @@ def test_the_run_log_has_a_line_an_epoch(linear_network, images_and_labels, data
     workdir = Workdir(tmp_path)
     train(workdir, linear_network(), images_and_labels, data, epochs=2)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    expected = {"epoch", "loss", "cross_entropy", "class_wise", "learning_rate", "seconds", *EVALUATION_LOGS}
+    expected = {
+        "epoch",
+        "loss",
+        "cross_entropy",
+        "class_wise",
+        "learning_rate",
+        "replicas",
+        "seconds",
+        *EVALUATION_LOGS,
+    }
     assert [set(line) for line in lines] == [expected] * 2
     assert lines[0]["learning_rate"] == pytest.approx(0.05)
     assert lines[0]["loss"] == pytest.approx(lines[0]["cross_entropy"] + lines[0]["class_wise"], rel=1e-5)

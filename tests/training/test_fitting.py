@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cskd_tf.data import Needs, paired_dataset
 from cskd_tf.methods import CSKD, PSKD, Distillation, Method
-from cskd_tf.training.callbacks import StopOnNaN
+from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import compiled
@@ -187,11 +187,11 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("per_execution", "replicas"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize(("per_execution", "count"), [(1, 1), (2, 1), (1, 2)])
 def test_an_epoch_that_is_gone_on_with_has_the_logs_of_a_whole_one(
-    per_execution, replicas, linear_network, images_and_labels, request
+    per_execution, count, linear_network, images_and_labels, replicas
 ):
-    strategy = request.getfixturevalue("two_replicas") if replicas == 2 else tf.distribute.get_strategy()
+    strategy = replicas(count)
     batches = []
 
     def train(model, first, callbacks=()):
@@ -229,6 +229,20 @@ def test_a_loss_that_is_not_finite_is_told_with_the_step_of_its_epoch(linear_net
     model.network.set_weights([np.full_like(weight, np.nan) for weight in model.network.get_weights()])
     with pytest.raises(FloatingPointError, match="in epoch 2, step 3"):
         model.fit(data, initial_epoch=1, epochs=2, verbose=0, callbacks=StopOnNaN())
+
+
+def test_replicas_are_evaluated_with_the_statistics_that_are_saved(batch_norm_network, images_and_labels, two_replicas):
+    """Batch norm that is not synchronised keeps others on each replica."""
+    validation = tf.data.Dataset.from_tensor_slices(images_and_labels).batch(6)
+    with two_replicas.scope():
+        model = compiled(batch_norm_network())
+    data = paired_dataset(*images_and_labels, batch_size=9, seed=5, **model.data_options)
+    logs = model.fit(data, validation_data=validation, callbacks=[Evaluation(validation)], verbose=0).history
+    saved = compiled(batch_norm_network())
+    saved.network.set_weights(model.network.get_weights())
+    expected = saved.evaluate(validation, verbose=0, return_dict=True)["loss"]
+    assert logs["val_loss"] == pytest.approx([expected], rel=1e-6)  # Keras' own
+    assert logs["val_nll"] == pytest.approx([expected], rel=1e-6)
 
 
 def test_reading_by_hand_starts_at_the_first_step_whenever_it_is_opened(make_data, whole):

@@ -93,7 +93,7 @@ class BatchMaker:
 
 
 def part_of(rows: tf.Tensor, part: int, parts: int) -> tf.Tensor:
-    """One of `parts` even parts, the first ones larger by one where they cannot be even, as tf.distribute splits.
+    """One of `parts` even parts, the first ones larger by one where they cannot be even.
 
     Example:
         >>> [part_of(tf.range(5), part, 2).numpy().tolist() for part in range(2)]

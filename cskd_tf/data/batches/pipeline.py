@@ -147,6 +147,11 @@ def check_batches(
         )
     steps = count_steps(size, batch_size=batch_size, pairing=pairing, distribution=distribution)
     in_last_batch = batch_size if pairs_adjacent else min(batch_size, size - (steps - 1) * batch_size)
+    if distribution.static_shapes and batch_size % parts:
+        raise UserError(
+            f"Expected a multiple of {parts} as batch size, for parts of one size on each of {parts} replicas (TPU). "
+            f"Received: {batch_size=}"
+        )
     if not pairs_adjacent and in_last_batch < parts:
         raise UserError(
             f"Expected the last batch of an epoch to have an image for each of {parts} replicas; choose another batch "

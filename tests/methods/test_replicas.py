@@ -1,0 +1,180 @@
+"""Every method trains alike on 1, 2 and 4 replicas, through `fit`, and its step is a program that a TPU takes."""
+
+import functools
+import inspect
+import re
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cskd_tf.data import Distribution, paired_dataset
+from cskd_tf.methods import (
+    DDGSD,
+    METHODS,
+    PSKD,
+    AdaCos,
+    CutMix,
+    Cutout,
+    LabelSmoothing,
+    MaxEntropy,
+    Mixup,
+    VirtualSoftmax,
+)
+from cskd_tf.networks.layers import BatchNormalization
+from cskd_tf.training.collector import Collector
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
+from tests.helpers import ROOT, check_static
+from tests.methods.method_cases import CASES, FURTHER, byot, cskd, distillation, tfkd
+from tests.methods.numpy_losses import CLASSES, FEATURES
+
+# Two epochs of batches of 15, 15 and 7: on two replicas 8 + 7 and 4 + 3, on four 4 + 4 + 4 + 3 and 2 + 2 + 2 + 1.
+LABELS = np.arange(37) % CLASSES
+IMAGES = np.random.default_rng(4).normal(size=(37, 2, 2, 1)).astype("float32") + LABELS[:, None, None, None] / 2
+STEPS = 6
+
+# All methods, in as few runs as can have them; and whether the network has batch norm, over all replicas.
+TOGETHER = {
+    "Mixup, CSKD-E with two partners, softer targets": (
+        lambda: [
+            Mixup(),
+            cskd(partners=2, clean_weight=0.5, partner_batch_norm="train_no_update"),
+            LabelSmoothing(),
+            MaxEntropy(),
+        ],
+        True,
+    ),
+    "Cutout, AdaCos, DDGSD, PSKD stored": (
+        lambda: [Cutout(probability=0.5), AdaCos(), DDGSD(feature_weight=0.5), PSKD(top_k=2)],
+        False,
+    ),
+    "BYOT, Distillation, CSKD": (lambda: [byot(form="public"), distillation(), cskd()], True),
+    "VirtualSoftmax, CSKD in the batch": (lambda: [VirtualSoftmax(), cskd(in_batch=True)], False),
+    "CutMix, PSKD network, TFKD": (
+        lambda: [CutMix(probability=0.5, coin="image"), PSKD(source="network"), tfkd(form="paper")],
+        True,
+    ),
+}
+ALONE = {name: case.methods for name, case in CASES.items() if not case.together} | FURTHER
+
+
+class Trained(NamedTuple):
+    """What a fit has made: the weights before and after it, with what the methods keep, and the logs."""
+
+    before: list
+    weights: list
+    logs: dict
+
+
+def make_network(*, batch_norm):
+    """Three stages; batch norm over all replicas, or none."""
+    outputs = images = keras.Input((2, 2, 1))
+    for number, (filters, stride) in enumerate(((3, 1), (4, 2), (FEATURES, 1)), start=1):
+        convolution = keras.layers.Conv2D(filters, 2, strides=stride, padding="same", use_bias=not batch_norm)
+        outputs = convolution(outputs)
+        if batch_norm:
+            outputs = BatchNormalization(synchronized=True)(outputs)
+        outputs = keras.layers.Identity(name=f"stage{number}")(keras.ops.tanh(outputs))
+    embedding = keras.layers.GlobalAveragePooling2D()(outputs)
+    return keras.Model(images, keras.layers.Dense(CLASSES, dtype="float32")(embedding))
+
+
+def make_model(methods, *, batch_norm, **options):
+    keras.utils.set_random_seed(2)
+    model = SelfDistiller(make_network(batch_norm=batch_norm), methods(), num_examples=len(LABELS))
+    model.compile(SGD(0.02, momentum=0.9, weight_decay=1e-3), metrics=["accuracy"], **options)
+    return model
+
+
+def make_data(model, **options):
+    needs = model.composition.needs
+    batch_size = 16 if needs.pairs_adjacent or options else 15
+    options = {**model.data_options, **options}
+    return paired_dataset(IMAGES, LABELS, batch_size=batch_size, seed=3, clean=lambda images, _: images, **options)
+
+
+def fit(methods, strategy, **options) -> Trained:
+    with strategy.scope():
+        model = make_model(methods, **options)
+    before = model.get_weights()
+    logs = model.fit(make_data(model), epochs=2, verbose=0).history
+    assert int(model.step.numpy()) == STEPS
+    return Trained(before, model.get_weights(), logs)
+
+
+def check_same(one: Trained, many: Trained) -> None:
+    for expected, values in zip(one.weights, many.weights, strict=True):
+        rounding = 1e-3 if expected.dtype == np.float16 else 1e-6  # of PS-KD's table
+        np.testing.assert_allclose(values, expected, rtol=0, atol=rounding * max(1, np.abs(expected).max()))
+    assert max(np.abs(weight - before).max() for before, weight in zip(one.before, one.weights, strict=True)) > 0.01
+    assert one.logs.keys() == many.logs.keys()
+    for name, values in one.logs.items():
+        assert many.logs[name] == pytest.approx(values, rel=1e-6, abs=1e-6), name
+
+
+@pytest.mark.parametrize(("methods", "batch_norm"), TOGETHER.values(), ids=TOGETHER)
+def test_four_replicas_train_as_one_does(methods, batch_norm, replicas):
+    one, many = (fit(methods, replicas(count), batch_norm=batch_norm) for count in (1, 4))
+    check_same(one, many)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_norm", [False, True], ids=["no batch norm", "synchronised"])
+@pytest.mark.parametrize("methods", ALONE.values(), ids=ALONE)
+def test_every_method_trains_alike_on_any_number_of_replicas_and_under_xla(methods, batch_norm, replicas):
+    one, two, four = (fit(methods, replicas(count), batch_norm=batch_norm) for count in (1, 2, 4))
+    check_same(one, two)
+    check_same(one, four)
+    check_same(one, fit(methods, replicas(1), batch_norm=batch_norm, jit_compile=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("methods", [lambda: [cskd()], lambda: [AdaCos(), PSKD()]], ids=["CSKD", "AdaCos, PSKD"])
+def test_in_half_precision_replicas_differ_by_the_rounding_of_their_gradients(methods, replicas):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    one, many = (fit(methods, replicas(count), batch_norm=True) for count in (1, 4))
+    for before, expected, weight in zip(one.before, one.weights, many.weights, strict=True):
+        # Of four gradients to 8 bits in each of the steps, and of what is computed from weights so rounded.
+        rounding = max(np.abs(expected - before).max() * 4 * STEPS / 2**9, np.abs(expected).max() / 2**8)
+        np.testing.assert_allclose(weight, expected, rtol=0, atol=rounding)
+    assert many.logs["loss"] == pytest.approx(one.logs["loss"], rel=2e-3)
+
+
+def test_the_methods_that_exchange_something_are_documented():
+    section = (ROOT / "docs" / "methods.md").read_text().split("## Several devices")[1].split("\n## ")[0]
+    documented = set(re.findall(r"^\| `(\w+)\(", section, flags=re.MULTILINE))
+    assert documented == {
+        name
+        for name, method in METHODS.items()
+        if "methods.replicas import" in inspect.getsource(inspect.getmodule(method))
+    }
+
+
+@pytest.mark.parametrize("methods", FURTHER.values(), ids=FURTHER)
+def test_a_step_is_a_program_for_a_tpu(methods):
+    """As of the other methods in test_method_steps.py."""
+    model = make_model(methods, batch_norm=True)
+    model.optimizer.build(model.trainable_variables)
+    inputs = next(iter(make_data(model, distribution=Distribution(static_shapes=True))))
+    check_static(tf.function(model.train_step, jit_compile=True), inputs)
+
+
+@pytest.mark.parametrize("methods", [[], [AdaCos], [VirtualSoftmax]], ids=["network", "AdaCos", "VirtualSoftmax"])
+@pytest.mark.parametrize("images", [8, 3], ids=["whole batch", "last batch"])
+def test_evaluation_is_a_program_for_a_tpu(methods, images):
+    model = make_model(lambda: [method() for method in methods], batch_norm=True)
+    inputs, labels = tf.constant(IMAGES[:images]), tf.constant(LABELS[:images])
+    check_static(tf.function(model.test_step, jit_compile=True), (inputs, labels))
+    predict = functools.partial(Collector.of(model), training=False)
+    check_static(tf.function(predict, jit_compile=True), {"image": inputs, "label": labels})
+
+
+@pytest.mark.parametrize("call", [lambda rows: tf.where(rows > 0), lambda rows: tf.sort(tf.unique(rows)[0])])
+def test_a_program_with_dynamic_shapes_is_told_from_one_without(call):
+    rows = tf.constant([1.0, 0.0, 1.0])
+    check_static(tf.function(lambda rows: tf.math.top_k(rows, 2), jit_compile=True), rows)
+    with pytest.raises(AssertionError):
+        check_static(tf.function(call, jit_compile=True), rows)
