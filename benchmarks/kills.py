@@ -25,6 +25,7 @@ from absl import app, flags
 from benchmarks import forked
 from benchmarks.results import record
 
+DROPOUT = "benchmarks.dropout_network:with_dropout"
 CASES = {
     "cskd": ("--config.methods=({'name': 'CSKD'},)",),
     "pskd": ("--config.methods=({'name': 'PSKD'},)",),
@@ -33,7 +34,7 @@ CASES = {
     "mixup": ("--config.methods=({'name': 'Mixup'},)",),
     "dropout": (
         "--config.methods=({'name': 'CSKD'},)",
-        "--config.network.name=benchmarks.dropout_network:with_dropout",
+        f"--config.network.name={DROPOUT}",
     ),
 }
 CALLS = ("rename", "unlink", "mkdir", "rmdir", "ftruncate", "openat", "write")

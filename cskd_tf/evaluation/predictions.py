@@ -2,9 +2,12 @@
 
 import dataclasses
 import pathlib
+import zipfile
+import zlib
 
 import numpy as np
 
+from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import summarize
 from cskd_tf.files import written_whole
 
@@ -35,9 +38,20 @@ class Predictions:
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> "Predictions":
-        """What `save` wrote."""
-        with np.load(path) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+        """What `save` wrote.
+
+        Raises:
+            UserError: something else is there by now.
+        """
+        try:
+            with open(path, "rb") as file, np.load(file) as arrays:  # np.load leaves a damaged file open
+                return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(
+                f"Expected predictions in {path}; --mode=evaluate writes a run's again. Received: {error}"
+            ) from error
 
     def metrics(self, *, ece_bins: int) -> dict[str, float]:
         """The metrics of `cskd_tf.metrics.summarize`."""

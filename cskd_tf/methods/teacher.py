@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import zipfile
+import zlib
 
 import keras
 import tensorflow as tf
@@ -72,5 +74,5 @@ def _load(file: pathlib.Path) -> keras.Model:
         raise UserError(f"Expected a teacher: a .keras file, such as a run's classifier.keras. Received: {file}")
     try:
         return keras.models.load_model(file, compile=False)
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"Expected a teacher that Keras can load. Received: {file} ({error})") from error

@@ -44,6 +44,22 @@ def write_json(path: pathlib.Path, value: Any) -> None:
         partial.write_text(as_json(value, indent=2) + "\n")
 
 
+def read_json(path: pathlib.Path, *, advice: str = "") -> dict[str, Any]:
+    """What `write_json` wrote; UserError, which ends in `advice`, where something else is there by now."""
+    return parsed_json(path.read_text(errors="replace"), name=str(path), advice=advice)
+
+
+def parsed_json(text: str, *, name: str, advice: str = "") -> dict[str, Any]:
+    """A JSON object; UserError, in which it is called `name`, for any other text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"Expected a JSON object in {name}{advice}. Received: {text.strip()[:60]!r}")
+    return value
+
+
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings and lists as dotted keys.
 
@@ -152,8 +168,9 @@ class Workdir:
         """The config that the run belongs to; its file may have the names that keys had before."""
         if not (self.path / CONFIG).exists():
             raise UserError(f"Expected the folder of a run, with {CONFIG}. Received: workdir {self.path}")
+        values = read_json(self.path / CONFIG)
         try:
-            return Config.read(upgraded(json.loads((self.path / CONFIG).read_text())))
+            return Config.read(upgraded(values))
         except UserError as error:
             raise UserError(f"{self.path / CONFIG}: {error}") from None
 
@@ -166,8 +183,11 @@ class Workdir:
         """The log, one entry per epoch; a last line that was cut off is left out."""
         if not (self.path / LOG).exists():
             return []
-        text = (self.path / LOG).read_text()
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        text = (self.path / LOG).read_text(errors="replace")
+        return [
+            parsed_json(line, name=f"line {number} of {self.path / LOG}")
+            for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1)
+        ]
 
     def append_log(self, entry: dict[str, Any]) -> None:
         with open(self.path / LOG, "a") as file:
@@ -183,7 +203,8 @@ class Workdir:
     def metrics(self) -> dict[str, Any]:
         """The final metrics, empty while the run has not finished."""
         path = self.path / METRICS
-        return json.loads(path.read_text()) if path.exists() else {}
+        again = "; remove it, and the command that started the run writes it again"
+        return read_json(path, advice=again) if path.exists() else {}
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_json(self.path / METRICS, metrics)
@@ -191,7 +212,7 @@ class Workdir:
     def imported_from(self) -> str | None:
         """The checkpoint that the run was made of, where it was not trained here."""
         path = self.path / IMPORTED
-        return json.loads(path.read_text())["checkpoint"] if path.exists() else None
+        return str(read_json(path).get("checkpoint")) if path.exists() else None
 
     def predictions(self, split: str) -> pathlib.Path:
         return self.path / f"predictions_{split}.npz"
