@@ -105,8 +105,8 @@ def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
     workdir.write_metrics(metrics)
 
 
-def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
-    """Trains the epochs that are left, logging and saving each.
+def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callbacks.Callback] = ()) -> Checkpoint:
+    """Trains the epochs that are left, logging and saving each; `more` callbacks come last.
 
     Without validation images the test split is evaluated each epoch, and no epoch is the best: nothing is chosen by it.
     """
@@ -136,11 +136,12 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
             log,
             TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done),
             checkpoint,
+            *more,
         ]
         try:
             if under_way and under_way["steps"] == experiment.steps_per_epoch:
                 _end_epoch(experiment, callbacks, epoch=done, metrics=under_way["metrics"])
-                return fit(experiment, workdir)
+                return fit(experiment, workdir, more=more)
             if under_way:
                 model.go_on_within_epoch(under_way["metrics"])
             model.fit(

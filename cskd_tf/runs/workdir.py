@@ -81,9 +81,14 @@ class Workdir:
 
     Args:
         path: the folder, which need not exist.
+
+    Raises:
+        UserError: an address, as of a bucket.
     """
 
     def __init__(self, path: str | pathlib.Path):
+        if "://" in str(path):
+            raise UserError(f"Expected the path of a folder; mount a bucket to use it. Received: workdir {path}")
         self.path = pathlib.Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
