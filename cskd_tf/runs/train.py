@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -139,23 +139,38 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
             *more,
         ]
         try:
-            if under_way and under_way["steps"] == experiment.steps_per_epoch:
-                _end_epoch(experiment, callbacks, epoch=done, metrics=under_way["metrics"])
-                return fit(experiment, workdir, more=more)
-            if under_way:
-                model.go_on_within_epoch(under_way["metrics"])
-            model.fit(
-                experiment.training_data(),
-                epochs=config.epochs,
-                initial_epoch=done,
-                verbose=config.verbose,
-                callbacks=callbacks,
-            )
+            finished = _go_on(experiment, callbacks, done=done, under_way=under_way)
         except Terminated:
             where = checkpoint.save_within_epoch(log.begun()) or "between two epochs"
             logging.warning("%s: terminated %s; the same command goes on there", workdir.path, where)
             raise
-    return checkpoint
+    return checkpoint if finished else fit(experiment, workdir, more=more)
+
+
+def _go_on(
+    experiment: Experiment,
+    callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    done: int,
+    under_way: Mapping[str, Any] | None,
+) -> bool:
+    """Trains what is left after `done` epochs, or where that is an epoch's end, this alone; returns whether it was all.
+
+    `under_way` is the checkpoint's, of the next epoch.
+    """
+    if under_way and under_way["steps"] == experiment.steps_per_epoch:
+        _end_epoch(experiment, callbacks, epoch=done, metrics=under_way["metrics"])
+        return False
+    if under_way:
+        experiment.model.go_on_within_epoch(under_way["metrics"])
+    experiment.model.fit(
+        experiment.training_data(),
+        epochs=experiment.config.epochs,
+        initial_epoch=done,
+        verbose=experiment.config.verbose,
+        callbacks=callbacks,
+    )
+    return True
 
 
 def _end_epoch(experiment: Experiment, callbacks: Sequence[keras.callbacks.Callback], *, epoch: int, metrics) -> None:
