@@ -70,7 +70,10 @@ def _checksum(content: dict[str, Any]) -> str:
 
 def _parts(prefix: pathlib.Path) -> dict[str, dict[str, Any]]:
     parts = {}
-    for file in sorted([*prefix.parent.glob(f"{prefix.name}.data-*"), *prefix.parent.glob(f"{prefix.name}.index")]):
+    # One pattern for all, because Python keeps what it compiles of each.
+    for file in sorted(prefix.parent.glob("ckpt-*")):
+        if not file.name.startswith((f"{prefix.name}.data-", f"{prefix.name}.index")):
+            continue
         with open(file, "rb") as content:
             checksum = hashlib.file_digest(content, "sha256").hexdigest()
         parts[file.name] = {"bytes": file.stat().st_size, "sha256": checksum}
