@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test newcomer papers parity slow kills lint format table benchmark clean
+.PHONY: train test newcomer papers parity slow kills soak lint format table benchmark clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
@@ -39,10 +39,14 @@ format: .venv/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# A run is killed N times at calls that rename and N times at calls that remove files, and goes on to the same bytes.
+# Runs of several methods are killed N times at random calls that change their files, and go on to the same bytes.
 N ?= 20
 kills: .venv/train
-	$(BIN)/python -m benchmarks.kills --at_most=$(N)
+	$(BIN)/python -m benchmarks.kills --random=$(N) --chain=4 --case=cskd,pskd,adacos,byot,mixup,dropout
+
+# Whether a long run's process grows: 5,000 steps, an evaluation and a checkpoint every 10.
+soak: .venv/train
+	$(BIN)/python -m benchmarks.soak
 
 # The README's results table, of five seeds, and results/digits.json.
 table: .venv/train

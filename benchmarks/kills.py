@@ -25,6 +25,7 @@ from absl import app, flags
 from benchmarks import forked
 from benchmarks.results import record
 
+DROPOUT = "benchmarks.dropout_network:with_dropout"
 CASES = {
     "cskd": ("--config.methods=({'name': 'CSKD'},)",),
     "pskd": ("--config.methods=({'name': 'PSKD'},)",),
@@ -33,7 +34,7 @@ CASES = {
     "mixup": ("--config.methods=({'name': 'Mixup'},)",),
     "dropout": (
         "--config.methods=({'name': 'CSKD'},)",
-        "--config.network.name=benchmarks.dropout_network:with_dropout",
+        f"--config.network.name={DROPOUT}",
     ),
 }
 CALLS = ("rename", "unlink", "mkdir", "rmdir", "ftruncate", "openat", "write")
@@ -47,6 +48,7 @@ SEED = flags.DEFINE_integer("seed", 0, "Of the random ones.")
 CHAIN = flags.DEFINE_integer("chain", 1, "How often a run is killed, at random calls, before it may end.")
 SIGNAL = flags.DEFINE_enum("signal", "SIGKILL", ["SIGKILL", "SIGTERM"], "What is sent.")
 
+RESULTS = {"SIGKILL": "kills", "SIGTERM": "kills_sigterm"}  # names of their files
 SMALL = (
     "--config.baseline=False", "--config.epochs=3", "--config.network.width=2", "--config.batch_size=16",
     "--config.data.split.train_per_class=4", "--config.verbose=0",
@@ -173,9 +175,12 @@ def main(argv):
                 break
             new = kill_and_go_on(case, run[: share - len(lines)] if RANDOM.value else run, expected)
             lines += new
-            record("kills", new)
+            record(RESULTS[SIGNAL.value], new)
     same = sum(line["same"] for line in lines)
-    record("kills", {"benchmark": "kills", "killed": len(lines), "same": same, "differing": len(lines) - same})
+    record(
+        RESULTS[SIGNAL.value],
+        {"benchmark": "kills", "killed": len(lines), "same": same, "differing": len(lines) - same},
+    )
 
 
 if __name__ == "__main__":

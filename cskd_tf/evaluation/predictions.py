@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import summarize
 from cskd_tf.files import read_arrays, written_whole
 
@@ -36,7 +37,10 @@ class Predictions:
     @classmethod
     def load(cls, path: str | pathlib.Path) -> "Predictions":
         """What `save` wrote; errors as of `read_arrays`."""
-        return cls(**read_arrays(path, [field.name for field in dataclasses.fields(cls)]))
+        try:
+            return cls(**read_arrays(path, [field.name for field in dataclasses.fields(cls)]))
+        except UserError as error:
+            raise UserError(f"{error}; --mode=evaluate writes a run's again") from None
 
     def metrics(self, *, ece_bins: int) -> dict[str, float]:
         """The metrics of `cskd_tf.metrics.summarize`."""

@@ -168,6 +168,8 @@ class Checkpoint(keras.callbacks.Callback):
         trained, whole = int(self._model.step.numpy()), self.params["steps"]
         if not (steps := trained - self._running * whole):
             return None
+        if not self.workdir.path.is_dir():
+            raise FileNotFoundError(f"The workdir {self.workdir.path} is gone, and with it what could be gone on with")
         under_way = {"steps": steps, "all": trained, "metrics": metrics, "log": dict(log)}
         self._write(self._within, "last", (self._running, steps), under_way=under_way)
         return f"within epoch {self._running + 1}, after {steps} of {whole} steps"
@@ -261,6 +263,6 @@ class Checkpoint(keras.callbacks.Callback):
                 of_number = self._last if len(number) == 1 else self._within
                 of_number.read(str(prefix)).assert_consumed()
             else:
-                checkpoint.read(str(prefix)).assert_existing_objects_matched()
+                checkpoint.read(str(prefix)).assert_existing_objects_matched().expect_partial()  # no word of the rest
             return number
         return None

@@ -85,7 +85,7 @@ def exported(experiment: Experiment, workdir: Workdir) -> pathlib.Path | None:
     """The version that this very run has published already, before it was interrupted; None: it has not."""
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
     for file in root.glob(f"*/assets.extra/{RUN}"):
-        if file.read_text() == json.dumps(workdir.identity()):
+        if file.read_text(errors="replace") == json.dumps(workdir.identity()):
             return file.parents[1]
     return None
 

@@ -20,8 +20,9 @@ def mark(prefix: pathlib.Path, **more: Any) -> None:
         prefix: of its files, such as `last/ckpt-2` of `last/ckpt-2.index`.
         more: JSON values that belong to it.
     """
+    content = {"files": _parts(prefix), **more}
     with written_whole(marker(prefix)) as partial:
-        partial.write_text(json.dumps({"files": _parts(prefix), **more}, indent=2) + "\n")
+        partial.write_text(json.dumps({**content, "sha256": _checksum(content)}, indent=2) + "\n")
 
 
 def unmark(prefix: pathlib.Path) -> None:
@@ -35,10 +36,11 @@ def marker(prefix: pathlib.Path) -> pathlib.Path:
 
 
 def read(prefix: pathlib.Path) -> dict[str, Any]:
-    """What `mark` wrote; empty where there is none, or half of one."""
+    """What `mark` wrote; empty where there is none, or something else by now."""
     try:
-        return json.loads(marker(prefix).read_text())
-    except (FileNotFoundError, ValueError):
+        content = json.loads(marker(prefix).read_text())
+        return content if content.pop("sha256") == _checksum(content) else {}
+    except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError):
         return {}
 
 
@@ -52,7 +54,7 @@ def damage(prefix: pathlib.Path) -> str | None:
         differing = [name for name, part in found["files"].items() if there.get(name) != part]
         return f"{differing[0]} is not what {marker(prefix).name} says" if differing else None
     if any(prefix.parent.glob("ckpt-*.json")):
-        return f"without {marker(prefix).name}, which is written last"
+        return f"{marker(prefix).name}, which is written last, is not there or not whole"
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         for name in reader.get_variable_to_shape_map():
@@ -62,9 +64,16 @@ def damage(prefix: pathlib.Path) -> str | None:
     return None
 
 
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _parts(prefix: pathlib.Path) -> dict[str, dict[str, Any]]:
     parts = {}
-    for file in sorted([*prefix.parent.glob(f"{prefix.name}.data-*"), *prefix.parent.glob(f"{prefix.name}.index")]):
+    # One pattern for all, because Python keeps what it compiles of each.
+    for file in sorted(prefix.parent.glob("ckpt-*")):
+        if not file.name.startswith((f"{prefix.name}.data-", f"{prefix.name}.index")):
+            continue
         with open(file, "rb") as content:
             checksum = hashlib.file_digest(content, "sha256").hexdigest()
         parts[file.name] = {"bytes": file.stat().st_size, "sha256": checksum}

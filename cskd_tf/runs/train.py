@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -113,8 +113,8 @@ def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
     experiment.workers.on_chief(write)
 
 
-def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
-    """Trains the epochs that are left, logging and saving each.
+def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callbacks.Callback] = ()) -> Checkpoint:
+    """Trains the epochs that are left, logging and saving each; `more` callbacks come last.
 
     Without validation images the test split is evaluated each epoch, and no epoch is the best: nothing is chosen by it.
     """
@@ -150,18 +150,7 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
         if workers.is_chief:
             callbacks += [log, TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done), checkpoint]
         try:
-            if under_way and under_way["steps"] == experiment.steps_per_epoch:
-                _end_epoch(experiment, callbacks, epoch=done, metrics=under_way["metrics"])
-                return fit(experiment, workdir)
-            if under_way:
-                model.go_on_within_epoch(under_way["metrics"])
-            model.fit(
-                experiment.training_data(),
-                epochs=config.epochs,
-                initial_epoch=done,
-                verbose=config.verbose if workers.is_chief else 0,
-                callbacks=callbacks,
-            )
+            finished = _go_on(experiment, [*callbacks, *more], done=done, under_way=under_way)
         except Terminated:
             metrics = model.metric_values()
             where = workers.on_chief(lambda: checkpoint.save_within_epoch(log.begun(), metrics))
@@ -169,7 +158,33 @@ def fit(experiment: Experiment, workdir: Workdir) -> Checkpoint:
                 "%s: terminated %s; the same command goes on there", workdir.path, where or "between epochs"
             )
             raise
-    return checkpoint
+    return checkpoint if finished else fit(experiment, workdir, more=more)
+
+
+def _go_on(
+    experiment: Experiment,
+    callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    done: int,
+    under_way: Mapping[str, Any] | None,
+) -> bool:
+    """Trains what is left after `done` epochs, or where that is an epoch's end, this alone; returns whether it was all.
+
+    `under_way` is the checkpoint's, of the next epoch.
+    """
+    if under_way and under_way["steps"] == experiment.steps_per_epoch:
+        _end_epoch(experiment, callbacks, epoch=done, metrics=under_way["metrics"])
+        return False
+    if under_way:
+        experiment.model.go_on_within_epoch(under_way["metrics"])
+    experiment.model.fit(
+        experiment.training_data(),
+        epochs=experiment.config.epochs,
+        initial_epoch=done,
+        verbose=experiment.config.verbose if experiment.workers.is_chief else 0,
+        callbacks=callbacks,
+    )
+    return True
 
 
 def _end_epoch(experiment: Experiment, callbacks: Sequence[keras.callbacks.Callback], *, epoch: int, metrics) -> None:

@@ -45,6 +45,22 @@ def write_json(path: pathlib.Path, value: Any) -> None:
         partial.write_text(as_json(value, indent=2) + "\n")
 
 
+def read_json(path: pathlib.Path, *, advice: str = "") -> dict[str, Any]:
+    """What `write_json` wrote; UserError, which ends in `advice`, where something else is there by now."""
+    return parsed_json(path.read_text(errors="replace"), name=str(path), advice=advice)
+
+
+def parsed_json(text: str, *, name: str, advice: str = "") -> dict[str, Any]:
+    """A JSON object; UserError, in which it is called `name`, for any other text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"Expected a JSON object in {name}{advice}. Received: {text.strip()[:60]!r}")
+    return value
+
+
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings and lists as dotted keys.
 
@@ -61,38 +77,19 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {key: leaf for name, item in items for key, leaf in flatten(item, name).items()}
 
 
-def _read_text(path: pathlib.Path) -> str:
-    """The text of a file; a UserError where it has none."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"Expected JSON as a run writes it. Received: {path} ({error})") from None
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    """What a JSON file holds. Errors as of `_parsed`."""
-    return _parsed(_read_text(path), path=path)
-
-
-def _parsed(text: str, *, path: pathlib.Path) -> dict[str, Any]:
-    """The mapping that is written down in `text`, of the file `path`; a UserError for anything else."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"Expected JSON as a run writes it. Received: {path} ({error})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"Expected JSON as a run writes it. Received: {path} with {type(value).__name__}")
-    return value
-
-
 class Workdir:
     """A run's folder.
 
     Args:
         path: the folder, which need not exist.
+
+    Raises:
+        UserError: an address, as of a bucket.
     """
 
     def __init__(self, path: str | pathlib.Path):
+        if "://" in str(path):
+            raise UserError(f"Expected the path of a folder; mount a bucket to use it. Received: workdir {path}")
         self.path = pathlib.Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
@@ -190,8 +187,9 @@ class Workdir:
         """The config that the run belongs to; its file may have the names that keys had before."""
         if not (self.path / CONFIG).exists():
             raise UserError(f"Expected the folder of a run, with {CONFIG}. Received: workdir {self.path}")
+        values = read_json(self.path / CONFIG)
         try:
-            return Config.read(upgraded(_read_json(self.path / CONFIG)))
+            return Config.read(upgraded(values))
         except UserError as error:
             raise UserError(f"{self.path / CONFIG}: {error}") from None
 
@@ -204,8 +202,11 @@ class Workdir:
         """The log, one entry per epoch; a last line that was cut off is left out."""
         if not (self.path / LOG).exists():
             return []
-        text = _read_text(self.path / LOG)
-        lines = [_parsed(line, path=self.path / LOG) for line in text[: text.rfind("\n") + 1].splitlines()]
+        text = (self.path / LOG).read_text(errors="replace")
+        lines = [
+            parsed_json(line, name=f"line {number} of {self.path / LOG}")
+            for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1)
+        ]
         if wrong := [line for line in lines if not isinstance(line.get("epoch"), int)]:
             raise UserError(f"Expected the number of the epoch in each line of {self.path / LOG}. Received: {wrong[0]}")
         return lines
@@ -224,7 +225,8 @@ class Workdir:
     def metrics(self) -> dict[str, Any]:
         """The final metrics, empty while the run has not finished."""
         path = self.path / METRICS
-        return _read_json(path) if path.exists() else {}
+        again = "; remove it, and the command that started the run writes it again"
+        return read_json(path, advice=again) if path.exists() else {}
 
     def metrics_of(self, split: str) -> dict[str, Any]:
         """The final metrics of one split of a finished run: numbers, or None for what is undefined."""
@@ -243,7 +245,7 @@ class Workdir:
     def imported_from(self) -> str | None:
         """The checkpoint that the run was made of, where it was not trained here."""
         path = self.path / IMPORTED
-        return _read_json(path).get("checkpoint") if path.exists() else None
+        return str(read_json(path).get("checkpoint")) if path.exists() else None
 
     def predictions(self, split: str) -> pathlib.Path:
         return self.path / f"predictions_{split}.npz"

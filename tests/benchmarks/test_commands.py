@@ -3,8 +3,11 @@
 Those that start many processes with TensorFlow are slow; test_steps.py runs in one what they run in each.
 """
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -161,6 +164,22 @@ def test_digits(command, monkeypatch, tmp_path):
         assert line["top1_error"]["deviation"] == pytest.approx(np.std(values, ddof=1))
 
 
+KILLS = """
+import pathlib, sys
+from absl import app
+from benchmarks import kills, results
+
+results.RESULTS = pathlib.Path(sys.argv.pop(1))
+app.run(kills.main)
+"""
+
+
+def kills(folder, *arguments):
+    """In a process of its own, because it makes copies of itself, which one that runs TensorFlow cannot."""
+    subprocess.run([sys.executable, "-c", KILLS, folder, *arguments], cwd=ROOT, check=True)
+    return json.loads((folder / "kills.json").read_text())
+
+
 @pytest.mark.slow
 def test_precision(command, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
@@ -185,8 +204,8 @@ def test_jit_speed(command):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_kills(command):
-    line, count = command("kills", "--calls=rename", "--first=6", "--at_most=1")
+def test_kills(tmp_path):
+    line, count = kills(tmp_path, "--calls=rename", "--first=6", "--at_most=1")
     assert (line["case"], line["call"], line["killed_with"], line["same"]) == ("cskd", "rename", -9, True)
     assert (line["exit_code"], line["differing"], line["kills_of_this_run"]) == (0, [], 1)
     assert (count["killed"], count["same"], count["differing"]) == (1, 1, 0)
@@ -194,11 +213,20 @@ def test_kills(command):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_kills_at_random(command):
-    *lines, count = command("kills", "--random=20", "--chain=4", "--case=dropout,pskd")
+def test_kills_at_random(tmp_path):
+    *lines, count = kills(tmp_path, "--random=20", "--chain=4", "--case=dropout,pskd")
     assert {line["case"] for line in lines} == {"dropout", "pskd"}
     assert [line for line in lines if not line["same"]] == []
     assert (count["killed"], count["same"]) == (20, 20)
+
+
+def test_soak(command):
+    *lines, growth = command("soak", "--steps=40", "--every=20", "--width=2")
+    assert [line["step"] for line in lines] == [20, 40]
+    assert lines[0]["threads"] == lines[1]["threads"]
+    assert lines[0]["open_files"] == lines[1]["open_files"]
+    rss = lines[1]["rss_mib"] - lines[0]["rss_mib"]
+    assert growth["rss_mib_per_1000_steps"] == pytest.approx(1000 * rss / 20, abs=0.01)
 
 
 def test_every_command_is_run_here():

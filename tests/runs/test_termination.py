@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from cskd_tf.files import is_partial
 from cskd_tf.runs import train
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.termination import Terminated
@@ -14,6 +15,7 @@ from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 from tests.helpers import ALONE, ROOT, SMALL
 
+DROPOUT = "benchmarks.dropout_network:with_dropout"
 STEPS = 3  # of an epoch: 40 images in batches of 16
 
 
@@ -49,9 +51,9 @@ def outcome(workdir):
 @pytest.mark.parametrize(
     ("methods", "network", "at"),
     [
-        ([{"name": "CSKD"}], "preact_resnet10", [(5, "step"), (6, "step"), (9, "evaluation")]),
-        ([{"name": "PSKD"}, {"name": "CSKD"}], "benchmarks.dropout_network:with_dropout", [(1, "step"), (8, "step")]),
-        ([{"name": "PSKD", "source": "network"}], "preact_resnet10", [(5, "step")]),
+        ([{"name": "CSKD"}], "preact_resnet10", [(5, "step"), (6, "step"), (6, "evaluation"), (9, "evaluation")]),
+        ([{"name": "PSKD"}, {"name": "CSKD"}], DROPOUT, [(1, "step"), (8, "step")]),
+        ([{"name": "PSKD", "source": "network"}], DROPOUT, [(5, "step")]),
     ],
     ids=["CSKD", "PSKD dropout", "PSKD network"],
 )
@@ -65,9 +67,11 @@ def test_a_terminated_run_ends_with_the_same_bytes(methods, network, at, config,
     for step, part in at:
         train_and_terminate(config, parts, step=step, part=part)
         epoch, steps = (step - 1) // STEPS, (step - 1) % STEPS + 1
+        assert caplog.text.count(": terminated") == 1
         assert f"terminated within epoch {epoch + 1}, after {steps} of {STEPS} steps; the same command" in caplog.text
         assert (parts.checkpoints / "last" / f"ckpt-{epoch}-{steps}.json").exists()
         assert len(parts.log()) == epoch
+        caplog.clear()
     train.train(config, parts)
     assert outcome(parts) == outcome(whole)
 
@@ -95,3 +99,27 @@ def test_a_real_process_leaves_with_143_and_one_line(tmp_path):
     (line,) = [line for line in error.splitlines() if "erminated" in line]
     assert "the same command goes on" in line
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("part", ["cskd_tf.evaluation.predictions.np.savez", "cskd_tf.runs.export.np.load"])
+def test_a_run_that_is_evaluated_or_exported_leaves_at_once(part, command, monkeypatch, tmp_path):
+    arguments = ("--workdir=run", "--config.epochs=1", "--config.baseline=False", "--config.verbose=0", *SMALL)
+
+    def terminate(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("still here")
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(part, terminate)
+            code, printed = command(*arguments)
+        assert code == 143
+        assert printed.endswith("Terminated; the same command goes on from what is saved.\n")
+        assert "Traceback" not in printed
+        assert not [path for path in tmp_path.rglob("*") if is_partial(path)]
+        code, printed = command(*arguments)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert code == 0
+    assert "SavedModel of run: saved_models/run/1" in printed

@@ -120,7 +120,7 @@ def test_a_file_that_is_no_json_of_a_run_is_named(name, read, content, tmp_path)
     if name == "log.jsonl" and content == b"\n":
         content = b"\n\n"
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=f"Expected JSON as a run writes it. Received: {tmp_path / name} "):
+    with pytest.raises(UserError, match=f"Expected a JSON object in .*{tmp_path / name}"):
         read(Workdir(tmp_path))
 
 

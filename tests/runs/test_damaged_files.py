@@ -1,0 +1,185 @@
+"""What somebody or something damages in a workdir: one clear line, or a repair that says so."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from cskd_tf.runs import evaluate, export, train
+from cskd_tf.runs.callbacks import Checkpoint
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.experiment import prepare
+from cskd_tf.runs.report import report
+from cskd_tf.runs.workdir import Workdir
+from tests.helpers import finished_run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that was not interrupted; its config."""
+    from tests.runs.conftest import small_config
+
+    folder = tmp_path_factory.mktemp("trained")
+    config = small_config(folder)
+    config.deterministic, config.export.enabled, config.network.width = True, False, 2
+    config = Config.read(config)
+    train.train(config, Workdir(folder / "run"))
+    return config, folder / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of that run, its config, and what it held."""
+    config, path = trained
+    shutil.copytree(path, tmp_path / "run")
+    return config, Workdir(tmp_path / "run")
+
+
+def halve(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", r"Expected a JSON object in .*config\.json\. Received: '{"),
+        ("metrics.json", r"metrics\.json; remove it, and the command that started the run writes it again\. Received"),
+    ],
+)
+def test_half_a_json_file_is_named(name, message, run):
+    config, workdir = run
+    halve(workdir.path / name)
+    for read in (lambda: train.train(config, workdir), lambda: evaluate.evaluate(workdir)):
+        with pytest.raises(ValueError, match=message):
+            read()
+
+
+def test_metrics_that_were_removed_are_written_again(run):
+    config, workdir = run
+    before = (workdir.path / "metrics.json").read_bytes()
+    halve(workdir.path / "metrics.json")
+    (workdir.path / "metrics.json").unlink()
+    train.train(config, workdir)
+    assert (workdir.path / "metrics.json").read_bytes() == before
+
+
+def test_a_damaged_note_of_an_import_is_named(run):
+    config, workdir = run
+    (workdir.path / "imported.json").write_bytes(b"\xff\xfe{")
+    (workdir.path / "metrics.json").unlink()
+    with pytest.raises(ValueError, match=r"Expected a JSON object in .*imported\.json"):
+        train.train(config, workdir)
+
+
+def test_a_line_within_the_log_that_is_cut_off_is_named_and_one_at_its_end_is_written_again(run):
+    config, workdir = run
+    (workdir.path / "metrics.json").unlink()
+    lines = (workdir.path / "log.jsonl").read_text().splitlines()
+    (workdir.path / "log.jsonl").write_text(f"{lines[0][:30]}\n{lines[1]}\n")
+    with pytest.raises(
+        ValueError, match=r"Expected a JSON object in line 1 of .*log\.jsonl\. Received: '{\"epoch\": 1"
+    ):
+        train.train(config, workdir)
+    (workdir.path / "log.jsonl").write_text(f"{lines[0]}\n{lines[1][:30]}")
+    for file in (workdir.checkpoints / "last").glob("ckpt-2.*"):
+        file.unlink()
+    train.train(config, workdir)
+    assert [entry["epoch"] for entry in workdir.log()] == [1, 2]
+
+
+def test_damaged_predictions_are_named_and_written_again(tmp_path, run):
+    labels = [0, 1, 2] * 4
+    runs = [finished_run(tmp_path / "runs" / str(seed), seed=seed, labels=labels)[0] for seed in (0, 1)]
+    halve(runs[1].predictions("test"))
+    with pytest.raises(ValueError, match=r"1/predictions_test.npz .*; --mode=evaluate writes a run's again"):
+        report(tmp_path / "runs")
+    _, workdir = run
+    before = workdir.predictions("test").read_bytes()
+    halve(workdir.predictions("test"))
+    evaluate.evaluate(workdir)
+    assert workdir.predictions("test").read_bytes() == before
+
+
+def test_a_damaged_teacher_is_named(run, tmp_path):
+    config, workdir = run
+    values = config.as_dict()
+    values["methods"] = [{"name": "Distillation", "teacher": str(workdir.path)}]
+    contents = bytearray(workdir.classifier.read_bytes())
+    middle = contents.index(b"model.weights.h5") + 2000
+    contents[middle : middle + 50] = bytes(50)
+    for damaged in (contents, contents[: len(contents) // 2]):
+        workdir.classifier.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"Expected a teacher that Keras can load\. Received: .*classifier\.keras"):
+            train.train(Config.read(values), Workdir(tmp_path / "student"))
+    assert not (tmp_path / "student").exists()
+
+
+@pytest.mark.parametrize("damage", ["flip", "marker", "no marker"])
+def test_a_checkpoint_counts_with_a_marker_that_fits(damage, run, caplog):
+    config, workdir = run
+    last = workdir.checkpoints / "last"
+    data, marker = last / "ckpt-2.data-00000-of-00001", last / "ckpt-2.json"
+    if damage == "flip":  # which changes no length, as half an upload may not
+        contents = bytearray(data.read_bytes())
+        contents[len(contents) // 2] ^= 1
+        data.write_bytes(contents)
+        problem = r"ckpt-2\.data-00000-of-00001 is not what ckpt-2\.json says"
+    else:
+        halve(marker) if damage == "marker" else marker.unlink()
+        problem = r"ckpt-2\.json, which is written last, is not there or not whole"
+    checkpoint = Checkpoint(workdir, prepare(config).model, monitor=None)
+    assert checkpoint.restore_last() == 1
+    assert re.search(rf"Checkpoint .*ckpt-2 is damaged \({problem}\); falling back to the one before", caplog.text)
+
+
+def test_checkpoints_of_a_version_without_markers_are_resumed(run, caplog):
+    config, workdir = run
+    before = (workdir.path / "metrics.json").read_bytes()
+    for marker in workdir.checkpoints.glob("*/*.json"):
+        marker.unlink()
+    (workdir.path / "metrics.json").unlink()
+    train.train(config, workdir)
+    assert (workdir.path / "metrics.json").read_bytes() == before
+    assert "damaged" not in caplog.text
+
+
+def test_an_export_whose_note_is_damaged_is_another_runs(run, tmp_path):
+    config, workdir = run
+    values = config.as_dict()
+    values["export"]["directory"] = str(tmp_path / "exports")
+    experiment = prepare(Config.read(values))
+    note = tmp_path / "exports" / export._name(workdir) / "1" / "assets.extra" / "run.json"
+    note.parent.mkdir(parents=True)
+    for text in (b"{", b"\xff"):
+        note.write_bytes(text)
+        assert export.exported(experiment, workdir) is None
+
+
+def test_a_workdir_that_cannot_be_written_to_is_refused(run):
+    config, workdir = run
+    (workdir.path / "metrics.json").unlink()
+    if subprocess.run(["mount", "--bind", workdir.path, workdir.path], check=False).returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", workdir.path], check=True)
+        with pytest.raises(
+            ValueError, match="Expected a workdir that can be written to. Received: .*Read-only file sys"
+        ):
+            train.train(config, workdir)
+    finally:
+        subprocess.run(["umount", "--lazy", workdir.path], check=True)
+
+
+def test_a_workdir_that_vanishes_ends_the_run_and_does_not_come_back(run, monkeypatch, tmp_path):
+    config, _ = run
+    workdir = Workdir(tmp_path / "vanishing")
+
+    def remove(self, epoch, logs=None):
+        shutil.rmtree(workdir.path)
+
+    monkeypatch.setattr("cskd_tf.training.callbacks.StopOnNaN.on_epoch_end", remove, raising=False)
+    with pytest.raises(FileNotFoundError, match=r"vanishing/log\.jsonl"):
+        train.train(config, workdir)
+    assert not workdir.path.exists()
