@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test newcomer papers parity slow kills lint format table benchmark clean
+.PHONY: train test newcomer papers parity slow kills mutations lint format table benchmark clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
@@ -43,6 +43,10 @@ format: .venv/test
 N ?= 20
 kills: .venv/train
 	$(BIN)/python -m benchmarks.kills --at_most=$(N)
+
+# 10,000 images and 1,000 command lines as nobody means them; --seed=S --first=N tries a case again: an hour.
+mutations: .venv/train
+	$(BIN)/python -m benchmarks.mutations
 
 # The README's results table, of five seeds, and results/digits.json.
 table: .venv/train

@@ -45,6 +45,8 @@ def _message(error: Exception) -> str:
     text = str(error).rstrip()
     # ml_collections makes a config file's traceback the message; what was raised stands in its last line.
     text = text.splitlines()[-1] if "Traceback" in text else text
+    if text.isidentifier():  # an exception without a message
+        return f"Expected a config file that makes a config. Received: {text}"
     return text if isinstance(error, (flags.Error, ValueError, AttributeError)) else f"{type(error).__name__}: {text}"
 
 
