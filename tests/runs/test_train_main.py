@@ -218,7 +218,6 @@ def test_bad_input_ends_before_training_without_a_traceback(command, tmp_path, a
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "has no attribute 'get_config'"),
         ("def get_config(:", "SyntaxError: "),
         ("\0", "SyntaxError: "),
         ("def get_config(): raise RuntimeError('no')", "RuntimeError: no"),
