@@ -21,7 +21,9 @@ def test_images_and_settings_in_bulk(imported, tmp_path):
     with pytest.raises(SystemExit) as leaving:
         module.main(rest)
     assert not leaving.value.code
-    images, settings = json.loads((tmp_path / "results" / "mutations.json").read_text())
+    images, settings = (
+        json.loads((tmp_path / "results" / f"mutations_{kind}.json").read_text())[0] for kind in ("images", "settings")
+    )
     assert (images["of"], images["cases"], images["failed"]) == ("images", 300, 0)
     assert (settings["of"], settings["cases"], settings["failed"]) == ("settings", 60, 0)
     for line in (images, settings):
