@@ -52,6 +52,7 @@ def changed(**changes):
         (changed(epochs=10**400), "epochs to be at most 1000000"),
         (changed(data__source__class_levels=10**18), "class_levels to be at most 100"),
         (changed(data__split__train_per_class=10**400), "train_per_class to be at most 2147483648"),
+        (changed(data__augment__short_side=2**40), "short_side to be at most 8192"),
         (changed(network__width=513), "network.width to be at most 512. Received: network.width=513"),
         (changed(data__source__memory=1e308), "data.source.memory to be at most 1048576"),
         (changed(data__augment__lighting=1e9), "data.augment.lighting to be at most 10"),
