@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test newcomer papers parity slow kills soak lint format table benchmark clean
+.PHONY: train test newcomer papers parity slow kills soak mutations lint format table benchmark clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
@@ -47,6 +47,10 @@ kills: .venv/train
 # Whether a long run's process grows: 5,000 steps, an evaluation and a checkpoint every 10.
 soak: .venv/train
 	$(BIN)/python -m benchmarks.soak
+
+# 10,000 images and 1,000 command lines as nobody means them; --seed=S --first=N tries a case again: an hour.
+mutations: .venv/train
+	$(BIN)/python -m benchmarks.mutations
 
 # The README's results table, of five seeds, and results/digits.json.
 table: .venv/train

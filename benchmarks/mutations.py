@@ -115,7 +115,7 @@ def run(
         "reasons": len(reasons),
         "most_mib": most >> 20,
     }
-    record("mutations", line)
+    record(f"mutations_{kind}", line)
     return not total["failed"]
 
 

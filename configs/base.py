@@ -73,7 +73,7 @@ def get_config() -> ConfigDict:
 
     config.network = ConfigDict()
     config.network.name = "preact_resnet18"  # one of cskd_tf.networks.NETWORKS, or package.module:function of your own
-    config.network.width = 0  # channels of the first stage; 0: as published
+    config.network.width = 0  # channels of the first stage, at most 512; 0: as published
     config.network.embedding_layer = ""  # the layer whose input is the embedding; "": the classifier, found by itself
     config.network.synchronized = False  # batch norm averages over all replicas, not over each by itself
 

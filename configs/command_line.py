@@ -56,7 +56,9 @@ def _message(error: Exception) -> str:
         return f"Expected a key of configs/base.py. Received: {cause}"
     text = str(error).rstrip()
     # ml_collections makes a config file's traceback the message; what was raised stands in its last line.
-    text = text.splitlines()[-1] if "Traceback" in text else text
+    if "Traceback" in text:
+        text = text.splitlines()[-1]
+        return text if ":" in text else f"Expected a config file that makes a config. Received: {text}"
     return text if isinstance(error, (flags.Error, ValueError, AttributeError)) else f"{type(error).__name__}: {text}"
 
 

@@ -102,7 +102,7 @@ class ScheduleConfig:
 
     learning_rate: float
     milestones: tuple[float, ...]
-    factor: float
+    factor: Annotated[float, Within(0, 1)]  # 10 in place of 0.1 would be a mistake
     warmup_epochs: int
 
 
@@ -127,7 +127,7 @@ class Config:
     """Everything that a run is made by. Keys, defaults and units are those of configs/base.py; `read` makes it."""
 
     seed: Annotated[int, Within(0, 2**32 - 1)]
-    epochs: Positive
+    epochs: Annotated[int, Within(1, 1_000_000)]
     batch_size: Positive
     gradient_accumulation_steps: Positive
     steps_per_execution: Positive

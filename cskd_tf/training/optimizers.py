@@ -196,7 +196,7 @@ def step_schedule(
 
     Args:
         learning_rate: of the first epochs.
-        milestones: as fractions of the run, rising, each within (0, 1).
+        milestones: as fractions of the run, rising, each within (0, 1); none: the rate stays.
         factor: above 0.
         epochs: of the whole run.
         steps_per_epoch: batches per epoch.
@@ -213,7 +213,8 @@ def step_schedule(
     if not 0 <= warmup_epochs <= epochs:
         raise UserError(f"Expected warmup_epochs from 0 to {epochs}. Received: warmup_epochs={warmup_epochs!r}")
     # Keras uses the old value up to and including the boundary; the first step of the new epoch must have the new one.
-    boundaries = [epoch * steps_per_epoch - 1 for epoch in milestone_epochs(milestones, epochs=epochs)]
-    values = [learning_rate * factor**drops for drops in range(len(milestones) + 1)]
+    drops_at = milestone_epochs(milestones, epochs=epochs) or [epochs]  # Keras needs one: without any, the end
+    boundaries = [epoch * steps_per_epoch - 1 for epoch in drops_at]
+    values = [learning_rate * factor**drops for drops in range(len(boundaries) + 1)]
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
     return WarmUp(schedule, steps=warmup_epochs * steps_per_epoch) if warmup_epochs else schedule

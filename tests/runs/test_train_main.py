@@ -139,6 +139,10 @@ def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_fol
     [
         (["--config.epoch=3"], r"Expected a key of configs/base.py. Received: 'epoch'\nDid you mean \"epochs\""),
         (["--config.epochs=many"], "flag --config.epochs=many: invalid literal for int"),
+        (["--config.SEED=1"], r"Expected a key of configs/base.py, such as .*Received: \['SEED'\]"),
+        (["--config.data/augment/flip=1"], r"Expected a key of configs/base.py, .*Received: \['data/augment/flip'\]"),
+        (["--config. seed=1"], r"Expected a key of configs/base.py, .*Received: \[' seed'\]"),
+        (["--config.optimiser.momentum=1"], "Expected a key of configs/base.py. Received: .*optimiser"),
         (["--mode=serve"], "should be one of"),
         (["train"], r"Expected flags only, or launch. Received: \['train'\]"),
         (["--config.epochs=0"], "Expected epochs to be at least 1. Received: epochs=0"),
@@ -209,6 +213,50 @@ def test_bad_input_ends_before_training_without_a_traceback(command, tmp_path, a
     assert re.search(message, printed), printed
     assert "Traceback" not in printed
     assert not list(tmp_path.iterdir())  # nothing was started, nothing is left behind
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("def get_config(:", "SyntaxError: "),
+        ("\0", "SyntaxError: "),
+        ("def get_config(): raise RuntimeError('no')", "RuntimeError: no"),
+        ("def get_config(): raise TypeError", "Expected a config file that makes a config. Received: TypeError"),
+        ("def get_config(): return get_config()", "RecursionError: "),
+        ("def get_config(): return 3", ""),
+        ("def get_config(): return {'seed': print}", "a config of groups, lists, numbers and strings"),
+    ],
+)
+def test_a_config_file_that_fails_is_one_line(content, message, command, tmp_path):
+    (tmp_path / "mine.py").write_text(content)
+    code, printed = command("--config=mine.py", "--workdir=run")
+    assert code != 0
+    assert re.search(f"^error: .*{message}", printed, re.MULTILINE), printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "received"),
+    [
+        (MemoryError(), "MemoryError"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "{{node x}} OOM when allocating tensor of 9 bytes\nHint: ..."),
+            "OOM when allocating tensor of 9 bytes",
+        ),
+    ],
+)  # fmt: skip
+def test_too_little_memory_is_one_line(error, received, command, monkeypatch):
+    def prepare(config):
+        raise error
+
+    monkeypatch.setattr("cskd_tf.runs.train.prepare", prepare)
+    code, printed = command("--workdir=run", *QUICK)
+    assert code != 0
+    assert re.search(rf"error: Expected enough memory; a smaller batch_size, .*Received: {received}\n", printed), (
+        printed
+    )
+    assert "Traceback" not in printed
 
 
 def test_a_missing_config_file_is_named(command):

@@ -56,6 +56,7 @@ def test_schedule_drops_before_the_first_step_after_a_milestone():
 @pytest.mark.parametrize(
     ("epochs", "milestones", "expected"),
     [
+        (3, (), [0, 0, 0]),
         (1, (0.5, 0.75), [0]),
         (2, (0.5, 0.75), [0, 1]),
         (3, (0.5, 0.75), [0, 1, 2]),

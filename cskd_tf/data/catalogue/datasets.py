@@ -33,7 +33,7 @@ class SourceOptions:
     path: str = ""
     archive: str = ""
     channels: Literal[1, 3] = 3
-    class_levels: Annotated[int, Within(1)] = 1
+    class_levels: Annotated[int, Within(1, 100)] = 1
     memory: Annotated[float, Within(0, 2**20)] = 4.0
 
     def __post_init__(self):
@@ -60,7 +60,7 @@ class SplitOptions:
     seed: Annotated[int, Within(0)] = 0
     test_fraction: float = 0.2
     validation_fraction: float = 0.1
-    train_per_class: Annotated[int, Within(0)] = 0
+    train_per_class: Annotated[int, Within(0, 2**31)] = 0
 
     def __post_init__(self):
         check(self)

@@ -252,7 +252,7 @@ class Augmentation:
     flip: bool = True
     color_jitter: Annotated[float, Within(0, 1)] = 0.0
     lighting: Annotated[float, Within(0, 10)] = 0.0
-    short_side: Annotated[int, Within(0)] = 0
+    short_side: Annotated[int, Within(0, 8192)] = 0
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
