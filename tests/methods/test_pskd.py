@@ -64,7 +64,7 @@ def dataset(images_and_labels, model, **options):
     return paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=EPOCHS, **options)
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(
     ("source", "previous", "tolerance", "tables"),
     [
@@ -74,11 +74,9 @@ def dataset(images_and_labels, model, **options):
     ids=["stored", "network"],
 )
 def test_a_run_follows_the_one_in_numpy(
-    source, previous, tolerance, tables, replicas, linear_network, images_and_labels, two_replicas
+    source, previous, tolerance, tables, count, linear_network, images_and_labels, replicas
 ):
-    model = make(
-        linear_network, [LabelSmoothing(epsilon=0.1), PSKD(source=source)], two_replicas if replicas == 2 else None
-    )
+    model = make(linear_network, [LabelSmoothing(epsilon=0.1), PSKD(source=source)], replicas(count))
     start = [weight.astype("float64") for weight in model.network.get_weights()]
     data = dataset(images_and_labels, model)
     model.fit(data, epochs=EPOCHS, verbose=0)

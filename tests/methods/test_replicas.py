@@ -1,6 +1,5 @@
 """Every method trains alike on 1, 2 and 4 replicas, through `fit`, and its step is a program that a TPU takes."""
 
-import functools
 import inspect
 import re
 from typing import NamedTuple
@@ -168,8 +167,8 @@ def test_evaluation_is_a_program_for_a_tpu(methods, images):
     model = make_model(lambda: [method() for method in methods], batch_norm=True)
     inputs, labels = tf.constant(IMAGES[:images]), tf.constant(LABELS[:images])
     check_static(tf.function(model.test_step, jit_compile=True), (inputs, labels))
-    predict = functools.partial(Collector.of(model), training=False)
-    check_static(tf.function(predict, jit_compile=True), {"image": inputs, "label": labels})
+    rows = {"image": inputs, "label": labels, "number": tf.zeros([images], tf.int64)}
+    check_static(tf.function(Collector(model).predict_step, jit_compile=True), rows)
 
 
 @pytest.mark.parametrize("call", [lambda rows: tf.where(rows > 0), lambda rows: tf.sort(tf.unique(rows)[0])])

@@ -58,12 +58,11 @@ def after_a_step(strategy, case, *, parts):
     }
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("name", [case for case in MARKED if case.values[0] not in WHOLE_BATCH | EXITS])
-def test_parts_make_the_step_of_the_whole_batch(name, replicas, two_replicas):
-    single = tf.distribute.get_strategy()
-    state, logs = after_a_step(single, CASES[name], parts=1)
-    parted, parted_logs = after_a_step(two_replicas if replicas == 2 else single, CASES[name], parts=PARTS)
+def test_parts_make_the_step_of_the_whole_batch(name, count, replicas):
+    state, logs = after_a_step(replicas(1), CASES[name], parts=1)
+    parted, parted_logs = after_a_step(replicas(count), CASES[name], parts=PARTS)
     for one, other in zip(state, parted, strict=True):
         np.testing.assert_allclose(other, one, atol=1e-6, rtol=1e-3 if one.dtype == np.float16 else 0)
     assert parted_logs == pytest.approx(logs, rel=2e-6, abs=1e-6)
