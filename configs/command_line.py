@@ -59,7 +59,8 @@ def _message(error: Exception) -> str:
     if "Traceback" in text:
         text = text.splitlines()[-1]
         return text if ":" in text else f"Expected a config file that makes a config. Received: {text}"
-    return text if isinstance(error, (flags.Error, ValueError, AttributeError)) else f"{type(error).__name__}: {text}"
+    says_enough = isinstance(error, (flags.Error, ValueError, AttributeError)) or text.startswith("Expected")
+    return text if says_enough else f"{type(error).__name__}: {text}"
 
 
 def _keys(arguments: list[str]) -> list[str]:

@@ -29,7 +29,8 @@ def load_run(workdir: Workdir, *, config: Config | None = None) -> Experiment:
         UserError: no run, or one that has not finished.
     """
     strategy = config.strategy if config else "auto"  # those devices that are there now
-    config = config or workdir.config()
+    began_as = workdir.config()
+    config = config or began_as
     if not workdir.metrics():
         raise UserError(
             "Expected a finished run; the command that started it continues it. "

@@ -220,6 +220,7 @@ def test_kills_at_random(tmp_path):
     assert (count["killed"], count["same"]) == (20, 20)
 
 
+@pytest.mark.slow
 def test_soak(command):
     *lines, growth = command("soak", "--steps=40", "--every=20", "--width=2")
     assert [line["step"] for line in lines] == [20, 40]

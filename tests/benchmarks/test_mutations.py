@@ -16,6 +16,7 @@ from tests.benchmarks.crashing import crashing_tester
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is asked of /proc")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("images", "settings"), [(60, 12), pytest.param(300, 60, marks=pytest.mark.slow)])
 def test_images_and_settings_in_bulk(images, settings, imported, tmp_path):
     module, rest = imported("mutations", f"--images={images}", f"--settings={settings}", "--nobombs")

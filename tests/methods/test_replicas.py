@@ -114,7 +114,14 @@ def check_same(one: Trained, many: Trained) -> None:
         assert many.logs[name] == pytest.approx(values, rel=1e-6, abs=1e-6), name
 
 
-@pytest.mark.parametrize(("methods", "batch_norm"), TOGETHER.values(), ids=TOGETHER)
+# The longest two are slow.
+@pytest.mark.parametrize(
+    ("methods", "batch_norm"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name.startswith(("BYOT", "Mixup")) else [])
+        for name, case in TOGETHER.items()
+    ],
+)
 def test_four_replicas_train_as_one_does(methods, batch_norm, replicas):
     one, many = (fit(methods, replicas(count), batch_norm=batch_norm) for count in (1, 4))
     check_same(one, many)

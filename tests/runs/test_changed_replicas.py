@@ -52,6 +52,7 @@ def state_of(workdir, epoch):
     return {name: reader.get_tensor(name) for name in names}
 
 
+@pytest.mark.slow
 def test_a_run_ends_as_one_that_never_changed(train_on, tmp_path):
     unbroken, changed = Workdir(tmp_path / "unbroken"), Workdir(tmp_path / "changed")
     train_on(4, unbroken, count=1)

@@ -73,6 +73,7 @@ def test_a_damaged_note_of_an_import_is_named(run):
         train.train(config, workdir)
 
 
+@pytest.mark.slow
 def test_a_line_within_the_log_that_is_cut_off_is_named_and_one_at_its_end_is_written_again(run):
     config, workdir = run
     (workdir.path / "metrics.json").unlink()
@@ -172,6 +173,7 @@ def test_a_workdir_that_cannot_be_written_to_is_refused(run):
         subprocess.run(["umount", "--lazy", workdir.path], check=True)
 
 
+@pytest.mark.slow
 def test_a_workdir_that_vanishes_ends_the_run_and_does_not_come_back(run, monkeypatch, tmp_path):
     config, _ = run
     workdir = Workdir(tmp_path / "vanishing")

@@ -53,6 +53,7 @@ def test_what_does_not_go_with_the_size_of_the_data_is_refused(change, message):
         experiment.prepare(config_of(change))
 
 
+@pytest.mark.slow
 def test_a_run_that_xla_compiles_trains(config):
     config.jit_compile = "on"
     built = experiment.prepare(Config.read(config))

@@ -46,6 +46,7 @@ def auto(config):
     return Config.read(config)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_precision_that_it_began_with(auto, config, monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(precision, "chosen", lambda strategy: "mixed_bfloat16")
     workdir = Workdir(tmp_path / "run")
@@ -73,6 +74,7 @@ def test_a_run_goes_on_with_the_precision_that_it_began_with(auto, config, monke
     workdir.check_owner(Config.read(config))
 
 
+@pytest.mark.slow
 def test_a_run_in_float16_goes_on_with_the_scale_that_it_had(config, tmp_path):
     config.precision, config.export.enabled = "mixed_float16", False
     workdir = Workdir(tmp_path / "run")

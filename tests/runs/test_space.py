@@ -37,6 +37,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(config, 
     assert list(small_disk.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_estimate_is_no_less_than_what_a_run_writes(config, tmp_path, monkeypatch):
     config.epochs, config.network.width = 3, 16
     config = Config.read(config)
@@ -69,6 +70,7 @@ class Fill(keras.callbacks.Callback):
         os.truncate(self.file, self.file.stat().st_size - self.left)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [0, pytest.param(24, marks=pytest.mark.slow)])
 def test_a_disk_that_fills_up_costs_an_epoch(blocks, config, small_disk, tmp_path, monkeypatch):
     config.deterministic, config.epochs, config.network.width, config.export.enabled = True, 3, 2, False

@@ -51,9 +51,14 @@ def outcome(workdir):
 @pytest.mark.parametrize(
     ("methods", "network", "at"),
     [
-        ([{"name": "CSKD"}], "preact_resnet10", [(5, "step"), (6, "step"), (6, "evaluation"), (9, "evaluation")]),
+        pytest.param(
+            [{"name": "CSKD"}],
+            "preact_resnet10",
+            [(5, "step"), (6, "step"), (6, "evaluation"), (9, "evaluation")],
+            marks=pytest.mark.slow,
+        ),
         ([{"name": "PSKD"}, {"name": "CSKD"}], DROPOUT, [(1, "step"), (8, "step")]),
-        ([{"name": "PSKD", "source": "network"}], DROPOUT, [(5, "step")]),
+        pytest.param([{"name": "PSKD", "source": "network"}], DROPOUT, [(5, "step")], marks=pytest.mark.slow),
     ],
     ids=["CSKD", "PSKD dropout", "PSKD network"],
 )
@@ -101,6 +106,7 @@ def test_a_real_process_leaves_with_143_and_one_line(tmp_path):
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["cskd_tf.evaluation.predictions.np.savez", "cskd_tf.runs.export.np.load"])
 def test_a_run_that_is_evaluated_or_exported_leaves_at_once(part, command, monkeypatch, tmp_path):
     arguments = ("--workdir=run", "--config.epochs=1", "--config.baseline=False", "--config.verbose=0", *SMALL)

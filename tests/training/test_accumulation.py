@@ -58,7 +58,7 @@ def after_a_step(strategy, case, *, parts):
     }
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [case for case in MARKED if case.values[0] not in WHOLE_BATCH | EXITS])
 def test_parts_make_the_step_of_the_whole_batch(name, count, replicas):
     state, logs = after_a_step(replicas(1), CASES[name], parts=1)

@@ -29,6 +29,7 @@ def check_equal(found, expected):
     assert not far
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_process_does(tmp_path):
     cases = ("CSKD in the batch", "AdaCos", "PSKD stored", "synchronised batch norm")
     (alone,) = results(tmp_path, cases, workers=1)
