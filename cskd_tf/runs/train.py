@@ -151,6 +151,8 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
             callbacks += [log, TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done), checkpoint]
         try:
             finished = _go_on(experiment, [*callbacks, *more], done=done, under_way=under_way)
+            if termination.requested():  # of several workers, in the evaluation behind the last step
+                raise Terminated
         except Terminated:
             metrics = model.metric_values()
             where = workers.on_chief(lambda: checkpoint.save_within_epoch(log.begun(), metrics))

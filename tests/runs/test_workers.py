@@ -38,7 +38,7 @@ def check_same(folder, expected, *, exactly=False):
     logs = [Workdir(path / "run").log() for path in (folder, expected)]
     for mine, theirs in zip(*logs, strict=True):
         assert mine.keys() == theirs.keys()
-        for name in mine.keys() - {"seconds", "val_aurc"}:  # of the second, a tie of confidences may fall either way
+        for name in mine.keys() - {"seconds", "replicas", "val_aurc"}:  # ties of confidences may fall either way
             assert mine[name] == (theirs[name] if exactly else pytest.approx(theirs[name], rel=1e-5, abs=1e-6))
     mine, theirs = (Predictions.load(path / "run/predictions_test.npz") for path in (folder, expected))
     np.testing.assert_array_equal(mine.labels, theirs.labels)
