@@ -207,6 +207,7 @@ def test_a_given_folder_chooses_no_code_to_run(name, mode, command, canary):
     assert files(run.path) == before
 
 
+@pytest.mark.slow
 def test_the_owner_of_a_network_evaluates_it_by_the_config(command, monkeypatch, tmp_path):
     (tmp_path / "my_own_network.py").write_text(
         "from cskd_tf import networks\n"

@@ -102,6 +102,7 @@ def test_pairing_speed(command):
     assert lines[3]["later_than_step_0"] == pytest.approx(lines[3]["seconds"] - lines[2]["seconds"], abs=2e-3)
 
 
+@pytest.mark.slow
 def test_recall_speed(command):
     (line,) = command("recall_speed", "--images=200", "--width=8", "--classes=10")
     assert line["equal"]
@@ -145,6 +146,7 @@ def test_divergence(rate, diverged, command):
     assert line["mean_loss"] == (None if diverged else pytest.approx(3, abs=1))
 
 
+@pytest.mark.slow
 def test_narrow_networks_live_through_odd_batches(command):
     # Without `keep_memory_whole` every such process died, of 6 on a CPU with AVX-512.
     (line,) = command("narrow_networks", "--seeds=1", "--layers=60", "--networks=2")

@@ -69,6 +69,7 @@ def test_the_commit_is_dirty_where_anything_but_results_changed(tmp_path, monkey
     assert commit() == head.stdout.strip() + "-dirty"
 
 
+@pytest.mark.slow
 def test_the_kernels_are_those_that_tensorflow_runs():
     code = (
         "import sys; from benchmarks import results; sys.exit('tensorflow' in sys.modules or print(results.onednn()))"

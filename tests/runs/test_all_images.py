@@ -65,6 +65,7 @@ def test_a_run_evaluates_the_test_split_and_has_no_best_epoch(config, tmp_path, 
     assert evaluate.evaluate(workdir) == metrics
 
 
+@pytest.mark.slow
 def test_every_verb_does_without_a_validation_split(command, monkeypatch, tmp_path):
     quick = (*ALL_IMAGES, *SMALL, "--config.epochs=1")
     code, printed = command("--workdir=runs/trained", *quick, "--config.data.split.test_fraction=0.9")

@@ -142,6 +142,7 @@ def test_a_config_of_before_becomes_what_it_would_be_now():
     assert upgraded(config.as_dict()) == config.as_dict()
 
 
+@pytest.mark.slow
 def test_a_workdir_of_before_is_resumed_and_evaluated_and_its_config_is_kept(tmp_path):
     config = config_of({"epochs": 2, "export.enabled": False})
     workdir = Workdir(tmp_path / "run")

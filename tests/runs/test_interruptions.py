@@ -68,6 +68,7 @@ def test_what_the_last_checkpoint_left_half_removed_goes_too(finished):
     assert not unfinished.exists()
 
 
+@pytest.mark.slow
 def test_a_later_checkpoint_that_is_damaged_alone_is_not_trained_over(finished):
     config, workdir = finished
     for path in workdir.checkpoints.glob("last/ckpt-1.*"):
@@ -78,6 +79,7 @@ def test_a_later_checkpoint_that_is_damaged_alone_is_not_trained_over(finished):
         Checkpoint(workdir, prepare(config).model, monitor=None).restore_last()
 
 
+@pytest.mark.slow
 def test_an_export_that_was_published_is_not_published_twice(finished):
     config, workdir = finished
     published = pathlib.Path(workdir.metrics()["saved_model"])

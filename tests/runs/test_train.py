@@ -10,6 +10,7 @@ from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 
 
+@pytest.mark.slow
 def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, monkeypatch, tmp_path):
     monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
     config.strategy = "mirrored"
@@ -96,7 +97,9 @@ def test_a_student_is_evaluated_and_exported_when_its_teacher_is_gone(config, tm
     assert evaluate.load_run(workdir).config == workdir.config()
 
 
-@pytest.mark.parametrize("split", ["train", "test"])  # the latter is read when the last epoch has been trained
+@pytest.mark.parametrize(
+    "split", ["train", pytest.param("test", marks=pytest.mark.slow)]
+)  # the latter is read when the last epoch has been trained
 def test_an_image_that_turns_out_damaged_is_named(split, config, image_folder, tmp_path):
     path = image_folder / split / "dog" / "0.png"
     contents = bytearray(path.read_bytes())

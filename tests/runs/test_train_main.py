@@ -78,6 +78,7 @@ def test_the_baseline_is_the_same_run_without_methods(command, tmp_path):
     assert "cross-entropy" in printed
 
 
+@pytest.mark.slow
 def test_seeds_of_one_config_share_a_row(command):
     for seed in (0, 1):
         command(f"--workdir=runs/{seed}", "--config.epochs=1", f"--config.seed={seed}", *QUICK)
@@ -118,6 +119,7 @@ def test_export_serves_raw_images_without_the_package(command, tmp_path):
     assert sorted(path.name for path in folder.parent.iterdir()) == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_an_image_folder_is_trained_and_exported_for_any_size(command, image_folder, tmp_path):
     config = MAIN.parent / "configs" / "image_folder.py"
     network = [
@@ -324,6 +326,7 @@ def start(workdir, *arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
     whole, killed = start(tmp_path / "whole"), start(tmp_path / "killed")
     log = tmp_path / "killed" / "log.jsonl"

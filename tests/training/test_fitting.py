@@ -145,7 +145,7 @@ def three_steps_an_execution(make_model, make_data, folder):
         from_a_file,
         interrupted("epoch", at=6),
         through_map_and_prefetch,
-        three_steps_an_execution,
+        pytest.param(three_steps_an_execution, marks=pytest.mark.slow),
     ],
 )
 def test_no_epoch_is_shown_again_and_none_left_out(train, make_model, make_data, whole, tmp_path):
