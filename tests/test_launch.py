@@ -125,8 +125,9 @@ def test_those_that_do_not_stop_are_killed(start):
     [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT"), (signal.SIGHUP, "SIGTERM")],
 )
 def test_signals_are_passed_on_to_all(script, number, arrives):
-    code = (
-        "import pathlib, sys; from configs import launch; "
+    code = (  # which does not ignore these signals, though what runs the tests may
+        "import pathlib, signal, sys; from configs import launch; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL); "
         "sys.exit(launch.launch(sys.argv[1:], workers=2, logs=pathlib.Path('logs')))"
     )
     launcher = subprocess.Popen(
