@@ -130,6 +130,7 @@ def test_pipeline_speed_against_pytorch(command):
     assert line["in_memory_ratio"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "diverged"), [(0.1, 0), (1e30, 2)])
 def test_divergence(rate, diverged, command):
     config = ("--config.network.width=2", "--config.data.split.train_per_class=2", "--config.batch_size=10")

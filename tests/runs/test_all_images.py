@@ -30,6 +30,7 @@ def test_evaluation_is_named_by_its_split(linear_network, images_and_labels):
     assert logs["test_top1_error"][-1] == evaluation.predictions.metrics(ece_bins=20)["top1_error"]
 
 
+@pytest.mark.slow
 def test_a_run_evaluates_the_test_split_and_has_no_best_epoch(config, tmp_path, caplog):
     config.data.split.validation_fraction = 0
     config.export.enabled = False

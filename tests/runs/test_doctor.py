@@ -44,6 +44,7 @@ def test_a_sound_folder_is_described_and_timed(image_folder, capsys):
     assert "Nothing here keeps the run from training." in printed
 
 
+@pytest.mark.slow
 def test_findings_that_do_not_keep_from_training(image_folder, capsys):
     train, test = image_folder / "train", image_folder / "test"
     shutil.copy(train / "cat" / "1.jpg", test / "cat" / "copy.jpg")

@@ -57,6 +57,7 @@ def test_a_first_checkpoint_that_was_being_written_is_written_again(finished):
     ]
 
 
+@pytest.mark.slow
 def test_what_the_last_checkpoint_left_half_removed_goes_too(finished):
     config, workdir = finished
     (workdir.path / "metrics.json").unlink()

@@ -62,6 +62,7 @@ def test_a_run_leaves_every_file_of_the_workdir(command, tmp_path):
     assert f"{100 * metrics['test']['top1_error']:.2f}" in printed
 
 
+@pytest.mark.slow
 def test_the_baseline_is_the_same_run_without_methods(command, tmp_path):
     quick = (*SMALL, "--config.export.enabled=False", "--config.verbose=0")
     code, printed = command("--workdir=run", "--config.epochs=1", *quick)
@@ -290,6 +291,7 @@ def test_a_workdir_of_another_config_is_refused_and_kept(command):
     assert files("run") == before
 
 
+@pytest.mark.slow
 def test_evaluating_an_unfinished_run_does_not_finish_it(command, tmp_path):
     command("--workdir=run", "--config.epochs=2", *QUICK)
     (tmp_path / "run" / "metrics.json").unlink()  # as if it had been stopped
