@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -25,14 +26,30 @@ class Finished:
     printed: str
 
 
-def train(arguments, *, folder: pathlib.Path, strace=(), log: pathlib.Path) -> Finished:
-    """Runs `train_main.py` with `arguments` in `folder`.
+@dataclasses.dataclass(frozen=True)
+class Started:
+    """A process under way: `process` itself, the `strace` that sees it, and the file of what it prints."""
+
+    process: int
+    tracer: subprocess.Popen | None
+    log: pathlib.Path
+
+    def wait(self) -> Finished:
+        _, code = os.waitpid(self.process, 0)
+        if self.tracer:
+            self.tracer.wait()
+        return Finished(os.waitstatus_to_exitcode(code), self.log.read_text(errors="replace"))
+
+
+def start(arguments, *, folder: pathlib.Path, strace=(), log: pathlib.Path, variables: Mapping[str, str]) -> Started:
+    """Starts `train_main.py` with `arguments` in `folder`.
 
     Args:
         arguments: of the command line.
         folder: current folder of the process.
         strace: arguments of `strace`, which sees everything from the command's first line on; none: it is not traced.
         log: file for what is printed.
+        variables: of its environment, beside those of this process.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import matplotlib.figure  # noqa: F401
@@ -43,6 +60,7 @@ def train(arguments, *, folder: pathlib.Path, strace=(), log: pathlib.Path) -> F
 
     process = os.fork()
     if process == 0:
+        os.environ.update(variables)
         _become(arguments, folder, log)
     os.waitpid(process, os.WUNTRACED)  # until it has stopped itself
     tracer = subprocess.Popen(["strace", *strace, "-p", str(process)], stderr=subprocess.DEVNULL) if strace else None
@@ -50,10 +68,7 @@ def train(arguments, *, folder: pathlib.Path, strace=(), log: pathlib.Path) -> F
     while tracer and "TracerPid:\t0\n" in status.read_text():
         time.sleep(0.01)
     os.kill(process, signal.SIGCONT)
-    _, code = os.waitpid(process, 0)
-    if tracer:
-        tracer.wait()
-    return Finished(os.waitstatus_to_exitcode(code), log.read_text(errors="replace"))
+    return Started(process, tracer, log)
 
 
 def _become(arguments, folder: pathlib.Path, log: pathlib.Path) -> None:

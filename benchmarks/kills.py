@@ -13,6 +13,7 @@ kill, and one that counts them. Needs Linux, and `strace`.
 """
 
 import collections
+import dataclasses
 import pathlib
 import random
 import re
@@ -24,18 +25,30 @@ from absl import app, flags
 
 from benchmarks import forked
 from benchmarks.results import record
+from configs import launch
 
-DROPOUT = "benchmarks.dropout_network:with_dropout"
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A run to kill, by the methods of its config; of several workers the first is killed, which writes the files."""
+
+    methods: str
+    network: str = "preact_resnet18"
+    workers: int = 1
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return f"--config.methods=({self.methods},)", f"--config.network.name={self.network}"
+
+
 CASES = {
-    "cskd": ("--config.methods=({'name': 'CSKD'},)",),
-    "pskd": ("--config.methods=({'name': 'PSKD'},)",),
-    "adacos": ("--config.methods=({'name': 'AdaCos'},)",),
-    "byot": ("--config.methods=({'name': 'BYOT'},)",),
-    "mixup": ("--config.methods=({'name': 'Mixup'},)",),
-    "dropout": (
-        "--config.methods=({'name': 'CSKD'},)",
-        f"--config.network.name={DROPOUT}",
-    ),
+    "cskd": Case("{'name': 'CSKD'}"),
+    "pskd": Case("{'name': 'PSKD'}"),
+    "adacos": Case("{'name': 'AdaCos'}"),
+    "byot": Case("{'name': 'BYOT'}"),
+    "mixup": Case("{'name': 'Mixup'}"),
+    "dropout": Case("{'name': 'CSKD'}", network="benchmarks.dropout_network:with_dropout"),
+    "workers": Case("{'name': 'PSKD'}", workers=2),
 }
 CALLS = ("rename", "unlink", "mkdir", "rmdir", "ftruncate", "openat", "write")
 CASE = flags.DEFINE_list("case", ["cskd"], f"Which runs to kill, of {', '.join(CASES)}.")
@@ -60,9 +73,25 @@ TOUCHES = re.compile(rf'"(?:[^"]*/)?{OURS}[/"]|<[^>]*/{OURS}/')
 
 
 def train(folder: pathlib.Path, case: str, *strace: str) -> forked.Finished:
-    """Trains in `folder`, or goes on there, in a process that is killed as `strace` says."""
-    log = folder.with_name(f"{folder.name}.printed")
-    return forked.train(("--workdir=run", *SMALL, *CASES[case]), folder=folder, strace=strace, log=log)
+    """Trains in `folder`, or goes on there, in processes of which the first is killed as `strace` says.
+
+    Returns:
+        How the first of them ended.
+    """
+    workers = CASES[case].workers
+    configs = launch.task_configs(workers) if workers > 1 else [None]
+    processes = [
+        forked.start(
+            ("--workdir=run", *SMALL, *CASES[case].arguments),
+            folder=folder,
+            strace=() if index else strace,
+            log=folder.with_name(f"{folder.name}.printed{index}"),
+            variables={"TF_CONFIG": task} if task else {},
+        )
+        for index, task in enumerate(configs)
+    ]
+    first, *_ = [process.wait() for process in processes]
+    return first
 
 
 def trace(calls, *options: str) -> tuple[str, ...]:

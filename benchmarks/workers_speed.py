@@ -11,7 +11,6 @@ import math
 import os
 import pathlib
 import shutil
-import socket
 import statistics
 import tempfile
 
@@ -26,6 +25,7 @@ from benchmarks import processes
 from benchmarks.arithmetic import FORWARD, WITH_GRADIENT, MatrixProduct, forward_flops
 from benchmarks.results import ROOT, record
 from benchmarks.turns import median_ratio, timed_here
+from configs import launch
 
 NETWORK = flags.DEFINE_string("network", "preact_resnet18", "One of cskd_tf.networks.")
 WIDTH = flags.DEFINE_integer("width", 64, "Channels of the first stage.")
@@ -35,21 +35,6 @@ SIZE = flags.DEFINE_integer("size", 32, "Pixels.")
 EPOCHS = flags.DEFINE_integer("epochs", 4, "Of each run; the first does not count.")
 ROUNDS = flags.DEFINE_integer("rounds", 2, "Runs of each kind.")
 AT_MOST = flags.DEFINE_float("at_most", 1800.0, "Seconds of a run, after which it has failed.")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def clusters(workers: int) -> list[dict[str, str]]:
-    """TF_CONFIG of each of several workers on this machine."""
-    addresses = [f"localhost:{port}" for port in free_ports(workers)]
-    tasks = [{"type": "worker", "index": index} for index in range(workers)]
-    return [{"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})} for task in tasks]
 
 
 def start(workdir: pathlib.Path, *, batch: int, cores: set[int], strategy: str = "single", variables=None):
@@ -82,8 +67,8 @@ def images_per_second(workdir: pathlib.Path) -> float:
 def together(folder: pathlib.Path, cores: list[int]) -> float:
     options = {"batch": 2 * BATCH.value, "strategy": "multi_worker"}
     started = [
-        start(folder / "run", cores={core}, variables=variables, **options)
-        for core, variables in zip(cores, clusters(2), strict=True)
+        start(folder / "run", cores={core}, variables={"TF_CONFIG": task}, **options)
+        for core, task in zip(cores, launch.task_configs(2), strict=True)
     ]
     processes.outputs(started, at_most=AT_MOST.value)
     return images_per_second(folder / "run")

@@ -199,22 +199,23 @@ class _Processes:
                     process.send_signal(number)
 
 
-def _environments(workers: int) -> list[dict[str, str]]:
-    """What each worker finds in its environment: which it is, where the others are, and its share of the GPUs."""
+def task_configs(workers: int) -> list[str]:
+    """TF_CONFIG of each of several workers on this machine, at ports that are free now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
         for each in sockets:  # all at once, so that no port is given twice; each is free again when its worker takes it
             each.bind(("", 0))
         addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     cluster = {"worker": addresses}
+    return [json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}) for index in range(workers)]
+
+
+def _environments(workers: int) -> list[dict[str, str]]:
+    """What each worker finds in its environment: which it is, where the others are, and its share of the GPUs."""
     return [
-        {
-            **os.environ,
-            "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
-            "PYTHONUNBUFFERED": "1",  # a log is read while it is written
-            **share,
-        }
-        for index, share in enumerate(_shares_of_gpus(workers))
+        # Unbuffered: a log is read while it is written.
+        {**os.environ, "TF_CONFIG": task, "PYTHONUNBUFFERED": "1", **share}
+        for task, share in zip(task_configs(workers), _shares_of_gpus(workers), strict=True)
     ]
 
 

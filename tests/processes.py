@@ -1,26 +1,14 @@
 """Real processes that train together on this machine."""
 
-import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 
+from configs.launch import task_configs
 from tests.helpers import ROOT
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def output(folder: pathlib.Path, index: int) -> str:
@@ -30,11 +18,9 @@ def output(folder: pathlib.Path, index: int) -> str:
 
 def start(folder: pathlib.Path, arguments: Sequence[str], *, workers: int, cwd=ROOT) -> list[subprocess.Popen]:
     """The processes of one Python command, where {index} stands for the worker's; their output goes to `folder`."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     processes = []
-    for index in range(workers):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        environment = {**os.environ, **({"TF_CONFIG": json.dumps(task)} if workers > 1 else {})}
+    for index, task in enumerate(task_configs(workers)):
+        environment = {**os.environ, **({"TF_CONFIG": task} if workers > 1 else {})}
         command = [sys.executable, *(argument.format(index=index) for argument in arguments)]
         with open(folder / f"worker-{index}.txt", "w") as file:
             processes.append(subprocess.Popen(command, cwd=cwd, env=environment, stdout=file, stderr=file))
