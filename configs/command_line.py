@@ -13,8 +13,8 @@ from absl import flags
 def quiet():
     """Keeps the start-up lines of TensorFlow's C++ parts off the screen; TF_CPP_MIN_LOG_LEVEL=0 shows them."""
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    # Of several workers it also prints as errors what are none; those that are, Python raises.
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if os.environ.get("TF_CONFIG") else "2") != "0":
+    # They also print as errors what are none; those that are, Python raises.
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0":
         os.dup2(nowhere, 2)
     try:
         yield

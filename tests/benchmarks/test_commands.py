@@ -224,6 +224,14 @@ def test_kills_at_random(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_kills_of_the_first_of_two_workers(tmp_path):
+    *lines, count = kills(tmp_path, "--random=4", "--chain=2", "--case=workers")
+    assert [line for line in lines if not line["same"]] == []
+    assert (count["killed"], count["same"]) == (4, 4)
+
+
+@pytest.mark.slow
 def test_soak(command):
     *lines, growth = command("soak", "--steps=40", "--every=20", "--width=2")
     assert [line["step"] for line in lines] == [20, 40]

@@ -81,6 +81,21 @@ def test_a_terminated_run_ends_with_the_same_bytes(methods, network, at, config,
     assert outcome(parts) == outcome(whole)
 
 
+@pytest.mark.slow
+def test_a_run_and_its_baseline_are_terminated_and_go_on(config, tmp_path):
+    config.deterministic, config.export.enabled, config.baseline = True, False, True
+    config = Config.read(config)
+    whole, parts = Workdir(tmp_path / "whole"), Workdir(tmp_path / "parts")
+    train.train(config, whole)
+    for unfinished in ("cross_entropy", "."):  # the baseline is trained first
+        train_and_terminate(config, parts, step=5, part="step")
+        assert (parts.path / unfinished / "checkpoints/last/ckpt-1-2.json").exists()
+        assert not (parts.path / unfinished / "metrics.json").exists()
+    train.train(config, parts)
+    for folder in ("cross_entropy", "."):
+        assert outcome(Workdir(parts.path / folder)) == outcome(Workdir(whole.path / folder))
+
+
 def test_a_real_process_leaves_with_143_and_one_line(tmp_path):
     """While TensorFlow is imported, before anything is saved; in training; and when it has nothing to save."""
     command = [sys.executable, str(ROOT / "train_main.py"), "--workdir=run", "--config.epochs=500", *ALONE, *SMALL]
