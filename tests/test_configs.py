@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from configs import base, cskd_paper, pskd_paper, variants
+from configs import base, cskd_paper, few_images, pskd_paper, variants
 from cskd_tf import methods, networks
 from cskd_tf.data.catalogue.datasets import DATASETS
 from cskd_tf.runs import experiment
@@ -32,6 +32,7 @@ COMPOSED = {
         *(f"resnet152,{method}" for method in (*SELF_KD, "cutmix", *(f"cutmix_{name}" for name in SELF_KD[1:]))),
     ],
     "variants": list(variants.VARIANTS),
+    "few_images": ["tiny_imagenet_5,cutmix_pskd", "omniglot_14,kd_cskd,preact_resnet18"],
 }
 SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py"))
 CONFIGS = [(name, ()) for name in SINGLE if name not in ("base", "command_line", "launch", *COMPOSED)]
@@ -78,7 +79,8 @@ def test_a_config_takes_a_step(name, argument, image_folder, tmp_path):
     for method in config.methods:
         if "teacher" in method:  # of a run that would have to come first
             assert method["teacher"].startswith(f"workdirs/{name}/")
-            teacher = networks.build("preact_resnet10", num_classes=3, input_shape=(32, 32, 3), width=2)
+            shape = (32, 32, config.data.source.channels)
+            teacher = networks.build("preact_resnet10", num_classes=3, input_shape=shape, width=2)
             teacher.save(tmp_path / "teacher.keras")
             method["teacher"] = str(tmp_path / "teacher.keras")
     # tests/data/catalogue reads the data sets' own layouts.
@@ -87,6 +89,7 @@ def test_a_config_takes_a_step(name, argument, image_folder, tmp_path):
         shutil.copytree(image_folder / split / "dog", image_folder / split / "fox")
     config.data.source.name = "image_folder"
     config.data.source.path = str(image_folder)
+    config.data.source.class_levels = 1
     config.data.split.train_per_class = min(config.data.split.train_per_class, 4)
     take_a_step(config)
 
@@ -101,7 +104,12 @@ def test_a_config_has_known_keys_methods_and_network(name, argument):
 
 @pytest.mark.parametrize(
     ("module", "wrong"),
-    [(cskd_paper, "cifar100,resnet18"), (cskd_paper, "cifar100,resnet18,cskt"), (pskd_paper, "resnet18,pskd")],
+    [
+        (cskd_paper, "cifar100,resnet18"),
+        (cskd_paper, "cifar100,resnet18,cskt"),
+        (pskd_paper, "resnet18,pskd"),
+        (few_images, "omniglot_5,cskd,resnet18,"),
+    ],
 )
 def test_an_experiment_that_is_none_lists_those_that_are(module, wrong):
     with pytest.raises(ValueError, match="one of.*'cross_entropy'.*Received: "):
