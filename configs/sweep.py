@@ -78,16 +78,9 @@ def run(config: Any, *, workdir: str, grid: Sequence[str], choose: str | None, j
         final = grids.Plan(load, overrides={**overrides, HELD_OUT: 0.0}, prefix=sweep.CHOSEN, **options)
         for name, best in sweep.choose(asked, folder, metric=choose).items():
             console.print(f"Chosen by the mean val {choose}, {best.mean:.4f}: {best.point or 'the only one'}")
-            fixed = [grids.Axis((key,), (value,)) for key, value in _assigned(axes, best.settings).items()]
-            seeds = [axis for axis in axes if axis.keys[0] in grids.SEED_KEYS]
-            final.add(name, [*fixed, *seeds])
+            final.add(name, [axis for axis in map(best.on, axes) if HELD_OUT not in axis.keys])
         runner.train(list(final.runs.values()))
     return runner.report()
-
-
-def _assigned(axes: Sequence[grids.Axis], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All keys of the axes that a point names by their first one."""
-    return {key: settings[axis.keys[0]] for axis in axes if axis.keys[0] in settings for key in axis.keys}
 
 
 class _Loader:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cskd_tf.errors import UserError
-from cskd_tf.runs.grid import Run
+from cskd_tf.runs.grid import Axis, Run
 
 # Metrics of which more is better; of all others less is.
 RISING = ("recall_at_1",)
@@ -32,6 +32,10 @@ class Candidate:
     @property
     def mean(self) -> float:
         return statistics.mean(self.values.values())
+
+    def on(self, axis: Axis) -> Axis:
+        """The axis with the value alone that it has here; whole if it is one of seeds."""
+        return Axis(axis.keys, (self.settings[axis.keys[0]],)) if axis.keys[0] in self.settings else axis
 
     def as_dict(self) -> dict[str, Any]:
         """What the file of a choice holds: mean and sample deviation are null where there are too few runs."""

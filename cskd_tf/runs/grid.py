@@ -223,9 +223,8 @@ class Plan:
         if run.name in self._under_way:
             raise UserError(f"Expected teachers that do not teach each other. Received: {self._under_way}")
         self._under_way.append(run.name)
-        teachers = tuple(
-            self._resolve(run, method, argument, assigned, named) for method, argument in self._places(run)
-        )
+        places = self._places(run)
+        teachers = tuple(self._resolve(entry, key, assigned, named) for entry, key in places)
         self._under_way.pop()
         if baseline:
             ours = {key: value for key, value in named.items() if not key.startswith("methods")}
