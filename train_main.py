@@ -1,4 +1,4 @@
-"""Trains, evaluates, exports and reports: `python train_main.py [--config=FILE] [--workdir=DIR] [--mode=MODE]`.
+"""Trains, evaluates, sweeps, exports and reports: `python train_main.py [--config=FILE] [--workdir=DIR] [--mode=MODE]`.
 
 `python train_main.py launch --workers=N [...]` trains by N processes of this machine.
 """
@@ -13,10 +13,13 @@ from ml_collections import config_flags
 from configs import command_line, launch
 
 DEFAULT = pathlib.Path(command_line.__file__).parent / "digits.py"
-MODES = ["train", "evaluate", "export", "report", "import", "doctor"]
+MODES = ["train", "sweep", "evaluate", "export", "report", "import", "doctor"]
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default workdirs/<name of the config file>.")
 MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 WORKERS = flags.DEFINE_integer("workers", None, "Processes that `launch` starts, here.", lower_bound=1)
+GRID = flags.DEFINE_multi_string("grid", [], "KEY=VALUE,VALUE of --mode=sweep, as seed=0,1,2; any number of these.")
+CHOOSE = flags.DEFINE_string("choose", None, "Validation metric; --mode=sweep trains the best point on all images.")
+JOBS = flags.DEFINE_integer("jobs", 1, "Runs of --mode=sweep at a time.", lower_bound=1)
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")
 
 
@@ -30,13 +33,17 @@ def main(argv):
     if words not in ([], ["launch"]):
         raise app.UsageError(f"Expected flags only, or launch. Received: {words}")
     config: Any = flags.FLAGS["config"]
-    file, _, experiment = config_flags.get_config_filename(config).partition(".py:")
-    workdir = WORKDIR.value or str(pathlib.Path("workdirs", pathlib.Path(file).stem, experiment))
+    workdir = WORKDIR.value or command_line.default_workdir(config, mode=MODE.value)
     if words or WORKERS.value:
         with command_line.one_line():
             given = {"workers": WORKERS.value, "mode": MODE.value, "strategy": config.value.get("strategy")}
             sys.exit(launch.run(words, workdir=workdir, **given))
     command_line.leave_at_sigterm()
+    if MODE.value == "sweep":
+        with command_line.one_line():
+            with command_line.quiet():
+                from configs import sweep
+            sys.exit(sweep.run(config, workdir=workdir, grid=GRID.value, choose=CHOOSE.value, jobs=JOBS.value))
     with command_line.one_line(), command_line.quiet():
         from cskd_tf.runs import cli
     config_given = bool(config.present or config_flags.get_override_values(config))
@@ -50,7 +57,7 @@ def run():
         config_flags.DEFINE_config_file("config", str(DEFAULT), "What to run.")
     if __name__ != "__main__":  # absl takes what --help shows from the main module, which is the command's script here
         sys.modules["__main__"].__doc__ = __doc__
-        for flag in ("config", "workdir", "mode", "workers", "checkpoint"):
+        for flag in ("config", "workdir", "mode", "workers", "grid", "choose", "jobs", "checkpoint"):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
     app.run(main, flags_parser=parse_flags)
 

@@ -98,3 +98,16 @@ def get_config() -> ConfigDict:
     config.export.enabled = True  # write a SavedModel when the run has finished
     config.export.directory = "saved_models"  # below which each workdir has its versions
     return config
+
+
+def with_sweep(config: ConfigDict, *, experiments, grid, choose="") -> ConfigDict:
+    """A config that stands for several: what `--mode=sweep` trains, and no other mode takes.
+
+    Args:
+        config: of the first experiment, of which the command line overrides keys for all.
+        experiments: what `get_config` of the same file takes, for each.
+        grid: as `--grid` has it, for each axis; the command line's replace them.
+        choose: the metric of `--choose`; empty: none.
+    """
+    config.sweep = ConfigDict({"experiments": tuple(experiments), "grid": tuple(grid), "choose": choose})
+    return config

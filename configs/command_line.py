@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import pathlib
 import re
 import signal
 import sys
 
 from absl import flags
+from ml_collections import config_flags
 
 
 @contextlib.contextmanager
@@ -44,6 +46,18 @@ def leave_at_sigterm():
         sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
+
+
+def file_and_experiment(config):
+    """`("configs/cskd_paper.py", "cifar100,resnet18,cskd")` of the flag `--config`; the second empty where it is."""
+    file, _, experiment = config_flags.get_config_filename(config).partition(".py:")
+    return (f"{file}.py" if experiment else file), experiment
+
+
+def default_workdir(config, *, mode):
+    """Folder of a run by default; a sweep's is one above, in which each experiment has its own."""
+    file, experiment = file_and_experiment(config)
+    return str(pathlib.Path("workdirs", pathlib.Path(file).stem, "" if mode == "sweep" else experiment))
 
 
 def _message(error: Exception) -> str:

@@ -167,6 +167,8 @@ class Config:
             raise UserError(f"Expected a config of groups, lists, numbers and strings. Received: {why}") from error
         if not isinstance(plain, Mapping):
             raise UserError(f"Expected a config of groups, lists, numbers and strings. Received: {plain!r}")
+        if "sweep" in plain:
+            raise UserError(f"Expected --mode=sweep for a config of several experiments. Received: {plain['sweep']}")
         unknown, missing = _differences(cls, plain)
         if renamed := {key: RENAMED[key] for key in unknown if key in RENAMED}:
             news = ", ".join(f"{new} instead of {old}" for old, new in renamed.items())

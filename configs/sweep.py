@@ -1,0 +1,235 @@
+"""`--mode=sweep`: many runs, each in a process of its own.
+
+    python train_main.py --config=configs/digits.py --mode=sweep --grid=seed=0,1,2 --grid=methods.0.weight=1,2,3,4
+
+docs/runs.md says what it does and how it goes on.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import rich.console
+import rich.progress
+from ml_collections import config_flags
+
+from configs import command_line
+from configs.processes import Processes, how_ended, last_lines
+from cskd_tf.runs import choice, sweep
+from cskd_tf.runs import grid as grids
+
+PASSED_ON = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIGTERM)  # at which a run saves
+LOGS = "logs"  # below the sweep's folder: of each run its log, and the config by which it is started
+SAVED = pathlib.Path(__file__).with_name("saved.py")
+MAIN = pathlib.Path(__file__).parents[1] / "train_main.py"
+GRACE = 600.0  # seconds for a run that is told to stop while it starts
+HELD_OUT = "data.split.validation_fraction"
+
+
+def run(config: Any, *, workdir: str, grid: Sequence[str], choose: str | None, jobs: int) -> int:
+    """What `train_main.py --mode=sweep` does.
+
+    Args:
+        config: the flag, whose config may have a key `sweep`: names of experiments, a grid, a metric to choose by.
+        workdir: the folder of the sweep.
+        grid: as `--grid` has them.
+        choose: metric of the validation split by which the best point is trained on everything; None: the config's.
+        jobs: how many runs at a time.
+
+    Returns:
+        The exit code: 0 where all runs have finished.
+
+    Raises:
+        ValueError: what cannot be trained, before anything starts.
+    """
+    if "TF_CONFIG" in os.environ:
+        raise ValueError(f"Expected one process for --mode=sweep. Received: TF_CONFIG={os.environ['TF_CONFIG']}")
+    sweep.leave_gpus_alone()
+    file, experiment = command_line.file_and_experiment(config)
+    given = config.value.get("sweep") or {}
+    names = list(given.get("experiments", [experiment]))
+    axes = grids.parse_grid(grid, defaults=given.get("grid", ()))
+    choose = given.get("choose") if choose is None else choose
+    folder, home = grids.as_typed(workdir), pathlib.Path(command_line.default_workdir(config, mode="sweep"))
+    overrides = json.loads(json.dumps(config_flags.get_override_values(config)))
+    overrides = {key: value for key, value in overrides.items() if not key.startswith("sweep.")}
+    console = rich.console.Console(markup=False, highlight=False, soft_wrap=True)
+    if "export.enabled" not in {*overrides, *(key for axis in axes for key in axis.keys)}:
+        overrides["export.enabled"] = False
+        console.print("SavedModels are not exported; --config.export.enabled=True does, and --mode=export afterwards.")
+    overrides.setdefault("verbose", 2)  # for a log
+    options: dict[str, Any] = {"folder": folder, "home": home}
+    load = _Loader(file)
+    plan = grids.Plan(load, overrides=overrides, **options)
+    asked = [each for name in names for each in plan.add(name, axes)]
+    if choose:
+        sweep.can_choose(asked)
+    runner = _Runner(folder, console=console, jobs=jobs, metric=choose or "top1_error")
+    runner.train(list(plan.runs.values()))
+    if choose and not runner.stopped_by:
+        final = grids.Plan(load, overrides={**overrides, HELD_OUT: 0.0}, prefix=sweep.CHOSEN, **options)
+        for name, best in sweep.choose(asked, folder, metric=choose).items():
+            console.print(f"Chosen by the mean val {choose}, {best.mean:.4f}: {best.point or 'the only one'}")
+            final.add(name, [axis for axis in map(best.on, axes) if HELD_OUT not in axis.keys])
+        runner.train(list(final.runs.values()))
+    return runner.report()
+
+
+class _Loader:
+    """Experiments of a config file, as nested dictionaries."""
+
+    def __init__(self, file: str):
+        spec = importlib.util.spec_from_file_location("swept_config", file)
+        if spec is None or spec.loader is None:
+            raise ValueError(f"Expected a config file. Received: {file}")
+        self._module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self._module)
+
+    def __call__(self, experiment: str) -> dict[str, Any]:
+        config = self._module.get_config(*([experiment] if experiment else []))
+        return json.loads(config.to_json())
+
+
+class _Runner:
+    """Trains runs and keeps account of them.
+
+    Args:
+        folder: of the sweep.
+        console: where a line per run is printed.
+        jobs: how many runs at a time.
+        metric: of the validation split, of which the best so far is shown.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, console: rich.console.Console, jobs: int, metric: str):
+        self.stopped_by: signal.Signals | None = None
+        self._folder, self._console, self._jobs, self._metric = folder, console, jobs, metric
+        self._failed: dict[str, str] = {}
+        self._finished: dict[str, Mapping[str, Any]] = {}  # their metrics
+        self._seconds: list[float] = []  # of each run that has finished here
+        self._planned = 0
+
+    def train(self, runs: Sequence[grids.Run]) -> None:
+        """Trains what has not finished, teachers first; what fails is noted."""
+        sweep.check(runs, self._folder)
+        there = sweep.finished(runs, self._folder)
+        self._finished |= there
+        self._planned += len(runs)
+        waiting = [each for each in runs if each.name not in there]
+        self._console.print(
+            f"{len(runs)} runs in {self._folder}, {len(there)} of them finished before; logs in {self._folder / LOGS}"
+        )
+        with self._bar(len(runs), done=len(there)) as advance, Processes(passed_on=PASSED_ON) as processes:
+            started: list[_Started] = []
+            self._start_more(waiting, processes, started)
+            for index, code in processes.ends():
+                self._note(started[index], code, processes=processes)
+                advance()
+                self._start_more(waiting, processes, started)
+            self.stopped_by = processes.stopped_by
+        for each in waiting if not self.stopped_by else ():
+            missing = ", ".join(name for name in each.teachers if name not in self._finished)
+            self._failed[each.name] = f"not started, as its teacher has not finished: {missing}"
+
+    def report(self) -> int:
+        """Says what has failed; returns the exit code."""
+        for name, why in self._failed.items():
+            self._console.print(f"failed: {name}: {why}")
+        if self.stopped_by:
+            self._console.print(
+                f"Stopped by {self.stopped_by.name} after {len(self._finished)} of {self._planned} runs; "
+                "the same command goes on."
+            )
+            return 128 + self.stopped_by
+        if self._failed:
+            self._console.print(f"{len(self._failed)} of {self._planned} runs failed; the same command tries again.")
+            return 1
+        self._console.print(f"All {self._planned} runs have finished: --mode=report --workdir={self._folder}")
+        return 0
+
+    def _start_more(self, waiting: list[grids.Run], processes: Processes, started: list["_Started"]) -> None:
+        """Starts runs whose teachers have finished, in their order, until `jobs` are under way."""
+        for each in list(waiting):
+            ended = self._finished.keys() | self._failed.keys()
+            if sum(one.run.name not in ended for one in started) >= self._jobs or processes.stopped_by:
+                break
+            if set(each.teachers) <= self._finished.keys():
+                waiting.remove(each)
+                self._start(each, processes, started)
+        if processes.stopped_by:  # before the last one was started, which may have missed the signal
+            processes.stop(within=GRACE)
+
+    def _start(self, each: grids.Run, processes: Processes, started: list["_Started"]) -> None:
+        config, log = (self._folder / LOGS / f"{each.name}{suffix}" for suffix in (".json", ".log"))
+        sweep.write_config(config, each)
+        started.append(_Started(each, log, time.monotonic(), log.stat().st_size if log.exists() else 0))
+        arguments = [f"--config={SAVED}:{config}", f"--workdir={self._folder / each.name}"]
+        processes.start(
+            [sys.executable, str(MAIN), *arguments],
+            environment={**os.environ, "PYTHONUNBUFFERED": "1"},  # a log is read while it is written
+            log=log,
+            shown=False,
+        )
+
+    def _note(self, one: "_Started", code: int, *, processes: Processes) -> None:
+        """Notes and prints how a run ended."""
+        name, seconds = one.run.name, time.monotonic() - one.begun
+        metrics = sweep.finished([one.run], self._folder).get(name)
+        if metrics and not code:
+            self._finished[name] = metrics
+            self._seconds.append(seconds)
+            self._console.print(self._line(name, seconds=seconds))
+        elif not processes.stopped_by:
+            lines = last_lines(one.log, start=one.log_start).splitlines()
+            said = next((line for line in reversed(lines) if line.startswith("error:")), lines[-1] if lines else "")
+            self._failed[name] = f"{how_ended(code)}; its log: {one.log}; {said}"
+            self._console.print(f"failed: {name}: {self._failed[name]}")
+
+    def _line(self, name: str, *, seconds: float) -> str:
+        """What is printed of a finished run."""
+        metrics = self._finished[name]
+        split = "val" if "val" in metrics else "test"
+        parts = [f"[{len(self._finished)}/{self._planned}] {name}"]
+        if (value := metrics[split].get(self._metric)) is not None:
+            parts[0] += f": {split} {self._metric} {value:.4f}"
+        if split == "val":  # by the test split nothing is the best
+            found = [each["val"].get(self._metric) for each in self._finished.values() if "val" in each]
+            values = [value for value in found if value is not None]
+            best = min(values, key=lambda each: choice.better(each, metric=self._metric), default=None)
+            parts += [f"best so far {best:.4f}"] if best is not None else []
+        left = self._planned - len(self._finished) - len(self._failed)
+        rest = sum(self._seconds) / len(self._seconds) * left / self._jobs
+        return ", ".join([*parts, _duration(seconds), f"about {_duration(rest)} left"])
+
+    @contextlib.contextmanager
+    def _bar(self, total: int, *, done: int) -> Iterator[Callable[[], None]]:
+        """A bar where somebody watches; gives what moves it on."""
+        if not self._console.is_terminal:
+            yield lambda: None
+            return
+        columns = [*rich.progress.Progress.get_default_columns(), rich.progress.TimeElapsedColumn()]
+        with rich.progress.Progress(*columns, console=self._console) as progress:
+            task = progress.add_task("runs", total=total, completed=done)
+            yield lambda: progress.advance(task)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Started:
+    """A run whose process was started: when, in seconds of the monotonic clock, and how long its log was then."""
+
+    run: grids.Run
+    log: pathlib.Path
+    begun: float
+    log_start: int
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "< 1 min"

@@ -1,0 +1,102 @@
+"""What a sweep asks of its runs: whether they can be trained, which have finished, which point is the best."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from cskd_tf import methods, networks
+from cskd_tf.errors import UserError
+from cskd_tf.runs import choice
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.experiment import network_arguments
+from cskd_tf.runs.grid import Run, safe
+from cskd_tf.runs.workdir import Workdir, write_json
+
+CHOSEN = "chosen"  # folder of the runs that are trained on everything, and of the files that say why
+
+
+def leave_gpus_alone() -> None:
+    """Keeps this process off the GPUs, whose memory TensorFlow would take from the runs."""
+    tf.config.set_visible_devices([], "GPU")
+
+
+def check(runs: Sequence[Run], folder: pathlib.Path) -> dict[str, Config]:
+    """The configs of runs, by name, all checked before any is started.
+
+    Raises:
+        UserError: a config that cannot be trained, with the name of its run, or a folder that belongs to another one.
+    """
+    configs = {}
+    for run in runs:
+        try:
+            config = Config.read(run.config)
+            methods.build([_with_stand_in(method, run, folder) for method in config.methods])
+            networks.check(**network_arguments(config), num_classes=2)
+            Workdir(folder / run.name).check_owner(config)
+        except UserError as error:
+            raise UserError(f"{run.name}: {error}") from None
+        configs[run.name] = config
+    return configs
+
+
+def _with_stand_in(method: Any, run: Run, folder: pathlib.Path) -> Any:
+    """An entry of `config.methods` with a network in place of a teacher that has yet to be trained."""
+    folders = {str(folder / teacher) for teacher in run.teachers}
+    stand_in = lambda value: isinstance(value, str) and value in folders  # noqa: E731
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Identity()])
+    return {key: network if stand_in(value) else value for key, value in method.items()}
+
+
+def finished(runs: Sequence[Run], folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """`metrics.json` of the runs that have finished, by name."""
+    found = {run.name: Workdir(folder / run.name).metrics() for run in runs}
+    return {name: metrics for name, metrics in found.items() if metrics}
+
+
+def write_config(path: pathlib.Path, run: Run) -> None:
+    """The config of a run, where configs/saved.py reads it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, run.config)
+
+
+def can_choose(runs: Sequence[Run]) -> None:
+    """Refuses runs without validation images, as far as their configs say.
+
+    Raises:
+        UserError: with the run's name.
+    """
+    for run in runs:
+        split = run.config["data"]["split"]
+        if not split["validation_fraction"] and not split["val"]:
+            raise UserError(
+                "Expected validation images to choose by; --config.data.split.validation_fraction=0.1 holds out a "
+                f"tenth of the training images. Received: data.split.validation_fraction=0 of {run.name}"
+            )
+
+
+def choose(runs: Sequence[Run], folder: pathlib.Path, *, metric: str) -> dict[str, choice.Candidate]:
+    """The best point of each experiment; writes `chosen/EXPERIMENT.json`, with all that it was chosen from.
+
+    Raises:
+        UserError: a metric that there is not.
+    """
+    metrics = finished(runs, folder)
+    chosen = {}
+    for experiment in dict.fromkeys(run.experiment for run in runs):
+        found = choice.candidates([run for run in runs if run.experiment == experiment], metrics, metric=metric)
+        best = choice.best(found, metric=metric)
+        if best is not None:
+            chosen[experiment] = best
+        (folder / CHOSEN).mkdir(exist_ok=True)
+        record: Mapping[str, Any] = {
+            "experiment": experiment,
+            "metric": f"val {metric}",
+            "chosen": best and best.as_dict(),
+            "candidates": [each.as_dict() for each in found],
+        }
+        write_json(folder / CHOSEN / f"{safe(experiment) or 'choice'}.json", json.loads(json.dumps(record)))
+    return chosen
