@@ -11,14 +11,32 @@ batches of 32, in a PreAct ResNet-10 of width 16 unless a network is named: `tin
 Methods: `cross_entropy` and what `methods` below returns, each with the values of its paper on CIFAR-100 or
 TinyImageNet. Distillation learns from the run of `DATA,cskd,preact_resnet18`, TF-KD from that of `DATA,cross_entropy`,
 which have to be trained first; `--mode=sweep` does, for each seed.
+
+    python train_main.py --config=configs/few_images.py:methods,tiny_imagenet_20 --mode=sweep
+    python train_main.py --config=configs/few_images.py:cells,tiny_imagenet_20 --mode=sweep
+    python train_main.py --config=configs/few_images.py:alphas,tiny_imagenet_20 --mode=sweep
+    python train_main.py --config=configs/few_images.py:depth,tiny_imagenet_60 --mode=sweep
+
+The first trains `COMPARED` with three seeds, which choose the images too, the second CS-KD with each T and weight of
+the paper, the third PS-KD with several alphas, the fourth cross-entropy and CS-KD in deeper networks.
 """
 
-from configs import cskd_paper, omniglot, pskd_paper, tiny_imagenet
+from configs import base, cskd_paper, omniglot, pskd_paper, tiny_imagenet
 
 NETWORK = "preact_resnet10"
 EPOCHS = {  # fewer images are seen more often
     "tiny_imagenet_5": 200, "tiny_imagenet_20": 120, "tiny_imagenet_60": 80, "omniglot_5": 100, "omniglot_14": 60,
 }  # fmt: skip
+COMPARED = (
+    "cross_entropy", "label_smoothing", "max_entropy", "adacos", "virtual_softmax", "ddgsd", "byot", "mixup", "cskd",
+    "mixup_cskd", "cskd_e", "iclr", "kd", "kd_cskd", "tfkd", "tfkd_reg", "pskd", "cutout", "cutout_pskd", "cutmix",
+    "cutmix_pskd", "cutmix_cskd",
+)  # fmt: skip
+CELLS = ("methods[0].temperature=1.0,4.0", "methods[0].weight=1.0,2.0,3.0,4.0")
+ALPHAS = ("methods[0].alpha=0.3,0.5,0.7,0.8,0.9",)
+DEPTHS = ("preact_resnet10", "preact_resnet18", "preact_resnet34")
+SEEDS = "seed,data.split.seed=0,1,2"
+SWEEPS = ("methods", "cells", "alphas", "depth")
 
 
 def methods(data: str) -> dict[str, tuple[dict, ...]]:
@@ -34,13 +52,27 @@ def methods(data: str) -> dict[str, tuple[dict, ...]]:
     }
 
 
+def _sweep(kind: str, *, data: str):
+    """What one of `SWEEPS` trains."""
+    experiments, axes = {
+        "methods": ([f"{data},{method}" for method in COMPARED], ()),
+        "cells": ([f"{data},cskd"], CELLS),
+        "alphas": ([f"{data},pskd"], ALPHAS),
+        "depth": ([f"{data},{method},{network}" for network in DEPTHS for method in ("cross_entropy", "cskd")], ()),
+    }[kind]
+    return base.with_sweep(get_config(experiments[0]), experiments=experiments, grid=(*axes, SEEDS))
+
+
 def get_config(experiment: str = "tiny_imagenet_20,cskd"):
-    """`DATA,METHOD` or `DATA,METHOD,NETWORK`."""
+    """`DATA,METHOD` or `DATA,METHOD,NETWORK`; for a sweep one of `SWEEPS`, and `DATA`."""
+    first, _, rest = experiment.partition(",")
+    if first in SWEEPS and rest in EPOCHS:
+        return _sweep(first, data=rest)
     data, method, network = (*experiment.split(","), NETWORK, "")[:3]
     if data not in EPOCHS or method not in methods(data) or experiment.count(",") > 2:
         raise ValueError(
             f"Expected DATA,METHOD[,NETWORK]: one of {tuple(EPOCHS)}, one of {tuple(methods(data))}, and of "
-            f"cskd_tf.networks. Received: {experiment!r}"
+            f"cskd_tf.networks; or one of {SWEEPS}, and DATA. Received: {experiment!r}"
         )
     name, _, images = data.rpartition("_")
     config = (omniglot if name == "omniglot" else tiny_imagenet).get_config()
