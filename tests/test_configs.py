@@ -34,7 +34,7 @@ COMPOSED = {
     ],
     "variants": list(variants.VARIANTS),
 }
-NO_CONFIGS = ("base", "command_line", "launch", "processes", "saved", "sweep")
+NO_CONFIGS = ("base", "command_line", "launch", "processes", "published", "saved", "sweep", "tables")
 SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py"))
 CONFIGS = [(name, ()) for name in SINGLE if name not in (*NO_CONFIGS, *COMPOSED)]
 WIDTHS = dict.fromkeys(("resnext29_8x64d", "resnext50_32x4d", "resnext101_32x4d"), 16)  # of which the groups take more
