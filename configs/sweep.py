@@ -7,6 +7,7 @@ docs/runs.md says what it does and how it goes on.
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import json
 import os
@@ -87,13 +88,14 @@ def run(config: Any, *, workdir: str, grid: Sequence[str], choose: str | None, j
 
 
 def load_from(file: str) -> Callable[[str], dict[str, Any]]:
-    """What gives the experiments of a config file, as nested dictionaries."""
+    """What gives the experiments of a config file, as nested dictionaries that stay as they are."""
     spec = importlib.util.spec_from_file_location("swept_config", file)
     if spec is None or spec.loader is None:
         raise ValueError(f"Expected a config file. Received: {file}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
+    @functools.cache
     def load(experiment: str) -> dict[str, Any]:
         return json.loads(module.get_config(*([experiment] if experiment else [])).to_json())
 

@@ -201,15 +201,15 @@ def _module(name: str) -> Any:
     return pskd_paper if name.startswith("pskd") else cskd_paper
 
 
-def _parts(name: str) -> list[tuple[str, list[list[str]]]]:
+def parts(name: str) -> list[tuple[str, list[list[str]]]]:
     """Each part of a published table, and its lines: method and figures."""
-    parts: list[tuple[str, list[list[str]]]] = []
+    found: list[tuple[str, list[list[str]]]] = []
     for line in PUBLISHED[name].strip().splitlines():
-        if line.startswith("#") or not parts:
-            parts.append((line.removeprefix("# ") if line.startswith("#") else "", []))
+        if line.startswith("#") or not found:
+            found.append((line.removeprefix("# ") if line.startswith("#") else "", []))
         if not line.startswith("#"):
-            parts[-1][1].append(line.split())
-    return parts
+            found[-1][1].append(line.split())
+    return found
 
 
 def columns(name: str) -> list[str]:
@@ -223,7 +223,7 @@ def _expected(name: str, root: pathlib.Path) -> dict[str, list[grid.Run]]:
     module, form = _module(name), FORMS[name]
     home = pathlib.Path("workdirs", pathlib.Path(module.__file__).stem)
     plan = grid.Plan(load_from(module.__file__), folder=root, home=home, overrides={})
-    pairs = {(part, column) for part, _ in _parts(name) for column in columns(name)}
+    pairs = {(part, column) for part, _ in parts(name) for column in columns(name)}
     sweeps = sorted({form.sweep.format(part=part.removesuffix("_shakedrop"), column=column) for part, column in pairs})
     runs: dict[str, list[grid.Run]] = {}
     for sweep in sweeps:
@@ -234,22 +234,22 @@ def _expected(name: str, root: pathlib.Path) -> dict[str, list[grid.Run]]:
 
 
 def _layout(name: str, found: Mapping[str, tables.Found]) -> tables.Layout:
-    form, parts = FORMS[name], _parts(name)
-    lines_of = [(part, method) for part, lines in parts for method, *_ in lines]
+    form, printed = FORMS[name], parts(name)
+    lines_of = [(part, method) for part, lines in printed for method, *_ in lines]
     shown = []
     for column in columns(name):
         experiments = {form.experiment.format(part=part, column=column, method=method) for part, method in lines_of}
         if column in form.columns or any(found[experiment].runs for experiment in experiments):
             shown.append(column)
     rows = []
-    for part, lines in parts:
+    for part, lines in printed:
         for method, *figures in lines:
-            published = dict(zip(form.columns, figures, strict=True))
+            of_columns = dict(zip(form.columns, figures, strict=True))
             cells = tuple(
                 tables.Cell(
                     form.experiment.format(part=part, column=column, method=method),
                     form.metric.format(part=part, column=column),
-                    _figure(published[VARIANTS.get(column, column)]),
+                    _figure(of_columns[VARIANTS.get(column, column)]),
                     ensemble=form.ensemble,
                 )
                 for column in shown

@@ -3,13 +3,18 @@
 import json
 import os
 import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from configs import cskd_paper, pskd_paper, sweep
 from cskd_tf.runs import grid as grids
 from cskd_tf.runs import sweep as checks
-from tests.helpers import ALONE, SMALL
+from cskd_tf.runs.workdir import Workdir
+from tests.helpers import ALONE, ROOT, SMALL
 
 # A run as its folder shows it. Files named after words in its workdir say what else it does.
 TRAINING = """
@@ -198,3 +203,31 @@ def test_a_run_of_a_sweep_is_one_that_train_trains(command):
     assert "[1/1] seed=3: val top1_error 0." in printed
     assert json.loads(pathlib.Path("DIR/seed=3/config.json").read_text())["seed"] == 3
     assert {"classifier.keras", "metrics.json", "predictions_val.npz"} <= set(os.listdir("DIR/seed=3"))
+
+
+@pytest.mark.slow
+def test_a_sweep_of_trainings_that_is_interrupted_fails_in_part_and_goes_on(tmp_path, monkeypatch):
+    """Two rates, of which one runs to NaN, with two seeds; the first command is told to stop in the first run."""
+    monkeypatch.chdir(tmp_path)
+    flags = [f"--{flag}" for flag in ("mode=sweep", "workdir=DIR", "choose=top1_error", "grid=seed=0,1")]
+    flags += ["--grid=schedule.learning_rate=0.05,1e30", *ALONE, *SMALL, "--config.epochs=30"]
+    command = [sys.executable, str(ROOT / "train_main.py"), *flags]
+    environment = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    log, deadline = pathlib.Path("DIR/learning_rate=0.05/seed=0/log.jsonl"), time.monotonic() + 300
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    printed, _ = first.communicate(timeout=300)
+    assert first.returncode == 143, printed
+    assert "Stopped by SIGTERM after 0 of 4 runs; the same command goes on." in printed
+    assert len(Workdir(log.parent).log()) < 30
+
+    second = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert second.returncode == 1, second.stdout
+    assert "after epoch" in pathlib.Path("DIR/logs/learning_rate=0.05/seed=0.log").read_text()
+    assert len(Workdir(log.parent).log()) == 30
+    assert second.stdout.count("failed: learning_rate=1e+30/seed=") == 4  # of two runs, at once and at the end
+    assert "learning_rate=0.05\n" in second.stdout[second.stdout.index("Chosen by the mean val top1_error") :]
+    chosen = [Workdir(f"DIR/chosen/learning_rate=0.05/seed={seed}") for seed in (0, 1)]
+    assert all(run.config().data.split.validation_fraction == 0 and "val" not in run.metrics() for run in chosen)

@@ -31,9 +31,7 @@ CHANGES = {
 def figures(name):
     """`{part: {method: [(mean, deviation)]}}` of a published table."""
     split = lambda text: tuple(map(float, text.split("±")))  # noqa: E731
-    return {
-        part: {method: list(map(split, columns)) for method, *columns in rows} for part, rows in tables._parts(name)
-    }
+    return {part: {method: list(map(split, columns)) for method, *columns in rows} for part, rows in tables.parts(name)}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -73,7 +71,7 @@ def test_every_published_table_has_a_form_and_every_cell_an_experiment(tmp_path)
     assert list(tables.FORMS) == list(published.PUBLISHED)
     for name, form in tables.FORMS.items():
         expected = tables._expected(name, tmp_path)
-        for part, rows in tables._parts(name):
+        for part, rows in tables.parts(name):
             for method, *columns in rows:
                 assert len(columns) == len(form.columns)
                 assert method in tables.LABELS

@@ -162,7 +162,7 @@ def test_a_table_in_every_format(trained):
     found, _ = found_in(trained)
     lines = tables.lines(layout(), found)
     made = {form: write(layout(), lines, ["100 % of a_b."]) for form, (write, _) in rendering.FORMATS.items()}
-    assert " 25.00 ± 7.07 [2] " in made["text"]
+    assert " 25.00 ± 7.07 [2]\n" in made["text"]
     assert " 13.00 ± 4.24 [2] (-48.0 %)*\n" in made["text"]
     assert " 25.00 ± 7.07 [2] |" in made["markdown"]
     assert " **13.00 ± 4.24 [2] (-48.0 %)** |" in made["markdown"]
