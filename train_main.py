@@ -20,6 +20,8 @@ WORKERS = flags.DEFINE_integer("workers", None, "Processes that `launch` starts,
 GRID = flags.DEFINE_multi_string("grid", [], "KEY=VALUE,VALUE of --mode=sweep, as seed=0,1,2; any number of these.")
 CHOOSE = flags.DEFINE_string("choose", None, "Validation metric; --mode=sweep trains the best point on all images.")
 JOBS = flags.DEFINE_integer("jobs", 1, "Runs of --mode=sweep at a time.", lower_bound=1)
+TABLE = flags.DEFINE_list("table", [], "Tables of the papers that --mode=report makes, as cvpr1,pskd3; or all.")
+FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "latex", "csv"], "Of those tables.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")
 
 
@@ -39,10 +41,13 @@ def main(argv):
             given = {"workers": WORKERS.value, "mode": MODE.value, "strategy": config.value.get("strategy")}
             sys.exit(launch.run(words, workdir=workdir, **given))
     command_line.leave_at_sigterm()
-    if MODE.value == "sweep":
+    if MODE.value == "sweep" or TABLE.value:
         with command_line.one_line():
             with command_line.quiet():
-                from configs import sweep
+                from configs import sweep, tables
+            if TABLE.value:
+                tables.run(workdir, mode=MODE.value, names=TABLE.value, form=FORMAT.value)
+                sys.exit()
             sys.exit(sweep.run(config, workdir=workdir, grid=GRID.value, choose=CHOOSE.value, jobs=JOBS.value))
     with command_line.one_line(), command_line.quiet():
         from cskd_tf.runs import cli
@@ -57,7 +62,7 @@ def run():
         config_flags.DEFINE_config_file("config", str(DEFAULT), "What to run.")
     if __name__ != "__main__":  # absl takes what --help shows from the main module, which is the command's script here
         sys.modules["__main__"].__doc__ = __doc__
-        for flag in ("config", "workdir", "mode", "workers", "grid", "choose", "jobs", "checkpoint"):
+        for flag in ("config", "workdir", "mode", "workers", "grid", "choose", "jobs", "table", "format", "checkpoint"):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
     app.run(main, flags_parser=parse_flags)
 

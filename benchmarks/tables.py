@@ -111,6 +111,40 @@ def network_speed() -> list[str]:
     return [*_rows(heading, rows), "", _where("network_speed")]
 
 
+def _paper_cost(file: str, columns: Sequence[str]) -> list[str]:
+    """Hours of each table's sweeps of one config file, one row per table, one column per data set or network."""
+    found: dict[str, dict[str, dict]] = {}
+    for line in read("paper_cost"):
+        name, _, sweep = line["sweep"].partition(":")
+        if name == file:
+            table, _, column = sweep.partition(",")
+            found.setdefault(table, {})[column] = line
+    rows = []
+    for table, of_columns in found.items():
+        runs = ", ".join(dict.fromkeys(str(line["runs"]) for line in of_columns.values()))
+        cells = [f"{of_columns[column]['hours']:.0f}" if column in of_columns else "" for column in columns]
+        rows.append([f"`{table}`", runs, *cells])
+    first = read("paper_cost")[0]
+    heading = [f"hours at {first['teraflops']:g} teraflops", "runs", *(f"`{column}`" for column in columns)]
+    return [
+        *_rows(heading, rows),
+        "",
+        f"`results/paper_cost.json`: commit {read('paper_cost')[0]['commit']}, computed.",
+    ]
+
+
+def cskd_cost() -> list[str]:
+    """Of the CS-KD paper and its ICLR submission."""
+    data = ("cifar100", "tiny_imagenet", "caltech_birds2011", "stanford_dogs", "mit67", "imagenet2012")
+    return _paper_cost("cskd_paper", data)
+
+
+def pskd_cost() -> list[str]:
+    """Of the PS-KD paper."""
+    networks = ("preact_resnet18", "resnet101_cifar", "densenet121_cifar", "resnext29_8x64d", "pyramidnet200")
+    return _paper_cost("pskd_paper", (*networks, "resnet152"))
+
+
 PIPELINE = {
     "arrays32": "32-pixel arrays, pad, crop, flip",
     "folder64": "64-pixel JPEG files to 32 pixels",
@@ -247,6 +281,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
         first_step,
         workers_speed,
         narrow_networks,
+        cskd_cost,
+        pskd_cost,
     )
 }
 

@@ -6,8 +6,9 @@ python train_main.py --config=configs/pskd_paper.py:preact_resnet18,pskd
     python train_main.py --config=configs/pskd_paper.py:choose,preact_resnet18 --mode=sweep
 
 The first trains what a table has of a network, with three seeds: table1 and table3 (whose ensembles are of the same
-runs) and table2,pyramidnet200; table4,resnet152 with one, as it is no average so far as it says. The second trains PS-KD with several alphas, which the paper does not
-list, on 90 % of the training images, and with the best by validation top-1 error on all.
+runs) and table2,pyramidnet200; table4,resnet152 with one, as it is no average so far as it says. The second trains
+PS-KD with several alphas, which the paper does not list, on 90 % of the training images, and with the best by
+validation top-1 error on all.
 
 On CIFAR-100, padded by 4 pixels and cropped, 300 epochs, the rate divided by 10 after 150 and 225: preact_resnet18,
 resnet101_cifar, densenet121_cifar, resnext29_8x64d, pyramidnet200 (and pyramidnet200_shakedrop). On ImageNet, 90

@@ -7,6 +7,7 @@ docs/runs.md says what it does and how it goes on.
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import json
 import os
@@ -61,17 +62,19 @@ def run(config: Any, *, workdir: str, grid: Sequence[str], choose: str | None, j
     folder, home = grids.as_typed(workdir), pathlib.Path(command_line.default_workdir(config, mode="sweep"))
     overrides = json.loads(json.dumps(config_flags.get_override_values(config)))
     overrides = {key: value for key, value in overrides.items() if not key.startswith("sweep.")}
-    console = rich.console.Console(markup=False, highlight=False, soft_wrap=True)
-    if "export.enabled" not in {*overrides, *(key for axis in axes for key in axis.keys)}:
-        overrides["export.enabled"] = False
-        console.print("SavedModels are not exported; --config.export.enabled=True does, and --mode=export afterwards.")
+    exports = "export.enabled" in {*overrides, *(key for axis in axes for key in axis.keys)}
+    overrides |= {} if exports else {"export.enabled": False}
     overrides.setdefault("verbose", 2)  # for a log
     options: dict[str, Any] = {"folder": folder, "home": home}
-    load = _Loader(file)
+    load = load_from(file)
     plan = grids.Plan(load, overrides=overrides, **options)
     asked = [each for name in names for each in plan.add(name, axes)]
     if choose:
-        sweep.can_choose(asked)
+        sweep.check_choice(asked, metric=choose)
+    sweep.check(list(plan.runs.values()), folder)
+    console = rich.console.Console(markup=False, highlight=False, soft_wrap=True)
+    if not exports:
+        console.print("SavedModels are not exported; --config.export.enabled=True does, and --mode=export afterwards.")
     runner = _Runner(folder, console=console, jobs=jobs, metric=choose or "top1_error")
     runner.train(list(plan.runs.values()))
     if choose and not runner.stopped_by:
@@ -79,23 +82,24 @@ def run(config: Any, *, workdir: str, grid: Sequence[str], choose: str | None, j
         for name, best in sweep.choose(asked, folder, metric=choose).items():
             console.print(f"Chosen by the mean val {choose}, {best.mean:.4f}: {best.point or 'the only one'}")
             final.add(name, [axis for axis in map(best.on, axes) if HELD_OUT not in axis.keys])
+        sweep.check(list(final.runs.values()), folder)
         runner.train(list(final.runs.values()))
     return runner.report()
 
 
-class _Loader:
-    """Experiments of a config file, as nested dictionaries."""
+def load_from(file: str) -> Callable[[str], dict[str, Any]]:
+    """What gives the experiments of a config file, as nested dictionaries that stay as they are."""
+    spec = importlib.util.spec_from_file_location("swept_config", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"Expected a config file. Received: {file}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
 
-    def __init__(self, file: str):
-        spec = importlib.util.spec_from_file_location("swept_config", file)
-        if spec is None or spec.loader is None:
-            raise ValueError(f"Expected a config file. Received: {file}")
-        self._module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self._module)
+    @functools.cache
+    def load(experiment: str) -> dict[str, Any]:
+        return json.loads(module.get_config(*([experiment] if experiment else [])).to_json())
 
-    def __call__(self, experiment: str) -> dict[str, Any]:
-        config = self._module.get_config(*([experiment] if experiment else []))
-        return json.loads(config.to_json())
+    return load
 
 
 class _Runner:
@@ -118,7 +122,6 @@ class _Runner:
 
     def train(self, runs: Sequence[grids.Run]) -> None:
         """Trains what has not finished, teachers first; what fails is noted."""
-        sweep.check(runs, self._folder)
         there = sweep.finished(runs, self._folder)
         self._finished |= there
         self._planned += len(runs)

@@ -7,11 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from configs import base, cskd_paper, few_images, pskd_paper, variants
+from configs import base, cskd_paper, few_images, pskd_paper, saved, variants
 from cskd_tf import methods, networks
 from cskd_tf.data.catalogue.datasets import DATASETS
 from cskd_tf.runs import experiment
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.workdir import write_json
 
 PAPER_CROPS = [data for data in cskd_paper.DATASETS if data != "cifar100_pad_crop"]
 SELF_KD = ("cross_entropy", "label_smoothing", "cskd", "tfkd", "pskd")
@@ -34,8 +35,9 @@ COMPOSED = {
     "variants": list(variants.VARIANTS),
     "few_images": ["tiny_imagenet_5,cutmix_pskd", "omniglot_14,kd_cskd,preact_resnet18"],
 }
+NO_CONFIGS = ("base", "command_line", "launch", "processes", "published", "saved", "sweep", "tables")
 SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py"))
-CONFIGS = [(name, ()) for name in SINGLE if name not in ("base", "command_line", "launch", *COMPOSED)]
+CONFIGS = [(name, ()) for name in SINGLE if name not in (*NO_CONFIGS, *COMPOSED)]
 WIDTHS = dict.fromkeys(("resnext29_8x64d", "resnext50_32x4d", "resnext101_32x4d"), 16)  # of which the groups take more
 DIGITS = ("digits", ())
 # Those of one kind take the same step here; make papers takes all.
@@ -114,3 +116,11 @@ def test_a_config_has_known_keys_methods_and_network(name, argument):
 def test_an_experiment_that_is_none_lists_those_that_are(module, wrong):
     with pytest.raises(ValueError, match="one of.*'cross_entropy'.*Received: "):
         module.get_config(wrong)
+
+
+def test_a_saved_config_is_the_same_again(tmp_path):
+    config = Config.read(cskd_paper.get_config("mit67,resnet18,mixup_cskd"))
+    write_json(tmp_path / "config.json", config.as_dict())
+    assert Config.read(saved.get_config(str(tmp_path / "config.json"))) == config
+    with pytest.raises(ValueError, match="a run's config. Received: 'nowhere.json'"):
+        saved.get_config("nowhere.json")

@@ -101,12 +101,18 @@ def cskd_methods(data, weight, sample_weight):
     mixup = {"name": "Mixup", "alpha": 1.0}
     teacher = f"workdirs/cskd_paper/{data},densenet121,cskd"  # Table 4: "pre-trained on DenseNet-121 by CS-KD"
     kd = {"name": "Distillation", "teacher": teacher, "alpha": 0.9, "temperature": 4.0}
+    # ICLR Table 3: "Teacher network is pre-trained on DenseNet-121 (large) by CS-KD", which is that form there.
+    iclr_kd = {**kd, "teacher": teacher.replace(",cskd", ",iclr")}
+    # ICLR 3.1: "T = 4, lambda_cls = 1 for all experiments and lambda_sam = 1 for [...] fine-grained", else 0.
+    iclr = cskd(1.0, sample_weight, "iclr")
     return {
         "cross_entropy": [],
         "cskd": [cskd(weight)],
         "cskd_e": [cskd(weight, 1.0)],
-        # ICLR 3.1: "T = 4, lambda_cls = 1 for all experiments and lambda_sam = 1 for [...] fine-grained", else 0.
-        "iclr": [cskd(1.0, sample_weight, "iclr")],
+        "iclr": [iclr],
+        "mixup_iclr": [mixup, iclr],
+        "kd_from_iclr": [iclr_kd],
+        "kd_iclr": [iclr_kd, iclr],
         "adacos": [adacos(True)],
         "adacos_public": [adacos(False)],
         "virtual_softmax": [{"name": "VirtualSoftmax"}],
@@ -138,7 +144,11 @@ WEIGHTS = {
 }
 # ICLR 3.1: "10% of the training dataset randomly", of the data sets that it calls conventional.
 TENTH = {"data.split.validation_fraction": 0.1}
-HELD_OUT = {(data, "iclr"): TENTH for data in ("cifar100", "cifar100_pad_crop", "tiny_imagenet")}
+HELD_OUT = {
+    (data, method): TENTH
+    for data in ("cifar100", "cifar100_pad_crop", "tiny_imagenet")
+    for method in ("iclr", "mixup_iclr", "kd_from_iclr", "kd_iclr")
+}
 
 
 def with_defaults(description):

@@ -169,9 +169,11 @@ def test_methods_networks_and_data_sets_are_all_there():
 def check_train_main(arguments):
     """Parses as `train_main.py` does: a key that no config has, or a value of another type, is an error."""
     values = flags.FlagValues()
-    for name in ("workdir", "checkpoint"):
+    for name in ("workdir", "checkpoint", "choose", "table", "format"):
         flags.DEFINE_string(name, None, "", flag_values=values)
-    flags.DEFINE_integer("workers", None, "", flag_values=values)
+    for name in ("workers", "jobs"):
+        flags.DEFINE_integer(name, None, "", flag_values=values)
+    flags.DEFINE_multi_string("grid", [], "", flag_values=values)
     tree = ast.parse((ROOT / "train_main.py").read_text())
     (modes,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "MODES"]
     flags.DEFINE_enum("mode", "train", ast.literal_eval(modes), "", flag_values=values)

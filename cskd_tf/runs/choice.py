@@ -9,8 +9,8 @@ from typing import Any
 from cskd_tf.errors import UserError
 from cskd_tf.runs.grid import Axis, Run
 
-# Metrics of which more is better; of all others less is.
-RISING = ("recall_at_1",)
+# Metrics to choose by: 1 where less is better, -1 where more is.
+DIRECTIONS = {"top1_error": 1, "top5_error": 1, "nll": 1, "ece": 1, "aurc": 1, "group_error": 1, "recall_at_1": -1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +53,18 @@ def better(value: float, *, metric: str) -> float:
     Example:
         >>> better(0.3, metric="recall_at_1"), better(0.3, metric="top1_error")
         (-0.3, 0.3)
+
+    Raises:
+        UserError: an unknown metric.
     """
-    return -value if metric in RISING else value
+    return DIRECTIONS[check_metric(metric)] * value
+
+
+def check_metric(metric: str) -> str:
+    """The metric; UserError for one of which nobody knows which direction is better."""
+    if metric not in DIRECTIONS:
+        raise UserError(f"Unknown metric to choose by; expected one of {list(DIRECTIONS)}. Received: {metric}")
+    return metric
 
 
 def candidates(runs: Sequence[Run], metrics: Mapping[str, Mapping[str, Any]], *, metric: str) -> list[Candidate]:

@@ -155,10 +155,10 @@ def safe(text: str) -> str:
     """Text as a file system takes it in a folder's name.
 
     Example:
-        >>> safe("(0.5, 0.75)"), safe("a/b c")
-        ('0.5,-0.75', 'a-b-c')
+        >>> safe("(0.5, 0.75)"), safe("a/b:c")
+        ('0.5,0.75', 'a-b-c')
     """
-    return re.sub(r"[^\w.,+=-]+", "-", text).strip("-.")
+    return re.sub(r"[^\w.,+=-]+", "-", re.sub(r"[\[\](){}'\" ]", "", text)).strip(".")
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import ensemble, summarize
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.grid import SEED_KEYS
 from cskd_tf.runs.workdir import METRICS, Workdir, flatten
 
 # Heading, key in metrics.json, factor. Papers print per cent, and AURC times 1000.
@@ -28,7 +30,6 @@ COLUMNS = (
     ("\nR@1 %", "recall_at_1", 100),
     ("AURC\nx 1000", "aurc", 1000),
 )
-SEED_KEYS = ("seed", "data.split.seed")
 
 
 def find_runs(root: pathlib.Path) -> list[Workdir]:
@@ -58,15 +59,18 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
     """Runs whose configs differ in seeds alone, together; those with fewer methods first."""
     groups: dict[str, list[Workdir]] = {}
     for run in runs:
-        groups.setdefault(json.dumps(_settings(run), sort_keys=True), []).append(run)
+        groups.setdefault(json.dumps(settings(run), sort_keys=True), []).append(run)
     return sorted(groups.values(), key=lambda group: (len(group[0].config().methods), str(group[0].path)))
 
 
-def _settings(run: Workdir) -> dict[str, Any]:
-    """What runs of one group share."""
+def settings(run: Workdir) -> dict[str, Any]:
+    """What runs of one group share, of teachers that a sweep has trained in `TEACHER/seed=0` the first part."""
     ignored = (*SEED_KEYS, "baseline", "verbose")
-    settings = {key: value for key, value in flatten(run.config().as_dict()).items() if key not in ignored}
-    return {**settings, "imported": run.imported_from() is not None}
+    values = {key: value for key, value in flatten(run.config().as_dict()).items() if key not in ignored}
+    for key, value in values.items():
+        if key.startswith("methods[") and isinstance(value, str):
+            values[key] = re.sub(r"/seed=[^/]*$", "", value)
+    return {**values, "imported": run.imported_from() is not None}
 
 
 def name_groups(groups: Sequence[Sequence[Workdir]]) -> list[str]:
@@ -75,10 +79,10 @@ def name_groups(groups: Sequence[Sequence[Workdir]]) -> list[str]:
     Such as `["cross-entropy, epochs=60", "cross-entropy, epochs=80", "CSKD(temperature=4)"]`.
     """
     methods = [name_of_methods(group[0].config()) for group in groups]
-    settings = [_settings(group[0]) for group in groups]
+    shared = [settings(group[0]) for group in groups]
     names = []
-    for name, own in zip(methods, settings, strict=True):
-        of_same_methods = [group for other, group in zip(methods, settings, strict=True) if other == name]
+    for name, own in zip(methods, shared, strict=True):
+        of_same_methods = [group for other, group in zip(methods, shared, strict=True) if other == name]
         keys = [
             key for key in own if key != "imported" and any(group.get(key) != own[key] for group in of_same_methods)
         ]

@@ -63,12 +63,13 @@ def write_config(path: pathlib.Path, run: Run) -> None:
     write_json(path, run.config)
 
 
-def can_choose(runs: Sequence[Run]) -> None:
-    """Refuses runs without validation images, as far as their configs say.
+def check_choice(runs: Sequence[Run], *, metric: str) -> None:
+    """Refuses an unknown metric, and runs without validation images, as far as their configs say.
 
     Raises:
-        UserError: with the run's name.
+        UserError: the metrics that there are, or the name of a run.
     """
+    choice.check_metric(metric)
     for run in runs:
         split = run.config["data"]["split"]
         if not split["validation_fraction"] and not split["val"]:
