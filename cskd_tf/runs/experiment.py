@@ -18,7 +18,7 @@ from cskd_tf.data.batches.pipeline import check_batches
 from cskd_tf.data.images.transforms import Transform
 from cskd_tf.data.sources.reading import unreadable_named
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.metrics import group_error
+from cskd_tf.evaluation.groups import group_error
 from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import precision, strategies
