@@ -40,10 +40,7 @@ def confidence_bins(
 
 
 def _bins(confidence: np.ndarray, correct: np.ndarray, *, bins: int) -> dict[str, np.ndarray]:
-    _check_bins(bins)
-    edges = np.linspace(0, 1, bins + 1)
-    # Clipped: rounding may put a confidence of 1 just above it, and 0 lies in no bin `(lo, hi]`.
-    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    index = bin_of(confidence, bins=bins)
     count = np.bincount(index, minlength=bins)
     divisor = np.maximum(count, 1)
     return {
@@ -51,6 +48,22 @@ def _bins(confidence: np.ndarray, correct: np.ndarray, *, bins: int) -> dict[str
         "confidence": np.bincount(index, weights=confidence, minlength=bins) / divisor,
         "accuracy": np.bincount(index, weights=correct, minlength=bins) / divisor,
     }
+
+
+def bin_of(confidence: np.ndarray, *, bins: int) -> np.ndarray:
+    """The number of the bin that each confidence falls into, `[N]`.
+
+    Example:
+        >>> bin_of(np.array([0.0, 0.5, 0.6, 1.0]), bins=2).tolist()
+        [0, 0, 1, 1]
+
+    Raises:
+        UserError: fewer than one bin.
+    """
+    _check_bins(bins)
+    edges = np.linspace(0, 1, bins + 1)
+    # Clipped: rounding may put a confidence of 1 just above it, and 0 lies in no bin `(lo, hi]`.
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
 
 
 def _check_bins(bins: int) -> None:

@@ -65,6 +65,17 @@ def nonconformity(
     return result - uniforms[:, None] * probabilities
 
 
+def quantile(strange: np.ndarray, alpha: float) -> float:
+    """The `ceil((n + 1) (1 - alpha))`-th smallest of n numbers: one more like them is at most as large in 1 - alpha.
+
+    Example:
+        >>> quantile(np.arange(1.0, 10.0), 0.2), quantile(np.arange(1.0, 10.0), 0.01)
+        (8.0, inf)
+    """
+    rank = math.ceil(round((len(strange) + 1) * (1 - alpha), 9))  # .9 * 10 has to be 9
+    return float(np.sort(strange)[rank - 1]) if rank <= len(strange) else math.inf
+
+
 @dataclasses.dataclass(frozen=True)
 class ConformalSets:
     """Split conformal prediction, fitted on images that the network was not trained on.
@@ -111,8 +122,7 @@ class ConformalSets:
         logits, labels = check_scores_of_kind(logits, labels, from_logits=True)
         uniforms = np.random.default_rng([seed, 0]).uniform(size=len(labels))
         strange = nonconformity(softmax(logits), kind=kind, uniforms=uniforms)[np.arange(len(labels)), labels]
-        rank = math.ceil(round((len(labels) + 1) * (1 - alpha), 9))  # .9 * 10 has to be 9
-        return cls(kind, alpha, float(np.sort(strange)[rank - 1]) if rank <= len(labels) else math.inf, seed)
+        return cls(kind, alpha, quantile(strange, alpha), seed)
 
     def sets(self, logits: ArrayLike) -> np.ndarray:
         """Whether each class is in the set of each image, bool `[N, C]`; a set may be empty."""

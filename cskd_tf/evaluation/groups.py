@@ -110,7 +110,8 @@ def per_group(scores: ArrayLike, labels: ArrayLike, *, groups: Sequence[str]) ->
     _check_groups(np.asarray(groups), scores)
     number = np.array([names.index(group) for group in groups])
     predicted = scores.argmax(axis=1)
-    confusion = sklearn.metrics.confusion_matrix(number[labels], number[predicted], labels=np.arange(len(names)))
+    pairs = np.bincount(number[labels] * len(names) + number[predicted], minlength=len(names) ** 2)
+    confusion = pairs.reshape(len(names), len(names))
     images = confusion.sum(axis=1)
     wrong = np.bincount(number[labels], weights=predicted != labels, minlength=len(names))
     return {

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cskd_tf.evaluation.calibration import calibration_gap
+from cskd_tf.evaluation.calibration import bin_of
 from cskd_tf.evaluation.metrics import brier_scores, label_ranks
 from cskd_tf.evaluation.neighbours import recalled
 from cskd_tf.evaluation.scores import check_scores_of_kind, log_probabilities, softmax
@@ -37,6 +37,7 @@ class Outcomes:
         rank: how many classes come before the label.
         nll: cross-entropy in nats.
         brier: the Brier score.
+        bins: of each number of confidence bins the bin that the image is in.
         recalled: of each k whether one of its class is among the k nearest; empty without embeddings.
     """
 
@@ -45,6 +46,7 @@ class Outcomes:
     rank: np.ndarray
     nll: np.ndarray
     brier: np.ndarray
+    bins: dict[int, np.ndarray]
     recalled: dict[int, np.ndarray]
 
     @classmethod
@@ -62,12 +64,14 @@ class Outcomes:
         logits, labels = check_scores_of_kind(logits, labels, from_logits=True)
         probabilities = softmax(logits)
         reachable = [] if embeddings is None else [k for k in RECALLS if k < len(labels)]
+        confidence = probabilities.max(axis=1)
         return cls(
-            confidence=probabilities.max(axis=1),
+            confidence=confidence,
             correct=probabilities.argmax(axis=1) == labels,
             rank=label_ranks(logits, labels),
             nll=-log_probabilities(logits)[np.arange(len(labels)), labels],
             brier=brier_scores(probabilities, labels),
+            bins={bins: bin_of(confidence, bins=bins) for bins in ECE_BINS},
             recalled={k: recalled(embeddings, labels, k=k) for k in reachable if embeddings is not None},
         )
 
@@ -83,7 +87,10 @@ class Outcomes:
             "top5_error": float((rank >= 5).mean()),
             "nll": float(self.nll[chosen].mean()),
             "brier": float(self.brier[chosen].mean()),
-            **{f"ece_{bins}": calibration_gap(confidence, correct, bins=bins) for bins in ECE_BINS},
+            **{
+                f"ece_{bins}": _calibration_gap(correct - confidence, index[chosen])
+                for bins, index in self.bins.items()
+            },
             "aurc": float(curve.mean()),
             "e_aurc": excess(curve),
             "augrc": float((curve * np.arange(1, len(curve) + 1)).mean() / len(curve)),
@@ -91,6 +98,11 @@ class Outcomes:
             "risk_at_80_coverage": risk_of_share(curve, DEFAULT_COVERAGE),
             **{f"recall_at_{k}": _mean_of_defined(values[chosen]) for k, values in self.recalled.items()},
         }
+
+
+def _calibration_gap(gaps: np.ndarray, index: np.ndarray) -> float:
+    """The ECE of `calibration.calibration_gap`, where the bins are at hand, as a bootstrap asks for it."""
+    return float(np.abs(np.bincount(index, weights=gaps)).sum() / len(gaps))
 
 
 def _mean_of_defined(values: np.ndarray) -> float:

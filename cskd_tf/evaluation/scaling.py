@@ -4,6 +4,7 @@ Guo et al., 2017, section 4.2. Each problem is convex, and what is fitted is its
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,10 @@ from cskd_tf.errors import UserError
 from cskd_tf.evaluation.scores import check_scores_of_kind, log_probabilities, softmax
 
 GRADIENT = 1e-6  # nats per unit of a weight: the largest that still counts as zero
+_TOLD_APART = (
+    "Expected validation images that overlap, so that some parameters are the best. "
+    "Received: {images} images, which {parameters} parameters tell apart as sharply as one likes"
+)
 
 
 class Scaling(Protocol):
@@ -188,15 +193,21 @@ def _fit(logits: ArrayLike, labels: ArrayLike, *, matrix: bool) -> tuple[np.ndar
         return loss, np.concatenate([by_weights.ravel(), errors.sum(axis=0)])
 
     start = np.concatenate([(np.eye(classes) if matrix else np.ones(classes)).ravel() * scale, centre])
-    options = {"maxiter": 20_000, "maxfun": 40_000, "maxcor": 30, "ftol": 0.0, "gtol": GRADIENT / 1e4}
-    found = scipy.optimize.minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options).x
-    result = scaled(found)
+    near = _descend(loss_and_gradient, start, gradient=GRADIENT)
+    result = scaled(near)
     others = np.where(np.eye(classes, dtype=bool)[labels], -np.inf, result).max(axis=1)
-    told_apart = bool((result[rows, labels] > others).all())
-    if told_apart or np.abs(loss_and_gradient(found)[1]).max() > GRADIENT:
-        raise UserError(
-            "Expected validation images that overlap, so that some parameters are the best. "
-            f"Received: {images} images, which {split + classes} parameters tell apart as sharply as one likes"
-        )
+    if (result[rows, labels] > others).all():
+        raise UserError(_TOLD_APART.format(images=images, parameters=split + classes))
+    found = _descend(loss_and_gradient, near, gradient=GRADIENT / 1e4)
+    # Where a part of the images can be told apart, the gradient falls too, but the logits move on without end.
+    moved = np.abs(scaled(found) - result).max()
+    if moved > 1 or np.abs(loss_and_gradient(found)[1]).max() > GRADIENT:
+        raise UserError(_TOLD_APART.format(images=images, parameters=split + classes))
     weights, biases = found[:split].reshape(shape) / scale, found[split:]
     return weights, biases - (centre @ weights if matrix else centre * weights)
+
+
+def _descend(loss_and_gradient: Callable[[np.ndarray], Any], start: np.ndarray, *, gradient: float) -> np.ndarray:
+    """From `start` down to where no part of the gradient is larger than `gradient`."""
+    options = {"maxiter": 20_000, "maxfun": 40_000, "maxcor": 30, "ftol": 0.0, "gtol": gradient}
+    return scipy.optimize.minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options).x
