@@ -17,6 +17,8 @@ MODES = ["train", "evaluate", "export", "report", "import", "doctor"]
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default workdirs/<name of the config file>.")
 MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 WORKERS = flags.DEFINE_integer("workers", None, "Processes that `launch` starts, here.", lower_bound=1)
+SPLIT = flags.DEFINE_enum("split", None, ["train", "val", "test", "all"], "Which images --mode=evaluate assesses.")
+WITH = flags.DEFINE_list("with", None, "Further workdirs or SavedModels that --mode=evaluate makes an ensemble with.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")
 
 
@@ -39,18 +41,23 @@ def main(argv):
     command_line.leave_at_sigterm()
     with command_line.one_line(), command_line.quiet():
         from cskd_tf.runs import cli
+    other = {name: flags.FLAGS[name].value for name in ("on", "against")}
     config_given = bool(config.present or config_flags.get_override_values(config))
     with cli.one_line_for_users():
-        cli.run(MODE.value, config.value, workdir=workdir, config_given=config_given, checkpoint=CHECKPOINT.value)
+        question = {"split": SPLIT.value, "members": WITH.value, **other}
+        more: Any = {"checkpoint": CHECKPOINT.value, "question": question}
+        cli.run(MODE.value, config.value, workdir=workdir, config_given=config_given, **more)
 
 
 def run():
     """What `python train_main.py` and the command `cskd-tf` do."""
     with command_line.one_line():
         config_flags.DEFINE_config_file("config", str(DEFAULT), "What to run.")
+        config_flags.DEFINE_config_file("on", None, "Whose images of the same classes --mode=evaluate assesses.")
+        config_flags.DEFINE_config_file("against", None, "Whose images --mode=evaluate is to tell from its own.")
     if __name__ != "__main__":  # absl takes what --help shows from the main module, which is the command's script here
         sys.modules["__main__"].__doc__ = __doc__
-        for flag in ("config", "workdir", "mode", "workers", "checkpoint"):
+        for flag in ("config", "workdir", "mode", "workers", "checkpoint", "split", "with", "on", "against"):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
     app.run(main, flags_parser=parse_flags)
 

@@ -4,7 +4,6 @@ Guo et al., 2017, section 4.2. Each problem is convex, and what is fitted is its
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,10 +14,9 @@ from cskd_tf.errors import UserError
 from cskd_tf.evaluation.scores import check_scores_of_kind, log_probabilities, softmax
 
 GRADIENT = 1e-6  # nats per unit of a weight: the largest that still counts as zero
-_TOLD_APART = (
-    "Expected validation images that overlap, so that some parameters are the best. "
-    "Received: {images} images, which {parameters} parameters tell apart as sharply as one likes"
-)
+ROUNDING = 1e-6  # of the largest dimension of the logits: what is smaller is rounding of float32
+STEPS = 500  # of Newton's method, which needs some ten
+PRODUCTS = 2000  # of conjugate gradients, which need some hundred where there is an optimum
 
 
 class Scaling(Protocol):
@@ -166,8 +164,7 @@ def _fit(logits: ArrayLike, labels: ArrayLike, *, matrix: bool) -> tuple[np.ndar
     """Weights, `[C]` or `[C, C]`, and biases `[C]`."""
     logits, labels = check_scores_of_kind(logits, labels, from_logits=True)
     images, classes = logits.shape
-    shape = (classes, classes) if matrix else (classes,)
-    split = int(np.prod(shape))
+    split = classes * classes if matrix else classes
     if images < split + classes:
         raise UserError(
             f"Expected at least as many validation images as there are parameters, {split + classes}. "
@@ -175,39 +172,122 @@ def _fit(logits: ArrayLike, labels: ArrayLike, *, matrix: bool) -> tuple[np.ndar
         )
     if absent := sorted(set(range(classes)) - set(labels.tolist())):
         raise UserError(f"Expected validation images of every class. Received: none of class {absent[0]}")
-    # Numbers near 1, with which L-BFGS needs fewer steps; as it is affine too, the optimum is the same.
-    centre, scale = logits.mean(axis=0), logits.std() or 1.0
-    inputs, rows = (logits - centre) / scale, np.arange(images)
-
-    def scaled(parameters: np.ndarray) -> np.ndarray:
-        weights, biases = parameters[:split].reshape(shape), parameters[split:]
-        return (inputs @ weights if matrix else inputs * weights) + biases
-
-    def loss_and_gradient(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        logarithms = log_probabilities(scaled(parameters))
-        loss = -logarithms[rows, labels].mean()
-        errors = np.exp(logarithms)
-        errors[rows, labels] -= 1
-        errors /= images
-        by_weights = inputs.T @ errors if matrix else (inputs * errors).sum(axis=0)
-        return loss, np.concatenate([by_weights.ravel(), errors.sum(axis=0)])
-
-    start = np.concatenate([(np.eye(classes) if matrix else np.ones(classes)).ravel() * scale, centre])
-    near = _descend(loss_and_gradient, start, gradient=GRADIENT)
-    result = scaled(near)
-    others = np.where(np.eye(classes, dtype=bool)[labels], -np.inf, result).max(axis=1)
-    if (result[rows, labels] > others).all():
-        raise UserError(_TOLD_APART.format(images=images, parameters=split + classes))
-    found = _descend(loss_and_gradient, near, gradient=GRADIENT / 1e4)
-    # Where a part of the images can be told apart, the gradient falls too, but the logits move on without end.
-    moved = np.abs(scaled(found) - result).max()
-    if moved > 1 or np.abs(loss_and_gradient(found)[1]).max() > GRADIENT:
-        raise UserError(_TOLD_APART.format(images=images, parameters=split + classes))
-    weights, biases = found[:split].reshape(shape) / scale, found[split:]
+    centre = logits.mean(axis=0)
+    inputs, back = _whitened(logits - centre) if matrix else _of_one_size(logits - centre)
+    problem = _CrossEntropy(inputs, labels, classes=classes, matrix=matrix)
+    near = problem.descend(np.zeros(problem.size), gradient=GRADIENT)
+    found = problem.descend(near, gradient=GRADIENT / 1e4)
+    # Where all or some images can be told apart, the gradient falls as well, but the logits move on without end.
+    moved = np.abs(problem.scaled(found) - problem.scaled(near)).max()
+    if moved > 1 or np.abs(problem.gradient(found)).max() > GRADIENT:
+        raise problem.told_apart()
+    weights, biases = problem.parts(found)
+    weights = back @ weights if matrix else back * weights
     return weights, biases - (centre @ weights if matrix else centre * weights)
 
 
-def _descend(loss_and_gradient: Callable[[np.ndarray], Any], start: np.ndarray, *, gradient: float) -> np.ndarray:
-    """From `start` down to where no part of the gradient is larger than `gradient`."""
-    options = {"maxiter": 20_000, "maxfun": 40_000, "maxcor": 30, "ftol": 0.0, "gtol": gradient}
-    return scipy.optimize.minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options).x
+def _of_one_size(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each column with a standard deviation of 1, and what it was multiplied by, `[C]`: Newton steps become few."""
+    factors = 1 / np.where(logits.any(axis=0), logits.std(axis=0), 1.0)
+    return logits * factors, factors
+
+
+def _whitened(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Uncorrelated columns `[N, R]` of that size, and the matrix `[C, R]` that makes them of the logits.
+
+    Of R dimensions are left out those that are no more than rounding: logits of fewer features than classes.
+    """
+    left, sizes, right = np.linalg.svd(logits, full_matrices=False)
+    kept = sizes > max(sizes[0], np.finfo(float).tiny) * ROUNDING
+    length = np.sqrt(len(logits))
+    return left[:, kept] * length, right[kept].T * (length / sizes[kept])
+
+
+@dataclasses.dataclass
+class _CrossEntropy:
+    """The mean cross-entropy of scaled inputs, as a function of all parameters in one vector.
+
+    Attributes:
+        inputs: `[N, C]`, of a matrix `[N, R]`.
+        labels: int `[N]`.
+        classes: C.
+        matrix: whether all inputs count for each class, or its own alone.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    classes: int
+    matrix: bool
+
+    @property
+    def size(self) -> int:
+        """How many parameters there are."""
+        return self.classes * (self.inputs.shape[1] + 1 if self.matrix else 2)
+
+    def parts(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights, `[R, C]` or `[C]`, and biases `[C]`."""
+        weights, biases = parameters[: -self.classes], parameters[-self.classes :]
+        return weights.reshape(-1, self.classes) if self.matrix else weights, biases
+
+    def scaled(self, parameters: np.ndarray) -> np.ndarray:
+        """The logits `[N, C]`."""
+        weights, biases = self.parts(parameters)
+        return (self.inputs @ weights if self.matrix else self.inputs * weights) + biases
+
+    def _by_parameters(self, by_logits: np.ndarray) -> np.ndarray:
+        weights = self.inputs.T @ by_logits if self.matrix else (self.inputs * by_logits).sum(axis=0)
+        return np.concatenate([weights.ravel(), by_logits.sum(axis=0)]) / len(self.labels)
+
+    def loss(self, parameters: np.ndarray) -> float:
+        return float(-log_probabilities(self.scaled(parameters))[np.arange(len(self.labels)), self.labels].mean())
+
+    def gradient(self, parameters: np.ndarray) -> np.ndarray:
+        errors = softmax(self.scaled(parameters))
+        errors[np.arange(len(self.labels)), self.labels] -= 1
+        return self._by_parameters(errors)
+
+    def curvature(self, parameters: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """The product of the second derivatives and a direction."""
+        probabilities, moved = softmax(self.scaled(parameters)), self.scaled(direction)
+        return self._by_parameters(probabilities * (moved - (probabilities * moved).sum(axis=1, keepdims=True)))
+
+    def told_apart(self) -> UserError:
+        """What is raised where some parameters are always better than others."""
+        return UserError(
+            "Expected validation images that overlap, so that some parameters are the best. "
+            f"Received: {len(self.labels)} images, some of which {self.size} parameters tell apart, or nearly"
+        )
+
+    def _refuse_told_apart(self, parameters: np.ndarray) -> None:
+        """Ends a search, which would be long, once all images are right: larger parameters are better then."""
+        logits, rows = self.scaled(parameters), np.arange(len(self.labels))
+        of_label = logits[rows, self.labels].copy()
+        logits[rows, self.labels] = -np.inf
+        if (of_label > logits.max(axis=1)).all():
+            raise self.told_apart()
+
+    def descend(self, start: np.ndarray, *, gradient: float) -> np.ndarray:
+        """From `start` down to where the gradient is no longer than `gradient`, by Newton's method in a trust region.
+
+        Where images can be told apart, there are directions with next to no curvature, for which conjugate gradients
+        need ever more products.
+        """
+        products = 0
+
+        def curvature(parameters: np.ndarray, direction: np.ndarray) -> np.ndarray:
+            nonlocal products
+            products += 1
+            if products > PRODUCTS:
+                raise self.told_apart()
+            return self.curvature(parameters, direction)
+
+        found = scipy.optimize.minimize(
+            self.loss,
+            start,
+            method="trust-ncg",
+            jac=self.gradient,
+            hessp=curvature,
+            callback=self._refuse_told_apart,
+            options={"gtol": gradient, "maxiter": STEPS, "max_trust_radius": 1e6},
+        )
+        return found.x
