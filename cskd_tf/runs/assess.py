@@ -11,9 +11,10 @@ from absl import logging
 from cskd_tf import data
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.assessment import assess, detect
+from cskd_tf.evaluation.comparison import compare
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import assessment_tables
-from cskd_tf.runs.classifiers import SAVED_MODEL, Classifier, open_classifier, together
+from cskd_tf.runs.classifiers import SAVED_MODEL, Classifier, averaged, check_together, open_classifier
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.evaluate import NO_VALIDATION, VALIDATION_ITSELF
 from cskd_tf.runs.workdir import Workdir, write_json
@@ -66,29 +67,33 @@ def answer(question: Question, path: str, *, config: Config | None = None) -> di
         UserError: no such folder, a run that has not finished, members that do not fit together, images that the
             network was not made for, a split that is not there.
     """
-    opened = [open_classifier(path, config=config), *(open_classifier(member) for member in question.members)]
-    classifier = together(opened)
-    splits = _splits(classifier, question)
+    members = [open_classifier(path, config=config), *(open_classifier(member) for member in question.members)]
+    check_together(members)
+    first = members[0]
+    splits = _splits(first, question)
     other = _test_images(question.against) if question.against else None
     results = {}
     for split, source in splits.items():
-        own = not question.on
-        predictions = classifier.on(source, name=split)
-        result: dict[str, Any] = {"of": [each.name for each in opened], "split": split}
+        everything = [member.on(source, name=split) for member in members]
+        predictions = averaged(everything)
+        result: dict[str, Any] = {"of": [each.name for each in members], "split": split}
         if question.on:
-            result["on"] = question.on.data.source.name
-        result |= _assessment(classifier, predictions, source=source, split=split if own else "")
+            result["on"] = _images_of(question.on)
+        result |= _assessment(members, predictions, source=source, split="" if question.on else split)
         if question.against and other:
-            reference = (
-                classifier.on(classifier.splits["train"], name="train") if "train" in classifier.splits else None
-            )
-            against = classifier.on(other, name=question.against.data.source.name)
+            alone = len(members) == 1 and "train" in first.splits
+            reference = first.on(first.splits["train"], name="train") if alone else None
+            against = averaged([member.on(other, name=_images_of(question.against)) for member in members])
             detected = detect(predictions, against=against, reference=reference)
-            result["detection"] = {"against": question.against.data.source.name, **detected}
+            result["detection"] = {"against": _images_of(question.against), **detected}
+        if len(members) > 1:
+            pairs = zip(members[1:], everything[1:], strict=True)
+            result["compared"] = {other.name: compare(everything[0], theirs) for other, theirs in pairs}
         results[_name(question, split)] = result
     _write(results, path)
     for name, result in results.items():
-        assessment_tables.show(result, title=f"{classifier.name}: {name.removeprefix('assessment_')}")
+        title = f"{' + '.join(each.name for each in members)}: {name.removeprefix('assessment_')}"
+        assessment_tables.show(result, title=title)
     return results
 
 
@@ -97,6 +102,12 @@ def _splits(classifier: Classifier, question: Question) -> dict[str, data.Source
     splits = classifier.splits
     if question.on:
         splits = data.load_splits(question.on.data.source, question.on.data.split)
+        trained_on = classifier.trained_on
+        if trained_on and trained_on.source == question.on.data.source and trained_on.split != question.on.data.split:
+            raise UserError(
+                f"Expected --on with the splits of {classifier.name}, or another data set: other splits of its own "
+                f"have images that it was trained on. Received: {question.on.data.split}"
+            )
         if splits["train"].class_names != classifier.class_names:
             raise UserError(
                 f"Expected images of the {len(classifier.class_names)} classes of {classifier.name}; --against is for "
@@ -117,14 +128,22 @@ def _test_images(config: Config) -> data.Source:
     return data.load_splits(config.data.source, config.data.split)["test"]
 
 
-def _assessment(classifier: Classifier, predictions: Predictions, *, source: data.Source, split: str) -> dict[str, Any]:
+def _images_of(config: Config) -> str:
+    """A data set, and where an image folder lies."""
+    return " ".join(filter(None, [config.data.source.name, config.data.source.path]))
+
+
+def _assessment(
+    members: Sequence[Classifier], predictions: Predictions, *, source: data.Source, split: str
+) -> dict[str, Any]:
     """The assessment of predictions; `split` is empty for images of another data set."""
+    own = members[0].splits
     if split == "val":
         validation, why = None, VALIDATION_ITSELF
-    elif "val" in classifier.splits:
-        validation, why = classifier.on(classifier.splits["val"], name="val"), ""
+    elif "val" in own:
+        validation, why = averaged([member.on(own["val"], name="val") for member in members]), ""
     else:
-        validation, why = None, NO_VALIDATION if classifier.splits else NO_DATA
+        validation, why = None, NO_VALIDATION if own else NO_DATA
     return assess(
         predictions,
         validation=validation,
@@ -143,9 +162,9 @@ def _name(question: Question, split: str) -> str:
     """
     parts = ["assessment", split]
     if question.on:
-        parts += ["on", question.on.data.source.name]
+        parts += ["on", _images_of(question.on)]
     if question.against:
-        parts += ["against", question.against.data.source.name]
+        parts += ["against", _images_of(question.against)]
     if question.members:
         parts += ["with", *question.members]
     return "_".join(re.sub(r"[^\w.+]+", "-", part).strip("-") for part in parts)

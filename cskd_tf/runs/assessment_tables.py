@@ -34,7 +34,7 @@ METRICS = (
     ("recall_at_4", "R@4 %", 100),
     ("recall_at_8", "R@8 %", 100),
 )
-HEADINGS = {name: (heading, factor) for name, heading, factor in METRICS}
+HEADINGS = {name: (heading, factor) for name, heading, factor in METRICS} | {"recall": ("R@k", 100)}
 SCALED = ("top1_error", "nll", "brier", "ece_10", "ece_15", "ece_20", "aurc")
 DETECTION = (
     ("auroc", "AUROC %"),
@@ -60,6 +60,8 @@ def tables(assessment: dict[str, Any], *, title: str) -> Iterator[rich.table.Tab
     yield from _conformal(assessment)
     if detection := assessment.get("detection"):
         yield _detection(detection)
+    for other, compared in assessment.get("compared", {}).items():
+        yield _comparison(compared, names=(assessment["of"][0], other))
     if groups := assessment.get("per_group"):
         yield _groups(groups)
     yield _worst(assessment["per_class"])
@@ -76,15 +78,17 @@ def _cell(value: float | None, factor: int) -> str:
     return "undefined" if value is None else f"{factor * value:.{3 if factor == 1 else 2}f}"
 
 
+def _ends(interval: list[float] | None, factor: int) -> str:
+    return f"{_cell(interval[0], factor)} to {_cell(interval[1], factor)}" if interval else "-"
+
+
 def _headline(assessment: dict[str, Any], *, title: str) -> rich.table.Table:
     intervals = assessment["intervals"]
     level = f"{100 * intervals['level']:.0f} % interval"
     table = _table(f"{title}, {assessment['images']} images", "", "value", level)
     for name, heading, factor in METRICS:
         if name in assessment["metrics"]:
-            ends = intervals.get(name)
-            shown = f"{_cell(ends[0], factor)} to {_cell(ends[1], factor)}" if ends else "-"
-            table.add_row(heading, _cell(assessment["metrics"][name], factor), shown)
+            table.add_row(heading, _cell(assessment["metrics"][name], factor), _ends(intervals.get(name), factor))
     return table
 
 
@@ -122,6 +126,18 @@ def _detection(detection: dict[str, Any]) -> rich.table.Table:
         values = detection[score]
         cells = ["undefined"] * 4 if "undefined" in values else [_cell(values[key], 100) for key, _ in DETECTION]
         table.add_row(score.replace("_", " "), *cells)
+    return table
+
+
+def _comparison(compared: dict[str, Any], *, names: tuple[str, str]) -> rich.table.Table:
+    test = compared["mcnemar"]
+    table = _table(f"{names[0]} less {names[1]}", "", "difference", f"{100 * compared['level']:.0f} % interval")
+    for name in SCALED:
+        heading, factor = HEADINGS[name]
+        ends = compared["intervals"][name]
+        table.add_row(heading, _cell(compared["differences"][name], factor), _ends(ends, factor))
+    right = f"{test['one_alone_right']} to {test['other_alone_right']}"
+    table.add_row("one alone is right (McNemar)", right, f"p = {test['p']:.4f}")
     return table
 
 

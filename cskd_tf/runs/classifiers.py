@@ -118,19 +118,13 @@ def _of_saved_model(folder: pathlib.Path, *, config: Config | None) -> Classifie
     return Classifier(str(folder), names, channels, predict, trained_on=config.data if config else None, splits=splits)
 
 
-def together(members: Sequence[Classifier]) -> Classifier:
-    """The ensemble, which averages probabilities and has no embeddings; of one member, this one.
+def check_together(members: Sequence[Classifier]) -> None:
+    """Raises UserError for members that make no ensemble.
 
-    Args:
-        members: of the same classes and channels, of which all that know their images have the same ones: else one
-            would be tested, or fitted, on what another was trained on.
-
-    Raises:
-        UserError: members that do not fit together.
+    They have the same classes and channels, and all that know their images the same ones in each split: else one would
+    be tested, or fitted, on what another was trained on.
     """
     first = members[0]
-    if len(members) == 1:
-        return first
     for other in members[1:]:
         if other.class_names != first.class_names or other.channels != first.channels:
             raise UserError(
@@ -146,12 +140,17 @@ def together(members: Sequence[Classifier]) -> Classifier:
                     f"Received: data.{part} of {first.name}: {one}, of {other.name}: {two}"
                 )
 
-    def predict(source: data.Source, name: str) -> Predictions:
-        everything = [member.on(source, name=name) for member in members]
-        logits = ensemble([each.logits for each in everything]).astype(np.float32)
-        return Predictions(logits, everything[0].labels, np.zeros((len(logits), 0), np.float32))
 
-    name = " + ".join(member.name for member in members)
-    return Classifier(
-        name, first.class_names, first.channels, predict, trained_on=first.trained_on, splits=first.splits
-    )
+def averaged(everything: Sequence[Predictions]) -> Predictions:
+    """Predictions of an ensemble, which has no embeddings, from those of its members; of one member, its own.
+
+    Example:
+        >>> labels, nothing = np.array([0]), np.zeros((1, 2))
+        >>> members = [Predictions(np.log([[p, 1 - p]]), labels, nothing) for p in (0.5, 0.7)]
+        >>> np.exp(averaged(members).logits).round(6).tolist()
+        [[0.6, 0.4]]
+    """
+    if len(everything) == 1:
+        return everything[0]
+    logits = ensemble([each.logits for each in everything])
+    return Predictions(logits, everything[0].labels, np.zeros((len(logits), 0), np.float32))
