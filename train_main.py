@@ -22,6 +22,8 @@ CHOOSE = flags.DEFINE_string("choose", None, "Validation metric; --mode=sweep tr
 JOBS = flags.DEFINE_integer("jobs", 1, "Runs of --mode=sweep at a time.", lower_bound=1)
 TABLE = flags.DEFINE_list("table", [], "Tables of the papers that --mode=report makes, as cvpr1,pskd3; or all.")
 FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "latex", "csv"], "Of those tables.")
+SPLIT = flags.DEFINE_enum("split", None, ["train", "val", "test", "all"], "Which images --mode=evaluate assesses.")
+WITH = flags.DEFINE_list("with", None, "Further workdirs or SavedModels that --mode=evaluate makes an ensemble with.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")
 
 
@@ -51,18 +53,24 @@ def main(argv):
             sys.exit(sweep.run(config, workdir=workdir, grid=GRID.value, choose=CHOOSE.value, jobs=JOBS.value))
     with command_line.one_line(), command_line.quiet():
         from cskd_tf.runs import cli
+    other = {name: flags.FLAGS[name].value for name in ("on", "against")}
     config_given = bool(config.present or config_flags.get_override_values(config))
     with cli.one_line_for_users():
-        cli.run(MODE.value, config.value, workdir=workdir, config_given=config_given, checkpoint=CHECKPOINT.value)
+        question = {"split": SPLIT.value, "members": WITH.value, **other}
+        more: Any = {"checkpoint": CHECKPOINT.value, "question": question}
+        cli.run(MODE.value, config.value, workdir=workdir, config_given=config_given, **more)
 
 
 def run():
     """What `python train_main.py` and the command `cskd-tf` do."""
     with command_line.one_line():
         config_flags.DEFINE_config_file("config", str(DEFAULT), "What to run.")
+        config_flags.DEFINE_config_file("on", None, "Whose images of the same classes --mode=evaluate assesses.")
+        config_flags.DEFINE_config_file("against", None, "Whose images --mode=evaluate is to tell from its own.")
     if __name__ != "__main__":  # absl takes what --help shows from the main module, which is the command's script here
         sys.modules["__main__"].__doc__ = __doc__
-        for flag in ("config", "workdir", "mode", "workers", "grid", "choose", "jobs", "table", "format", "checkpoint"):
+        keys = ("config", "workdir", "mode", "workers", "grid", "choose", "jobs", "table", "format", "checkpoint")
+        for flag in (*keys, "split", "with", "on", "against"):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
     app.run(main, flags_parser=parse_flags)
 

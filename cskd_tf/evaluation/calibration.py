@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.scores import check_scores_of_kind, confidence_and_correct
+from cskd_tf.evaluation.scores import check_scores_of_kind, confidence_and_correct, mean_over_ties, softmax
 
 DEFAULT_ECE_BINS = 20  # as in the CS-KD paper
 
@@ -40,11 +40,7 @@ def confidence_bins(
 
 
 def _bins(confidence: np.ndarray, correct: np.ndarray, *, bins: int) -> dict[str, np.ndarray]:
-    if bins < 1:
-        raise UserError(f"Expected at least one bin. Received: bins={bins}")
-    edges = np.linspace(0, 1, bins + 1)
-    # Clipped: rounding may put a confidence of 1 just above it, and 0 lies in no bin `(lo, hi]`.
-    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    index = bin_of(confidence, bins=bins)
     count = np.bincount(index, minlength=bins)
     divisor = np.maximum(count, 1)
     return {
@@ -52,6 +48,27 @@ def _bins(confidence: np.ndarray, correct: np.ndarray, *, bins: int) -> dict[str
         "confidence": np.bincount(index, weights=confidence, minlength=bins) / divisor,
         "accuracy": np.bincount(index, weights=correct, minlength=bins) / divisor,
     }
+
+
+def bin_of(confidence: np.ndarray, *, bins: int) -> np.ndarray:
+    """The number of the bin that each confidence falls into, `[N]`.
+
+    Example:
+        >>> bin_of(np.array([0.0, 0.5, 0.6, 1.0]), bins=2).tolist()
+        [0, 0, 1, 1]
+
+    Raises:
+        UserError: fewer than one bin.
+    """
+    _check_bins(bins)
+    edges = np.linspace(0, 1, bins + 1)
+    # Clipped: rounding may put a confidence of 1 just above it, and 0 lies in no bin `(lo, hi]`.
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+
+
+def _check_bins(bins: int) -> None:
+    if bins < 1:
+        raise UserError(f"Expected at least one bin. Received: bins={bins}")
 
 
 def expected_calibration_error(
@@ -89,3 +106,76 @@ def calibration_gap(confidence: np.ndarray, correct: np.ndarray, *, bins: int) -
     parts = _bins(confidence, correct, bins=bins)
     gaps = np.abs(parts["accuracy"] - parts["confidence"])
     return float((parts["count"] * gaps).sum() / parts["count"].sum())
+
+
+def maximum_calibration_error(
+    scores: ArrayLike, labels: ArrayLike, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True
+) -> float:
+    """MCE, the largest `|accuracy_m - confidence_m|` of a confidence bin with images in it (Naeini et al., 2015).
+
+    Example:
+        Confidence .4 (right) is alone in the first of two bins: `|1 - .4|`; in the second are `|.5 - .925|`.
+
+        >>> scores = [[0.4, 0.3, 0.3], [0.9, 0.1, 0.0], [0.95, 0.05, 0.0]]
+        >>> round(maximum_calibration_error(scores, [0, 0, 1], bins=2, from_logits=False), 6)
+        0.6
+
+    Arguments and errors are those of `confidence_bins`.
+
+    Returns:
+        A fraction in [0, 1].
+    """
+    parts = confidence_bins(scores, labels, bins=bins, from_logits=from_logits)
+    return float(np.abs(parts["accuracy"] - parts["confidence"])[parts["count"] > 0].max())
+
+
+def adaptive_calibration_error(
+    scores: ArrayLike, labels: ArrayLike, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True
+) -> float:
+    """The ECE in bins of equally many images, instead of equally wide ones (Nguyen and O'Connor, 2015).
+
+    The images are sorted by confidence; where the bins do not divide them, the first ones have one more. Images of
+    equal confidence carry their mean accuracy, so that their order does not matter. With more bins than images each
+    image is a bin.
+
+    Example:
+        Three images, the bins are (.4 right, .9 right) and (.95 wrong): `2/3 |1 - .65| + 1/3 |0 - .95|`.
+
+        >>> scores = [[0.4, 0.3, 0.3], [0.9, 0.1, 0.0], [0.95, 0.05, 0.0]]
+        >>> round(adaptive_calibration_error(scores, [0, 0, 1], bins=2, from_logits=False), 6)
+        0.55
+
+    Arguments and errors are those of `confidence_bins`.
+
+    Returns:
+        A fraction in [0, 1].
+    """
+    scores, labels = check_scores_of_kind(scores, labels, from_logits=from_logits)
+    _check_bins(bins)
+    confidence, correct = confidence_and_correct(scores, labels, from_logits=from_logits)
+    gaps = mean_over_ties(confidence, correct) - np.sort(confidence)
+    return float(sum(abs(part.sum()) for part in np.array_split(gaps, bins)) / len(gaps))
+
+
+def classwise_calibration_error(
+    scores: ArrayLike, labels: ArrayLike, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True
+) -> float:
+    """The mean over classes of the ECE of each class' probability, right where it is the label (Kull et al., 2019).
+
+    It sees what the ECE, of the largest probability alone, does not.
+
+    Example:
+        Of class 0, .9 (it is) and .6 (it is not) are in one bin: `|.5 - .75|`. Of class 1 it is as much.
+
+        >>> round(classwise_calibration_error([[0.9, 0.1], [0.6, 0.4]], [0, 1], bins=1, from_logits=False), 6)
+        0.25
+
+    Arguments and errors are those of `confidence_bins`.
+
+    Returns:
+        A fraction in [0, 1].
+    """
+    scores, labels = check_scores_of_kind(scores, labels, from_logits=from_logits)
+    probabilities = softmax(scores) if from_logits else scores
+    gaps = [calibration_gap(column, labels == number, bins=bins) for number, column in enumerate(probabilities.T)]
+    return float(np.mean(gaps))

@@ -8,7 +8,14 @@ from numpy.typing import ArrayLike
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS, calibration_gap
 from cskd_tf.evaluation.neighbours import recall_at_k
-from cskd_tf.evaluation.scores import check_scores, check_scores_of_kind, confidence_and_correct, log_probabilities
+from cskd_tf.evaluation.scores import (
+    check_scores,
+    check_scores_of_kind,
+    confidence_and_correct,
+    log_probabilities,
+    softmax,
+)
+from cskd_tf.evaluation.selective import risks
 
 # The names in the result of `summarize`, and whether the smallest or the largest value is the best one.
 DIRECTIONS = {"top1_error": "min", "top5_error": "min", "nll": "min", "ece": "min", "recall_at_1": "max", "aurc": "min"}
@@ -35,42 +42,21 @@ def top_k_error(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float:
     Raises:
         UserError: shapes, labels or k that do not fit.
     """
-    scores, labels = check_scores(scores, labels)
     if k < 1:
         raise UserError(f"Expected k of at least 1. Received: k={k}")
-    label_score = scores[np.arange(len(labels)), labels][:, None]
-    is_lower_class = np.arange(scores.shape[1])[None, :] < labels[:, None]
-    rank = (scores > label_score).sum(axis=1) + ((scores == label_score) & is_lower_class).sum(axis=1)
-    return float((rank >= k).mean())
+    return float((label_ranks(*check_scores(scores, labels)) >= k).mean())
 
 
-def group_error(scores: ArrayLike, labels: ArrayLike, *, groups: ArrayLike) -> float:
-    """Share of images whose predicted class lies in another group than their own: a dog taken for a bird, say.
-
-    CS-KD paper, section 3.3, hierarchical image classification.
+def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes come before the label of each image, `[N]`; among equal scores the lower class comes first.
 
     Example:
-        The first image, of class 0, is taken for class 1 of the same group; the second, a bird, is taken for a dog.
-
-        >>> group_error([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]], [0, 2], groups=["dog", "dog", "bird"])
-        0.5
-
-    Args:
-        scores: logits or probabilities `[N, C]`.
-        labels: int `[N]`.
-        groups: the group of each class, `[C]`, numbers or names.
-
-    Returns:
-        A fraction in [0, 1].
-
-    Raises:
-        UserError: shapes or labels that do not fit.
+        >>> label_ranks(np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.5]]), np.array([2, 2])).tolist()
+        [1, 1]
     """
-    scores, labels = check_scores(scores, labels)
-    groups = np.asarray(groups)
-    if groups.shape != scores.shape[1:]:
-        raise UserError(f"Expected a group for each of {scores.shape[1]} classes. Received: shape {groups.shape}")
-    return float(np.mean(groups[scores.argmax(axis=1)] != groups[labels]))
+    label_score = scores[np.arange(len(labels)), labels][:, None]
+    is_lower_class = np.arange(scores.shape[1])[None, :] < labels[:, None]
+    return (scores > label_score).sum(axis=1) + ((scores == label_score) & is_lower_class).sum(axis=1)
 
 
 def negative_log_likelihood(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool = True) -> float:
@@ -105,39 +91,33 @@ def _negative_log_likelihood(scores: np.ndarray, labels: np.ndarray, *, from_log
         return float(-np.log(scores[rows, labels]).mean())
 
 
-def area_under_risk_coverage(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool = True) -> float:
-    """AURC: mean over all coverages of the error rate among the most confident images (Geifman et al., 2019).
-
-    Images of equal confidence count as in a random order: each carries the mean error of its tied group. Papers print
-    the value times 1000.
+def brier_score(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool = True) -> float:
+    """Mean over images of the sum over classes of `(probability - 1 if it is the label, else 0)^2` (Brier, 1950).
 
     Example:
-        With confidences .9 (right), .8 (wrong) and .7 (right) the risks are 0, 1/2 and 1/3.
+        `(.75 - 1)^2 + .25^2` and `.75^2 + (.25 - 1)^2`.
 
-        >>> scores = [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]
-        >>> round(area_under_risk_coverage(scores, [0, 1, 0], from_logits=False), 6)
-        0.277778
+        >>> brier_score([[0.75, 0.25], [0.75, 0.25]], [0, 1], from_logits=False)
+        0.625
 
-    Args:
-        scores: `[N, C]`, logits, or probabilities with `from_logits=False`.
-        labels: int `[N]`.
-        from_logits: what the scores are.
+    Arguments and errors are those of `negative_log_likelihood`.
 
     Returns:
-        A fraction in [0, 1].
-
-    Raises:
-        UserError: shapes, labels or the kind of scores do not fit.
+        From 0 to 2: of two classes twice of what is common for a single probability.
     """
     scores, labels = check_scores_of_kind(scores, labels, from_logits=from_logits)
-    return _area_under_risk_coverage(*confidence_and_correct(scores, labels, from_logits=from_logits))
+    return float(brier_scores(softmax(scores) if from_logits else scores, labels).mean())
 
 
-def _area_under_risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> float:
-    _, tied_group = np.unique(-confidence, return_inverse=True)
-    error_in_group = np.bincount(tied_group, weights=~correct) / np.bincount(tied_group)
-    errors = np.cumsum(error_in_group[np.sort(tied_group)])
-    return float((errors / np.arange(1, len(errors) + 1)).mean())
+def brier_scores(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The Brier score of each image, `[N]`.
+
+    Example:
+        >>> brier_scores(np.array([[0.75, 0.25]]), np.array([1])).tolist()
+        [1.125]
+    """
+    of_label = probabilities[np.arange(len(labels)), labels]
+    return np.square(probabilities).sum(axis=1) - np.square(of_label) + np.square(1 - of_label)
 
 
 def ensemble(members: Iterable[ArrayLike]) -> np.ndarray:
@@ -199,4 +179,4 @@ def summarize(
     }
     if embeddings is not None:
         results["recall_at_1"] = recall_at_k(embeddings, labels, k=1) if len(labels) > 1 else float("nan")
-    return {**results, "aurc": _area_under_risk_coverage(confidence, correct)}
+    return {**results, "aurc": float(risks(confidence, correct).mean())}

@@ -60,15 +60,37 @@ def recall_at_k(embeddings: ArrayLike, labels: ArrayLike, *, k: int = 1) -> floa
     Raises:
         UserError: shapes, labels or k that do not fit, or values that are not finite.
     """
-    embeddings, labels = _check(embeddings, labels, k)
-    labels, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)[1:]
-    points = _equal_rows(embeddings)
-    # Images of one class with one embedding have one entry: a collapsed network returns thousands of them.
-    _, first, counts = np.unique(labels * len(labels) + points, return_index=True, return_counts=True)
-    entries = Entries.of(embeddings, first, labels=labels[first], counts=counts)
-    has_mates = class_sizes[entries.labels] > 1
+    shares, entry_of, has_mates = _shares(*_check(embeddings, labels, k), k=k)
     if not has_mates.any():
         return float("nan")
+    return float(np.average(shares[has_mates], weights=np.bincount(entry_of)[has_mates]))
+
+
+def recalled(embeddings: ArrayLike, labels: ArrayLike, *, k: int = 1) -> np.ndarray:
+    """Of each image the probability that `recall_at_k` counts it, `[N]`; NaN where it is alone in its class.
+
+    Example:
+        >>> recalled([[0], [1], [3]], [0, 0, 1]).tolist()
+        [1.0, 1.0, nan]
+
+    Arguments and errors are those of `recall_at_k`.
+    """
+    shares, entry_of, has_mates = _shares(*_check(embeddings, labels, k), k=k)
+    return np.where(has_mates, shares, np.nan)[entry_of]
+
+
+def _shares(embeddings: np.ndarray, labels: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each entry the share, `[M]`; of each image its entry, `[N]`; whether the class of an entry has others, `[M]`.
+
+    Images of one class with one embedding have one entry: a collapsed network returns thousands of them.
+    """
+    labels, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)[1:]
+    points = _equal_rows(embeddings)
+    _, first, entry_of, counts = np.unique(
+        labels * len(labels) + points, return_index=True, return_inverse=True, return_counts=True
+    )
+    entries = Entries.of(embeddings, first, labels=labels[first], counts=counts)
+    has_mates = class_sizes[entries.labels] > 1
     shares = np.zeros(len(counts))  # of each entry the probability that an image of its class is among the k nearest
     if k == 1:
         copies = np.bincount(points)[points[first]] - 1  # other images at distance 0 from an entry's image
@@ -80,7 +102,7 @@ def recall_at_k(embeddings: ArrayLike, labels: ArrayLike, *, k: int = 1) -> floa
         pending = np.flatnonzero(has_mates)
     for dtype in (np.float32, np.float64):
         pending = _decide(entries, pending, shares, k=k, dtype=dtype)
-    return float(np.average(shares[has_mates], weights=counts[has_mates]))
+    return shares, entry_of, has_mates
 
 
 def _check(embeddings: ArrayLike, labels: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:

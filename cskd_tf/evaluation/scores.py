@@ -101,3 +101,18 @@ def confidence_and_correct(
     """
     probabilities = softmax(scores) if from_logits else scores
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+
+
+def mean_over_ties(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The values in the order of their keys, each as the mean of those with an equal key: of all orders, the mean.
+
+    Example:
+        >>> mean_over_ties(np.array([0.8, 0.7, 0.8]), np.array([1.0, 5.0, 0.0])).tolist()
+        [5.0, 0.5, 0.5]
+
+    Args:
+        keys: `[N]`.
+        values: `[N]`.
+    """
+    _, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return np.repeat(np.bincount(group, weights=values) / counts, counts)

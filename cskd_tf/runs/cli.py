@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf import networks
 from cskd_tf.errors import UserError
-from cskd_tf.runs import doctor, evaluate, export, import_checkpoint, report, strategies, train
+from cskd_tf.runs import assess, doctor, evaluate, export, import_checkpoint, report, strategies, train
+from cskd_tf.runs.classifiers import refuse_own_network
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 
@@ -33,6 +33,7 @@ def run(
     workdir: str,
     config_given: bool,
     checkpoint: str | None = None,
+    question: Mapping[str, Any] | None = None,
 ) -> None:
     """Runs one mode, then prints the report.
 
@@ -43,6 +44,7 @@ def run(
         workdir: folder of the run, for `report` of any number of runs.
         config_given: whether the user asked for this config.
         checkpoint: PyTorch's file, for `import`.
+        question: the arguments of `assess.Question`, for `evaluate`; configs as `values`.
 
     Raises:
         UserError: a config, a workdir or a checkpoint that cannot be used.
@@ -56,11 +58,14 @@ def run(
     if mode == "doctor":
         doctor.examine(config)
         return
+    if (asked := _question(question or {}, mode=mode)).is_asked(workdir) and mode == "evaluate":
+        assess.answer(asked, workdir, config=config if config_given else None)
+        return
     folder = Workdir(workdir)
     if mode in ("train", "import") or config_given:
         folder.check_owner(config)
     elif mode != "report":
-        _refuse_own_network(folder)
+        refuse_own_network(folder)
     if mode == "train":
         train.train(config, folder)
     elif checkpoint:
@@ -73,13 +78,16 @@ def run(
         report.report(folder.path)
 
 
-def _refuse_own_network(folder: Workdir) -> None:
-    """A folder may come from anybody, and can say of code that lies in it that it makes the network."""
-    if (name := folder.config().network.name) not in networks.NETWORKS:
+def _question(values: Mapping[str, Any], *, mode: str) -> assess.Question:
+    """What is asked of `evaluate`; refused elsewhere, and of several workers."""
+    given: dict[str, Any] = {key: value for key, value in values.items() if value}
+    given |= {key: Config.read(given[key]) for key in ("on", "against") if key in given}
+    if given and (mode != "evaluate" or strategies.num_workers() > 1):
         raise UserError(
-            "Expected --config=FILE of the run as well, because its network is a function that is no part of this "
-            f"package, and which a folder alone may not call. Received: network.name={name!r} in {folder.path}"
+            f"Expected --split, --with, --on and --against beside --mode=evaluate alone, in one process. "
+            f"Received: {sorted(given)} and --mode={mode}"
         )
+    return assess.Question(**given)
 
 
 @contextlib.contextmanager

@@ -9,13 +9,17 @@ from absl import logging
 from cskd_tf import methods
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation import figures
+from cskd_tf.evaluation.assessment import assess
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs import strategies
+from cskd_tf.runs import assessment_tables, strategies
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
-from cskd_tf.runs.workdir import Workdir
+from cskd_tf.runs.workdir import Workdir, write_json
 from cskd_tf.training.workers import Workers
+
+VALIDATION_ITSELF = "these are the validation images, which it would be fitted on"
+NO_VALIDATION = "the run has no validation images (data.split.validation_fraction=0)"
 
 
 def load_run(workdir: Workdir, *, config: Config | None = None) -> Experiment:
@@ -49,8 +53,13 @@ def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
 
     Without validation images there is `"test"` alone; on a worker that is not the chief there is nothing.
     """
-    everything = {split: experiment.predict(split) for split in experiment.evaluation_splits}
+    everything = predict_splits(experiment)
     return experiment.workers.on_chief(lambda: _written(experiment, workdir, everything)) or {}
+
+
+def predict_splits(experiment: Experiment) -> dict[str, Predictions]:
+    """Predictions of each split with metrics of its own, on every worker."""
+    return {split: experiment.predict(split) for split in experiment.evaluation_splits}
 
 
 def _written(experiment: Experiment, workdir: Workdir, everything: dict[str, Predictions]) -> dict[str, Any]:
@@ -73,11 +82,36 @@ def _written(experiment: Experiment, workdir: Workdir, everything: dict[str, Pre
 def evaluate(workdir: Workdir, *, config: Config | None = None) -> dict[str, Any]:
     """Evaluates the last epoch of a run again, from its checkpoint, and writes what `evaluate_splits` writes.
 
+    Beyond that it writes `assessment_<split>.json` of each split, and prints that of the test split.
+
     Arguments and errors as of `load_run`.
     """
     workers = Workers(strategies.make(config.strategy if config else "auto"))
     with contextlib.ExitStack() as lock:
         workers.on_chief(lambda: lock.enter_context(workdir.locked()))
-        results = {**workdir.metrics(), **evaluate_splits(load_run(workdir, config=config), workdir)}
-        workers.on_chief(lambda: workdir.write_metrics(results))
-    return results
+        experiment = load_run(workdir, config=config)
+        everything = predict_splits(experiment)
+
+        def write() -> dict[str, Any]:
+            results = {**workdir.metrics(), **_written(experiment, workdir, everything)}
+            _assess(everything, workdir, experiment=experiment)
+            workdir.write_metrics(results)
+            return results
+
+        return workers.on_chief(write) or {}
+
+
+def _assess(everything: dict[str, Predictions], workdir: Workdir, *, experiment: Experiment) -> None:
+    """Writes the assessment of each split, and prints that of the test split."""
+    train = experiment.splits["train"]
+    for split, predictions in everything.items():
+        assessment = assess(
+            predictions,
+            validation=everything.get("val") if split != "val" else None,
+            class_names=train.class_names,
+            class_groups=train.class_groups,
+            why_no_validation=VALIDATION_ITSELF if split == "val" else NO_VALIDATION,
+        )
+        write_json(workdir.assessment(split), {"of": [str(workdir.path)], "split": split, **assessment})
+        if split == "test":
+            assessment_tables.show(assessment, title=f"{workdir.path}: {split}")

@@ -18,7 +18,7 @@ from cskd_tf.data.batches.pipeline import check_batches
 from cskd_tf.data.images.transforms import Transform
 from cskd_tf.data.sources.reading import unreadable_named
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.metrics import group_error
+from cskd_tf.evaluation.groups import group_error
 from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import precision, strategies
@@ -85,7 +85,11 @@ class Experiment:
     def predict(self, split: str) -> Predictions:
         """Predictions of a split under the weights that the model has now; names images that cannot be decoded."""
         with unreadable_named({split: self.splits[split]}):
-            return self.collector.collect(self.evaluation_data(split))
+            return self.predict_images(self.splits[split])
+
+    def predict_images(self, source: data.Source) -> Predictions:
+        """Predictions of the images of any source under the weights that the model has now."""
+        return self.collector.collect(self._evaluation_data(source))
 
     def metrics(self, predictions: Predictions) -> dict[str, Any]:
         """All metrics, and beside the ECE the number of its bins; `group_error` where the classes have groups.
@@ -101,8 +105,11 @@ class Experiment:
 
     def evaluation_data(self, split: str) -> tf.data.Dataset:
         """Every image of a split once."""
+        return self._evaluation_data(self.splits[split])
+
+    def _evaluation_data(self, source: data.Source) -> tf.data.Dataset:
         batch_size = self.config.evaluation.batch_size
-        return data.evaluation_dataset(self.splits[split], batch_size=batch_size, transform=self.evaluation_transform)
+        return data.evaluation_dataset(source, batch_size=batch_size, transform=self.evaluation_transform)
 
 
 def network_arguments(config: Config) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from cskd_tf.runs.workdir import Workdir
 
 TOLERANCE = 1e-5
 RUN = "run.json"  # of which run a SavedModel is
+CLASSES = "classes.json"  # and what its classes are called
 
 # Runs where this package cannot be imported, as on a server.
 _CHECK = """
@@ -60,7 +61,7 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
         archive.write_out(str(folder), verbose=False)
         extra = folder / "assets.extra"
         extra.mkdir()
-        (extra / "classes.json").write_text(json.dumps(experiment.splits["train"].class_names))
+        (extra / CLASSES).write_text(json.dumps(experiment.splits["train"].class_names))
         (extra / RUN).write_text(json.dumps(workdir.identity()))
         difference = _difference_in_fresh_process(folder, experiment)
         if not difference <= TOLERANCE:

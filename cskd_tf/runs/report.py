@@ -144,21 +144,25 @@ def ensemble_metrics(runs: Sequence[Workdir], *, split: str) -> dict[str, float]
     return summarize(ensemble([member.logits for member in members]), labels, None, ece_bins=bins)
 
 
+def console() -> rich.console.Console:
+    """As wide as a table needs where nobody watches: a log must not lose columns."""
+    return rich.console.Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=True)
+
+
 def report(root: pathlib.Path) -> None:
     """Prints the tables of all runs at and below `root`, where their SavedModels lie, and the TensorBoard command."""
     runs = find_runs(root)
-    # As wide as a table needs where nobody watches: a log must not lose columns.
-    console = rich.console.Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=True)
+    screen = console()
     subjects: dict[tuple[str, str], list[Workdir]] = {}
     for run in runs:
         config = run.config()
         subjects.setdefault((config.data.source.name, config.network.name), []).append(run)
     for members in subjects.values():
-        console.print(table(members))
+        screen.print(table(members))
     for run in runs:
         if saved := run.metrics().get("saved_model"):
-            console.print(f"SavedModel of {run.path}: {saved}")
-    console.print(f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {root}")
+            screen.print(f"SavedModel of {run.path}: {saved}")
+    screen.print(f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {root}")
 
 
 def _relative(path: str) -> str:

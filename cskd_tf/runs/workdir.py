@@ -249,3 +249,6 @@ class Workdir:
 
     def predictions(self, split: str) -> pathlib.Path:
         return self.path / f"predictions_{split}.npz"
+
+    def assessment(self, split: str) -> pathlib.Path:
+        return self.path / f"assessment_{split}.json"

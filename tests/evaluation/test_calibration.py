@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from cskd_tf import metrics
-from tests.helpers import random_split
+from tests.evaluation.cases import CASES, NAMES, probabilities_of
+from tests.helpers import random_split, softmax
 
 
 def brute_force_ece(logits, labels, bins):
@@ -48,3 +49,86 @@ def test_a_confidence_at_an_edge_falls_below_it():
 def test_less_than_one_bin_is_refused():
     with pytest.raises(ValueError, match="bins=0"):
         metrics.expected_calibration_error([[3.0, 1.0]], [0], bins=0)
+
+
+def by_hand(confidence, right, bins):
+    """Of each bin that is not empty: images, and the gap between accuracy and confidence."""
+    parts = []
+    for number in range(bins):
+        low, high = np.linspace(0, 1, bins + 1)[number : number + 2]
+        inside = (confidence > low) & (confidence <= high) | ((confidence == 0) & (number == 0))
+        if number == bins - 1:
+            inside |= confidence > 1  # by rounding
+        if inside.any():
+            parts.append((inside.sum(), abs(right[inside].mean() - confidence[inside].mean())))
+    return parts
+
+
+@pytest.mark.parametrize(("name", "logits", "labels"), CASES, ids=NAMES)
+def test_every_error_against_brute_force(name, logits, labels):
+    probabilities = softmax(logits.astype(float))
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    for bins in (10, 15, 20):
+        parts = by_hand(confidence, right, bins)
+        expected = sum(count * gap for count, gap in parts) / len(labels)
+        assert metrics.expected_calibration_error(logits, labels, bins=bins) == pytest.approx(expected, abs=1e-12)
+        largest = metrics.maximum_calibration_error(logits, labels, bins=bins)
+        assert largest == pytest.approx(max(gap for _, gap in parts), abs=1e-12)
+        of_classes = [by_hand(column, labels == number, bins) for number, column in enumerate(probabilities.T)]
+        expected = np.mean([sum(count * gap for count, gap in parts) / len(labels) for parts in of_classes])
+        assert metrics.classwise_calibration_error(logits, labels, bins=bins) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("bins", [2, 4, 8, 10])
+def test_confidences_on_edges_belong_to_the_bin_below(bins):
+    """Confidences of 1/2 to 1 in steps of a bin, each right: each bin has one, which is its upper edge."""
+    edges = np.linspace(0, 1, bins + 1)[bins // 2 :]
+    scores, labels = probabilities_of(*edges), np.zeros(len(edges), int)
+    shown = metrics.confidence_bins(scores, labels, bins=bins, from_logits=False)
+    assert shown["count"].tolist() == [0] * (bins // 2 - 1) + [1] * len(edges)
+    expected = np.mean(1 - edges)
+    assert metrics.expected_calibration_error(scores, labels, bins=bins, from_logits=False) == pytest.approx(expected)
+    assert metrics.maximum_calibration_error(scores, labels, bins=bins, from_logits=False) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("name", "logits", "labels"), CASES, ids=NAMES)
+@pytest.mark.parametrize("bins", [1, 7, 400])
+def test_adaptive_error_against_brute_force(name, logits, labels, bins):
+    probabilities = softmax(logits.astype(float))
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    accuracy = np.array([right[confidence == value].mean() for value in confidence])  # in any order of ties
+    order, total, taken = np.argsort(confidence), 0.0, 0
+    for number in range(bins):
+        size = len(labels) // bins + (number < len(labels) % bins)
+        part, taken = order[taken : taken + size], taken + size
+        if size:
+            total += size / len(labels) * abs(accuracy[part].mean() - confidence[part].mean())
+    assert metrics.adaptive_calibration_error(logits, labels, bins=bins) == pytest.approx(total, abs=1e-12)
+
+
+def test_the_order_of_tied_images_does_not_matter():
+    logits, labels = np.zeros((8, 2)), np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    values = {metrics.adaptive_calibration_error(logits, order, bins=2) for order in (labels, labels[::-1], 1 - labels)}
+    assert values == {0.0}
+
+
+def test_a_confidence_of_zero_counts_in_the_first_bin():
+    # Class 1 has the probabilities 0 (it is not) and 0 (it is): in one bin, |.5 - 0|; class 0 has 1 twice, |.5 - 1|.
+    scores = np.array([[1.0, 0.0], [1.0, 0.0]])
+    assert metrics.classwise_calibration_error(scores, [0, 1], bins=10, from_logits=False) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        metrics.expected_calibration_error,
+        metrics.maximum_calibration_error,
+        metrics.adaptive_calibration_error,
+        metrics.classwise_calibration_error,
+    ],
+)
+def test_no_images_and_no_bins_are_refused(measure):
+    with pytest.raises(ValueError, match=r"Expected scores \[N, classes\] and labels \[N\]. Received: shapes \(0, 3\)"):
+        measure(np.zeros((0, 3)), np.zeros(0, int))
+    with pytest.raises(ValueError, match="Expected at least one bin. Received: bins=0"):
+        measure([[3.0, 1.0]], [0], bins=0)

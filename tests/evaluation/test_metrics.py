@@ -1,17 +1,12 @@
-import itertools
 import math
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from cskd_tf import metrics
-from tests.helpers import random_split
-
-
-def as_logits(confidences):
-    """Two-class logits whose largest probability is the confidence, for class 0."""
-    confidences = np.asarray(confidences)
-    return np.stack([np.log(confidences), np.log(1 - confidences)], axis=1)
+from tests.evaluation.cases import CASES, NAMES
+from tests.helpers import random_split, softmax
 
 
 def test_top_k_error_against_sorting():
@@ -39,24 +34,6 @@ def test_negative_log_likelihood_by_hand():
     assert metrics.negative_log_likelihood([[0.75, 0.25]], [0], from_logits=False) == pytest.approx(0.28768207)
 
 
-def test_aurc_by_hand():
-    # Right, wrong, right by falling confidence: risks 0, 1/2, 1/3.
-    logits = as_logits([0.9, 0.8, 0.7])
-    assert metrics.area_under_risk_coverage(logits, [0, 1, 0]) == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)
-
-
-def test_aurc_with_ties_is_the_mean_over_all_orders():
-    confidences, wrong = np.array([0.9, 0.8, 0.8, 0.8, 0.6]), np.array([0, 1, 0, 0, 1])
-    values = []
-    for middle in itertools.permutations([1, 2, 3]):
-        errors = np.cumsum(wrong[[0, *middle, 4]])
-        values.append((errors / np.arange(1, 6)).mean())
-    measured = metrics.area_under_risk_coverage(as_logits(confidences), wrong)
-    assert measured == pytest.approx(np.mean(values))
-    shuffled = [3, 0, 4, 1, 2]
-    assert metrics.area_under_risk_coverage(as_logits(confidences[shuffled]), wrong[shuffled]) == measured
-
-
 def test_summary_names_are_those_of_the_log():
     logits, labels = random_split()
     summary = metrics.summarize(logits, labels, logits)
@@ -70,15 +47,6 @@ def test_summary_of_one_image_and_of_few_classes():
     assert summary == pytest.approx({"top1_error": 1, "top5_error": 0, "nll": np.log(4), "ece": 0.75, "aurc": 1})
 
 
-def test_group_error_by_hand():
-    scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.2, 0.1, 0.7]])
-    labels = np.array([0, 2, 2, 1])
-    assert metrics.group_error(scores, labels, groups=[0, 0, 1]) == 0.5
-    assert metrics.group_error(scores, labels, groups=["bird", "bird", "bird"]) == 0
-    with pytest.raises(ValueError, match=r"a group for each of 3 classes. Received: shape \(2,\)"):
-        metrics.group_error(scores, labels, groups=[0, 1])
-
-
 def test_an_ensemble_averages_probabilities():
     members = [np.log([[0.75, 0.25], [0.5, 0.5]]), np.log([[0.25, 0.75], [0.9, 0.1]]) + 7.0]
     np.testing.assert_allclose(np.exp(metrics.ensemble(members)), [[0.5, 0.5], [0.7, 0.3]], rtol=1e-12)
@@ -87,3 +55,25 @@ def test_an_ensemble_averages_probabilities():
         with pytest.raises(ValueError, match="Expected logits of one shape"):
             metrics.ensemble(wrong)
     assert "recall_at_1" not in metrics.summarize(members[0], [0, 1], None)
+
+
+@pytest.mark.parametrize(("name", "logits", "labels"), CASES, ids=NAMES)
+def test_likelihood_and_brier_score_are_scikit_learns(name, logits, labels):
+    probabilities = softmax(logits.astype(float))
+    classes = np.arange(logits.shape[1])
+    expected = sum(np.square(probabilities - np.eye(len(classes))[labels]).sum(axis=1)) / len(labels)
+    assert metrics.brier_score(logits, labels) == pytest.approx(expected, abs=1e-12)
+    assert metrics.brier_score(probabilities, labels, from_logits=False) == pytest.approx(expected, abs=1e-12)
+    if len(classes) > 1:
+        scikit_learns = sklearn.metrics.brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)
+        assert metrics.brier_score(logits, labels) == pytest.approx(scikit_learns, abs=1e-12)
+        if name != "certain":  # scikit-learn clips probabilities of 0
+            of_scikit_learn = sklearn.metrics.log_loss(labels, probabilities, labels=classes)
+            assert metrics.negative_log_likelihood(logits, labels) == pytest.approx(of_scikit_learn, abs=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_top_k_error_is_scikit_learns(k):
+    logits, labels = random_split()
+    accuracy = sklearn.metrics.top_k_accuracy_score(labels, logits, k=k)
+    assert metrics.top_k_error(logits, labels, k=k) == pytest.approx(1 - accuracy)

@@ -1,0 +1,216 @@
+"""Everything that is known of a classifier's calibration and uncertainty, of one split, in one plain dictionary."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation.calibration import (
+    adaptive_calibration_error,
+    classwise_calibration_error,
+    maximum_calibration_error,
+)
+from cskd_tf.evaluation.conformal import DEFAULT_ALPHA, KINDS, ConformalSets, coverage_and_size
+from cskd_tf.evaluation.detection import (
+    NEIGHBOURS,
+    detection,
+    maximum_probability,
+    negative_distance,
+    negative_energy,
+)
+from cskd_tf.evaluation.groups import group_error, per_class, per_group
+from cskd_tf.evaluation.intervals import LEVEL, RESAMPLES, interval, resampled
+from cskd_tf.evaluation.neighbours import alone_in_class
+from cskd_tf.evaluation.outcomes import ECE_BINS, RECALLS, Outcomes
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.evaluation.scaling import SCALINGS, TemperatureScaling
+
+BINS = 15  # of the calibration errors that are given for one number of bins
+
+
+def assess(
+    predictions: Predictions,
+    *,
+    validation: Predictions | None = None,
+    class_names: Sequence[str] | None = None,
+    class_groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    why_no_validation: str = "no validation images were given",
+) -> dict[str, Any]:
+    """Metrics with intervals, what recalibration and conformal sets make of them, and the parts by class and group.
+
+    Example:
+        >>> generator = np.random.default_rng(0)
+        >>> labels = np.arange(60) % 3
+        >>> logits = 2 * np.eye(3)[labels] + generator.normal(size=(60, 3))
+        >>> result = assess(Predictions(logits, labels, logits), resamples=50)
+        >>> list(result)
+        ['images', 'classes', 'metrics', 'intervals', 'undefined', 'scaling', 'conformal', 'per_class']
+        >>> result["scaling"]
+        {'undefined': 'no validation images were given'}
+
+    Args:
+        predictions: of the split; embeddings of length 0: without.
+        validation: of validation images of the same network, which are not those of the split; None: nothing is scaled
+            and there are no conformal sets.
+        class_names: C names; by default their numbers.
+        class_groups: the group of each class.
+        resamples: draws of the bootstrap.
+        why_no_validation: what is said in place of `scaling` and `conformal` without validation images.
+
+    Returns:
+        Plain numbers, lists and dictionaries. What is undefined is None in `metrics` and `intervals`, and `undefined`
+        there or in a part says why. All fractions and nats; `docs/metrics.md` lists the names.
+
+    Raises:
+        UserError: shapes or labels that do not fit.
+    """
+    logits, labels = predictions.logits, predictions.labels
+    embeddings = predictions.embeddings if predictions.embeddings.shape[-1] else None
+    outcomes = Outcomes.of(logits, labels, embeddings)
+    drawn = resampled(outcomes.metrics, len(labels), resamples=resamples)
+    intervals = {name: interval(values) for name, values in drawn.items()}
+    metrics = {**outcomes.metrics(), **_without_intervals(logits, labels)}
+    undefined = _reasons(metrics, intervals, labels=labels, with_embeddings=embeddings is not None)
+    if class_groups:
+        metrics["group_error"] = group_error(logits, labels, groups=class_groups)
+    names = class_names or [str(number) for number in range(logits.shape[1])]
+    result: dict[str, Any] = {
+        "images": len(labels),
+        "classes": logits.shape[1],
+        "metrics": {name: None if math.isnan(value) else value for name, value in metrics.items()},
+        "intervals": {"level": LEVEL, "resamples": resamples, **intervals},
+        "undefined": undefined,
+    }
+    if validation is None:
+        result |= {"scaling": {"undefined": why_no_validation}, "conformal": {"undefined": why_no_validation}}
+    else:
+        result |= {
+            "scaling": {name: _scaled(name, predictions, validation) for name in SCALINGS},
+            "conformal": _conformal(predictions, validation),
+        }
+    result["per_class"] = per_class(logits, labels, class_names=names)
+    if class_groups:
+        result["per_group"] = per_group(logits, labels, groups=class_groups)
+    return result
+
+
+def decompose(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The cross-entropy as what a temperature would mend and what is left: calibration and refinement.
+
+    Berta et al., 2025 (Rethinking Early Stopping: Refine, Then Calibrate). The temperature is that of these very
+    images: it measures, and nothing is ever scaled by it.
+
+    Example:
+        Three of four images like this one are of class 0; logits half as large would say so.
+
+        >>> parts = decompose(np.array([[2 * math.log(3), 0.0]] * 4), np.array([0, 0, 0, 1]))
+        >>> {name: round(value, 6) for name, value in parts.items()}
+        {'nll_calibration': 0.092332, 'nll_refinement': 0.562335}
+
+    Returns:
+        Nats, which sum to the cross-entropy; NaN where no temperature is the best.
+    """
+    nll = float(Outcomes.of(logits, labels).nll.mean())
+    try:
+        scaled = TemperatureScaling.fit(logits, labels).apply(logits)
+    except UserError:
+        return {"nll_calibration": math.nan, "nll_refinement": math.nan}
+    refinement = float(Outcomes.of(scaled, labels).nll.mean())
+    return {"nll_calibration": nll - refinement, "nll_refinement": refinement}
+
+
+def _without_intervals(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    return {
+        **decompose(logits, labels),
+        "mce": maximum_calibration_error(logits, labels, bins=BINS),
+        "adaptive_ece": adaptive_calibration_error(logits, labels, bins=BINS),
+        "classwise_ece": classwise_calibration_error(logits, labels, bins=BINS),
+    }
+
+
+def _reasons(
+    metrics: Mapping[str, float], intervals: Mapping[str, Any], *, labels: np.ndarray, with_embeddings: bool
+) -> dict[str, str]:
+    """Why metrics or their intervals are undefined."""
+    reasons = {
+        "nll_calibration": "no temperature is the best: all images are right, or the logits say nothing of the labels",
+        "coverage_at_5_risk": "more than 5 % of the images are wrong at every coverage",
+        "recall_at_1": "every image is alone in its class" if len(labels) > 1 else "there is one image",
+    }
+    reasons["nll_refinement"] = reasons["nll_calibration"]
+    reasons |= {f"recall_at_{k}": reasons["recall_at_1"] for k in RECALLS}
+    found = {name: reasons[name] for name, value in metrics.items() if math.isnan(value)}
+    if not with_embeddings:
+        found["recall"] = "there are no embeddings"
+    elif missing := [k for k in RECALLS if k >= len(labels)]:
+        found["recall"] = f"{len(labels)} images have no {missing[0]} nearest others"
+    for name, ends in intervals.items():
+        if ends is None and name not in found:
+            found[name] = "there is no interval: some draws of the images leave it undefined"
+    if alone := alone_in_class(labels) if with_embeddings else 0:
+        found.setdefault("recall_left_out", f"{alone} images are alone in their class, and left out of R@k")
+    return found
+
+
+def _scaled(name: str, predictions: Predictions, validation: Predictions) -> dict[str, Any]:
+    """What was fitted, and the metrics that it changes, after it; those before stand in `metrics`."""
+    try:
+        scaling = SCALINGS[name].fit(validation.logits, validation.labels)
+    except UserError as error:
+        return {"undefined": str(error)}
+    logits = scaling.apply(predictions.logits)
+    after = Outcomes.of(logits, predictions.labels).metrics()
+    kept = ("top1_error", "nll", "brier", *(f"ece_{bins}" for bins in ECE_BINS), "aurc")
+    return {**scaling.parameters(), **{key: after[key] for key in kept}}
+
+
+def _conformal(predictions: Predictions, validation: Predictions) -> dict[str, Any]:
+    """Coverage and size of each kind of sets."""
+    result: dict[str, Any] = {"alpha": DEFAULT_ALPHA}
+    for kind in KINDS:
+        fitted = ConformalSets.fit(validation.logits, validation.labels, kind=kind)
+        if math.isinf(fitted.largest):
+            needed = math.ceil(1 / DEFAULT_ALPHA) - 1
+            return {"undefined": f"{len(validation.labels)} validation images, of at least {needed} that alpha needs"}
+        result[kind] = coverage_and_size(fitted.sets(predictions.logits), predictions.labels)
+    return result
+
+
+def detect(predictions: Predictions, *, against: Predictions, reference: Predictions | None = None) -> dict[str, Any]:
+    """How well the network's outputs tell another data set's images from those of a split.
+
+    Example:
+        >>> own, other = np.array([[4.0, 0.0], [3.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 0.5]])
+        >>> labels, nothing = np.zeros(2, int), np.zeros((2, 0))
+        >>> result = detect(Predictions(own, labels, nothing), against=Predictions(other, labels, nothing))
+        >>> result["maximum_probability"]["auroc"], result["feature_distance"]
+        (1.0, {'undefined': 'there are no embeddings of training images'})
+
+    Args:
+        predictions: of images like those of the training.
+        against: of the other images; their labels do not matter.
+        reference: of training images, for distances of features.
+
+    Returns:
+        The results of `detection` by `maximum_probability`, `energy` and `feature_distance`.
+
+    Raises:
+        UserError: shapes that do not fit.
+    """
+    result: dict[str, Any] = {
+        "images": len(predictions.labels),
+        "other_images": len(against.labels),
+        "maximum_probability": detection(maximum_probability(predictions.logits), maximum_probability(against.logits)),
+        "energy": detection(negative_energy(predictions.logits), negative_energy(against.logits)),
+    }
+    if reference is None or not reference.embeddings.shape[-1]:
+        return {**result, "feature_distance": {"undefined": "there are no embeddings of training images"}}
+    neighbours = min(NEIGHBOURS, len(reference.labels))
+    own, others = (
+        negative_distance(each.embeddings, reference=reference.embeddings, neighbours=neighbours)
+        for each in (predictions, against)
+    )
+    return {**result, "feature_distance": {"neighbours": neighbours, **detection(own, others)}}

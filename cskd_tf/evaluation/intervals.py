@@ -1,0 +1,58 @@
+"""How far a metric would move on other images of the same kind: bootstrap intervals."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from cskd_tf.errors import UserError
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+def resampled(
+    statistic: Callable[[np.ndarray], Mapping[str, float]], size: int, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """The statistic of `resamples` draws of the images with replacement (Efron, 1979).
+
+    Example:
+        >>> values = np.array([0.0, 1.0])
+        >>> drawn = resampled(lambda chosen: {"mean": values[chosen].mean()}, 2, resamples=100)
+        >>> sorted(set(drawn["mean"].tolist()))
+        [0.0, 0.5, 1.0]
+
+    Args:
+        statistic: of the images at some indices, int `[size]`, a number per name.
+        size: how many images there are.
+        resamples: at least 1.
+        seed: of the draws: the same images are drawn whatever the statistic is.
+
+    Returns:
+        `[resamples]` per name.
+
+    Raises:
+        UserError: no resamples, or no images.
+    """
+    if resamples < 1 or size < 1:
+        raise UserError(f"Expected at least one resample of at least one image. Received: {resamples=}, {size=}")
+    generator = np.random.default_rng(seed)
+    drawn = [statistic(generator.integers(size, size=size)) for _ in range(resamples)]
+    return {name: np.array([values[name] for values in drawn]) for name in drawn[0]}
+
+
+def interval(values: np.ndarray, *, level: float = LEVEL) -> list[float] | None:
+    """The middle `level` of what was resampled: the percentile interval.
+
+    Example:
+        >>> [round(end, 6) for end in interval(np.linspace(0, 1, 101))], interval(np.array([0.5, np.nan]))
+        ([0.025, 0.975], None)
+
+    Args:
+        values: `[resamples]`.
+        level: a fraction.
+
+    Returns:
+        Its lower and its upper end; None where the metric is undefined in one of the resamples.
+    """
+    tail = (1 - level) / 2
+    return None if np.isnan(values).any() else np.quantile(values, [tail, 1 - tail]).tolist()

@@ -1,0 +1,110 @@
+"""What is known of each image of a split, and the metrics of any choice of these images."""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cskd_tf.evaluation.calibration import bin_of
+from cskd_tf.evaluation.metrics import brier_scores, label_ranks
+from cskd_tf.evaluation.neighbours import recalled
+from cskd_tf.evaluation.scores import check_scores_of_kind, log_probabilities, softmax
+from cskd_tf.evaluation.selective import (
+    DEFAULT_COVERAGE,
+    DEFAULT_RISK,
+    excess,
+    largest_coverage,
+    risk_of_share,
+    risks,
+)
+
+ECE_BINS = (10, 15, 20)  # of PS-KD's code, of most libraries, of the CS-KD paper
+RECALLS = (1, 2, 4, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcomes:
+    """Of each image how it came out, `[N]` each.
+
+    Example:
+        >>> outcomes = Outcomes.of([[math.log(3), 0.0], [0.0, math.log(3)]], [0, 0])
+        >>> outcomes.confidence.round(6).tolist(), outcomes.correct.tolist(), outcomes.brier.round(6).tolist()
+        ([0.75, 0.75], [True, False], [0.125, 1.125])
+
+    Attributes:
+        confidence: the largest probability.
+        correct: whether its class is the label.
+        rank: how many classes come before the label.
+        nll: cross-entropy in nats.
+        brier: the Brier score.
+        bins: of each number of confidence bins the bin that the image is in.
+        recalled: of each k whether one of its class is among the k nearest; empty without embeddings.
+    """
+
+    confidence: np.ndarray
+    correct: np.ndarray
+    rank: np.ndarray
+    nll: np.ndarray
+    brier: np.ndarray
+    bins: dict[int, np.ndarray]
+    recalled: dict[int, np.ndarray]
+
+    @classmethod
+    def of(cls, logits: ArrayLike, labels: ArrayLike, embeddings: ArrayLike | None = None) -> "Outcomes":
+        """The outcomes of a split.
+
+        Args:
+            logits: `[N, C]`.
+            labels: int `[N]`.
+            embeddings: `[N, D]`; None: nothing is recalled.
+
+        Raises:
+            UserError: shapes or labels that do not fit, or values that are not finite.
+        """
+        logits, labels = check_scores_of_kind(logits, labels, from_logits=True)
+        probabilities = softmax(logits)
+        reachable = [] if embeddings is None else [k for k in RECALLS if k < len(labels)]
+        confidence = probabilities.max(axis=1)
+        return cls(
+            confidence=confidence,
+            correct=probabilities.argmax(axis=1) == labels,
+            rank=label_ranks(logits, labels),
+            nll=-log_probabilities(logits)[np.arange(len(labels)), labels],
+            brier=brier_scores(probabilities, labels),
+            bins={bins: bin_of(confidence, bins=bins) for bins in ECE_BINS},
+            recalled={k: recalled(embeddings, labels, k=k) for k in reachable if embeddings is not None},
+        )
+
+    def metrics(self, chosen: np.ndarray | slice = slice(None)) -> dict[str, float]:
+        """The metrics of the images at some indices, which may have images several times; NaN for what is undefined.
+
+        Neighbours are looked for among all images, whichever are chosen.
+        """
+        confidence, correct, rank = self.confidence[chosen], self.correct[chosen], self.rank[chosen]
+        curve = risks(confidence, correct)
+        return {
+            "top1_error": float((rank >= 1).mean()),
+            "top5_error": float((rank >= 5).mean()),
+            "nll": float(self.nll[chosen].mean()),
+            "brier": float(self.brier[chosen].mean()),
+            **{
+                f"ece_{bins}": _calibration_gap(correct - confidence, index[chosen])
+                for bins, index in self.bins.items()
+            },
+            "aurc": float(curve.mean()),
+            "e_aurc": excess(curve),
+            "augrc": float((curve * np.arange(1, len(curve) + 1)).mean() / len(curve)),
+            "coverage_at_5_risk": largest_coverage(curve, DEFAULT_RISK),
+            "risk_at_80_coverage": risk_of_share(curve, DEFAULT_COVERAGE),
+            **{f"recall_at_{k}": _mean_of_defined(values[chosen]) for k, values in self.recalled.items()},
+        }
+
+
+def _calibration_gap(gaps: np.ndarray, index: np.ndarray) -> float:
+    """The ECE of `calibration.calibration_gap`, where the bins are at hand, as a bootstrap asks for it."""
+    return float(np.abs(np.bincount(index, weights=gaps)).sum() / len(gaps))
+
+
+def _mean_of_defined(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")

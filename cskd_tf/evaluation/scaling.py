@@ -1,0 +1,293 @@
+"""Recalibration after training: logits scaled so that the cross-entropy of validation images is the smallest possible.
+
+Guo et al., 2017, section 4.2. Each problem is convex, and what is fitted is its optimum, where the gradient is zero.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.optimize
+from numpy.typing import ArrayLike
+
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation.scores import check_scores_of_kind, log_probabilities, softmax
+
+GRADIENT = 1e-6  # nats per unit of a weight: the largest that still counts as zero
+ROUNDING = 1e-6  # of the largest dimension of the logits: what is smaller is rounding of float32
+STEPS = 500  # of Newton's method, which needs some ten
+PRODUCTS = 2000  # of conjugate gradients, which need some hundred where there is an optimum
+
+
+class Scaling(Protocol):
+    """What has been fitted, and changes logits."""
+
+    def apply(self, logits: ArrayLike) -> np.ndarray:
+        """The scaled logits, float64 `[N, C]`."""
+        ...
+
+    def parameters(self) -> dict[str, Any]:
+        """What was fitted, as plain numbers where these are few."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TemperatureScaling:
+    """`logits / temperature`: the predicted classes stay.
+
+    Example:
+        Three of four images like this one are of class 0, which needs logits (ln 3, 0): half of these.
+
+        >>> logits, labels = np.array([[2 * math.log(3), 0.0]] * 4), np.array([0, 0, 0, 1])
+        >>> fitted = TemperatureScaling.fit(logits, labels)
+        >>> round(fitted.temperature, 6), fitted.apply(logits)[0].round(6).tolist()
+        (2.0, [1.098612, 0.0])
+
+    Attributes:
+        temperature: above 0.
+    """
+
+    temperature: float
+
+    @classmethod
+    def fit(cls, logits: ArrayLike, labels: ArrayLike) -> "TemperatureScaling":
+        """The temperature with the smallest cross-entropy.
+
+        Args:
+            logits: `[N, C]`, of validation images.
+            labels: int `[N]`.
+
+        Raises:
+            UserError: shapes or labels that do not fit, or no temperature is the best: every image is right, so that a
+                lower one is always better, or the logits say so little that a higher one is.
+        """
+        logits, labels = check_scores_of_kind(logits, labels, from_logits=True)
+        below_largest = logits - logits.max(axis=1, keepdims=True)  # the same probabilities
+        of_label = below_largest[np.arange(len(labels)), labels]
+
+        def slope(inverse: float) -> float:
+            """The derivative of the cross-entropy by the inverse of the temperature; it rises."""
+            return float(((softmax(inverse * below_largest) * below_largest).sum(axis=1) - of_label).mean())
+
+        if slope(0.0) >= 0:
+            raise UserError("Expected logits that tell classes apart. Received: the higher the temperature, the better")
+        if not of_label.any():
+            raise UserError(
+                "Expected validation images of which some are wrong. "
+                "Received: none, so that the lower the temperature, the better"
+            )
+        upper = 1 / np.abs(below_largest).max()
+        while slope(upper) < 0:
+            upper *= 2
+        return cls(1 / scipy.optimize.brentq(slope, 0.0, upper, xtol=1e-300, rtol=1e-14))
+
+    def apply(self, logits: ArrayLike) -> np.ndarray:
+        return np.asarray(logits, np.float64) / self.temperature
+
+    def parameters(self) -> dict[str, Any]:
+        return {"temperature": self.temperature}
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorScaling:
+    """`logits * weights + biases`, per class.
+
+    Example:
+        >>> VectorScaling(np.array([1.0, 2.0]), np.array([0.0, 0.5])).apply([[3.0, 4.0]]).tolist()
+        [[3.0, 8.5]]
+
+    Attributes:
+        weights: `[C]`.
+        biases: `[C]`.
+    """
+
+    weights: np.ndarray
+    biases: np.ndarray
+
+    @classmethod
+    def fit(cls, logits: ArrayLike, labels: ArrayLike) -> "VectorScaling":
+        """Weights and biases with the smallest cross-entropy.
+
+        Args:
+            logits: `[N, C]`, of validation images, at least as many as there are parameters.
+            labels: int `[N]`, of every class.
+
+        Raises:
+            UserError: shapes or labels that do not fit, or nothing is the best: too few images for the parameters, a
+                class without an image, or images that can be told apart completely.
+        """
+        return cls(*_fit(logits, labels, matrix=False))
+
+    def apply(self, logits: ArrayLike) -> np.ndarray:
+        return np.asarray(logits, np.float64) * self.weights + self.biases
+
+    def parameters(self) -> dict[str, Any]:
+        return {"parameters": 2 * len(self.biases)}
+
+
+@dataclasses.dataclass(frozen=True)
+class MatrixScaling:
+    """`logits @ weights + biases`: a logistic regression on the logits, without regularisation.
+
+    Example:
+        >>> MatrixScaling(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0.0, 0.5])).apply([[3.0, 4.0]]).tolist()
+        [[4.0, 3.5]]
+
+    Attributes:
+        weights: `[C, C]`.
+        biases: `[C]`.
+    """
+
+    weights: np.ndarray
+    biases: np.ndarray
+
+    @classmethod
+    def fit(cls, logits: ArrayLike, labels: ArrayLike) -> "MatrixScaling":
+        """As `VectorScaling.fit`, with `C * (C + 1)` parameters."""
+        return cls(*_fit(logits, labels, matrix=True))
+
+    def apply(self, logits: ArrayLike) -> np.ndarray:
+        return np.asarray(logits, np.float64) @ self.weights + self.biases
+
+    def parameters(self) -> dict[str, Any]:
+        return {"parameters": len(self.biases) * (len(self.biases) + 1)}
+
+
+SCALINGS: dict[str, type[TemperatureScaling] | type[VectorScaling] | type[MatrixScaling]] = {
+    "temperature": TemperatureScaling,
+    "vector": VectorScaling,
+    "matrix": MatrixScaling,
+}
+
+
+def _fit(logits: ArrayLike, labels: ArrayLike, *, matrix: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Weights, `[C]` or `[C, C]`, and biases `[C]`."""
+    logits, labels = check_scores_of_kind(logits, labels, from_logits=True)
+    images, classes = logits.shape
+    split = classes * classes if matrix else classes
+    if images < split + classes:
+        raise UserError(
+            f"Expected at least as many validation images as there are parameters, {split + classes}. "
+            f"Received: {images} images"
+        )
+    if absent := sorted(set(range(classes)) - set(labels.tolist())):
+        raise UserError(f"Expected validation images of every class. Received: none of class {absent[0]}")
+    centre = logits.mean(axis=0)
+    inputs, back = _whitened(logits - centre) if matrix else _of_one_size(logits - centre)
+    problem = _CrossEntropy(inputs, labels, classes=classes, matrix=matrix)
+    near = problem.descend(np.zeros(problem.size), gradient=GRADIENT)
+    found = problem.descend(near, gradient=GRADIENT / 1e4)
+    # Where all or some images can be told apart, the gradient falls as well, but the logits move on without end.
+    moved = np.abs(problem.scaled(found) - problem.scaled(near)).max()
+    if moved > 1 or np.abs(problem.gradient(found)).max() > GRADIENT:
+        raise problem.told_apart()
+    weights, biases = problem.parts(found)
+    weights = back @ weights if matrix else back * weights
+    return weights, biases - (centre @ weights if matrix else centre * weights)
+
+
+def _of_one_size(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each column with a standard deviation of 1, and what it was multiplied by, `[C]`: Newton steps become few."""
+    factors = 1 / np.where(logits.any(axis=0), logits.std(axis=0), 1.0)
+    return logits * factors, factors
+
+
+def _whitened(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Uncorrelated columns `[N, R]` of that size, and the matrix `[C, R]` that makes them of the logits.
+
+    Of R dimensions are left out those that are no more than rounding: logits of fewer features than classes.
+    """
+    left, sizes, right = np.linalg.svd(logits, full_matrices=False)
+    kept = sizes > max(sizes[0], np.finfo(float).tiny) * ROUNDING
+    length = np.sqrt(len(logits))
+    return left[:, kept] * length, right[kept].T * (length / sizes[kept])
+
+
+@dataclasses.dataclass
+class _CrossEntropy:
+    """The mean cross-entropy of scaled inputs, as a function of all parameters in one vector.
+
+    Attributes:
+        inputs: `[N, C]`, of a matrix `[N, R]`.
+        labels: int `[N]`.
+        classes: C.
+        matrix: whether all inputs count for each class, or its own alone.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    classes: int
+    matrix: bool
+
+    @property
+    def size(self) -> int:
+        """How many parameters there are."""
+        return self.classes * (self.inputs.shape[1] + 1 if self.matrix else 2)
+
+    def parts(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights, `[R, C]` or `[C]`, and biases `[C]`."""
+        weights, biases = parameters[: -self.classes], parameters[-self.classes :]
+        return weights.reshape(-1, self.classes) if self.matrix else weights, biases
+
+    def scaled(self, parameters: np.ndarray) -> np.ndarray:
+        """The logits `[N, C]`."""
+        weights, biases = self.parts(parameters)
+        return (self.inputs @ weights if self.matrix else self.inputs * weights) + biases
+
+    def _by_parameters(self, by_logits: np.ndarray) -> np.ndarray:
+        weights = self.inputs.T @ by_logits if self.matrix else (self.inputs * by_logits).sum(axis=0)
+        return np.concatenate([weights.ravel(), by_logits.sum(axis=0)]) / len(self.labels)
+
+    def loss(self, parameters: np.ndarray) -> float:
+        return float(-log_probabilities(self.scaled(parameters))[np.arange(len(self.labels)), self.labels].mean())
+
+    def gradient(self, parameters: np.ndarray) -> np.ndarray:
+        errors = softmax(self.scaled(parameters))
+        errors[np.arange(len(self.labels)), self.labels] -= 1
+        return self._by_parameters(errors)
+
+    def curvature(self, parameters: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """The product of the second derivatives and a direction."""
+        probabilities, moved = softmax(self.scaled(parameters)), self.scaled(direction)
+        return self._by_parameters(probabilities * (moved - (probabilities * moved).sum(axis=1, keepdims=True)))
+
+    def told_apart(self) -> UserError:
+        """What is raised where some parameters are always better than others."""
+        return UserError(
+            "Expected validation images that overlap, so that some parameters are the best. "
+            f"Received: {len(self.labels)} images, some of which {self.size} parameters tell apart, or nearly"
+        )
+
+    def _refuse_told_apart(self, parameters: np.ndarray) -> None:
+        """Ends a search, which would be long, once all images are right: larger parameters are better then."""
+        logits, rows = self.scaled(parameters), np.arange(len(self.labels))
+        of_label = logits[rows, self.labels].copy()
+        logits[rows, self.labels] = -np.inf
+        if (of_label > logits.max(axis=1)).all():
+            raise self.told_apart()
+
+    def descend(self, start: np.ndarray, *, gradient: float) -> np.ndarray:
+        """From `start` down to where the gradient is no longer than `gradient`, by Newton's method in a trust region.
+
+        Where images can be told apart, there are directions with next to no curvature, for which conjugate gradients
+        need ever more products.
+        """
+        products = 0
+
+        def curvature(parameters: np.ndarray, direction: np.ndarray) -> np.ndarray:
+            nonlocal products
+            products += 1
+            if products > PRODUCTS:
+                raise self.told_apart()
+            return self.curvature(parameters, direction)
+
+        found = scipy.optimize.minimize(
+            self.loss,
+            start,
+            method="trust-ncg",
+            jac=self.gradient,
+            hessp=curvature,
+            callback=self._refuse_told_apart,
+            options={"gtol": gradient, "maxiter": STEPS, "max_trust_radius": 1e6},
+        )
+        return found.x

@@ -1,0 +1,181 @@
+"""Assesses a run, or what it is part of, on any images: `cskd_tf.metrics.assess`, as files and tables."""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+from cskd_tf import data
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation.assessment import assess, detect
+from cskd_tf.evaluation.comparison import compare
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import assessment_tables
+from cskd_tf.runs.classifiers import SAVED_MODEL, Classifier, averaged, check_together, open_classifier
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.evaluate import NO_VALIDATION, VALIDATION_ITSELF
+from cskd_tf.runs.workdir import Workdir, write_json
+
+SPLITS = ("train", "val", "test")
+NO_DATA = "the images that it was trained on are not known; --config=FILE names them"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Question:
+    """What `--mode=evaluate` is asked beyond a run's own validation and test images.
+
+    Attributes:
+        split: `train`, `val`, `test`, `all`; empty: `test`.
+        members: further workdirs or SavedModels, for an ensemble.
+        on: a config whose images, of the same classes, are assessed instead of the run's own.
+        against: a config whose test images are to be told from those that are assessed.
+    """
+
+    split: str = ""
+    members: Sequence[str] = ()
+    on: Config | None = None
+    against: Config | None = None
+
+    def is_asked(self, path: str) -> bool:
+        """Whether there is more to do than to evaluate the run of a workdir."""
+        return bool(self.split or self.members or self.on or self.against or is_saved_model(path))
+
+
+def is_saved_model(path: str) -> bool:
+    """Whether a folder is one of a SavedModel."""
+    return (pathlib.Path(path) / SAVED_MODEL).is_file()
+
+
+def answer(question: Question, path: str, *, config: Config | None = None) -> dict[str, dict[str, Any]]:
+    """Writes `assessment_<what it is of>.json` to a workdir, for each split that is asked about, and prints tables.
+
+    Nothing that a run wrote before is changed, and predictions are not kept. In the folder of a SavedModel nothing is
+    written.
+
+    Args:
+        question: what is asked.
+        path: a workdir, or the folder of a SavedModel.
+        config: see `open_classifier`.
+
+    Returns:
+        What was written, by the name of the file without its ending.
+
+    Raises:
+        UserError: no such folder, a run that has not finished, members that do not fit together, images that the
+            network was not made for, a split that is not there.
+    """
+    members = [open_classifier(path, config=config), *(open_classifier(member) for member in question.members)]
+    check_together(members)
+    first = members[0]
+    splits = _splits(first, question)
+    other = _test_images(question.against) if question.against else None
+    results = {}
+    for split, source in splits.items():
+        everything = [member.on(source, name=split) for member in members]
+        predictions = averaged(everything)
+        result: dict[str, Any] = {"of": [each.name for each in members], "split": split}
+        if question.on:
+            result["on"] = _images_of(question.on)
+        result |= _assessment(members, predictions, source=source, split="" if question.on else split)
+        if question.against and other:
+            alone = len(members) == 1 and "train" in first.splits
+            reference = first.on(first.splits["train"], name="train") if alone else None
+            against = averaged([member.on(other, name=_images_of(question.against)) for member in members])
+            detected = detect(predictions, against=against, reference=reference)
+            result["detection"] = {"against": _images_of(question.against), **detected}
+        if len(members) > 1:
+            pairs = zip(members[1:], everything[1:], strict=True)
+            result["compared"] = {other.name: compare(everything[0], theirs) for other, theirs in pairs}
+        results[_name(question, split)] = result
+    _write(results, path)
+    for name, result in results.items():
+        title = f"{' + '.join(each.name for each in members)}: {name.removeprefix('assessment_')}"
+        assessment_tables.show(result, title=title)
+    return results
+
+
+def _splits(classifier: Classifier, question: Question) -> dict[str, data.Source]:
+    """The images that are asked about, by split."""
+    splits = classifier.splits
+    if question.on:
+        splits = data.load_splits(question.on.data.source, question.on.data.split)
+        trained_on = classifier.trained_on
+        if trained_on and trained_on.source == question.on.data.source and trained_on.split != question.on.data.split:
+            raise UserError(
+                f"Expected --on with the splits of {classifier.name}, or another data set: other splits of its own "
+                f"have images that it was trained on. Received: {question.on.data.split}"
+            )
+        if splits["train"].class_names != classifier.class_names:
+            raise UserError(
+                f"Expected images of the {len(classifier.class_names)} classes of {classifier.name}; --against is for "
+                f"images of others. Received: {question.on.data.source.name} with {splits['train'].class_names[:5]} ..."
+            )
+    if not splits:
+        raise UserError(
+            f"Expected --on=CONFIG or --config=CONFIG, whose images are to be predicted: a SavedModel has none. "
+            f"Received: {classifier.name} alone"
+        )
+    chosen = [split for split in SPLITS if split in splits] if question.split == "all" else [question.split or "test"]
+    if chosen[0] not in splits:
+        raise UserError(f"Expected a split of {sorted(splits)}. Received: --split={chosen[0]}; {NO_VALIDATION}")
+    return {split: splits[split] for split in chosen}
+
+
+def _test_images(config: Config) -> data.Source:
+    return data.load_splits(config.data.source, config.data.split)["test"]
+
+
+def _images_of(config: Config) -> str:
+    """A data set, and where an image folder lies."""
+    return " ".join(filter(None, [config.data.source.name, config.data.source.path]))
+
+
+def _assessment(
+    members: Sequence[Classifier], predictions: Predictions, *, source: data.Source, split: str
+) -> dict[str, Any]:
+    """The assessment of predictions; `split` is empty for images of another data set."""
+    own = members[0].splits
+    if split == "val":
+        validation, why = None, VALIDATION_ITSELF
+    elif "val" in own:
+        validation, why = averaged([member.on(own["val"], name="val") for member in members]), ""
+    else:
+        validation, why = None, NO_VALIDATION if own else NO_DATA
+    return assess(
+        predictions,
+        validation=validation,
+        class_names=source.class_names,
+        class_groups=source.class_groups,
+        why_no_validation=why,
+    )
+
+
+def _name(question: Question, split: str) -> str:
+    """What a file is called that holds the answer.
+
+    Example:
+        >>> _name(Question(members=["workdirs/digits/seed1"]), "test")
+        'assessment_test_with_workdirs-digits-seed1'
+    """
+    parts = ["assessment", split]
+    if question.on:
+        parts += ["on", _images_of(question.on)]
+    if question.against:
+        parts += ["against", _images_of(question.against)]
+    if question.members:
+        parts += ["with", *question.members]
+    return "_".join(re.sub(r"[^\w.+]+", "-", part).strip("-") for part in parts)
+
+
+def _write(results: Mapping[str, dict[str, Any]], path: str) -> None:
+    if is_saved_model(path):
+        logging.info("%s: a SavedModel, in whose folder nothing is written", path)
+        return
+    folder = Workdir(path)
+    with folder.locked():
+        for name, result in results.items():
+            write_json(folder.path / f"{name}.json", result)
+            logging.info("%s: written", folder.path / f"{name}.json")

@@ -1,0 +1,160 @@
+"""Tables of an assessment: the figures with their intervals, recalibration, prediction sets, the worst classes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import rich.box
+import rich.table
+
+from cskd_tf.runs.report import console
+
+WORST = 10  # classes in the table, of however many there are
+# Name, heading, factor. Papers print per cent, and areas times 1000.
+METRICS = (
+    ("top1_error", "top-1 error %", 100),
+    ("top5_error", "top-5 error %", 100),
+    ("group_error", "group error %", 100),
+    ("nll", "NLL", 1),
+    ("nll_calibration", "  calibration", 1),
+    ("nll_refinement", "  refinement", 1),
+    ("brier", "Brier score", 1),
+    ("ece_10", "ECE %, 10 bins", 100),
+    ("ece_15", "ECE %, 15 bins", 100),
+    ("ece_20", "ECE %, 20 bins", 100),
+    ("adaptive_ece", "adaptive ECE %, 15 bins", 100),
+    ("classwise_ece", "class-wise ECE %, 15 bins", 100),
+    ("mce", "MCE %, 15 bins", 100),
+    ("aurc", "AURC x 1000", 1000),
+    ("e_aurc", "E-AURC x 1000", 1000),
+    ("augrc", "AUGRC x 1000", 1000),
+    ("coverage_at_5_risk", "coverage % at 5 % risk", 100),
+    ("risk_at_80_coverage", "risk % at 80 % coverage", 100),
+    ("recall_at_1", "R@1 %", 100),
+    ("recall_at_2", "R@2 %", 100),
+    ("recall_at_4", "R@4 %", 100),
+    ("recall_at_8", "R@8 %", 100),
+)
+HEADINGS = {name: (heading, factor) for name, heading, factor in METRICS} | {"recall": ("R@k", 100)}
+SCALED = ("top1_error", "nll", "brier", "ece_10", "ece_15", "ece_20", "aurc")
+DETECTION = (
+    ("auroc", "AUROC %"),
+    ("aupr_inside", "AUPR %, own"),
+    ("aupr_outside", "AUPR %, other"),
+    ("fpr_at_95_recall", "FPR % at 95 %"),
+)
+
+
+def show(assessment: dict[str, Any], *, title: str) -> None:
+    """Prints the tables of an assessment."""
+    screen = console()
+    for table in tables(assessment, title=title):
+        screen.print(table)
+
+
+def tables(assessment: dict[str, Any], *, title: str) -> Iterator[rich.table.Table | str]:
+    """The tables of an assessment, and a line for what is undefined."""
+    yield _headline(assessment, title=title)
+    for name, why in assessment["undefined"].items():
+        yield f"{HEADINGS.get(name, (name, 1))[0].strip()}: {why}"
+    yield from _scaling(assessment)
+    yield from _conformal(assessment)
+    if detection := assessment.get("detection"):
+        yield _detection(detection)
+    for other, compared in assessment.get("compared", {}).items():
+        yield _comparison(compared, names=(assessment["of"][0], other))
+    if groups := assessment.get("per_group"):
+        yield _groups(groups)
+    yield _worst(assessment["per_class"])
+
+
+def _table(title: str, *headings: str) -> rich.table.Table:
+    table = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, min_width=len(title))
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left")
+    return table
+
+
+def _cell(value: float | None, factor: int) -> str:
+    return "undefined" if value is None else f"{factor * value:.{3 if factor == 1 else 2}f}"
+
+
+def _ends(interval: list[float] | None, factor: int) -> str:
+    return f"{_cell(interval[0], factor)} to {_cell(interval[1], factor)}" if interval else "-"
+
+
+def _headline(assessment: dict[str, Any], *, title: str) -> rich.table.Table:
+    intervals = assessment["intervals"]
+    level = f"{100 * intervals['level']:.0f} % interval"
+    table = _table(f"{title}, {assessment['images']} images", "", "value", level)
+    for name, heading, factor in METRICS:
+        if name in assessment["metrics"]:
+            table.add_row(heading, _cell(assessment["metrics"][name], factor), _ends(intervals.get(name), factor))
+    return table
+
+
+def _scaling(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:
+    scaling = assessment["scaling"]
+    if "undefined" in scaling:
+        yield f"Recalibration: {scaling['undefined']}"
+        return
+    table = _table("Recalibrated on validation images", "", *(HEADINGS[name][0] for name in SCALED))
+    for row, values in {"as it is": assessment["metrics"], **scaling}.items():
+        if "undefined" not in values:
+            name = f"temperature {values['temperature']:.3f}" if row == "temperature" else row
+            table.add_row(name, *(_cell(values[key], HEADINGS[key][1]) for key in SCALED))
+    yield table
+    yield from (f"{row} scaling: {values['undefined']}" for row, values in scaling.items() if "undefined" in values)
+
+
+def _conformal(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:
+    conformal = assessment["conformal"]
+    if "undefined" in conformal:
+        yield f"Prediction sets: {conformal['undefined']}"
+        return
+    title = f"Prediction sets that promise the class in {100 * (1 - conformal['alpha']):.0f} %"
+    table = _table(title, "", "coverage %", "classes", "empty %")
+    for kind, values in conformal.items():
+        if kind != "alpha":
+            table.add_row(kind, _cell(values["coverage"], 100), f"{values['size']:.2f}", _cell(values["empty"], 100))
+    yield table
+
+
+def _detection(detection: dict[str, Any]) -> rich.table.Table:
+    title = f"Told from {detection['other_images']} images of {detection['against']} by"
+    table = _table(title, "", *(heading for _, heading in DETECTION))
+    for score in ("maximum_probability", "energy", "feature_distance"):
+        values = detection[score]
+        cells = ["undefined"] * 4 if "undefined" in values else [_cell(values[key], 100) for key, _ in DETECTION]
+        table.add_row(score.replace("_", " "), *cells)
+    return table
+
+
+def _comparison(compared: dict[str, Any], *, names: tuple[str, str]) -> rich.table.Table:
+    test = compared["mcnemar"]
+    table = _table(f"{names[0]} less {names[1]}", "", "difference", f"{100 * compared['level']:.0f} % interval")
+    for name in SCALED:
+        heading, factor = HEADINGS[name]
+        ends = compared["intervals"][name]
+        table.add_row(heading, _cell(compared["differences"][name], factor), _ends(ends, factor))
+    right = f"{test['one_alone_right']} to {test['other_alone_right']}"
+    table.add_row("one alone is right (McNemar)", right, f"p = {test['p']:.4f}")
+    return table
+
+
+def _groups(groups: dict[str, Any]) -> rich.table.Table:
+    table = _table("Groups of classes", "", "images", "top-1 error %", "group error %")
+    rows = zip(groups["groups"], groups["images"], groups["top1_error"], groups["group_error"], strict=True)
+    for name, images, error, group_error in rows:
+        table.add_row(name, str(images), _cell(error, 100), _cell(group_error, 100))
+    return table
+
+
+def _worst(rows: list[dict[str, Any]]) -> rich.table.Table:
+    """The classes that are recognised least often."""
+    known = sorted((row for row in rows if row["images"]), key=lambda row: row["recall"])
+    title = f"The {min(WORST, len(known))} classes with the lowest recall, of {len(rows)}"
+    table = _table(title, "", "images", "recall %", "precision %", "confidence %")
+    for row in known[:WORST]:
+        cells = (_cell(row[key], 100) for key in ("recall", "precision", "confidence"))
+        table.add_row(str(row["name"]), str(row["images"]), *cells)
+    return table

@@ -1,0 +1,156 @@
+"""What can be assessed, on images of any source: a run, an imported one too, a SavedModel, or an ensemble of them."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cskd_tf import data, networks
+from cskd_tf.data.sources.reading import unreadable_named
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation.metrics import ensemble
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs.config import Config, DataConfig
+from cskd_tf.runs.evaluate import load_run
+from cskd_tf.runs.export import CLASSES
+from cskd_tf.runs.workdir import Workdir
+
+SAVED_MODEL = "saved_model.pb"  # as TensorFlow calls it
+BATCH_SIZE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """Something that predicts classes of images.
+
+    Attributes:
+        name: for the user.
+        class_names: C names.
+        channels: of its images.
+        predict: from a source and what it is called to predictions; without embeddings these are `[N, 0]`.
+        trained_on: where its own images are from; None where that is not known.
+        splits: its own images; empty where they are not known.
+    """
+
+    name: str
+    class_names: list[str]
+    channels: int
+    predict: Callable[[data.Source, str], Predictions]
+    trained_on: DataConfig | None = None
+    splits: dict[str, data.Source] = dataclasses.field(default_factory=dict)
+
+    def on(self, source: data.Source, *, name: str) -> Predictions:
+        """Predictions of the images of a source that is called `name`.
+
+        Raises:
+            UserError: images of other channels, or that cannot be decoded.
+        """
+        if source.image_shape[2] != self.channels:
+            raise UserError(
+                f"Expected images of {self.channels} channels, as {self.name} was trained on. "
+                f"Received: {name} with {source.image_shape[2]}; data.source.channels converts"
+            )
+        with unreadable_named({name: source}):
+            return self.predict(source, name)
+
+
+def open_classifier(path: str, *, config: Config | None = None) -> Classifier:
+    """The classifier of a workdir, or of the folder of a SavedModel.
+
+    Args:
+        path: of the folder.
+        config: of the run, see `load_run`; of a SavedModel, which holds no data, whose images it was trained on.
+
+    Raises:
+        UserError: neither of the two, a run that has not finished, or another config than its own.
+    """
+    if (pathlib.Path(path) / SAVED_MODEL).is_file():
+        return _of_saved_model(pathlib.Path(path), config=config)
+    workdir = Workdir(path)
+    if config is None:
+        refuse_own_network(workdir)
+    else:
+        workdir.check_owner(config)
+    experiment = load_run(workdir, config=config)
+    train = experiment.splits["train"]
+    return Classifier(
+        name=str(workdir.path),
+        class_names=train.class_names,
+        channels=train.image_shape[2],
+        predict=lambda source, name: experiment.predict_images(source),
+        trained_on=experiment.config.data,
+        splits=experiment.splits,
+    )
+
+
+def refuse_own_network(workdir: Workdir) -> None:
+    """A folder may come from anybody, and can say of code that lies in it that it makes the network."""
+    if (name := workdir.config().network.name) not in networks.NETWORKS:
+        raise UserError(
+            "Expected --config=FILE of the run as well, because its network is a function that is no part of this "
+            f"package, and which a folder alone may not call. Received: network.name={name!r} in {workdir.path}"
+        )
+
+
+def _of_saved_model(folder: pathlib.Path, *, config: Config | None) -> Classifier:
+    """A SavedModel as `export` writes it: raw images to probabilities, whose logarithms are its logits."""
+    try:
+        names = json.loads((folder / "assets.extra" / CLASSES).read_text())
+        model = tf.saved_model.load(str(folder))
+        channels = int(model.serve.input_signature[0].shape[-1])
+    except (OSError, ValueError, AttributeError, TypeError, LookupError, tf.errors.OpError) as error:
+        raise UserError(f"Expected a SavedModel as --mode=export writes it. Received: {folder} ({error})") from error
+
+    def predict(source: data.Source, name: str) -> Predictions:
+        size = 1 if None in source.image_shape else BATCH_SIZE  # images of several sizes do not fit into one batch
+        parts, labels = [], []
+        for images, numbers in data.evaluation_dataset(source, batch_size=size):
+            parts.append(model.serve(tf.cast(tf.round(images), tf.uint8))["probabilities"].numpy())
+            labels.append(numbers.numpy())
+        probabilities = np.concatenate(parts).astype(np.float64)
+        logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float32)
+        return Predictions(logits, np.concatenate(labels), np.zeros((len(logits), 0), np.float32))
+
+    splits = data.load_splits(config.data.source, config.data.split) if config else {}
+    return Classifier(str(folder), names, channels, predict, trained_on=config.data if config else None, splits=splits)
+
+
+def check_together(members: Sequence[Classifier]) -> None:
+    """Raises UserError for members that make no ensemble.
+
+    They have the same classes and channels, and all that know their images the same ones in each split: else one would
+    be tested, or fitted, on what another was trained on.
+    """
+    first = members[0]
+    for other in members[1:]:
+        if other.class_names != first.class_names or other.channels != first.channels:
+            raise UserError(
+                "Expected an ensemble of the same classes and channels. "
+                f"Received: {first.name} with {len(first.class_names)} classes and {first.channels} channels, "
+                f"{other.name} with {len(other.class_names)} and {other.channels}"
+            )
+        for part in ("source", "split"):
+            one, two = (getattr(each.trained_on, part) if each.trained_on else None for each in (first, other))
+            if one and two and one != two:
+                raise UserError(
+                    "Expected an ensemble whose members have the same images in each split. "
+                    f"Received: data.{part} of {first.name}: {one}, of {other.name}: {two}"
+                )
+
+
+def averaged(everything: Sequence[Predictions]) -> Predictions:
+    """Predictions of an ensemble, which has no embeddings, from those of its members; of one member, its own.
+
+    Example:
+        >>> labels, nothing = np.array([0]), np.zeros((1, 2))
+        >>> members = [Predictions(np.log([[p, 1 - p]]), labels, nothing) for p in (0.5, 0.7)]
+        >>> np.exp(averaged(members).logits).round(6).tolist()
+        [[0.6, 0.4]]
+    """
+    if len(everything) == 1:
+        return everything[0]
+    logits = ensemble([each.logits for each in everything])
+    return Predictions(logits, everything[0].labels, np.zeros((len(logits), 0), np.float32))

@@ -1,0 +1,115 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from cskd_tf import metrics
+from cskd_tf.evaluation.assessment import decompose
+from tests.evaluation.cases import CASES, NAMES, ORDINARY
+from tests.helpers import softmax
+
+
+def predictions(logits, labels, *, embeddings=None):
+    logits = np.asarray(logits)
+    return metrics.Predictions(logits, np.asarray(labels), logits if embeddings is None else embeddings)
+
+
+def numbers(value):
+    if isinstance(value, dict):
+        return [number for part in value.values() for number in numbers(part)]
+    if isinstance(value, list):
+        return [number for part in value for number in numbers(part)]
+    return [value] if isinstance(value, float) else []
+
+
+@pytest.mark.parametrize(("name", "logits", "labels"), CASES, ids=NAMES)
+def test_whatever_the_input_a_number_or_a_reason(name, logits, labels):
+    """No NaN, nothing but JSON, and for each metric that is None a reason."""
+    validation = predictions(*ORDINARY) if logits.shape[1] == 4 else predictions(logits, labels)
+    groups = ["even" if number % 2 == 0 else "odd" for number in range(logits.shape[1])]
+    result = metrics.assess(predictions(logits, labels), validation=validation, class_groups=groups, resamples=20)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert all(math.isfinite(number) for number in numbers(result))
+    for metric, value in result["metrics"].items():
+        if value is None or (metric in result["intervals"] and result["intervals"][metric] is None):
+            assert result["undefined"][metric], metric
+    for part in result["scaling"].values():
+        assert "undefined" in part or part["nll"] >= 0
+    assert (result["images"], result["classes"]) == logits.shape
+    assert len(result["per_class"]) == logits.shape[1]
+    assert sum(result["per_group"]["images"]) == len(labels)
+
+
+def test_the_split_parts_sum_to_the_cross_entropy():
+    logits, labels = ORDINARY
+    for scale in (0.2, 1, 5):
+        parts = decompose(scale * logits, labels)
+        nll = metrics.negative_log_likelihood(scale * logits, labels)
+        assert sum(parts.values()) == pytest.approx(nll, abs=1e-12)
+        assert parts["nll_refinement"] == pytest.approx(decompose(logits, labels)["nll_refinement"], abs=1e-9)
+        assert parts["nll_calibration"] >= 0
+        lowest = min(
+            metrics.negative_log_likelihood(scale * logits / temperature, labels)
+            for temperature in np.geomspace(0.01, 100, 200)
+        )
+        assert parts["nll_refinement"] <= lowest
+
+
+def test_what_is_fitted_on_validation_is_reported_of_the_split():
+    logits, labels = ORDINARY
+    test, validation = predictions(5 * logits[:300], labels[:300]), predictions(5 * logits[300:], labels[300:])
+    result = metrics.assess(test, validation=validation, resamples=20)
+    for name, scaling in (
+        ("temperature", metrics.TemperatureScaling),
+        ("vector", metrics.VectorScaling),
+        ("matrix", metrics.MatrixScaling),
+    ):
+        scaled = scaling.fit(validation.logits, validation.labels).apply(test.logits)
+        after = result["scaling"][name]
+        assert after["nll"] == pytest.approx(metrics.negative_log_likelihood(scaled, test.labels), abs=1e-12)
+        assert after["ece_15"] == pytest.approx(metrics.expected_calibration_error(scaled, test.labels, bins=15))
+        assert after["nll"] < result["metrics"]["nll"]
+    assert result["scaling"]["temperature"]["top1_error"] == result["metrics"]["top1_error"]
+    for kind in ("threshold", "aps", "raps"):
+        sets = metrics.ConformalSets.fit(validation.logits, validation.labels, kind=kind).sets(test.logits)
+        assert result["conformal"][kind] == metrics.coverage_and_size(sets, test.labels)
+
+
+def test_without_validation_images_it_is_said():
+    result = metrics.assess(predictions(*ORDINARY), resamples=20, why_no_validation="none were kept")
+    assert result["scaling"] == result["conformal"] == {"undefined": "none were kept"}
+    few = predictions(ORDINARY[0][:5], ORDINARY[1][:5])
+    result = metrics.assess(predictions(*ORDINARY), validation=few, resamples=20)
+    assert result["conformal"] == {"undefined": "5 validation images, of at least 9 that alpha needs"}
+    assert "as many validation images as there are parameters, 8" in result["scaling"]["vector"]["undefined"]
+
+
+def test_without_embeddings_nothing_is_recalled():
+    logits, labels = ORDINARY
+    result = metrics.assess(predictions(logits, labels, embeddings=np.zeros((500, 0))), resamples=20)
+    assert result["undefined"]["recall"] == "there are no embeddings"
+    assert not [name for name in result["metrics"] if name.startswith("recall")]
+
+
+def test_the_same_predictions_give_the_same_assessment():
+    one, again = (metrics.assess(predictions(*ORDINARY), validation=predictions(*ORDINARY), resamples=20) for _ in "12")
+    assert one == again
+
+
+def test_detection_by_each_score():
+    logits, labels = ORDINARY
+    generator = np.random.default_rng(3)
+    own = predictions(logits, labels, embeddings=np.eye(4)[labels] + 0.1 * generator.normal(size=(500, 4)))
+    others = predictions(
+        generator.normal(size=(200, 4)), np.zeros(200, int), embeddings=generator.normal(size=(200, 4))
+    )
+    result = metrics.detect(own, against=others, reference=own)
+    confidence = [softmax(each.logits).max(axis=1) for each in (own, others)]
+    assert result["maximum_probability"] == metrics.detection(*confidence)
+    energy = [np.log(np.exp(each.logits).sum(axis=1)) for each in (own, others)]
+    assert result["energy"] == pytest.approx(metrics.detection(*energy))
+    assert result["feature_distance"]["neighbours"] == 50
+    assert result["feature_distance"]["auroc"] > 0.9
+    with pytest.raises(ValueError, match="embeddings of one length"):
+        metrics.detect(own, against=predictions(logits, labels, embeddings=np.ones((500, 3))), reference=own)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import sklearn.linear_model
+
+from cskd_tf import metrics
+from cskd_tf.evaluation.scaling import SCALINGS
+from tests.evaluation.cases import ORDINARY
+from tests.helpers import softmax
+
+
+def loss(logits, labels):
+    return -np.log(softmax(logits)[np.arange(len(labels)), labels]).mean()
+
+
+def errors_of(logits, labels):
+    """The derivative of the cross-entropy by the logits."""
+    return (softmax(logits) - np.eye(logits.shape[1])[labels]) / len(labels)
+
+
+def test_the_derivative_by_the_temperature_is_zero():
+    logits, labels = ORDINARY
+    for scale in (1e-6, 0.3, 1.0, 40.0, 1e5):
+        fitted = metrics.TemperatureScaling.fit(scale * logits, labels)
+        slope = (errors_of(fitted.apply(scale * logits), labels) * logits).sum()
+        assert abs(slope) < 1e-10
+        assert fitted.temperature / scale == pytest.approx(metrics.TemperatureScaling.fit(logits, labels).temperature)
+    assert fitted.parameters() == {"temperature": fitted.temperature}
+
+
+def test_the_gradient_of_vector_and_matrix_is_zero():
+    logits, labels = ORDINARY
+    logits = 30 * logits + 7  # neither near 1 nor near 0
+    errors = errors_of(metrics.VectorScaling.fit(logits, labels).apply(logits), labels)
+    assert np.abs((errors * logits).sum(axis=0)).max() < 1e-4
+    assert np.abs(errors.sum(axis=0)).max() < 1e-6
+    errors = errors_of(metrics.MatrixScaling.fit(logits, labels).apply(logits), labels)
+    assert np.abs(logits.T @ errors).max() < 1e-4
+    assert np.abs(errors.sum(axis=0)).max() < 1e-6
+
+
+def test_each_scaling_is_at_least_as_good_as_the_one_before_it():
+    logits, labels = ORDINARY
+    losses = [loss(scaling.fit(logits, labels).apply(logits), labels) for scaling in SCALINGS.values()]
+    assert loss(logits, labels) > losses[0] > losses[1] > losses[2]
+    for name, move in (("vector", np.array([1.01, 1, 1, 1])), ("matrix", np.diag([1.01, 1, 1, 1]))):
+        fitted = SCALINGS[name].fit(logits, labels)
+        moved = SCALINGS[name](fitted.weights * move, fitted.biases + np.array([0.01, 0, 0, 0]))
+        assert loss(moved.apply(logits), labels) > loss(fitted.apply(logits), labels)
+
+
+def test_matrix_scaling_is_scikit_learns_logistic_regression():
+    logits, labels = ORDINARY
+    regression = sklearn.linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(logits, labels)
+    scaled = metrics.MatrixScaling.fit(logits, labels).apply(logits)
+    np.testing.assert_allclose(softmax(scaled), regression.predict_proba(logits), atol=1e-6)
+
+
+def test_half_precision_is_fitted_in_double():
+    logits, labels = ORDINARY
+    half = logits.astype(np.float16)
+    for scaling in SCALINGS.values():
+        np.testing.assert_array_equal(
+            scaling.fit(half, labels).apply(half), scaling.fit(half.astype(float), labels).apply(half.astype(float))
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "logits", "labels", "message"),
+    [
+        ("temperature", 2 * np.eye(3), [0, 1, 2], "lower the temperature, the better"),
+        ("temperature", 2 * np.eye(3), [1, 2, 0], "higher the temperature, the better"),
+        ("temperature", np.zeros((4, 3)), [0, 1, 2, 0], "higher the temperature, the better"),
+        ("temperature", np.zeros((4, 1)), [0, 0, 0, 0], "higher the temperature, the better"),
+        ("vector", 2 * np.eye(3), [0, 1, 2], "images as there are parameters, 6. Received: 3 images"),
+        ("matrix", 2 * np.eye(3), [0, 1, 2], "parameters, 12. Received: 3 images"),
+        ("vector", ORDINARY[0], np.minimum(ORDINARY[1], 2), "images of every class. Received: none of class 3"),
+        ("matrix", 9 * np.eye(4)[ORDINARY[1]] + ORDINARY[0], ORDINARY[1], "parameters tell apart"),
+    ],
+)  # fmt: skip
+def test_where_nothing_is_the_best_it_is_said(name, logits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        SCALINGS[name].fit(logits, labels)
+
+
+def test_a_part_that_can_be_told_apart_has_no_best_parameters_either():
+    """Class 0 is alone above 5 in its logit: its weight and its bias would grow for ever, though others overlap."""
+    logits, labels = ORDINARY
+    logits = logits.copy()
+    logits[:, 0] = np.where(labels == 0, 10.0, 0.0) + 0.1 * logits[:, 0]
+    with pytest.raises(ValueError, match="parameters tell apart"):
+        metrics.VectorScaling.fit(logits, labels)
