@@ -2,20 +2,28 @@
 
 import contextlib
 import dataclasses
+import pathlib
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from cskd_tf import methods
+from cskd_tf.data.sources.base import Source
+from cskd_tf.data.sources.thumbnails import thumbnails
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation import figures
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.files import written_whole
 from cskd_tf.runs import strategies
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.workers import Workers
+
+THUMBNAILS = 256  # images of a split
+THUMBNAIL_SIZE = 64  # pixels of the longer side, at most
 
 
 def load_run(workdir: Workdir, *, config: Config | None = None) -> Experiment:
@@ -54,12 +62,15 @@ def evaluate_splits(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
 
 
 def _written(experiment: Experiment, workdir: Workdir, everything: dict[str, Predictions]) -> dict[str, Any]:
-    """Writes predictions and figures, and returns the metrics, of each split."""
+    """Writes what `--mode=figures` needs, predictions and a figure, and returns the metrics, of each split."""
     workdir.figures.mkdir(exist_ok=True)
+    train = experiment.splits["train"]
+    workdir.write_classes(train.class_names, train.class_groups)
     bins = experiment.config.evaluation.ece_bins
     results = {}
     for split, predictions in everything.items():
         predictions.save(workdir.predictions(split))
+        _save_thumbnails(experiment.splits[split], workdir.thumbnails(split))
         path = workdir.figures / f"reliability_{split}.png"
         figures.save_reliability_diagram(predictions, path, bins=bins, title=f"{workdir.path.name}: {split}")
         results[split] = experiment.metrics(predictions)
@@ -68,6 +79,14 @@ def _written(experiment: Experiment, workdir: Workdir, everything: dict[str, Pre
                 "%s: R@1 leaves out %d of %d images, alone in their class", split, alone, len(predictions.labels)
             )
     return results
+
+
+def _save_thumbnails(source: Source, path: pathlib.Path) -> None:
+    """Writes some images of a split, the same ones of every run on it, small."""
+    chosen = np.sort(np.random.default_rng(0).permutation(len(source.labels))[:THUMBNAILS])
+    images = thumbnails(source, chosen, size=THUMBNAIL_SIZE)
+    with written_whole(path) as partial:
+        np.savez_compressed(partial, indices=chosen, images=images)
 
 
 def evaluate(workdir: Workdir, *, config: Config | None = None) -> dict[str, Any]:

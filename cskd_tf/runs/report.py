@@ -64,7 +64,7 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
 
 def _settings(run: Workdir) -> dict[str, Any]:
     """What runs of one group share."""
-    ignored = (*SEED_KEYS, "baseline", "verbose")
+    ignored = (*SEED_KEYS, "baseline", "verbose", "log_images")
     settings = {key: value for key, value in flatten(run.config().as_dict()).items() if key not in ignored}
     return {**settings, "imported": run.imported_from() is not None}
 
