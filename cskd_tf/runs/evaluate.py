@@ -12,7 +12,7 @@ from cskd_tf import methods
 from cskd_tf.data.sources.base import Source
 from cskd_tf.data.sources.thumbnails import thumbnails
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation import figures
+from cskd_tf.evaluation.figures.reliability import save_reliability_diagram
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.files import written_whole
 from cskd_tf.runs import strategies
@@ -72,7 +72,7 @@ def _written(experiment: Experiment, workdir: Workdir, everything: dict[str, Pre
         predictions.save(workdir.predictions(split))
         _save_thumbnails(experiment.splits[split], workdir.thumbnails(split))
         path = workdir.figures / f"reliability_{split}.png"
-        figures.save_reliability_diagram(predictions, path, bins=bins, title=f"{workdir.path.name}: {split}")
+        save_reliability_diagram(predictions, path, bins=bins, title=f"{workdir.path.name}: {split}")
         results[split] = experiment.metrics(predictions)
         if alone := results[split]["recall_left_out"]:
             logging.info(

@@ -1,6 +1,5 @@
 """The log of training images: how probable the label and the prediction of each one is, epoch by epoch."""
 
-import dataclasses
 import pathlib
 import re
 
@@ -8,6 +7,7 @@ import keras
 import numpy as np
 
 from cskd_tf.errors import UserError
+from cskd_tf.evaluation.figures.courses import ImageHistory
 from cskd_tf.files import read_arrays, written_whole
 from cskd_tf.runs.experiment import Experiment
 from cskd_tf.runs.workdir import Workdir
@@ -41,26 +41,9 @@ class ImageLog(keras.callbacks.Callback):
 
     def _write(self, rows: dict[str, np.ndarray], epoch: int) -> None:
         self._workdir.image_log.mkdir(exist_ok=True)
-        halves = {name: rows[name].astype(np.float16) for name in ("target", "maximum")}
+        target, maximum = (rows[name].astype(np.float16) for name in ("target", "maximum"))
         with written_whole(self._workdir.image_log / f"epoch-{epoch}.npz") as partial:
-            np.savez(partial, **halves, correct=rows["correct"].astype(bool))
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageHistory:
-    """What the log of a run holds, of T epochs and N training images.
-
-    Attributes:
-        epochs: int `[T]`, ascending.
-        target: float32 `[T, N]`, probability of the label.
-        maximum: float32 `[T, N]`, probability of the predicted class.
-        correct: bool `[T, N]`, whether that is the label.
-    """
-
-    epochs: np.ndarray
-    target: np.ndarray
-    maximum: np.ndarray
-    correct: np.ndarray
+            np.savez(partial, target=target, maximum=maximum, correct=rows["correct"].astype(bool))
 
 
 def read_image_log(workdir: Workdir) -> ImageHistory | None:
