@@ -68,7 +68,7 @@ def _tsne(subject: Subject, *, by_group: bool) -> matplotlib.figure.Figure:
     kinds = kind_of_class[labels[chosen]]
     shown = f"{len(chosen)} of {len(labels)}" if len(chosen) < len(labels) else f"{len(chosen)}"
     what = "groups" if by_group else "classes"
-    title = f"{subject.title}: t-SNE of the embeddings of {shown} images, {len(np.unique(kinds))} {what}"
+    title = f"{subject.title}: t-SNE of embeddings\n{shown} images, {len(np.unique(kinds))} {what}"
     return neighbourhoods.scattered(
         [subject.places(run) for run in runs],
         names=[each.name for each in compared],

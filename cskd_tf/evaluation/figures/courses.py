@@ -74,6 +74,8 @@ def training_curves(logs: Mapping[str, Sequence[Log]], *, title: str) -> matplot
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         if key == "learning_rate":
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+            axis.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     legend_below(figure, [line_handle(number) for number in range(len(names))], names)
     return figure
 

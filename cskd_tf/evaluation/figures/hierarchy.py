@@ -56,7 +56,7 @@ def group_confusions(compared: Sequence[Compared], *, groups: Sequence[str], tit
         if numbered:
             _write_numbers(axis, 100 * share)
     if not numbered:
-        figure.colorbar(drawn, ax=axes, label="% of the group's images", shrink=0.8)
+        figure.colorbar(drawn, ax=axes, label="% of the group's images", shrink=0.8, aspect=40)
     return figure
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib.axes
 import matplotlib.figure
 import matplotlib.patches
+import matplotlib.ticker
 import numpy as np
 
 from cskd_tf.errors import UserError
@@ -61,6 +62,7 @@ def log_probability_histograms(compared: Sequence[Compared], *, title: str, bins
             axis.stairs(count, edges, edgecolor=drawn.colour, linestyle=drawn.line, linewidth=1.6)
             axis.plot([np.median(values)], [0], color=drawn.colour, marker=drawn.marker, markersize=6, clip_on=False)
         axis.set(xlabel=f"log-probability of the {kind}, nats", ylabel="images", ylim=(0, None))
+        axis.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     for number, name in enumerate(names):
         medians = " and ".join(f"{np.median(values[number]):.2f}" for values in kinds.values())
         names[number] = f"{name}: medians {medians}"
@@ -99,15 +101,15 @@ def top_five(
     if not len(chosen):
         raise UserError("Expected pictures of some images. Received: none")
     columns = 1 + len(compared)
-    figure = new_figure(1.7 + 2.9 * len(compared), 0.9 + 1.75 * len(chosen), title=title)
-    grid = figure.subplots(len(chosen), columns, squeeze=False, width_ratios=[1.2, *[2.0] * len(compared)])
+    figure = new_figure(2.0 + 3.4 * len(compared), 0.9 + 1.9 * len(chosen), title=title)
+    grid = figure.subplots(len(chosen), columns, squeeze=False, width_ratios=[1.6, *[2.0] * len(compared)])
     for row, place in zip(grid, chosen, strict=True):
         index = indices[place]
         true = labels[index]
         picture = images[place]
         row[0].imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=255)
         row[0].set(xticks=[], yticks=[])
-        row[0].set_xlabel(wrapped(shortened(class_names[true], characters=44), characters=22), fontsize=8)
+        row[0].set_xlabel(wrapped(f"true: {shortened(class_names[true], characters=44)}", characters=20), fontsize=8)
         row[0].spines[:].set_visible(False)
         for axis, each in zip(row[1:], compared, strict=True):
             _bars(axis, softmax(each.seeds[0].logits[index][None].astype(np.float64))[0], true, class_names)

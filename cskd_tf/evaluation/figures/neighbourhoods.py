@@ -1,6 +1,6 @@
 """t-SNE of embeddings: which images lie beside which (van der Maaten and Hinton, 2008), by openTSNE."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.axes
@@ -81,7 +81,9 @@ def scattered(
     kind_names: Sequence[str],
     title: str,
 ) -> matplotlib.figure.Figure:
-    """Points by kind, in colours and markers, a panel per name; up to 24 kinds have their names beside their points.
+    """Points by kind, in colours and markers, a panel per name; up to 24 kinds have a legend.
+
+    Their names also stand in the middle of their points, where these do not cover each other.
 
     Figure 3 of the CS-KD paper by class, Figure 2 of its ICLR form by superclass.
 
@@ -106,8 +108,7 @@ def scattered(
             drawn: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.75, "rasterized": True}
             axis.scatter(own[:, 0], own[:, 1], color=colours[number], marker=marker, **drawn)
         if named:
-            for number, kind in enumerate(present):
-                _write_name(axis, points[kinds == kind], kind_names[kind], colours[number])
+            _write_names(axis, {kind_names[kind]: points[kinds == kind] for kind in present})
         axis.set_title(wrapped(name, characters=40), fontsize=9)
         axis.set(xticks=[], yticks=[])
         axis.set_box_aspect(1)
@@ -127,9 +128,17 @@ def _colours(count: int) -> list:
     return [matplotlib.colormaps["turbo"](number / (count - 1)) for number in range(count)]
 
 
-def _write_name(axis: matplotlib.axes.Axes, points: np.ndarray, name: str, colour) -> None:
-    """The name of a kind in the middle of its points: there it can be read without any colour."""
+def _write_names(axis: matplotlib.axes.Axes, points: Mapping[str, np.ndarray]) -> None:
+    """Names in the middle of their points, where they can be read without any colour; none over another one."""
     outline = matplotlib.patheffects.withStroke(linewidth=2.2, foreground="white")
     written: dict[str, Any] = {"fontsize": 7, "fontweight": "bold", "path_effects": [outline], "clip_on": True}
-    x, y = np.median(points, axis=0)
-    axis.text(x, y, shortened(name, characters=14), color=colour, ha="center", va="center", **written)
+    size = np.array([axis.get_xlim(), axis.get_ylim()])
+    taken: list[tuple[np.ndarray, float]] = []
+    for name, own in points.items():
+        shown = shortened(name, characters=12)
+        place = np.median(own, axis=0)
+        x, y = (place - size[:, 0]) / (size[:, 1] - size[:, 0])  # of the panel, which is about 60 letters wide
+        width = (len(shown) + 1) / 55
+        if all(abs(x - left) > (width + other) / 2 or abs(y - up) > 0.045 for (left, up), other in taken):
+            axis.text(place[0], place[1], shown, color="black", ha="center", va="center", **written)
+            taken.append((np.array([x, y]), width))

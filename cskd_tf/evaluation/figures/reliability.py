@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.axes
 import matplotlib.figure
@@ -22,6 +23,7 @@ from cskd_tf.evaluation.predictions import Predictions
 
 ACCURACY_COLOUR, OVER_COLOUR, UNDER_COLOUR = "#2a6f97", "#e07a5f", "#81b29a"
 OVER_HATCH = "////"
+FEW = 10  # images of a bin
 
 
 @styled
@@ -65,7 +67,8 @@ def reliability_curves(compared: Sequence[Compared], *, bins: int, title: str) -
     """Accuracy against mean confidence of each bin, a line per name, over the share of images in each bin.
 
     Figure 5 of the CS-KD paper, Figure 3 of its ICLR form, Figure 3 of PS-KD. The images of all seeds are counted
-    together; the ECE is the mean over seeds, with its standard deviation.
+    together; the ECE is the mean over seeds, with its standard deviation. Bins of fewer than 10 images, whose accuracy
+    is mostly chance, are hollow markers beside the line.
 
     Args:
         compared: what is drawn, at least one.
@@ -77,18 +80,24 @@ def reliability_curves(compared: Sequence[Compared], *, bins: int, title: str) -
     """
     labels = [f"{each.name}: ECE {_eces(each, bins=bins)}" for each in compared]
     labels = [wrapped(label, characters=72) for label in labels]
-    figure = new_figure(5.6, 6.0 + legend_height(labels), title=f"{title} ({bins} bins)")
+    figure = new_figure(
+        5.6, 6.2 + legend_height(labels), title=f"{title}\n{bins} bins; hollow: fewer than {FEW} images"
+    )
     diagram, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     lines = []
     for number, each in enumerate(compared):
         logits, truth = (np.concatenate([getattr(seed, of) for seed in each.seeds]) for of in ("logits", "labels"))
         shown = confidence_bins(logits, truth, bins=bins)
-        filled = shown["count"] > 0
         drawn = look(number)
-        marked = {"marker": drawn.marker, "markersize": 5, **drawn.of_lines}
-        lines += diagram.plot(shown["confidence"][filled], shown["accuracy"][filled], **marked)
+        marked: dict[str, Any] = {"marker": drawn.marker, "markersize": 5, "clip_on": False}
+        many, few = shown["count"] >= FEW, (shown["count"] > 0) & (shown["count"] < FEW)
+        lines += diagram.plot(shown["confidence"][many], shown["accuracy"][many], **drawn.of_lines, **marked)
+        hollow = {"linestyle": "", "color": drawn.colour, "fillstyle": "none", "markeredgewidth": 0.7, **marked}
+        diagram.plot(shown["confidence"][few], shown["accuracy"][few], **hollow)
         share = shown["count"] / shown["count"].sum()
-        histogram.stairs(share, np.linspace(0, 1, bins + 1), edgecolor=drawn.colour, linestyle=drawn.line)
+        histogram.stairs(
+            share, np.linspace(0, 1, bins + 1), edgecolor=drawn.colour, linestyle=drawn.line, linewidth=1.4
+        )
     (optimal,) = _diagonal(diagram)
     histogram.set(xlabel="confidence", ylabel="share of images", ylim=(0, None))
     legend_below(figure, [*lines, optimal], [*labels, "perfect calibration"])

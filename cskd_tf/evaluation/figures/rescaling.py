@@ -47,7 +47,7 @@ def rescaling_factor(probability: ArrayLike, *, previous: ArrayLike, alpha: Arra
 
 
 @styled
-def rescaling_curves(*, alpha: float = 0.8) -> matplotlib.figure.Figure:
+def rescaling_curves(*, alpha: float = 0.4) -> matplotlib.figure.Figure:
     """Equation 11 against the probability of the label: the nearer to how it was, the more the image counts.
 
     On the left for alpha as it grows in training, of an image whose label had probability .5 an epoch ago; on the right

@@ -174,32 +174,33 @@ def shortened(name: str, *, characters: int) -> str:
 def save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> list[pathlib.Path]:
     """Writes a PNG of 150 dots per inch and an SVG beside it, each whole or not at all: `path` is without a suffix."""
     written = []
-    for kind, metadata in _LEFT_OUT.items():
-        target = path.with_name(f"{path.name}.{kind}")
-        with written_whole(target) as partial, applied(), _boxes_named(path.name):
-            figure.savefig(partial, format=kind, dpi=150, metadata=metadata)
-        written.append(target)
+    with applied(), _boxes_named(path.name):
+        for kind, metadata in _LEFT_OUT.items():
+            target = path.with_name(f"{path.name}.{kind}")
+            with written_whole(target) as partial:
+                figure.savefig(partial, format=kind, dpi=150, metadata=metadata)
+            written.append(target)
     return written
 
 
 def as_image(figure: matplotlib.figure.Figure) -> np.ndarray:
     """The figure at 100 dots per inch, as uint8 `[1, height, width, 3]`: what TensorBoard shows."""
     canvas = matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
-    with applied(), _boxes_named("figure"):
+    with applied(), _boxes_named(None):
         figure.set_dpi(100)
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[None, ..., :3].copy()
 
 
 @contextlib.contextmanager
-def _boxes_named(name: str) -> Iterator[None]:
-    """Says in one line which characters the font lacks, in place of a warning for each."""
+def _boxes_named(name: str | None) -> Iterator[None]:
+    """Says in one line which characters the font lacks, in place of a warning for each; without a name, nowhere."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     messages = [str(each.message) for each in caught]
     lacking = sorted({message.split("(")[1].split(")")[0] for message in messages if message.startswith("Glyph ")})
-    if lacking:
+    if lacking and name:
         logging.warning("%s: boxes stand for characters that the font lacks: %s", name, ", ".join(lacking[:10]))
     for each in caught:
         if not str(each.message).startswith("Glyph "):
