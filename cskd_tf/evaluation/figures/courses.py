@@ -32,6 +32,7 @@ VALUES = {
 }
 SPLITS = ("val", "test")
 HARD = 100  # images, as in the paper
+BANDS = 3  # more of them would cover each other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +85,7 @@ def training_curves(logs: Mapping[str, Sequence[Log]], *, title: str) -> matplot
 def hard_images(histories: Mapping[str, ImageHistory], *, title: str, count: int = HARD) -> matplotlib.figure.Figure:
     """Probabilities of label and prediction of the hardest training images over the epochs.
 
-    Figure 2 of PS-KD: of each name the mean over the images, and the middle half of them. The hardest are those that
+    Figure 2 of PS-KD: of each name the mean over the images, and of up to three the middle half of them. The hardest are those that
     were right in the fewest epochs, counted over all names; the paper takes 100 that were right in fewer than a sixth.
 
     Args:
@@ -107,8 +108,9 @@ def hard_images(histories: Mapping[str, ImageHistory], *, title: str, count: int
     for axis, (kind, label) in zip(axes, {"target": "label", "maximum": "predicted class"}.items(), strict=True):
         for number, history in enumerate(histories.values()):
             values, drawn = getattr(history, kind)[:, hardest], look(number)
-            low, high = np.quantile(values, (0.25, 0.75), axis=1)
-            axis.fill_between(history.epochs, low, high, color=drawn.colour, alpha=0.15, linewidth=0)
+            if len(histories) <= BANDS:
+                low, high = np.quantile(values, (0.25, 0.75), axis=1)
+                axis.fill_between(history.epochs, low, high, color=drawn.colour, alpha=0.15, linewidth=0)
             axis.plot(history.epochs, values.mean(axis=1), **_marked(number, len(history.epochs)))
         axis.set(xlabel="epoch", ylabel=f"probability of the {label}", ylim=(0, 1))
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))

@@ -1,5 +1,6 @@
 """What networks say of images that they get wrong: log-probabilities, and the five most probable classes."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,9 @@ IMAGES, METHODS = 4, 4  # rows and columns of top_five at most
 
 
 @styled
-def log_probability_histograms(compared: Sequence[Compared], *, title: str, bins: int = 25) -> matplotlib.figure.Figure:
+def log_probability_histograms(
+    compared: Sequence[Compared], *, title: str, bins: int | None = None
+) -> matplotlib.figure.Figure:
     """Histograms of the log-probabilities of predicted and true class, of images that all take for another class.
 
     Figure 2 of the CS-KD paper. Of each name the first seed is drawn.
@@ -37,7 +40,7 @@ def log_probability_histograms(compared: Sequence[Compared], *, title: str, bins
     Args:
         compared: what is drawn, at least one, of the same images.
         title: what stands above the figure.
-        bins: of each histogram.
+        bins: of each histogram; else about twice the root of the number of images, at most 25.
 
     Raises:
         UserError: predictions of different images, or none that all get wrong.
@@ -54,6 +57,7 @@ def log_probability_histograms(compared: Sequence[Compared], *, title: str, bins
         "predicted class": [values.max(axis=1) for values in logs],
         "true class": [values[np.arange(len(wrong)), labels] for values in logs],
     }
+    bins = bins or min(25, math.ceil(2 * math.sqrt(len(wrong))))
     for axis, (kind, samples) in zip(axes, kinds.items(), strict=True):
         edges = np.histogram_bin_edges(np.concatenate(samples), bins)
         for number, values in enumerate(samples):
@@ -62,6 +66,7 @@ def log_probability_histograms(compared: Sequence[Compared], *, title: str, bins
             axis.stairs(count, edges, edgecolor=drawn.colour, linestyle=drawn.line, linewidth=1.6)
             axis.plot([np.median(values)], [0], color=drawn.colour, marker=drawn.marker, markersize=6, clip_on=False)
         axis.set(xlabel=f"log-probability of the {kind}, nats", ylabel="images", ylim=(0, None))
+        axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6))
         axis.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     for number, name in enumerate(names):
         medians = " and ".join(f"{np.median(values[number]):.2f}" for values in kinds.values())

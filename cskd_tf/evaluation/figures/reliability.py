@@ -14,6 +14,7 @@ from cskd_tf.evaluation.figures.style import (
     GUIDE_COLOUR,
     legend_below,
     legend_height,
+    line_handle,
     look,
     new_figure,
     styled,
@@ -80,27 +81,25 @@ def reliability_curves(compared: Sequence[Compared], *, bins: int, title: str) -
     """
     labels = [f"{each.name}: ECE {_eces(each, bins=bins)}" for each in compared]
     labels = [wrapped(label, characters=72) for label in labels]
-    figure = new_figure(
-        5.6, 6.2 + legend_height(labels), title=f"{title}\n{bins} bins; hollow: fewer than {FEW} images"
-    )
+    heading = f"{title}\n{bins} bins; hollow: fewer than {FEW} images"
+    figure = new_figure(5.6, 6.2 + legend_height(labels), title=heading)
     diagram, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    lines = []
     for number, each in enumerate(compared):
         logits, truth = (np.concatenate([getattr(seed, of) for seed in each.seeds]) for of in ("logits", "labels"))
-        shown = confidence_bins(logits, truth, bins=bins)
-        drawn = look(number)
+        shown, drawn = confidence_bins(logits, truth, bins=bins), look(number)
         marked: dict[str, Any] = {"marker": drawn.marker, "markersize": 5, "clip_on": False}
+        hollow = {"linestyle": "", "color": drawn.colour, "fillstyle": "none", "markeredgewidth": 0.7}
         many, few = shown["count"] >= FEW, (shown["count"] > 0) & (shown["count"] < FEW)
-        lines += diagram.plot(shown["confidence"][many], shown["accuracy"][many], **drawn.of_lines, **marked)
-        hollow = {"linestyle": "", "color": drawn.colour, "fillstyle": "none", "markeredgewidth": 0.7, **marked}
-        diagram.plot(shown["confidence"][few], shown["accuracy"][few], **hollow)
-        share = shown["count"] / shown["count"].sum()
-        histogram.stairs(
-            share, np.linspace(0, 1, bins + 1), edgecolor=drawn.colour, linestyle=drawn.line, linewidth=1.4
-        )
+        for bins_of_kind, style in ((many, drawn.of_lines), (few, hollow)):
+            confidence, accuracy = shown["confidence"][bins_of_kind], shown["accuracy"][bins_of_kind]
+            (line,) = diagram.plot(confidence, accuracy, **style, **marked)
+            line.set_in_layout(False)  # matplotlib would make room for a line without points, in the figure's corner
+        share, edges = shown["count"] / shown["count"].sum(), np.linspace(0, 1, bins + 1)
+        histogram.stairs(share, edges, edgecolor=drawn.colour, linestyle=drawn.line, linewidth=1.4)
     (optimal,) = _diagonal(diagram)
     histogram.set(xlabel="confidence", ylabel="share of images", ylim=(0, None))
-    legend_below(figure, [*lines, optimal], [*labels, "perfect calibration"])
+    handles = [*(line_handle(number) for number in range(len(compared))), optimal]
+    legend_below(figure, handles, [*labels, "perfect calibration"])
     return figure
 
 
