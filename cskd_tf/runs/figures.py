@@ -67,8 +67,9 @@ def _tsne(subject: Subject, *, by_group: bool) -> matplotlib.figure.Figure:
     chosen = neighbourhoods.chosen_images(len(labels))
     kinds = kind_of_class[labels[chosen]]
     shown = f"{len(chosen)} of {len(labels)}" if len(chosen) < len(labels) else f"{len(chosen)}"
-    what = "groups" if by_group else "classes"
-    title = f"{subject.title}: t-SNE of embeddings\n{shown} images, {len(np.unique(kinds))} {what}"
+    count = len(np.unique(kinds))
+    one, several = ("group", "groups") if by_group else ("class", "classes")
+    title = f"{subject.title}: t-SNE of embeddings\n{shown} images, {count} {one if count == 1 else several}"
     return neighbourhoods.scattered(
         [subject.places(run) for run in runs],
         names=[each.name for each in compared],

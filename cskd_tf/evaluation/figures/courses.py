@@ -85,8 +85,9 @@ def training_curves(logs: Mapping[str, Sequence[Log]], *, title: str) -> matplot
 def hard_images(histories: Mapping[str, ImageHistory], *, title: str, count: int = HARD) -> matplotlib.figure.Figure:
     """Probabilities of label and prediction of the hardest training images over the epochs.
 
-    Figure 2 of PS-KD: of each name the mean over the images, and of up to three the middle half of them. The hardest are those that
-    were right in the fewest epochs, counted over all names; the paper takes 100 that were right in fewer than a sixth.
+    Figure 2 of PS-KD: of each name the mean over the images, and of up to three names the middle half of the images.
+    The hardest are those that were right in the fewest epochs, counted over all names; the paper takes 100 that were
+    right in fewer than a sixth.
 
     Args:
         histories: of each name that of its run, of the same images.

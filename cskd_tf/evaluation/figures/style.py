@@ -175,6 +175,8 @@ def save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> list[pathlib.P
     """Writes a PNG of 150 dots per inch and an SVG beside it, each whole or not at all: `path` is without a suffix."""
     written = []
     with applied(), _boxes_named(path.name):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # all has its place now, which takes longer than to draw it
         for kind, metadata in _LEFT_OUT.items():
             target = path.with_name(f"{path.name}.{kind}")
             with written_whole(target) as partial:
