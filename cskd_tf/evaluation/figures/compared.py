@@ -28,7 +28,7 @@ def mean_and_deviation(values: Sequence[float], *, digits: int) -> str:
 
     Example:
         >>> mean_and_deviation([1.0, 2.0], digits=2), mean_and_deviation([1.0], digits=2)
-        ('1.50 ± 0.71', '1.50')
+        ('1.50 ± 0.71', '1.00')
     """
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{spread}"
