@@ -44,7 +44,7 @@ class Kind:
 
 
 def _top_five(subject: Subject) -> matplotlib.figure.Figure:
-    compared, runs = subject.same_images()
+    compared, runs = subject.same_images
     files = [run.thumbnails(SPLIT) for run in runs if run.thumbnails(SPLIT).exists()]
     if not files:
         raise UserError(f"Expected pictures of {SPLIT} images; --mode=evaluate writes them. Received: none of any run")
@@ -62,7 +62,7 @@ def _tsne(subject: Subject, *, by_group: bool) -> matplotlib.figure.Figure:
     if by_group:
         kind_names = hierarchy.group_names(subject.groups)
         kind_of_class = np.array([kind_names.index(group) for group in subject.groups])
-    compared, runs = subject.same_images()
+    compared, runs = subject.same_images
     labels = compared[0].seeds[0].labels
     chosen = neighbourhoods.chosen_images(len(labels))
     kinds = kind_of_class[labels[chosen]]
@@ -96,7 +96,7 @@ KINDS = {
         "error among the most confident images",
     ),
     "log_probabilities": Kind(
-        lambda subject: misclassified.log_probability_histograms(subject.same_images()[0], title=subject.title),
+        lambda subject: misclassified.log_probability_histograms(subject.same_images[0], title=subject.title),
         "log-probabilities of images that all get wrong",
     ),
     "top_five": Kind(_top_five, "most probable classes of single images"),

@@ -15,11 +15,13 @@ from cskd_tf.evaluation.figures import neighbourhoods
 from cskd_tf.evaluation.figures.compared import Compared
 from cskd_tf.evaluation.figures.courses import ImageHistory
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.evaluation.scores import check_scores
 from cskd_tf.runs.image_log import read_image_log
 from cskd_tf.runs.report import group_by_seed, name_groups
 from cskd_tf.runs.workdir import Workdir
 
 SPLIT = "test"
+NAMES = 12  # at most in a figure
 
 
 @dataclasses.dataclass(eq=False)
@@ -71,12 +73,20 @@ class Subject:
 
     @functools.cached_property
     def named(self) -> dict[str, list[Workdir]]:
-        """The runs of each name, which differ in seeds alone; the order is that of the report."""
+        """The runs of each name, which differ in seeds alone; up to 12, the first in the order of the report."""
         groups = group_by_seed(self.runs)
-        return {
+        names = {
             f"{name} (imported)" if group[0].imported_from() else name: group
             for name, group in zip(name_groups(groups), groups, strict=True)
         }
+        if left_out := list(names)[NAMES:]:
+            logging.warning("Figures compare up to %d methods or settings. Left out: %s", NAMES, left_out)
+        return {name: names[name] for name in list(names)[:NAMES]}
+
+    @property
+    def compared_runs(self) -> list[Workdir]:
+        """Those that have a name in the figures."""
+        return [run for of_name in self.named.values() for run in of_name]
 
     def predictions(self, run: Workdir) -> Predictions:
         """Of a run, without its embeddings, which are large, and which t-SNE alone needs."""
@@ -89,17 +99,20 @@ class Subject:
         """The predictions of all runs, by name."""
         return [Compared(name, [self.predictions(run) for run in runs]) for name, runs in self.named.items()]
 
+    @functools.cached_property
     def same_images(self) -> tuple[list[Compared], list[Workdir]]:
         """The predictions of one run of each name, all of the same images, and these runs.
 
         Where not all names have a run on the same images, as many as can be; the others are logged.
         """
-        chosen = self._one_of_each(self.runs, lambda run: _key_of_test_images(run, labels=self.predictions(run).labels))
+        chosen = self._one_of_each(
+            self.compared_runs, lambda run: _key_of_test_images(run, labels=self.predictions(run).labels)
+        )
         return [Compared(name, [self.predictions(run)]) for name, run in chosen.items()], list(chosen.values())
 
     def histories(self) -> dict[str, ImageHistory]:
         """The log of training images of one run of each name, of the same images; of those that have one."""
-        logged = [run for run in self.runs if any(run.image_log.glob("epoch-*.npz"))]
+        logged = [run for run in self.compared_runs if any(run.image_log.glob("epoch-*.npz"))]
         chosen = self._one_of_each(logged, _key_of_training_images)
         return {name: history for name, run in chosen.items() if (history := read_image_log(run)) is not None}
 
@@ -143,7 +156,7 @@ def subjects_of(runs: Sequence[Workdir]) -> list[Subject]:
         if not run.predictions(SPLIT).exists():
             logging.warning("%s is left out: it has no predictions; --mode=evaluate writes them", run.path)
             continue
-        config, count = run.config(), Predictions.load(run.predictions(SPLIT)).logits.shape[-1]
+        config, count = run.config(), _count_classes(run)
         source = config.data.source
         kind = [source.name, source.path, source.archive, source.class_levels, config.network.name, count]
         by_kind.setdefault(json.dumps(kind), []).append(run)
@@ -152,6 +165,19 @@ def subjects_of(runs: Sequence[Workdir]) -> list[Subject]:
     return [
         subject for kind, members in by_kind.items() for subject in _by_classes(members, count=json.loads(kind)[-1])
     ]
+
+
+def _count_classes(run: Workdir) -> int:
+    """Of its predictions, which are checked here, where the file can be named."""
+    predictions = Predictions.load(run.predictions(SPLIT))
+    try:
+        scores, _ = check_scores(predictions.logits, predictions.labels)
+    except UserError as error:
+        raise UserError(f"{run.predictions(SPLIT)}: {error}") from None
+    if len(predictions.embeddings) != len(scores):
+        counts = f"{len(predictions.embeddings)} for {len(scores)} images"
+        raise UserError(f"Expected embeddings of all images in {run.predictions(SPLIT)}. Received: {counts}")
+    return scores.shape[1]
 
 
 def _by_classes(runs: Sequence[Workdir], *, count: int) -> list[Subject]:

@@ -1,11 +1,13 @@
 """The papers' figures of made workdirs: which are drawn, of which runs, and what is said of the others."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import figures
 from cskd_tf.runs.report import find_runs
 from cskd_tf.runs.subjects import subjects_of
@@ -89,7 +91,7 @@ def test_runs_of_other_images_are_not_compared_image_by_image_and_named(caplog, 
     run_with_all(tmp_path / "cskd_2", seed=1)
     run_with_all(tmp_path / "other", labels=LABELS[::-1], methods=({"name": "PSKD"},))
     (subject,) = subjects_of(find_runs(tmp_path))
-    compared, runs = subject.same_images()
+    compared, runs = subject.same_images
     assert [run.path.name for run in runs] == ["ce", "cskd_2"]
     assert [each.name for each in compared] == ["cross-entropy", "CSKD(temperature=4, weight=1)"]
     assert f"Not compared with {[str(run.path) for run in runs]}, because their images are others: " in caplog.text
@@ -113,8 +115,16 @@ def test_half_finished_runs_and_such_without_predictions_are_left_out(caplog, mo
 
 def test_damaged_files_of_a_run_are_named(tmp_path):
     run = run_with_all(tmp_path / "run")
+    right = Predictions.load(run.predictions("test"))
+    for changes, message in (
+        ({"logits": right.logits * np.nan}, "run/predictions_test.npz: Expected finite scores"),
+        ({"embeddings": right.embeddings[1:]}, r"run/predictions_test.npz\. Received: 59 for 60 images"),
+    ):
+        dataclasses.replace(right, **changes).save(run.predictions("test"))
+        with pytest.raises(ValueError, match=message):
+            figures.draw(tmp_path)
     run.predictions("test").write_bytes(b"half")
-    with pytest.raises(ValueError, match="predictions_test.npz"):
+    with pytest.raises(ValueError, match="predictions_test.npz .*--mode=evaluate writes a run's again"):
         figures.draw(tmp_path)
     run, _ = finished_run(tmp_path / "other", seed=0, labels=LABELS)
     run.write_classes(["a", "b"], None)
@@ -133,6 +143,17 @@ def test_other_classes_data_and_networks_are_other_subjects(tmp_path):
     assert [[run.path.name for run in subject.runs] for subject in subjects] == [["a", "c"], ["b"]]
     assert figures._folder_names(subjects) == ["digits_preact_resnet10", "digits_preact_resnet10-2"]
     assert wide.path.name == "c"
+
+
+def test_of_many_settings_the_first_are_compared_and_the_others_named(caplog, tmp_path):
+    for epochs in range(10, 24):
+        finished_run(tmp_path / str(epochs), seed=0, labels=LABELS, epochs=epochs)
+    (subject,) = subjects_of(find_runs(tmp_path))
+    cskd = "CSKD(temperature=4, weight=1)"
+    assert list(subject.named) == [f"{cskd}, epochs={epochs}" for epochs in range(10, 22)]
+    assert len(subject.same_images[1]) == 12
+    (message,) = caplog.messages
+    assert message.endswith(f"up to 12 methods or settings. Left out: {[f'{cskd}, epochs=22', f'{cskd}, epochs=23']}")
 
 
 def test_one_class_in_the_split_is_drawn(tmp_path):

@@ -23,6 +23,7 @@ from cskd_tf.evaluation.figures.style import (
 from cskd_tf.evaluation.scores import check_scores
 
 NUMBERED = 12  # groups at most of which the cells have numbers
+DRAWN = 60  # groups at most that are drawn
 
 
 @styled
@@ -33,19 +34,19 @@ def group_confusions(compared: Sequence[Compared], *, groups: Sequence[str], tit
 
     Args:
         compared: what is drawn, at least one, a panel each.
-        groups: the group of each class, C names, at least two different ones.
+        groups: the group of each class, C names, from 2 to 60 different ones.
         title: what stands above the figure.
 
     Raises:
-        UserError: predictions that do not fit, or a single group.
+        UserError: predictions that do not fit, a single group, or too many.
     """
+    names = _drawn_names(groups)
     shares = [group_shares(each, groups=groups) for each in compared]
-    names = group_names(groups)
-    side = max(2.9, 0.26 * len(names) + 1.2)
+    side = min(max(2.9, 0.26 * len(names) + 1.2), 8.0)
     figure, axes = panels(len(compared), columns=max(1, round(11 / side)), size=(side + 0.3, side), title=title)
     numbered = len(names) <= NUMBERED
     ticks = [shortened(name, characters=18) for name in names]
-    size = 8 if numbered else 6
+    size = 8 if numbered else 6 if len(names) <= 30 else 5
     for axis, each, share in zip(axes, compared, shares, strict=True):
         drawn = axis.imshow(100 * share, cmap="Blues", norm=matplotlib.colors.PowerNorm(0.5, 0, 100))
         axis.set_title(wrapped(each.name, characters=int(13 * side)), fontsize=9)
@@ -68,7 +69,7 @@ def group_errors(compared: Sequence[Compared], *, groups: Sequence[str], title: 
 
     Arguments and errors are those of `group_confusions`.
     """
-    names, labels = group_names(groups), [wrapped(each.name, characters=80) for each in compared]
+    names, labels = _drawn_names(groups), [wrapped(each.name, characters=80) for each in compared]
     thickness = 0.8 / len(compared)
     height = len(names) * max(0.3, 0.11 * len(compared) + 0.12)
     figure = new_figure(6.0, 1.2 + height + legend_height(labels), title=title)
@@ -99,6 +100,12 @@ def group_names(groups: Sequence[str]) -> list[str]:
     names = list(dict.fromkeys(groups))
     if len(names) < 2:
         raise UserError(f"Expected at least two groups of classes. Received: {names}")
+    return names
+
+
+def _drawn_names(groups: Sequence[str]) -> list[str]:
+    if len(names := group_names(groups)) > DRAWN:
+        raise UserError(f"Expected at most {DRAWN} groups of classes, as more cannot be read. Received: {len(names)}")
     return names
 
 

@@ -40,7 +40,11 @@ def test_bars_are_the_error_among_the_classes_of_a_group():
 @pytest.mark.parametrize("draw", [group_confusions, group_errors])
 @pytest.mark.parametrize(
     ("groups", "message"),
-    [(["all"] * 4, "at least two groups"), (["a", "b"], r"a group for each class\. Received: 2 for \[4\] classes")],
+    [
+        (["all"] * 4, "at least two groups"),
+        ([str(number) for number in range(61)], "at most 60 groups .*Received: 61"),
+        (["a", "b"], r"a group for each class\. Received: 2 for \[4\] classes"),
+    ],
 )
 def test_groups_that_do_not_fit_are_refused(draw, groups, message):
     with pytest.raises(ValueError, match=message):

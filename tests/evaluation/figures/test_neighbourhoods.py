@@ -3,7 +3,8 @@ import sys
 import numpy as np
 import pytest
 
-from cskd_tf.evaluation.figures.neighbourhoods import MARKERS, chosen_images, project, scattered
+from cskd_tf.evaluation.figures.neighbourhoods import INSTALL, MARKERS, chosen_images, project, scattered
+from tests.helpers import ROOT
 
 
 def clusters(count=30):
@@ -41,6 +42,7 @@ def test_without_opentsne_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "openTSNE", None)
     with pytest.raises(ValueError, match=r"Expected openTSNE: pip install openTSNE==[\d.]+\. Received: "):
         project(np.eye(9))
+    assert f"\n{INSTALL.split()[-1]};" in (ROOT / "requirements.txt").read_text()
 
 
 def test_of_many_images_two_thousand_are_chosen():
