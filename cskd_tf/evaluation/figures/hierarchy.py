@@ -43,7 +43,7 @@ def group_confusions(compared: Sequence[Compared], *, groups: Sequence[str], tit
     names = _drawn_names(groups)
     shares = [group_shares(each, groups=groups) for each in compared]
     side = min(max(2.9, 0.26 * len(names) + 1.2), 8.0)
-    figure, axes = panels(len(compared), columns=max(1, round(11 / side)), size=(side + 0.3, side), title=title)
+    figure, axes = panels(len(compared), columns=max(1, int(17 / side)), size=(side + 0.3, side), title=title)
     numbered = len(names) <= NUMBERED
     ticks = [shortened(name, characters=18) for name in names]
     size = 8 if numbered else 6 if len(names) <= 30 else 5
