@@ -1,4 +1,4 @@
-"""Trains, evaluates, sweeps, exports and reports: `python train_main.py [--config=FILE] [--workdir=DIR] [--mode=MODE]`.
+"""Trains, evaluates, sweeps, exports, reports and draws: `python train_main.py [--config=FILE] [--workdir=DIR]`.
 
 `python train_main.py launch --workers=N [...]` trains by N processes of this machine.
 """
@@ -13,7 +13,7 @@ from ml_collections import config_flags
 from configs import command_line, launch
 
 DEFAULT = pathlib.Path(command_line.__file__).parent / "digits.py"
-MODES = ["train", "sweep", "evaluate", "export", "report", "import", "doctor"]
+MODES = ["train", "sweep", "evaluate", "export", "report", "figures", "import", "doctor"]
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default workdirs/<name of the config file>.")
 MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 WORKERS = flags.DEFINE_integer("workers", None, "Processes that `launch` starts, here.", lower_bound=1)

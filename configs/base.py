@@ -25,6 +25,9 @@ def get_config() -> ConfigDict:
     config.strategy = "auto"
     config.deterministic = True  # the same bytes from the same seed; some GPU kernels are slower then
     config.baseline = False  # train the same run without methods too, in WORKDIR/cross_entropy
+    # Every so many epochs, and after the last, one more pass over the training images, which writes how probable label
+    # and prediction of each one are to WORKDIR/image_log, 5 bytes per image; 0: never.
+    config.log_images = 0
     config.verbose = 1  # Keras' progress: 0 none, 1 a bar, 2 one line per epoch
 
     # One mapping per method: its class in cskd_tf.methods as "name", and its arguments. Empty: plain cross-entropy.

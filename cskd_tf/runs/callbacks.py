@@ -13,7 +13,8 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation import figures
+from cskd_tf.evaluation.figures.reliability import reliability_diagram
+from cskd_tf.evaluation.figures.style import as_image
 from cskd_tf.files import remove_leftovers
 from cskd_tf.runs import markers
 from cskd_tf.runs.events import keep_epochs
@@ -83,11 +84,11 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         bins = self.evaluation.ece_bins
-        diagram = figures.reliability_diagram(self.evaluation.predictions, bins=bins, title=f"epoch {epoch + 1}")
+        diagram = reliability_diagram(self.evaluation.predictions, bins=bins, title=f"epoch {epoch + 1}")
         with self._writer.as_default(step=epoch + 1):
             for name, value in logs.items():
                 tf.summary.scalar(name, float(value))
-            tf.summary.image(f"{self.evaluation.split}_reliability", figures.as_image(diagram))
+            tf.summary.image(f"{self.evaluation.split}_reliability", as_image(diagram))
         self._writer.flush()
 
     def on_train_end(self, logs=None):

@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.runs import assess, doctor, evaluate, export, import_checkpoint, report, strategies, train
+from cskd_tf.runs import assess, doctor, evaluate, export, figures, import_checkpoint, report, strategies, train
 from cskd_tf.runs.classifiers import refuse_own_network
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
@@ -38,10 +38,10 @@ def run(
     """Runs one mode, then prints the report.
 
     Args:
-        mode: `train`, `evaluate`, `export`, `report`, `import` or `doctor`.
-        values: the config of the run, with every key of configs/base.py; `evaluate`, `export` and `report` take the
-            workdir's unless one is given.
-        workdir: folder of the run, for `report` of any number of runs.
+        mode: `train`, `evaluate`, `export`, `report`, `figures`, `import` or `doctor`.
+        values: the config of the run, with every key of configs/base.py; all but `train`, `import` and `doctor`
+            take the workdir's unless one is given.
+        workdir: folder of the run, for `report` and `figures` of any number of runs.
         config_given: whether the user asked for this config.
         checkpoint: PyTorch's file, for `import`.
         question: the arguments of `assess.Question`, for `evaluate`; configs as `values`.
@@ -64,7 +64,7 @@ def run(
     folder = Workdir(workdir)
     if mode in ("train", "import") or config_given:
         folder.check_owner(config)
-    elif mode != "report":
+    elif mode not in ("report", "figures"):
         refuse_own_network(folder)
     if mode == "train":
         train.train(config, folder)
@@ -72,6 +72,8 @@ def run(
         import_checkpoint.import_run(config, folder, checkpoint=checkpoint)
     elif mode == "evaluate":
         evaluate.evaluate(folder, config=config if config_given else None)
+    elif mode == "figures":
+        figures.draw(folder.path)
     elif mode == "export":
         export.export_run(folder, config=config if config_given else None)
     if strategies.is_chief():

@@ -49,7 +49,7 @@ RENAMED = {
     "data.replica_local": "data.pairing.replica_local",
 }
 # Keys that configs did not have before, and what runs were computed with then.
-ADDED = {"gradient_accumulation_steps": 1, "steps_per_execution": 1, "jit_compile": "auto"}
+ADDED = {"gradient_accumulation_steps": 1, "steps_per_execution": 1, "jit_compile": "auto", "log_images": 0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,6 +136,7 @@ class Config:
     strategy: Strategy
     deterministic: bool
     baseline: bool
+    log_images: Annotated[int, Within(0, 1_000_000)]
     verbose: Literal[0, 1, 2]
     methods: Sequence[Mapping[str, Any]]  # as `methods.build` takes and checks them
     data: DataConfig

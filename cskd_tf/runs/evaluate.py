@@ -2,15 +2,20 @@
 
 import contextlib
 import dataclasses
+import pathlib
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from cskd_tf import methods
+from cskd_tf.data.sources.base import Source
+from cskd_tf.data.sources.thumbnails import thumbnails
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation import figures
 from cskd_tf.evaluation.assessment import assess
+from cskd_tf.evaluation.figures.reliability import save_reliability_diagram
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.files import written_whole
 from cskd_tf.runs import assessment_tables, strategies
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
@@ -20,6 +25,8 @@ from cskd_tf.training.workers import Workers
 
 VALIDATION_ITSELF = "these are the validation images, which it would be fitted on"
 NO_VALIDATION = "the run has no validation images (data.split.validation_fraction=0)"
+THUMBNAILS = 256  # images of a split
+THUMBNAIL_SIZE = 64  # pixels of the longer side, at most
 
 
 def load_run(workdir: Workdir, *, config: Config | None = None) -> Experiment:
@@ -63,20 +70,31 @@ def predict_splits(experiment: Experiment) -> dict[str, Predictions]:
 
 
 def _written(experiment: Experiment, workdir: Workdir, everything: dict[str, Predictions]) -> dict[str, Any]:
-    """Writes predictions and figures, and returns the metrics, of each split."""
+    """Writes what `--mode=figures` needs, predictions and a figure, and returns the metrics, of each split."""
     workdir.figures.mkdir(exist_ok=True)
+    train = experiment.splits["train"]
+    workdir.write_classes(train.class_names, train.class_groups)
     bins = experiment.config.evaluation.ece_bins
     results = {}
     for split, predictions in everything.items():
         predictions.save(workdir.predictions(split))
+        _save_thumbnails(experiment.splits[split], workdir.thumbnails(split))
         path = workdir.figures / f"reliability_{split}.png"
-        figures.save_reliability_diagram(predictions, path, bins=bins, title=f"{workdir.path.name}: {split}")
+        save_reliability_diagram(predictions, path, bins=bins, title=f"{workdir.path.name}: {split}")
         results[split] = experiment.metrics(predictions)
         if alone := results[split]["recall_left_out"]:
             logging.info(
                 "%s: R@1 leaves out %d of %d images, alone in their class", split, alone, len(predictions.labels)
             )
     return results
+
+
+def _save_thumbnails(source: Source, path: pathlib.Path) -> None:
+    """Writes some images of a split, the same ones of every run on it, small."""
+    chosen = np.sort(np.random.default_rng(0).permutation(len(source.labels))[:THUMBNAILS])
+    images = thumbnails(source, chosen, size=THUMBNAIL_SIZE)
+    with written_whole(path) as partial:
+        np.savez_compressed(partial, indices=chosen, images=images)
 
 
 def evaluate(workdir: Workdir, *, config: Config | None = None) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
 
 def settings(run: Workdir) -> dict[str, Any]:
     """What runs of one group share, of teachers that a sweep has trained in `TEACHER/seed=0` the first part."""
-    ignored = (*SEED_KEYS, "baseline", "verbose")
+    ignored = (*SEED_KEYS, "baseline", "verbose", "log_images")
     values = {key: value for key, value in flatten(run.config().as_dict()).items() if key not in ignored}
     for key, value in values.items():
         if key.startswith("methods[") and isinstance(value, str):

@@ -11,11 +11,13 @@ import tensorflow as tf
 from cskd_tf.errors import UserError
 from cskd_tf.files import nearest_folder
 from cskd_tf.networks.features import NetworkOutputs
+from cskd_tf.runs.evaluate import THUMBNAIL_SIZE, THUMBNAILS
 from cskd_tf.runs.experiment import Experiment, network_arguments
 from cskd_tf.runs.workdir import Workdir
 
 MEGABYTE = 10**6
 PER_EPOCH = 50_000  # bytes, of the log and of TensorBoard with its picture
+PER_LOGGED_IMAGE = 5  # bytes: two probabilities, and whether it is right
 GRAPHS = 2 * MEGABYTE  # of a Keras file and a SavedModel, beside their weights
 
 
@@ -51,6 +53,9 @@ def _needs(experiment: Experiment, workdir: Workdir) -> list[tuple[pathlib.Path,
     images = sum(len(experiment.splits[split].labels) for split in experiment.evaluation_splits)
     # Two checkpoints are kept while the next is written; the best one, while its successor is.
     size = 3 * whole + 2 * inference + (inference + GRAPHS) + images * row + config.epochs * PER_EPOCH
+    size += len(experiment.evaluation_splits) * THUMBNAILS * THUMBNAIL_SIZE**2 * config.data.source.channels
+    if config.log_images:
+        size += -(-config.epochs // config.log_images) * len(experiment.splits["train"].labels) * PER_LOGGED_IMAGE
     there = sum(file.stat().st_size for file in workdir.path.rglob("*") if file.is_file())
     needs = [(workdir.path, max(0, size - there))]
     if config.export.enabled:

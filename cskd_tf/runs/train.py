@@ -16,6 +16,7 @@ from cskd_tf.runs import evaluate, export, memory, strategies
 from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
+from cskd_tf.runs.image_log import ImageLog
 from cskd_tf.runs.report import name_of_methods
 from cskd_tf.runs.space import check_space
 from cskd_tf.runs.termination import Terminated, Termination
@@ -147,6 +148,8 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
     log = RunLog(workdir, begun=under_way and under_way["log"])
     with Termination(workers) as termination:
         callbacks: list[keras.callbacks.Callback] = [StopOnNaN(), termination, evaluation]
+        if config.log_images:
+            callbacks.append(ImageLog(experiment, workdir, every=config.log_images))
         if workers.is_chief:
             callbacks += [log, TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done), checkpoint]
         try:

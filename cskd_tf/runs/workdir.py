@@ -7,8 +7,8 @@ import hashlib
 import json
 import math
 import pathlib
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, TypeGuard
 
 from absl import logging
 
@@ -18,6 +18,7 @@ from cskd_tf.runs.config import Config, upgraded
 
 CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "imported.json"
 LOCK = ".lock"  # empty, and kept: a file that comes and goes could be locked twice
+CLASSES = "classes.json"
 CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
 
 
@@ -61,6 +62,10 @@ def parsed_json(text: str, *, name: str, advice: str = "") -> dict[str, Any]:
     return value
 
 
+def _is_strings(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings and lists as dotted keys.
 
@@ -94,6 +99,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
+        self.image_log = self.path / "image_log"
         self.classifier = self.path / CLASSIFIER
         self._lock: IO | None = None
         self._locking = False
@@ -252,3 +258,21 @@ class Workdir:
 
     def assessment(self, split: str) -> pathlib.Path:
         return self.path / f"assessment_{split}.json"
+
+    def thumbnails(self, split: str) -> pathlib.Path:
+        return self.path / f"thumbnails_{split}.npz"
+
+    def write_classes(self, names: Sequence[str], groups: Sequence[str] | None) -> None:
+        """Writes the names of the classes, and of the group of each, where they have groups."""
+        write_json(self.path / CLASSES, {"names": list(names), "groups": None if groups is None else list(groups)})
+
+    def classes(self) -> tuple[list[str], list[str] | None] | None:
+        """What `write_classes` wrote; None of runs of versions that did not."""
+        path = self.path / CLASSES
+        if not path.exists():
+            return None
+        values = read_json(path, advice="; --mode=evaluate writes it again")
+        names, groups = values.get("names"), values.get("groups")
+        if not _is_strings(names) or not (groups is None or (_is_strings(groups) and len(groups) == len(names))):
+            raise UserError(f"Expected the names of classes in {path}. Received: {str(values)[:60]}")
+        return names, groups

@@ -66,6 +66,10 @@ class Collector:
         Raises:
             UserError: a model that returns something else than logits, or batches without images.
         """
+        return Predictions(**self.rows(dataset))
+
+    def rows(self, dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
+        """What `predict_step` collects, but for the number, of all batches; otherwise as `collect`."""
         count_classes(self._model(), dataset)
         if self._dataset is not dataset:  # to share the same one again would trace its functions again, every epoch
             share = Shares(dataset, static_shapes=isinstance(self._strategy, tf.distribute.TPUStrategy))
@@ -80,7 +84,22 @@ class Collector:
         }
         number = rows.pop("number")
         order = np.argsort(number, kind="stable")[np.count_nonzero(number == FILLING) :]
-        return Predictions(**{name: values[order] for name, values in rows.items()})
+        return {name: values[order] for name, values in rows.items()}
+
+
+class ProbabilityCollector(Collector):
+    """Collects of each image how probable its label and its prediction are: little, however many classes there are."""
+
+    def predict_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """`"target"` and `"maximum"`, float32 in [0, 1], and `"correct"`, int32 0 or 1, each `[b]`; and the number."""
+        logits = tf.cast(self._outputs(batch["image"], training=False)["logits"], tf.float32)
+        probabilities, labels = tf.nn.softmax(logits), tf.cast(batch["label"], tf.int32)
+        return {
+            "target": tf.gather(probabilities, labels, axis=1, batch_dims=1),
+            "maximum": tf.reduce_max(probabilities, axis=1),
+            "correct": tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, tf.int32),
+            "number": batch["number"],
+        }
 
 
 class Shares:

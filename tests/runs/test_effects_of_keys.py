@@ -98,12 +98,22 @@ def trained_runs(config):
     return runs
 
 
-def progress(config):
-    """What `fit` is told to print."""
+def told_to_fit(config):
+    """The arguments that `fit` is given."""
     built, told = experiment.prepare(config), {}
     built.model.fit = lambda *_, **options: told.update(options)
     train.fit(built, Workdir("run"))
-    return told["verbose"]
+    return told
+
+
+def progress(config):
+    """What `fit` is told to print."""
+    return told_to_fit(config)["verbose"]
+
+
+def logs_images(config):
+    """Which callbacks `fit` is given."""
+    return [type(callback).__name__ for callback in told_to_fit(config)["callbacks"]]
 
 
 def exported(config):
@@ -158,6 +168,7 @@ CASES = {
     "strategy": Case("mirrored", of_built(lambda built: built.model.distribute_strategy.num_replicas_in_sync)),
     "deterministic": Case(True, determinism),
     "baseline": Case(True, trained_runs),
+    "log_images": Case(1, logs_images, given={"epochs": 1}),
     "verbose": Case(2, progress),
     "methods": Case(({"name": "PSKD"},), of_built(lambda built: [type(each).__name__ for each in built.model.methods])),
     "data.source.name": Case(

@@ -40,8 +40,8 @@ def train_and_terminate(config, workdir, *, step, part):
 def outcome(workdir):
     """Bytes of all files that a run resumes or is read from; the log without its seconds."""
     files = {str(path.relative_to(workdir.path)): path for path in workdir.path.rglob("*") if path.is_file()}
-    names = [name for name in files if name.startswith(("checkpoints", "predictions", "metrics"))]
-    assert len(names) == 12
+    names = [name for name in files if name.startswith(("checkpoints", "predictions", "metrics", "image_log"))]
+    assert len(names) == 14
     return {
         **{name: files[name].read_bytes() for name in names},
         "log": [list({**entry, "seconds": 0}.items()) for entry in workdir.log()],
@@ -65,6 +65,7 @@ def outcome(workdir):
 def test_a_terminated_run_ends_with_the_same_bytes(methods, network, at, config, caplog, tmp_path):
     config.deterministic, config.epochs, config.export.enabled = True, 3, False
     config.methods, config.network.name, config.network.width = tuple(methods), network, 2
+    config.log_images = 2  # after the second epoch, and the last
     config.schedule.warmup_epochs = 2  # another learning rate each step
     config = Config.read(config)
     whole, parts = Workdir(tmp_path / "whole"), Workdir(tmp_path / "parts")

@@ -30,6 +30,7 @@ def test_a_run_leaves_every_file_of_the_workdir(command, tmp_path):
     assert names == {
         "config.json", "log.jsonl", "metrics.json", "predictions_val.npz", "predictions_test.npz",
         "classifier.keras", "checkpoints", "tensorboard", "figures", ".lock",
+        "classes.json", "thumbnails_val.npz", "thumbnails_test.npz",
     }  # fmt: skip
     metrics = json.loads((run / "metrics.json").read_text())
     expected = {"top1_error", "top5_error", "nll", "ece", "ece_bins", "recall_at_1", "recall_left_out", "aurc"}
@@ -40,6 +41,11 @@ def test_a_run_leaves_every_file_of_the_workdir(command, tmp_path):
         assert predictions.metrics(ece_bins=20)["ece"] == metrics[split]["ece"]
         assert predictions.embeddings.shape == (len(predictions.labels), 32)
         assert (run / "figures" / f"reliability_{split}.png").stat().st_size > 10_000
+        thumbnails = np.load(run / f"thumbnails_{split}.npz")
+        count = min(256, len(predictions.labels))
+        assert thumbnails["images"].shape == (count, 8, 8, 1)
+        assert len(set(thumbnails["indices"].tolist())) == count
+    assert json.loads((run / "classes.json").read_text()) == {"names": list("0123456789"), "groups": None}
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert log[-1]["val_nll"] == pytest.approx(metrics["val"]["nll"], rel=1e-6)
     assert json.loads((run / "config.json").read_text())["methods"] == [

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import ArraySource, evaluation_dataset
-from cskd_tf.training.collector import Collector, Shares
-from tests.helpers import trainable_model
+from cskd_tf.training.collector import Collector, ProbabilityCollector, Shares
+from tests.helpers import softmax, trainable_model
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 11, 22, 40])
@@ -69,6 +69,19 @@ def test_predictions_are_the_same_on_two_replicas(linear_network, images_and_lab
     np.testing.assert_array_equal(predictions.labels, labels)
     np.testing.assert_allclose(predictions.logits, model.network(images), atol=1e-6)
     np.testing.assert_allclose(predictions.embeddings, images.reshape(22, -1), atol=1e-6)
+
+
+def test_probabilities_of_label_and_prediction(linear_network, images_and_labels, two_replicas):
+    images, labels = images_and_labels
+    with two_replicas.scope():
+        network = linear_network()
+    rows = ProbabilityCollector(network).rows(tf.data.Dataset.from_tensor_slices((images, labels)).batch(7))
+    probabilities = softmax(network(images).numpy())
+    assert set(rows) == {"target", "maximum", "correct"}
+    np.testing.assert_allclose(rows["target"], probabilities[np.arange(22), labels], atol=1e-6)
+    np.testing.assert_allclose(rows["maximum"], probabilities.max(axis=1), atol=1e-6)
+    np.testing.assert_array_equal(rows["correct"], probabilities.argmax(axis=1) == labels)
+    assert 0 < rows["correct"].sum() < 22
 
 
 def test_evaluation_needs_an_embedding(images_and_labels):

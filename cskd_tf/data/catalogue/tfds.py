@@ -77,7 +77,13 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
     splits: dict[str, Source] = {"train": train}
     for split in ("val", "test"):
         if names[split]:
-            splits[split] = Records(builder, names[split], channels=channels, classes=train.classes)
+            splits[split] = Records(
+                builder,
+                names[split],
+                channels=channels,
+                classes=train.classes,
+                class_groups=train.class_groups,
+            )
     return splits
 
 

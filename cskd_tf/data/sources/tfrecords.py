@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # TFDS takes half a second to import
 
 _FRAME = 12  # bytes before a record: its length, and a checksum of the length
 _CHECKSUM = 4  # bytes after it
+_COARSE = "coarse_label"  # what TFDS calls the superclass of an image
 _FILE_NAMES = ("file_name", "image/filename", "filename")  # what data sets call an image's original name
 
 
@@ -35,6 +37,7 @@ class Records(EncodedSource):
         split: in TFDS' notation, such as `train` or `train[:90%]`.
         channels: 3 (colour) or 1 (grey).
         classes: numbers of the classes to keep, sorted, where another split has set them; else those with an image.
+        class_groups: of these classes, from that split; else the names of their coarse labels, as CIFAR-100 has them.
 
     Attributes:
         classes: the numbers that TFDS gives the classes that are kept, sorted.
@@ -51,6 +54,7 @@ class Records(EncodedSource):
         *,
         channels: int,
         classes: np.ndarray | None = None,
+        class_groups: Sequence[str] | None = None,
     ):
         image, label = _features(builder)
         self._image, self._name = image, f"{builder.info.full_name}, {split}"
@@ -69,15 +73,24 @@ class Records(EncodedSource):
         super().__init__(
             np.searchsorted(self.classes, index["labels"][kept]),
             class_names=[names[number] for number in self.classes],
+            class_groups=class_groups,
             channels=channels,
             sizes=index["sizes"][kept],  # with what else is in the records, such as CUB's masks
         )
+        if classes is None and _COARSE in builder.info.features:
+            self.class_groups = self._coarse_names(builder.info.features[_COARSE].names)
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
         # tf.data makes batches in parallel only of what is declared stateless. This reads files, but always the same.
         records = tf.numpy_function(self._records, [indices], tf.string, stateful=False)
         records = tf.ensure_shape(records, indices.shape)
         return tf.io.parse_example(records, {self._image: tf.io.FixedLenFeature([], tf.string)})[self._image]
+
+    def _coarse_names(self, names: Sequence[str]) -> list[str]:
+        """The coarse label of each class: that of its first image, as the fine label determines the coarse one."""
+        firsts = np.unique(self.labels, return_index=True)[1]
+        examples = [tf.train.Example.FromString(record) for record in self._records(firsts)]
+        return [names[example.features.feature[_COARSE].int64_list.value[0]] for example in examples]
 
     def locate(self, index: int) -> str:
         features = tf.train.Example.FromString(self._records(np.array([index]))[0]).features.feature

@@ -42,6 +42,14 @@ def test_cifars_planes_become_channels(name, tmp_path, by_hand):
     assert pixels[1, 0].tolist() == pixels[31, 31].tolist() == [number, number + 1, number + 2]
 
 
+def test_coarse_labels_are_the_groups_of_classes(tmp_path, by_hand):
+    by_hand("cifar100")  # whose images are all of coarse label 7
+    splits = load_splits("cifar100", path=str(tmp_path), **THIRDS)
+    assert [splits[split].class_groups for split in ("train", "val", "test")] == [["c_07"] * 2] * 3
+    by_hand("cifar10")
+    assert load_splits("cifar10", path=str(tmp_path), **THIRDS)["train"].class_groups is None
+
+
 def test_tfds_leaves_out_members_outside_of_the_archives_folder(tmp_path, by_hand):
     by_hand("cifar10")  # which has one
     load_splits("cifar10", path=str(tmp_path), **THIRDS)

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cskd_tf.evaluation.figures import OVER_COLOUR, as_image, reliability_diagram, save_reliability_diagram
+from cskd_tf.evaluation.figures.compared import Compared
+from cskd_tf.evaluation.figures.reliability import (
+    OVER_COLOUR,
+    reliability_curves,
+    reliability_diagram,
+    save_reliability_diagram,
+)
+from cskd_tf.evaluation.figures.style import as_image
 from cskd_tf.evaluation.predictions import Predictions
 
 
@@ -52,4 +59,31 @@ def test_the_image_for_tensorboard_and_the_file_show_the_same_figure(predictions
     over = [int(OVER_COLOUR[start : start + 2], 16) for start in (1, 3, 5)]
     for rendered in (image[0], pixels):
         share = (rendered == over).all(axis=-1).mean()
-        assert 0.01 < share < 0.03  # the gap of .083, and its place in the legend
+        assert 0.005 < share < 0.03  # the gap of .083, and its place in the legend
+
+
+def of_confidences(confidences, right):
+    """Predictions of two classes, with these probabilities of class 0, which is the label where it is `right`."""
+    confidences = np.asarray(confidences)
+    logits = np.log(np.stack([confidences, 1 - confidences], axis=1))
+    return Predictions(logits, 1 - np.asarray(right, int), np.zeros((len(right), 1)))
+
+
+def test_a_line_is_accuracy_against_mean_confidence_over_all_seeds():
+    """Bin (.5, 1]: 8 images at .9, of which 6 are right, and of another seed 4 at .6, of which 1 is."""
+    seeds = [of_confidences([0.9] * 8, [1] * 6 + [0] * 2), of_confidences([0.6] * 4, [1, 0, 0, 0])]
+    figure = reliability_curves([Compared("one", seeds), Compared("two", seeds[1:])], bins=2, title="digits")
+    diagram, histogram = figure.axes
+    one, hollow, two, few, diagonal = diagram.get_lines()
+    np.testing.assert_allclose(one.get_xydata(), [[0.8, 7 / 12]])
+    assert not len(hollow.get_xydata())
+    assert not len(two.get_xydata())
+    np.testing.assert_allclose(few.get_xydata(), [[0.6, 0.25]])  # of 4 images: chance
+    assert few.get_fillstyle() == "none"
+    np.testing.assert_array_equal(diagonal.get_xydata(), [[0, 0], [1, 1]])
+    np.testing.assert_allclose(histogram.patches[0].get_data().values, [0, 1])
+    (legend,) = figure.legends
+    # |.75 - .9| and |.25 - .6|: .15 and .35, whose deviation is .1414.
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "one: ECE 25.00 ± 14.14 %", "two: ECE 35.00 %", "perfect calibration"
+    ]  # fmt: skip

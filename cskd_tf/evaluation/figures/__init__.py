@@ -1,0 +1,1 @@
+"""Figures, drawn from saved predictions, logs and small images alone."""

@@ -1,0 +1,144 @@
+"""t-SNE of embeddings: which images lie beside which (van der Maaten and Hinton, 2008), by openTSNE."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.axes
+import matplotlib.colors
+import matplotlib.figure
+import matplotlib.lines
+import matplotlib.patheffects
+import numpy as np
+from absl import logging
+
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation.figures.style import (
+    COLOURS,
+    MARKERS,
+    legend_below,
+    legend_height,
+    panels,
+    shortened,
+    styled,
+    wrapped,
+)
+
+PERPLEXITY = 30  # as scikit-learn and openTSNE have it; papers do not say
+IMAGES = 2000  # at most
+FEWEST = 5
+NAMED = 24  # kinds at most that have their names in the figure
+INSTALL = "pip install openTSNE==1.0.4"
+
+
+def project(embeddings: np.ndarray, *, seed: int = 0, perplexity: float = PERPLEXITY) -> np.ndarray:
+    """Places in two dimensions, such that near images stay near; the same ones from the same seed, on one machine.
+
+    Exact neighbours by Euclidean distance, one thread, openTSNE's other defaults. With N images the perplexity is at
+    most (N - 1) / 3, which is logged.
+
+    Args:
+        embeddings: `[N, D]`, at least 5.
+        seed: of the optimisation.
+        perplexity: about how many neighbours count, at least 1.
+
+    Returns:
+        float64 `[N, 2]`.
+
+    Raises:
+        UserError: too few images, embeddings that are not finite or all the same, a perplexity below 1, or no openTSNE.
+    """
+    embeddings = np.asarray(embeddings, np.float64)
+    if embeddings.ndim != 2 or len(embeddings) < FEWEST:
+        raise UserError(f"Expected embeddings [N, D] of at least {FEWEST} images. Received: shape {embeddings.shape}")
+    if not np.isfinite(embeddings).all():
+        raise UserError("Expected finite embeddings. Received: NaN or infinity")
+    if (embeddings == embeddings[0]).all():
+        raise UserError("Expected embeddings that differ. Received: the same one of all images")
+    if perplexity < 1:
+        raise UserError(f"Expected a perplexity of at least 1. Received: perplexity={perplexity}")
+    if (largest := (len(embeddings) - 1) / 3) < perplexity:
+        logging.info("t-SNE of %d images: perplexity %.1f, not %g", len(embeddings), largest, perplexity)
+        perplexity = largest
+    try:
+        import openTSNE
+    except ImportError as error:
+        raise UserError(f"Expected openTSNE: {INSTALL}. Received: {error}") from error
+    options = {"neighbors": "exact", "negative_gradient_method": "bh", "n_jobs": 1}
+    return np.asarray(openTSNE.TSNE(perplexity=perplexity, random_state=seed, **options).fit(embeddings))
+
+
+def chosen_images(count: int, *, seed: int = 0) -> np.ndarray:
+    """Sorted indices of all of `count` images, or of 2,000 random ones where there are more."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:IMAGES])
+
+
+@styled
+def scattered(
+    places: Sequence[np.ndarray],
+    *,
+    names: Sequence[str],
+    kinds: np.ndarray,
+    kind_names: Sequence[str],
+    title: str,
+) -> matplotlib.figure.Figure:
+    """Points by kind, in colours and markers, a panel per name; up to 24 kinds have a legend.
+
+    Their names also stand in the middle of their points, where these do not cover each other.
+
+    Figure 3 of the CS-KD paper by class, Figure 2 of its ICLR form by superclass.
+
+    Args:
+        places: `[N, 2]` of each name, as of `project`.
+        names: of the panels.
+        kinds: int `[N]`, of the points.
+        kind_names: K of them; those without points are left out.
+        title: what stands above the figure.
+    """
+    present = np.unique(kinds)
+    named = len(present) <= NAMED
+    colours = _colours(len(present))
+    labels = [shortened(kind_names[kind], characters=24) for kind in present] if named else []
+    columns = max(1, min(6, 90 // (max(map(len, labels), default=0) + 6)))
+    below = legend_height(labels, columns=columns)
+    figure, axes = panels(len(places), columns=4, size=(3.4, 3.4), title=title, below=below)
+    for axis, name, points in zip(axes, names, places, strict=True):
+        for number, kind in enumerate(present):
+            own = points[kinds == kind]
+            marker = MARKERS[number % len(MARKERS)]
+            drawn: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.75, "rasterized": True}
+            axis.scatter(own[:, 0], own[:, 1], color=colours[number], marker=marker, **drawn)
+        if named:
+            _write_names(axis, {kind_names[kind]: points[kinds == kind] for kind in present})
+        axis.set_title(wrapped(name, characters=40), fontsize=9)
+        axis.set(xticks=[], yticks=[])
+        axis.set_box_aspect(1)
+        axis.spines[:].set_visible(True)
+    if labels:
+        handles = [
+            matplotlib.lines.Line2D([], [], linestyle="", color=colour, marker=MARKERS[number % len(MARKERS)])
+            for number, colour in enumerate(colours)
+        ]
+        legend_below(figure, handles, labels, columns=columns)
+    return figure
+
+
+def _colours(count: int) -> list:
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    return [matplotlib.colormaps["turbo"](number / (count - 1)) for number in range(count)]
+
+
+def _write_names(axis: matplotlib.axes.Axes, points: Mapping[str, np.ndarray]) -> None:
+    """Names in the middle of their points, where they can be read without any colour; none over another one."""
+    outline = matplotlib.patheffects.withStroke(linewidth=2.2, foreground="white")
+    written: dict[str, Any] = {"fontsize": 7, "fontweight": "bold", "path_effects": [outline], "clip_on": True}
+    size = np.array([axis.get_xlim(), axis.get_ylim()])
+    taken: list[tuple[np.ndarray, float]] = []
+    for name, own in points.items():
+        shown = shortened(name, characters=12)
+        place = np.median(own, axis=0)
+        x, y = (place - size[:, 0]) / (size[:, 1] - size[:, 0])  # of the panel, which is about 60 letters wide
+        width = (len(shown) + 1) / 55
+        if all(abs(x - left) > (width + other) / 2 or abs(y - up) > 0.045 for (left, up), other in taken):
+            axis.text(place[0], place[1], shown, color="black", ha="center", va="center", **written)
+            taken.append((np.array([x, y]), width))

@@ -1,0 +1,86 @@
+import sys
+
+import numpy as np
+import pytest
+
+from cskd_tf.evaluation.figures.neighbourhoods import INSTALL, MARKERS, chosen_images, project, scattered
+from tests.helpers import ROOT
+
+
+def clusters(count=30):
+    """Three far apart, of `count` images each."""
+    generator = np.random.default_rng(0)
+    kinds = np.repeat([0, 1, 2], count)
+    return generator.normal(size=(3 * count, 5)) + 40 * np.eye(5)[kinds], kinds
+
+
+def test_near_images_stay_near_and_the_seed_decides(caplog):
+    embeddings, kinds = clusters()
+    with caplog.at_level("INFO", logger="absl"):
+        places = project(embeddings, seed=1)
+    assert "t-SNE of 90 images: perplexity 29.7, not 30" in caplog.text
+    distances = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.diag([np.inf] * 90)
+    np.testing.assert_array_equal(kinds[distances.argmin(axis=1)], kinds)
+    np.testing.assert_array_equal(project(embeddings, seed=1), places)
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "options", "message"),
+    [
+        (np.eye(4), {}, r"at least 5 images\. Received: shape \(4, 4\)"),
+        (np.ones((9, 2)), {}, "embeddings that differ"),
+        (np.full((9, 2), np.nan), {}, "finite embeddings"),
+        (np.eye(9), {"perplexity": 0.5}, "perplexity of at least 1. Received: perplexity=0.5"),
+    ],
+)
+def test_what_cannot_be_projected_is_refused(embeddings, options, message):
+    with pytest.raises(ValueError, match=message):
+        project(embeddings, **options)
+
+
+def test_without_opentsne_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openTSNE", None)
+    with pytest.raises(ValueError, match=r"Expected openTSNE: pip install openTSNE==[\d.]+\. Received: "):
+        project(np.eye(9))
+    assert f"\n{INSTALL.split()[-1]};" in (ROOT / "requirements.txt").read_text()
+
+
+def test_of_many_images_two_thousand_are_chosen():
+    assert chosen_images(7).tolist() == list(range(7))
+    chosen = chosen_images(5000)
+    assert len(set(chosen.tolist())) == 2000
+    np.testing.assert_array_equal(chosen, np.sort(chosen))
+    np.testing.assert_array_equal(chosen, chosen_images(5000))
+
+
+def test_points_stand_by_kind_in_a_panel_each():
+    places = np.arange(12.0).reshape(6, 2)
+    kinds = np.array([2, 0, 2, 0, 0, 2])
+    figure = scattered([places, -places], names=["one", "two"], kinds=kinds, kind_names=["a", "b", "c"], title="t")
+    for axis, points, name in zip(figure.axes, (places, -places), ("one", "two"), strict=True):
+        assert axis.get_title() == name
+        for number, kind in enumerate((0, 2)):  # b has no points
+            np.testing.assert_array_equal(axis.collections[number].get_offsets(), points[kinds == kind])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "c"]
+
+
+def test_kinds_differ_without_colour_and_too_many_have_no_legend():
+    handles = scattered([np.eye(11, 2)], names=[""], kinds=np.arange(11), kind_names="abcdefghijk", title="").legends
+    assert [handle.get_marker() for handle in handles[0].legend_handles] == list(MARKERS)
+    many = [str(number) for number in range(200)]
+    assert not scattered([np.zeros((200, 2))], names=[""], kinds=np.arange(200), kind_names=many, title="").legends
+
+
+def test_names_do_not_cover_each_other_and_one_class_is_drawn():
+    same = np.tile(np.arange(6.0), (2, 1)).T
+    figure = scattered([same], names=[""], kinds=np.arange(6) % 2, kind_names=["a", "b"], title="")
+    apart = scattered([same], names=[""], kinds=np.arange(6) // 3, kind_names=["a", "b"], title="")
+    assert [len(each.axes[0].texts) for each in (apart, figure)] == [2, 2]
+    over = scattered(
+        [same], names=[""], kinds=np.array([0, 1, 1, 1, 0, 0]), kind_names=["a", "a much longer"], title=""
+    )
+    assert len(over.axes[0].texts) == 2
+    on_top = scattered([np.zeros((6, 2))], names=[""], kinds=np.arange(6) % 2, kind_names=["a", "b"], title="")
+    assert [text.get_text() for text in on_top.axes[0].texts] == ["a"]
+    single = scattered([same], names=[""], kinds=np.zeros(6, int), kind_names=["only"], title="")
+    assert [text.get_text() for text in single.axes[0].texts] == ["only"]
