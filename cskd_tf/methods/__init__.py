@@ -23,6 +23,7 @@ from cskd_tf.methods.mixup import Mixup
 from cskd_tf.methods.pskd import PSKD
 from cskd_tf.methods.tfkd import TFKD
 from cskd_tf.methods.virtual_softmax import VirtualSoftmax
+from cskd_tf.methods.zipf_label_smoothing import ZipfLabelSmoothing
 
 METHODS = {
     method.__name__: method
@@ -40,6 +41,7 @@ METHODS = {
         Distillation,
         PSKD,
         TFKD,
+        ZipfLabelSmoothing,
     )
 }
 
@@ -115,6 +117,7 @@ __all__ = [
     "Mixup",
     "View",
     "VirtualSoftmax",
+    "ZipfLabelSmoothing",
     "build",
     "for_inference",
 ]

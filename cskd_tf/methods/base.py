@@ -72,9 +72,11 @@ class Attachable(keras.layers.Layer):
     Attributes:
         whole_batch: whether a statistic of the whole batch enters the loss of each image, so that the batch cannot be
             computed in parts. Rows of one pair (`pairs_adjacent`) are in one part, and no reason.
+        one_label: whether it reads each image's label, so that images may not carry several, mixed.
     """
 
     whole_batch: bool = False
+    one_label: bool = False
 
     @property
     def untracked_variables(self) -> Sequence[keras.Variable]:
@@ -178,6 +180,17 @@ class Method(Attachable):
 
     def after_step(self, batch: dict, outputs: dict) -> None:
         """Called after the optimiser's update."""
+
+
+class Untracked:
+    """Holds what is neither trained nor saved with the method that uses it.
+
+    Args:
+        value: a network, a layer or variables.
+    """
+
+    def __init__(self, value: Any):
+        self.value = value
 
 
 def check_embedding(parts: Parts, *, method: Attachable) -> None:

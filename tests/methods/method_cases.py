@@ -21,6 +21,7 @@ from cskd_tf.methods import (
     Method,
     Mixup,
     VirtualSoftmax,
+    ZipfLabelSmoothing,
 )
 from tests.helpers import softmax
 from tests.methods import numpy_losses as losses
@@ -165,6 +166,11 @@ CASES = {
     "TFKD self public": Case(
         methods=lambda: [tfkd(form="public", teacher=losses.make_teacher())],
         loss=losses.tfkd_loss(losses.tfkd_self_of_the_public_code),
+    ),
+    "ZipfLabelSmoothing": Case(
+        methods=lambda: [ZipfLabelSmoothing(weight=0.7, exits=2, exit_weight=0.2)],
+        loss=losses.zipf_loss,
+        network=losses.make_staged_network,
     ),
     "DDGSD beside Distillation": Case(
         methods=lambda: [DDGSD(temperature=3, weight=0, feature_weight=0), distillation()],

@@ -233,3 +233,33 @@ def byot_beside_distillation_loss(weights, start, batch, targets, labels):
 
 def smoothed(targets, epsilon=0.2):
     return (1 - epsilon) * targets + epsilon / CLASSES
+
+
+def zipf(scores, labels):
+    """Zipf's law over the classes other than the label, in the order of the scores; equal ones share the best place."""
+    places = 1 + (scores[:, :, None] < scores[:, None, :]).sum(axis=2)
+    shares = np.where(np.eye(CLASSES)[labels] == 1, 0, 1 / places)
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def of_others(logits, labels):
+    """Log-probabilities among the classes other than the label; 0 for the label."""
+    other = np.eye(CLASSES)[labels] == 0
+    return np.where(other, logits - np.log((other * np.exp(logits)).sum(axis=1, keepdims=True)), 0)
+
+
+def zipf_divergence(q, logits, labels):
+    return np.where(q > 0, q * (np.log(np.where(q > 0, q, 1)) - of_others(logits, labels)), 0).sum(axis=1)
+
+
+def zipf_loss(weights, start, batch, targets, labels):
+    """Two exits: stage 2 and stage 1, of which the first has four pixels."""
+
+    def votes(pixels, kernel, bias):
+        return np.eye(CLASSES)[(pixels @ kernel + bias).argmax(axis=-1)].reshape(len(pixels), -1, CLASSES).sum(axis=1)
+
+    (first, second, _, logits), exits = staged_forward(weights, batch["image"]), weights[8:]
+    stages = staged_forward(start, batch["image"])
+    q = zipf(sum(votes(stages[n], *each) for n, each in enumerate((start[8:10], start[10:], start[6:8]))), labels)
+    hard = ce(first.mean(axis=(1, 2)) @ exits[0] + exits[1], targets) + ce(second @ exits[2] + exits[3], targets)
+    return ce(logits, targets) + 0.7 * zipf_divergence(q, logits, labels) + 0.2 * hard

@@ -21,6 +21,7 @@ from cskd_tf.methods import (
     MaxEntropy,
     Mixup,
     VirtualSoftmax,
+    ZipfLabelSmoothing,
 )
 from cskd_tf.networks.layers import BatchNormalization
 from cskd_tf.training.collector import Collector
@@ -50,7 +51,10 @@ TOGETHER = {
         lambda: [Cutout(probability=0.5), AdaCos(), DDGSD(feature_weight=0.5), PSKD(top_k=2)],
         False,
     ),
-    "BYOT, Distillation, CSKD": (lambda: [byot(form="public"), distillation(), cskd()], True),
+    "BYOT, Distillation, CSKD, Zipf": (
+        lambda: [byot(form="public"), distillation(), cskd(), ZipfLabelSmoothing(exits=1)],
+        True,
+    ),
     "VirtualSoftmax, CSKD in the batch": (lambda: [VirtualSoftmax(), cskd(in_batch=True)], False),
     "CutMix, PSKD network, TFKD": (
         lambda: [CutMix(probability=0.5, coin="image"), PSKD(source="network"), tfkd(form="paper")],
