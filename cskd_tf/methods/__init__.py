@@ -22,6 +22,7 @@ from cskd_tf.methods.mixing import Mixing
 from cskd_tf.methods.mixup import Mixup
 from cskd_tf.methods.pskd import PSKD
 from cskd_tf.methods.tfkd import TFKD
+from cskd_tf.methods.uskd import USKD
 from cskd_tf.methods.virtual_softmax import VirtualSoftmax
 from cskd_tf.methods.zipf_label_smoothing import ZipfLabelSmoothing
 
@@ -42,6 +43,7 @@ METHODS = {
         PSKD,
         TFKD,
         ZipfLabelSmoothing,
+        USKD,
     )
 }
 
@@ -104,6 +106,7 @@ __all__ = [
     "METHODS",
     "PSKD",
     "TFKD",
+    "USKD",
     "AdaCos",
     "Composition",
     "CutMix",

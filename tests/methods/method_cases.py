@@ -12,6 +12,7 @@ from cskd_tf.methods import (
     DDGSD,
     PSKD,
     TFKD,
+    USKD,
     AdaCos,
     CutMix,
     Cutout,
@@ -170,6 +171,11 @@ CASES = {
     "ZipfLabelSmoothing": Case(
         methods=lambda: [ZipfLabelSmoothing(weight=0.7, exits=2, exit_weight=0.2)],
         loss=losses.zipf_loss,
+        network=losses.make_staged_network,
+    ),
+    "USKD": Case(
+        methods=lambda: [USKD(target_weight=0.6, others_weight=0.5, weak_weight=0.3)],
+        loss=losses.uskd_loss,
         network=losses.make_staged_network,
     ),
     "DDGSD beside Distillation": Case(

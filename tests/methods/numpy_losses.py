@@ -263,3 +263,17 @@ def zipf_loss(weights, start, batch, targets, labels):
     q = zipf(sum(votes(stages[n], *each) for n, each in enumerate((start[8:10], start[10:], start[6:8]))), labels)
     hard = ce(first.mean(axis=(1, 2)) @ exits[0] + exits[1], targets) + ce(second @ exits[2] + exits[3], targets)
     return ce(logits, targets) + 0.7 * zipf_divergence(q, logits, labels) + 0.2 * hard
+
+
+def uskd_loss(weights, start, batch, targets, labels):
+    def run(values):
+        *_, second, _, logits = staged_forward(values, batch["image"])
+        return logits, second @ values[8] + values[9]
+
+    logits, weak = run(weights)
+    (s, s_label), (w, w_label) = ((p, p[targets == 1][:, None]) for p in map(softmax, run(start)))
+    soft_target = (s_label**2 + 1 - (s_label**2).mean())[:, 0]
+    q = zipf(w / (1 - w_label) + s / (1 - s_label), labels)
+    others = -(q * of_others(logits, labels)).sum(axis=1)
+    hard = ce(logits, targets)
+    return hard + 0.6 * soft_target * hard + 0.5 * others + 0.3 * ce(weak, smoothed(targets, 0.1))

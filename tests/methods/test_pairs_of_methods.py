@@ -14,7 +14,7 @@ from tests.helpers import compiled, staged_network
 
 make_network = functools.partial(staged_network, (4, 4, 1), classes=3)
 MAKE = METHODS | {"Distillation": lambda: methods.Distillation(teacher=make_network())}
-ONE_LABEL = ("AdaCos", "VirtualSoftmax", "ZipfLabelSmoothing")
+ONE_LABEL = ("AdaCos", "USKD", "VirtualSoftmax", "ZipfLabelSmoothing")
 # Pairs that cannot work, and why; all others train.
 REFUSED = {
     ("AdaCos", "VirtualSoftmax"): "at most one method that replaces the classifier head",

@@ -14,6 +14,7 @@ from cskd_tf.methods import (
     DDGSD,
     METHODS,
     PSKD,
+    USKD,
     AdaCos,
     CutMix,
     Cutout,
@@ -55,7 +56,7 @@ TOGETHER = {
         lambda: [byot(form="public"), distillation(), cskd(), ZipfLabelSmoothing(exits=1)],
         True,
     ),
-    "VirtualSoftmax, CSKD in the batch": (lambda: [VirtualSoftmax(), cskd(in_batch=True)], False),
+    "VirtualSoftmax, CSKD in the batch, USKD": (lambda: [VirtualSoftmax(), cskd(in_batch=True), USKD()], False),
     "CutMix, PSKD network, TFKD": (
         lambda: [CutMix(probability=0.5, coin="image"), PSKD(source="network"), tfkd(form="paper")],
         True,
