@@ -16,6 +16,7 @@ from cskd_tf.methods.cutmix import CutMix
 from cskd_tf.methods.cutout import Cutout
 from cskd_tf.methods.ddgsd import DDGSD
 from cskd_tf.methods.distillation import Distillation
+from cskd_tf.methods.dlb import DLB
 from cskd_tf.methods.label_smoothing import LabelSmoothing
 from cskd_tf.methods.max_entropy import MaxEntropy
 from cskd_tf.methods.mixing import Mixing
@@ -44,6 +45,7 @@ METHODS = {
         TFKD,
         ZipfLabelSmoothing,
         USKD,
+        DLB,
     )
 }
 
@@ -103,6 +105,7 @@ __all__ = [
     "BYOT",
     "CSKD",
     "DDGSD",
+    "DLB",
     "METHODS",
     "PSKD",
     "TFKD",

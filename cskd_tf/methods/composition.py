@@ -95,6 +95,7 @@ class Composition:
             extras=tuple(dict.fromkeys(extra for method in self.terms for extra in method.extras)),
             pairs_adjacent=any(method.pairs_adjacent for method in self.terms),
             mixing=tuple(method.mix for method in self.mixing),
+            largest_batch=min((size for method in self.terms if (size := method.largest_batch)), default=None),
         )
 
     @property

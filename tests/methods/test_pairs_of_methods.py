@@ -23,6 +23,7 @@ REFUSED = {
         itertools.product(("AdaCos", "VirtualSoftmax"), ("ZipfLabelSmoothing",)),
         "ranking='logits' beside a method that",
     ),
+    **dict.fromkeys(itertools.product(("CutMix", "Mixup"), ("DLB",)), "come again with the label they had"),
     **dict.fromkeys(itertools.product(("CutMix", "Cutout", "Mixup"), ("PSKD",)), "images that PS-KD can refine"),
 }
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from cskd_tf.data import Distribution, paired_dataset
 from cskd_tf.methods import (
     DDGSD,
+    DLB,
     METHODS,
     PSKD,
     USKD,
@@ -48,8 +49,8 @@ TOGETHER = {
         ],
         True,
     ),
-    "Cutout, AdaCos, DDGSD, PSKD stored": (
-        lambda: [Cutout(probability=0.5), AdaCos(), DDGSD(feature_weight=0.5), PSKD(top_k=2)],
+    "Cutout, AdaCos, DDGSD, PSKD stored, DLB": (
+        lambda: [Cutout(probability=0.5), AdaCos(), DDGSD(feature_weight=0.5), PSKD(top_k=2), DLB(largest_batch=16)],
         False,
     ),
     "BYOT, Distillation, CSKD, Zipf": (
