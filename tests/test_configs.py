@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from configs import base, cskd_paper, pskd_paper, variants
+from configs import base, cskd_paper, followers, pskd_paper, variants
 from cskd_tf import methods, networks
 from cskd_tf.data.catalogue.datasets import DATASETS
 from cskd_tf.runs import experiment
@@ -31,6 +31,7 @@ COMPOSED = {
         *(f"pyramidnet200_shakedrop,{name}" for name in ("cutmix", "cutmix_pskd")),
         *(f"resnet152,{method}" for method in (*SELF_KD, "cutmix", *(f"cutmix_{name}" for name in SELF_KD[1:]))),
     ],
+    "followers": [f"{data},{method}" for data in ("cifar100_pad_crop", "mit67") for method in followers.METHODS],
     "variants": list(variants.VARIANTS),
 }
 SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py"))
@@ -101,8 +102,14 @@ def test_a_config_has_known_keys_methods_and_network(name, argument):
 
 @pytest.mark.parametrize(
     ("module", "wrong"),
-    [(cskd_paper, "cifar100,resnet18"), (cskd_paper, "cifar100,resnet18,cskt"), (pskd_paper, "resnet18,pskd")],
+    [
+        (cskd_paper, "cifar100,resnet18"),
+        (cskd_paper, "cifar100,resnet18,cskt"),
+        (pskd_paper, "resnet18,pskd"),
+        (followers, "cifar100,cskd"),
+        (followers, "cifar,dlb"),
+    ],
 )
 def test_an_experiment_that_is_none_lists_those_that_are(module, wrong):
-    with pytest.raises(ValueError, match="one of.*'cross_entropy'.*Received: "):
+    with pytest.raises(ValueError, match="one of.*'(cross_entropy|dlb)'.*Received: "):
         module.get_config(wrong)
