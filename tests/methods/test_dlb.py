@@ -31,9 +31,8 @@ def numpy_run(weights, bias, data, *, temperature=4.0, weight=0.5, smoothing=0.0
     return weights, bias, kept
 
 
-@pytest.mark.parametrize(("smoothing", "largest_batch"), [(0.0, 8), (0.3, 11)])
-def test_two_epochs_of_uneven_batches_are_as_in_numpy(smoothing, largest_batch, linear_network, images_and_labels):
-    network = linear_network()
+def test_two_epochs_of_uneven_batches_are_as_in_numpy(linear_network, images_and_labels):
+    network, smoothing, largest_batch = linear_network(), 0.3, 11
     chosen = [DLB(temperature=4.0, weight=0.5, largest_batch=largest_batch), LabelSmoothing(epsilon=smoothing)]
     model = compiled(network, chosen, learning_rate=RATE)
     start = network.get_weights()

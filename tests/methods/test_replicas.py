@@ -53,11 +53,11 @@ TOGETHER = {
         lambda: [Cutout(probability=0.5), AdaCos(), DDGSD(feature_weight=0.5), PSKD(top_k=2), DLB(largest_batch=16)],
         False,
     ),
-    "BYOT, Distillation, CSKD, Zipf": (
-        lambda: [byot(form="public"), distillation(), cskd(), ZipfLabelSmoothing(exits=1)],
+    "BYOT, Distillation, CSKD, Zipf, USKD": (
+        lambda: [byot(form="public"), distillation(), cskd(), ZipfLabelSmoothing(exits=1), USKD()],
         True,
     ),
-    "VirtualSoftmax, CSKD in the batch, USKD": (lambda: [VirtualSoftmax(), cskd(in_batch=True), USKD()], False),
+    "VirtualSoftmax, CSKD in the batch": (lambda: [VirtualSoftmax(), cskd(in_batch=True)], False),
     "CutMix, PSKD network, TFKD": (
         lambda: [CutMix(probability=0.5, coin="image"), PSKD(source="network"), tfkd(form="paper")],
         True,
