@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from configs import base, cskd_paper, few_images, pskd_paper, saved, variants
+from configs import base, cskd_paper, few_images, followers, pskd_paper, saved, variants
 from cskd_tf import methods, networks
 from cskd_tf.data.catalogue.datasets import DATASETS
 from cskd_tf.runs import experiment
@@ -32,6 +32,7 @@ COMPOSED = {
         *(f"pyramidnet200_shakedrop,{name}" for name in ("cutmix", "cutmix_pskd")),
         *(f"resnet152,{method}" for method in (*SELF_KD, "cutmix", *(f"cutmix_{name}" for name in SELF_KD[1:]))),
     ],
+    "followers": [f"{data},{method}" for data in ("cifar100_pad_crop", "mit67") for method in followers.METHODS],
     "variants": list(variants.VARIANTS),
     "few_images": ["tiny_imagenet_5,cutmix_pskd", "omniglot_14,kd_cskd,preact_resnet18"],
 }
@@ -111,10 +112,12 @@ def test_a_config_has_known_keys_methods_and_network(name, argument):
         (cskd_paper, "cifar100,resnet18,cskt"),
         (pskd_paper, "resnet18,pskd"),
         (few_images, "omniglot_5,cskd,resnet18,"),
+        (followers, "cifar100,cskd"),
+        (followers, "cifar,dlb"),
     ],
 )
 def test_an_experiment_that_is_none_lists_those_that_are(module, wrong):
-    with pytest.raises(ValueError, match="one of.*'cross_entropy'.*Received: "):
+    with pytest.raises(ValueError, match="one of.*'(cross_entropy|dlb)'.*Received: "):
         module.get_config(wrong)
 
 

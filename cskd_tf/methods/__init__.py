@@ -16,13 +16,16 @@ from cskd_tf.methods.cutmix import CutMix
 from cskd_tf.methods.cutout import Cutout
 from cskd_tf.methods.ddgsd import DDGSD
 from cskd_tf.methods.distillation import Distillation
+from cskd_tf.methods.dlb import DLB
 from cskd_tf.methods.label_smoothing import LabelSmoothing
 from cskd_tf.methods.max_entropy import MaxEntropy
 from cskd_tf.methods.mixing import Mixing
 from cskd_tf.methods.mixup import Mixup
 from cskd_tf.methods.pskd import PSKD
 from cskd_tf.methods.tfkd import TFKD
+from cskd_tf.methods.uskd import USKD
 from cskd_tf.methods.virtual_softmax import VirtualSoftmax
+from cskd_tf.methods.zipf_label_smoothing import ZipfLabelSmoothing
 
 METHODS = {
     method.__name__: method
@@ -40,6 +43,9 @@ METHODS = {
         Distillation,
         PSKD,
         TFKD,
+        ZipfLabelSmoothing,
+        USKD,
+        DLB,
     )
 }
 
@@ -99,9 +105,11 @@ __all__ = [
     "BYOT",
     "CSKD",
     "DDGSD",
+    "DLB",
     "METHODS",
     "PSKD",
     "TFKD",
+    "USKD",
     "AdaCos",
     "Composition",
     "CutMix",
@@ -115,6 +123,7 @@ __all__ = [
     "Mixup",
     "View",
     "VirtualSoftmax",
+    "ZipfLabelSmoothing",
     "build",
     "for_inference",
 ]

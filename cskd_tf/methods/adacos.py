@@ -49,16 +49,12 @@ class AdaCos(Head):
     """
 
     whole_batch = True  # the median, and the mean
+    one_label = True
 
     def __init__(self, *, scale_at_evaluation: bool = True, class_vectors: str = "xavier", **kwargs):
         super().__init__(**kwargs)
         self.class_vectors = check_option("class_vectors", class_vectors, ("xavier", "network"))
         self.scale_at_evaluation = check_flag("scale_at_evaluation", scale_at_evaluation)
-
-    def refuses(self, composition):
-        if composition.mixes_labels:
-            return "Expected images of one label beside AdaCos, which reads it."
-        return None
 
     def attach(self, network, *, parts, num_examples=None):
         classes = parts.logits.shape[-1]

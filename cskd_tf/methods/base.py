@@ -29,7 +29,8 @@ class View:
 
     Args:
         name: `"image"` (the image, augmented), `"partner"` (another image of its class, augmented), `"partner_2"` and
-            so on (further ones), `"second_view"` (the image, augmented once more) or `"clean"` (as at evaluation).
+            so on (further ones), `"second_view"` (the image, augmented once more), `"clean"` (as at evaluation) or
+            `"previous"` (the image that came a batch earlier, augmented once more).
         gradient: whether gradients flow through this run.
         batch_norm: `"train"` normalises by the batch and updates the running statistics, `"train_no_update"`
             normalises by the batch and leaves them, `"inference"` uses them.
@@ -72,9 +73,11 @@ class Attachable(keras.layers.Layer):
     Attributes:
         whole_batch: whether a statistic of the whole batch enters the loss of each image, so that the batch cannot be
             computed in parts. Rows of one pair (`pairs_adjacent`) are in one part, and no reason.
+        one_label: whether it reads each image's label, so that images may not carry several, mixed.
     """
 
     whole_batch: bool = False
+    one_label: bool = False
 
     @property
     def untracked_variables(self) -> Sequence[keras.Variable]:
@@ -142,15 +145,17 @@ class Method(Attachable):
 
     In the hooks, `batch` is the dictionary from the pipeline (each view's images `[B, H, W, C]`, the extras, and
     `"label"` int `[B]`), and `outputs[view]` holds `logits` `[B, C]`, `embedding` `[B, D]` and, where the network has
-    them, `stages`.
+    them, `stages`; `outputs["image"]` the `targets` `[B, C]` of its cross-entropy too.
 
     Attributes:
         views: the `View`s that `terms` and `after_step` read, beside `"image"`, which is always there.
-        extras: other batch keys it needs: `"index"`, int64 `[B]`, which training image this is.
+        extras: other batch keys it needs, int64 `[B]`: `"index"`, which training image this is, `"position"`, how many
+            images the run has shown before it, and `"previous_position"`, the same of the view `"previous"`.
         pairs_adjacent: the batch is made of pairs of one class: image, its partner, image, its partner.
         term_names: the keys that `terms` returns, as they appear in the logs.
         hard_weight: the share of the cross-entropy of labelled views that it leaves; multiplied over the list.
         follows_epochs: whether it must be told, by `on_epoch_begin`, which epoch it is.
+        largest_batch: of how many images over all replicas a batch may be at most; None: of any number.
     """
 
     views: Sequence[View] = ()
@@ -159,6 +164,7 @@ class Method(Attachable):
     term_names: Sequence[str] = ()
     hard_weight: float = 1.0
     follows_epochs: bool = False
+    largest_batch: int | None = None
 
     def on_epoch_begin(self, epoch: int, *, epochs: int) -> None:
         """Called before each epoch, `epoch` from 0. What changes here must be a `keras.Variable`."""
@@ -178,6 +184,17 @@ class Method(Attachable):
 
     def after_step(self, batch: dict, outputs: dict) -> None:
         """Called after the optimiser's update."""
+
+
+class Untracked:
+    """Holds what is neither trained nor saved with the method that uses it.
+
+    Args:
+        value: a network, a layer or variables.
+    """
+
+    def __init__(self, value: Any):
+        self.value = value
 
 
 def check_embedding(parts: Parts, *, method: Attachable) -> None:

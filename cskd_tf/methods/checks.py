@@ -28,10 +28,10 @@ def check_fraction(name: str, value: float, *, zero: bool = True, one: bool = Fa
     return float(value)
 
 
-def check_count(name: str, value: int) -> int:
-    """An integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise UserError(f"Expected {name} to be an integer of at least 1. Received: {name}={value!r}")
+def check_count(name: str, value: int, *, least: int = 1) -> int:
+    """An integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise UserError(f"Expected {name} to be an integer of at least {least}. Received: {name}={value!r}")
     return int(value)
 
 

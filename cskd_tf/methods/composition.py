@@ -31,8 +31,9 @@ class Composition:
         hard_weight: the share of the cross-entropy of labelled views that is left.
 
     Raises:
-        UserError: not a list of methods, one method twice, two heads, mixing of images that come in pairs, one view in
-            two batch-norm modes, two terms of one name, or what a method itself refuses.
+        UserError: not a list of methods, one method twice, two heads, mixing of images that come in pairs, or of labels
+            that a method reads, one view in two batch-norm modes, two terms of one name, or what a method itself
+            refuses.
     """
 
     def __init__(self, methods: Sequence[Mixing | Head | Method] = ()):
@@ -67,6 +68,9 @@ class Composition:
                 f"Received: {paired} in pairs, {self.mixing_names} mixing"
             )
         for method in self.attachable:
+            if self.mixes_labels and method.one_label:
+                name = type(method).__name__
+                raise UserError(f"Expected images of one label beside {name}, which reads it. Received: {self.names}")
             if reason := method.refuses(self):
                 raise UserError(f"{reason} Received: {self.names}")
         names = ["loss", *self.term_names]
@@ -91,6 +95,7 @@ class Composition:
             extras=tuple(dict.fromkeys(extra for method in self.terms for extra in method.extras)),
             pairs_adjacent=any(method.pairs_adjacent for method in self.terms),
             mixing=tuple(method.mix for method in self.mixing),
+            largest_batch=min((size for method in self.terms if (size := method.largest_batch)), default=None),
         )
 
     @property

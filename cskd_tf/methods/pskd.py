@@ -6,7 +6,7 @@ from absl import logging
 
 from cskd_tf.errors import UserError
 from cskd_tf.losses import refine_targets
-from cskd_tf.methods.base import Method
+from cskd_tf.methods.base import Method, Untracked
 from cskd_tf.methods.checks import check_count, check_fraction, check_option
 from cskd_tf.methods.replicas import gather
 
@@ -67,11 +67,11 @@ class PSKD(Method):
     def attach(self, network, *, parts, num_examples=None):
         options = {"trainable": False, "initializer": "zeros", "aggregation": "only_first_replica"}
         self.share = self.add_weight(name="share", shape=(), dtype="float32", **options)
-        self._trained = _Untracked(network)
+        self._trained = Untracked(network)
         self.bind(network)
         if self.source == "network":
             copies = [keras.Variable(shape=weight.shape, dtype=weight.dtype, **options) for weight in network.weights]
-            self._previous = _Untracked(copies)
+            self._previous = Untracked(copies)
             return
         if num_examples is None:
             raise UserError("Expected SelfDistiller(..., num_examples=N) for PS-KD's stored predictions.")
@@ -143,10 +143,3 @@ class PSKD(Method):
         places = tf.one_hot(tf.gather(self.classes_kept.value, index), classes)
         full = spread + tf.reduce_sum(places * (rows - spread)[..., None], axis=-2)
         return tf.math.divide_no_nan(full, tf.reduce_sum(full, axis=-1, keepdims=True))
-
-
-class _Untracked:
-    """Holds what is neither trained nor saved with the method that uses it."""
-
-    def __init__(self, value):
-        self.value = value

@@ -25,10 +25,7 @@ class VirtualSoftmax(Head):
         UserError: when the model is built, around a network whose classifier is not found.
     """
 
-    def refuses(self, composition):
-        if composition.mixes_labels:
-            return "Expected images of one label beside VirtualSoftmax, which reads it."
-        return None
+    one_label = True
 
     def attach(self, network, *, parts, num_examples=None):
         self._class_vectors = class_vectors(parts, method=self)

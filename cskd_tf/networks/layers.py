@@ -179,19 +179,46 @@ def classifier(
     Args:
         features: `[B, H, W, D]`.
         num_classes: of the logits.
-        initializer: makes the initialiser of the dense layer's kernel.
-        zero_bias: whether the bias starts at 0; else it is uniform within +-1 / sqrt(D), PyTorch's default.
+        initializer: of the dense layer's kernel, as for `linear`.
+        zero_bias: as for `linear`.
 
     Returns:
         Logits `[B, num_classes]` in float32.
     """
     embedding = layers.GlobalAveragePooling2D(data_format="channels_last", name="embedding")(features)
-    limit = embedding.shape[-1] ** -0.5
+    head = linear(
+        num_classes, inputs=embedding.shape[-1], initializer=initializer, zero_bias=zero_bias, name="classifier"
+    )
+    return head(embedding)
+
+
+def linear(
+    num_classes: int,
+    *,
+    inputs: int,
+    initializer: Callable[[], keras.initializers.Initializer] = torch_default,
+    zero_bias: bool = False,
+    name: str,
+) -> keras.layers.Dense:
+    """A dense layer from features `[..., D]` to logits `[..., num_classes]`, which starts as PyTorch's does.
+
+    Example:
+        >>> linear(3, inputs=5, name="head")(np.ones([2, 4, 4, 5])).shape.as_list()
+        [2, 4, 4, 3]
+
+    Args:
+        num_classes: of the logits.
+        inputs: D.
+        initializer: makes the initialiser of the kernel.
+        zero_bias: whether the bias starts at 0; else it is uniform within +-1 / sqrt(D), PyTorch's default.
+        name: of the layer.
+    """
+    limit = inputs**-0.5
     # In float32 under mixed precision too: the losses could not restore the digits that half precision has dropped.
     return layers.Dense(
         num_classes,
         kernel_initializer=initializer(),
         bias_initializer="zeros" if zero_bias else keras.initializers.RandomUniform(-limit, limit),
         dtype="float32",
-        name="classifier",
-    )(embedding)
+        name=name,
+    )

@@ -248,6 +248,7 @@ class SelfDistiller(ContinuingModel):
             targets = method.targets(batch, targets)
         terms = self._cross_entropies(outputs, batch["label"], targets)
         outputs = {name: self._with_logits(output, training=True) for name, output in outputs.items()}
+        outputs[IMAGE]["targets"] = targets
         for method in self.composition.terms:
             terms.update(self.composition.terms_of(method, batch, outputs, targets))
         return outputs, terms, regularization

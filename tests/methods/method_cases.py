@@ -1,7 +1,7 @@
 """Methods, alone and together, beside their loss in numpy: what test_method_steps.py compares."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -10,8 +10,10 @@ from cskd_tf.methods import (
     BYOT,
     CSKD,
     DDGSD,
+    DLB,
     PSKD,
     TFKD,
+    USKD,
     AdaCos,
     CutMix,
     Cutout,
@@ -21,6 +23,7 @@ from cskd_tf.methods import (
     Method,
     Mixup,
     VirtualSoftmax,
+    ZipfLabelSmoothing,
 )
 from tests.helpers import softmax
 from tests.methods import numpy_losses as losses
@@ -37,7 +40,7 @@ class Case:
         network: makes the network.
         images: how many the batch has, and how many on two replicas: a method of pairs keeps a pair on one.
         mixed: the pipeline has mixed, so the targets come with the batch.
-        table: what PS-KD has stored of the epoch before.
+        kept: variables of the first method and what they hold before the step.
         together: of methods beside each other, of which no replica and no compiler knows.
     """
 
@@ -47,8 +50,19 @@ class Case:
     images: int = IMAGES
     images_on_two_replicas: int = IMAGES
     mixed: bool = False
-    table: np.ndarray | None = None
+    kept: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     together: bool = False
+
+
+def positions(images):
+    """Where so many images stand in a run, as the pipeline counts, and those of the step before."""
+    return {"position": np.arange(16, 16 + images), "previous_position": np.arange(1, 1 + images)}
+
+
+def keep(model, case):
+    """Gives the first method what the case says it holds before a step."""
+    for name, values in case.kept.items():
+        getattr(model.methods[0], name).assign(values)
 
 
 def cskd(**options):
@@ -147,7 +161,7 @@ CASES = {
         network=losses.make_staged_network,
     ),
     "PSKD stored": Case(
-        methods=lambda: [PSKD(alpha=0.4, source="stored")], loss=losses.pskd_loss(losses.stored), table=TABLE
+        methods=lambda: [PSKD(alpha=0.4, source="stored")], loss=losses.pskd_loss(losses.stored), kept={"table": TABLE}
     ),
     "PSKD network": Case(
         methods=lambda: [PSKD(alpha=0.4, source="network")], loss=losses.pskd_loss(losses.at_the_start)
@@ -165,6 +179,19 @@ CASES = {
     "TFKD self public": Case(
         methods=lambda: [tfkd(form="public", teacher=losses.make_teacher())],
         loss=losses.tfkd_loss(losses.tfkd_self_of_the_public_code),
+    ),
+    "ZipfLabelSmoothing": Case(
+        methods=lambda: [ZipfLabelSmoothing(weight=0.7, exits=2, exit_weight=0.2)],
+        loss=losses.zipf_loss,
+        network=losses.make_staged_network,
+    ),
+    "USKD": Case(
+        methods=lambda: [USKD(target_weight=0.6, others_weight=0.5, weak_weight=0.3)],
+        loss=losses.uskd_loss,
+        network=losses.make_staged_network,
+    ),
+    "DLB": Case(
+        methods=lambda: [DLB(temperature=3, weight=2, largest_batch=16)], loss=losses.dlb_loss, kept=losses.LAST_STEP
     ),
     "DDGSD beside Distillation": Case(
         methods=lambda: [DDGSD(temperature=3, weight=0, feature_weight=0), distillation()],

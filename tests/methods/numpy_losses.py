@@ -12,6 +12,12 @@ from tests.helpers import softmax, staged_network
 CLASSES, FEATURES, IMAGES = 4, 5, 7  # seven images leave two replicas four and three
 TABLE = np.random.default_rng(8).dirichlet(np.ones(CLASSES), IMAGES).astype("float16").astype("float64")
 TABLE /= TABLE.sum(axis=1, keepdims=True)
+# What DLB has kept of the places 0 to 15, of which the last step had those from 1 on, and nothing of place 6.
+LAST_STEP = {
+    "last_logits": np.random.default_rng(6).normal(size=(16, CLASSES)),
+    "last_targets": np.random.default_rng(7).dirichlet(np.ones(CLASSES), 16),
+    "last_position": np.where(np.arange(16) == 6, 22, np.arange(16)),
+}
 
 
 def log_softmax(logits):
@@ -233,3 +239,55 @@ def byot_beside_distillation_loss(weights, start, batch, targets, labels):
 
 def smoothed(targets, epsilon=0.2):
     return (1 - epsilon) * targets + epsilon / CLASSES
+
+
+def zipf(scores, labels):
+    """Zipf's law over the classes other than the label, in the order of the scores; equal ones share the best place."""
+    places = 1 + (scores[:, :, None] < scores[:, None, :]).sum(axis=2)
+    shares = np.where(np.eye(CLASSES)[labels] == 1, 0, 1 / places)
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def of_others(logits, labels):
+    """Log-probabilities among the classes other than the label; 0 for the label."""
+    other = np.eye(CLASSES)[labels] == 0
+    return np.where(other, logits - np.log((other * np.exp(logits)).sum(axis=1, keepdims=True)), 0)
+
+
+def zipf_divergence(q, logits, labels):
+    return np.where(q > 0, q * (np.log(np.where(q > 0, q, 1)) - of_others(logits, labels)), 0).sum(axis=1)
+
+
+def zipf_loss(weights, start, batch, targets, labels):
+    """Two exits: stage 2 and stage 1, of which the first has four pixels."""
+
+    def votes(pixels, kernel, bias):
+        return np.eye(CLASSES)[(pixels @ kernel + bias).argmax(axis=-1)].reshape(len(pixels), -1, CLASSES).sum(axis=1)
+
+    (first, second, _, logits), exits = staged_forward(weights, batch["image"]), weights[8:]
+    stages = staged_forward(start, batch["image"])
+    q = zipf(sum(votes(stages[n], *each) for n, each in enumerate((start[8:10], start[10:], start[6:8]))), labels)
+    hard = ce(first.mean(axis=(1, 2)) @ exits[0] + exits[1], targets) + ce(second @ exits[2] + exits[3], targets)
+    return ce(logits, targets) + 0.7 * zipf_divergence(q, logits, labels) + 0.2 * hard
+
+
+def uskd_loss(weights, start, batch, targets, labels):
+    def run(values):
+        *_, second, _, logits = staged_forward(values, batch["image"])
+        return logits, second @ values[8] + values[9]
+
+    logits, weak = run(weights)
+    (s, s_label), (w, w_label) = ((p, p[targets == 1][:, None]) for p in map(softmax, run(start)))
+    soft_target = (s_label**2 + 1 - (s_label**2).mean())[:, 0]
+    q = zipf(w / (1 - w_label) + s / (1 - s_label), labels)
+    others = -(q * of_others(logits, labels)).sum(axis=1)
+    hard = ce(logits, targets)
+    return hard + 0.6 * soft_target * hard + 0.5 * others + 0.3 * ce(weak, smoothed(targets, 0.1))
+
+
+def dlb_loss(weights, start, batch, targets, labels):
+    now, again = (forward(weights, batch[view])[1] for view in ("image", "previous"))
+    rows = np.arange(1, 1 + len(labels))
+    distilled = 2 * 9 * kl(LAST_STEP["last_logits"][rows], again, 3)
+    second = ce(again, LAST_STEP["last_targets"][rows])
+    return np.where(rows == 6, ce(now, targets), (ce(now, targets) + second) / 2 + distilled)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cskd_tf import networks
 from cskd_tf.data import paired_dataset
-from cskd_tf.methods import BYOT, CSKD, PSKD, AdaCos, LabelSmoothing, VirtualSoftmax
+from cskd_tf.methods import BYOT, CSKD, DLB, PSKD, AdaCos, LabelSmoothing, VirtualSoftmax, ZipfLabelSmoothing
 from cskd_tf.networks.features import Parts
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.workdir import Workdir
@@ -124,8 +124,9 @@ def test_adacos_refuses_two_classes_and_a_network_without_classifier():
         lambda: [PSKD(top_k=2)],
         lambda: [PSKD(source="network")],
         lambda: [VirtualSoftmax(), BYOT(), LabelSmoothing(), PSKD(), CSKD()],
+        lambda: [ZipfLabelSmoothing(exits=2), DLB()],
     ],
-    ids=["AdaCos", "BYOT", "PSKD", "PSKD top_k", "PSKD network", "several"],
+    ids=["AdaCos", "BYOT", "PSKD", "PSKD top_k", "PSKD network", "several", "ZipfLabelSmoothing, DLB"],
 )
 def test_what_methods_own_is_resumed_to_the_same_bits(methods, images_and_labels, tmp_path):
     def run(workdir, *, stop=None):

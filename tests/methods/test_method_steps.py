@@ -12,17 +12,18 @@ import tensorflow as tf
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import check_static, softmax
-from tests.methods.method_cases import CASES
+from tests.methods.method_cases import CASES, keep, positions
 from tests.methods.numpy_losses import CLASSES, IMAGES, forward
 
 
 @pytest.fixture
 def batch():
     generator = np.random.default_rng(3)
-    views = ("image", "partner", "second_view", "clean")
+    views = ("image", "partner", "second_view", "clean", "previous")
     drawn = {view: generator.normal(size=(IMAGES, 2, 2, 1)).astype("float32") for view in views}
     mixed = 0.7 * np.eye(CLASSES)[LABELS] + 0.3 * np.eye(CLASSES)[LABELS[::-1]]
-    return {**drawn, "index": np.array([4, 0, 6, 2, 1, 5, 3]), "targets": mixed.astype("float32")}
+    extras = {"index": np.array([4, 0, 6, 2, 1, 5, 3]), **positions(IMAGES)}
+    return {**drawn, **extras, "targets": mixed.astype("float32")}
 
 
 LABELS = np.array([0, 0, 1, 1, 3, 3, 2])
@@ -64,8 +65,7 @@ def make_model(case, rate=1.0, **options):
     model.optimizer.build(model.trainable_variables)
     for method in model.composition.terms:
         method.on_epoch_begin(1, epochs=2)
-        if case.table is not None:
-            method.table.assign(case.table)
+    keep(model, case)
     return model
 
 
@@ -80,7 +80,7 @@ def check(case, model, logs, before, batch, labels, **more):
     assert float(logs["loss"]) == pytest.approx(value, abs=1e-5)
     for old, new, gradient in zip(before, trained_weights(model), gradients, strict=True):
         np.testing.assert_allclose(old - new, gradient, rtol=2e-5, atol=1e-5)
-    if case.table is not None:
+    if "table" in case.kept:
         expected = softmax(forward(before, batch["image"])[1])
         np.testing.assert_allclose(model.methods[0].table.numpy()[batch["index"]], expected, atol=1e-3)
 
@@ -148,8 +148,7 @@ def test_three_steps_lower_the_loss(case, batch):
     values = []
     for _ in range(4):
         model.reset_metrics()
-        if case.table is not None:  # its own new prediction would be another target
-            model.methods[0].table.assign(case.table)
+        keep(model, case)  # its own new predictions would be other targets
         values.append(float(model.train_step(inputs)["loss"]))
     assert values[3] < values[0] - 1e-3
 

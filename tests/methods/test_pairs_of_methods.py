@@ -14,10 +14,16 @@ from tests.helpers import compiled, staged_network
 
 make_network = functools.partial(staged_network, (4, 4, 1), classes=3)
 MAKE = METHODS | {"Distillation": lambda: methods.Distillation(teacher=make_network())}
+ONE_LABEL = ("AdaCos", "USKD", "VirtualSoftmax", "ZipfLabelSmoothing")
 # Pairs that cannot work, and why; all others train.
 REFUSED = {
     ("AdaCos", "VirtualSoftmax"): "at most one method that replaces the classifier head",
-    **dict.fromkeys(itertools.product(("AdaCos", "VirtualSoftmax"), ("CutMix", "Mixup")), "images of one label beside"),
+    **dict.fromkeys(itertools.product(ONE_LABEL, ("CutMix", "Mixup")), "images of one label beside"),
+    **dict.fromkeys(
+        itertools.product(("AdaCos", "VirtualSoftmax"), ("ZipfLabelSmoothing",)),
+        "ranking='logits' beside a method that",
+    ),
+    **dict.fromkeys(itertools.product(("CutMix", "Mixup"), ("DLB",)), "come again with the label they had"),
     **dict.fromkeys(itertools.product(("CutMix", "Cutout", "Mixup"), ("PSKD",)), "images that PS-KD can refine"),
 }
 

@@ -12,8 +12,10 @@ import tensorflow as tf
 from cskd_tf.data import Distribution, paired_dataset
 from cskd_tf.methods import (
     DDGSD,
+    DLB,
     METHODS,
     PSKD,
+    USKD,
     AdaCos,
     CutMix,
     Cutout,
@@ -21,6 +23,7 @@ from cskd_tf.methods import (
     MaxEntropy,
     Mixup,
     VirtualSoftmax,
+    ZipfLabelSmoothing,
 )
 from cskd_tf.networks.layers import BatchNormalization
 from cskd_tf.training.collector import Collector
@@ -46,11 +49,14 @@ TOGETHER = {
         ],
         True,
     ),
-    "Cutout, AdaCos, DDGSD, PSKD stored": (
-        lambda: [Cutout(probability=0.5), AdaCos(), DDGSD(feature_weight=0.5), PSKD(top_k=2)],
+    "Cutout, AdaCos, DDGSD, PSKD stored, DLB": (
+        lambda: [Cutout(probability=0.5), AdaCos(), DDGSD(feature_weight=0.5), PSKD(top_k=2), DLB(largest_batch=16)],
         False,
     ),
-    "BYOT, Distillation, CSKD": (lambda: [byot(form="public"), distillation(), cskd()], True),
+    "BYOT, Distillation, CSKD, Zipf, USKD": (
+        lambda: [byot(form="public"), distillation(), cskd(), ZipfLabelSmoothing(exits=1), USKD()],
+        True,
+    ),
     "VirtualSoftmax, CSKD in the batch": (lambda: [VirtualSoftmax(), cskd(in_batch=True)], False),
     "CutMix, PSKD network, TFKD": (
         lambda: [CutMix(probability=0.5, coin="image"), PSKD(source="network"), tfkd(form="paper")],

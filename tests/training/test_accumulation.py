@@ -10,12 +10,12 @@ from cskd_tf.methods import CSKD, PSKD, AdaCos, Method
 from cskd_tf.training.accumulation import accumulated
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
-from tests.methods.method_cases import CASES
+from tests.methods.method_cases import CASES, keep, positions
 from tests.methods.numpy_losses import CLASSES
 
 PARTS = 3
 EXITS = {"BYOT paper", "BYOT paper, not squared", "BYOT beside Distillation"}  # with batch norm: test_method_steps.py
-WHOLE_BATCH = {"AdaCos", "DDGSD", "BYOT public", "BYOT public, squared", "PSKD beside DDGSD"}
+WHOLE_BATCH = {"AdaCos", "DDGSD", "USKD", "BYOT public", "BYOT public, squared", "PSKD beside DDGSD"}
 MARKED = [pytest.param(name, marks=[pytest.mark.papers] if CASES[name].together else []) for name in CASES]
 LABELS = np.repeat(np.arange(CLASSES), [4, 2, 2, 4])  # in pairs
 
@@ -24,9 +24,9 @@ def batch_of(case):
     """11 images, of which neither 3 parts nor 2 replicas are even; whole pairs where there are pairs."""
     generator = np.random.default_rng(5)
     images = 12 if case.images % 2 == 0 else 11
-    views = ("image", "partner", "second_view", "clean")
+    views = ("image", "partner", "second_view", "clean", "previous")
     batch = {view: generator.normal(size=(images, 2, 2, 1)).astype("float32") for view in views}
-    batch["index"] = generator.permutation(12)[:images]
+    batch |= {"index": generator.permutation(12)[:images], **positions(images)}
     if case.mixed:
         batch["targets"] = generator.dirichlet(np.ones(CLASSES), images).astype("float32")
     return batch, LABELS[:images]
@@ -41,6 +41,8 @@ def model_of(case, *, parts):
         method.on_epoch_begin(1, epochs=2)
         if hasattr(method, "table"):
             method.table.assign(np.random.default_rng(8).dirichlet(np.ones(CLASSES), 12))
+        elif case.kept:
+            keep(model, case)
     return model
 
 
@@ -70,7 +72,7 @@ def test_parts_make_the_step_of_the_whole_batch(name, count, replicas):
 
 @pytest.mark.parametrize("name", sorted(WHOLE_BATCH))
 def test_methods_that_need_a_batch_in_one_are_refused(name):
-    names = "AdaCos|DDGSD|BYOT"
+    names = "AdaCos|DDGSD|USKD|BYOT"
     with pytest.raises(ValueError, match=rf"Expected gradient_accumulation_steps=1 beside ({names}): a statistic.*=3"):
         model_of(CASES[name], parts=PARTS)
 

@@ -9,7 +9,7 @@ import cskd_tf
 from cskd_tf.methods import CSKD, PSKD
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD, LossScaleOptimizer
-from tests.methods.method_cases import CASES
+from tests.methods.method_cases import CASES, positions
 from tests.methods.numpy_losses import CLASSES, IMAGES
 
 POLICIES = ["mixed_bfloat16", "mixed_float16"]
@@ -52,9 +52,9 @@ def test_losses_targets_and_state_of_every_method_are_float32(name, policy, monk
     )
     images = case.images
     generator = np.random.default_rng(0)
-    views = ("image", "partner", "second_view", "clean")
+    views = ("image", "partner", "second_view", "clean", "previous")
     batch = {view: tf.constant(generator.normal(size=(images, 2, 2, 1)), tf.float32) for view in views}
-    batch["index"] = tf.range(images)
+    batch |= {"index": tf.range(images), **positions(images)}
     if case.mixed:
         batch["targets"] = tf.constant(generator.dirichlet(np.ones(CLASSES), images), tf.float32)
     logs = model.train_step((batch, tf.constant([0, 0, 1, 1, 3, 3, 2][:images])))

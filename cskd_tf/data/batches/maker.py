@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from cskd_tf.data.batches import views
+from cskd_tf.data.batches.earlier import places_before, positions
 from cskd_tf.data.batches.loading import load_images
 from cskd_tf.data.batches.pairing import MIX, BatchOrder, Places, image_seeds, key
 from cskd_tf.data.batches.views import Distribution, Needs
@@ -54,10 +55,17 @@ class BatchMaker:
         places = self.order.at(step)
         batch = {}
         for view in (views.IMAGE, *self.needs.views):
-            batch[view] = self._images(view, places)
+            shown = places_before(self.order, step, places=places) if view == views.PREVIOUS else places
+            batch[view] = self._images(view, shown)
+        position = positions(self.order, step, count=tf.shape(places.indices)[0])
+        position = tf.ensure_shape(position, places.indices.shape)
+        extras = {
+            views.INDEX: places.indices,
+            views.POSITION: position,
+            views.PREVIOUS_POSITION: position - self.order.batch_size,
+        }
+        batch |= {name: self._loaded_part(extras[name]) for name in self.needs.extras}
         indices = self._loaded_part(places.indices)
-        if "index" in self.needs.extras:
-            batch["index"] = indices
         labels = tf.gather(self.order.buckets.labels, indices)
         if not self.needs.mixing:
             return batch, labels

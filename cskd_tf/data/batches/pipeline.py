@@ -133,6 +133,11 @@ def check_batches(
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size <= size:
         raise UserError(f"Expected batch_size from 1 to {size}, the number of images. Received: {batch_size=}")
+    if needs.largest_batch is not None and batch_size > needs.largest_batch:
+        raise UserError(
+            f"Expected batch_size of at most {needs.largest_batch}, the largest_batch of a method, which can be set to "
+            f"more. Received: {batch_size=}"
+        )
     shards, balanced, pairs_adjacent = pairing.shards(distribution), pairing.balanced, needs.pairs_adjacent
     if shards < 1 or batch_size % shards or [shards > 1, balanced, pairs_adjacent].count(True) > 1:
         raise UserError(

@@ -7,11 +7,12 @@ from typing import Any
 
 from cskd_tf.errors import UserError
 
-IMAGE, PARTNER, SECOND_VIEW, CLEAN = "image", "partner", "second_view", "clean"
-NAMES = (IMAGE, PARTNER, SECOND_VIEW, CLEAN)
-EXTRAS = ("index",)
+IMAGE, PARTNER, SECOND_VIEW, CLEAN, PREVIOUS = "image", "partner", "second_view", "clean", "previous"
+NAMES = (IMAGE, PARTNER, SECOND_VIEW, CLEAN, PREVIOUS)
+INDEX, POSITION, PREVIOUS_POSITION = "index", "position", "previous_position"
+EXTRAS = (INDEX, POSITION, PREVIOUS_POSITION)
 # Streams of randomness of each view's augmentation. They are part of what a seed means: renumbering changes every run.
-_STREAMS = {IMAGE: 10, PARTNER: 11, SECOND_VIEW: 12, CLEAN: 13}
+_STREAMS = {IMAGE: 10, PARTNER: 11, SECOND_VIEW: 12, CLEAN: 13, PREVIOUS: 14}
 _FURTHER_PARTNERS = 18  # plus the number of the partner, from 2
 
 
@@ -79,13 +80,17 @@ class Needs:
 
     Attributes:
         views: which views a batch has beside the image: `"partner"`, `"partner_2"` and so on (further partners, drawn
-            independently), `"second_view"` (the image with another augmentation), `"clean"` (as at evaluation).
-        extras: what else it has: `"index"`, int64 `[B]`, the number of each image in the training set.
+            independently), `"second_view"` (the image with another augmentation), `"clean"` (as at evaluation),
+            `"previous"` (the image that came one batch size of images earlier, with another augmentation).
+        extras: what else it has, int64 `[B]`: `"index"`, the number of each image in the training set; `"position"`,
+            how many images the run has shown before it; `"previous_position"`, the same of the view `"previous"`, below
+            0 as long as nothing has come before.
         pairs_adjacent: whether a batch is image, partner, image, partner; the partners count as images, so that an
             epoch still shows N images, half of them as partners.
         mixing: functions `(batch, targets, seed=) -> (batch, targets)` on whole batches, targets float32 `[B, C]`. The
             batch then has those of the last function under `"targets"`. C is the number of the network's classes in
             `fit`, and of the data's classes where batches are read by hand.
+        largest_batch: of how many images a batch may be at most; None: of any number.
 
     Raises:
         UserError: an unknown view or extra.
@@ -95,6 +100,7 @@ class Needs:
     extras: tuple[str, ...] = ()
     pairs_adjacent: bool = False
     mixing: tuple[Callable[..., tuple[Mapping[str, Any], Any]], ...] = ()
+    largest_batch: int | None = None
 
     def __post_init__(self):
         names = [name for name in NAMES if name != IMAGE]

@@ -59,6 +59,7 @@ def test_streams_of_randomness_are_fixed_and_differ():
         "partner": 11,
         "second_view": 12,
         "clean": 13,
+        "previous": 14,
         "partner_2": 20,
         "partner_3": 21,
         "partner_10": 28,
