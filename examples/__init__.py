@@ -1,0 +1,1 @@
+"""Uses of the package beyond image classification, as commands: `python -m examples.translation`."""
