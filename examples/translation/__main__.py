@@ -5,19 +5,15 @@ and writes `results/translation.json`. The corpus is synthetic, and the same for
 and dropout; BLEU is sacrebleu's, of greedy translations of sentences that were not trained on.
 """
 
-import keras
-import numpy as np
 import rich.table
 from absl import app, flags
 
-import cskd_tf
 from benchmarks.results import record
-from benchmarks.seeded_runs import summed_up
+from benchmarks.tables import TRANSLATION_COLUMNS, translation_rows
 from cskd_tf.methods import PSKD, LabelSmoothing
 from examples.translation import language
 from examples.translation.corpus import Corpus
-from examples.translation.decoding import bleu, greedy
-from examples.translation.transformer import transformer
+from examples.translation.training import measured, trained
 
 ALPHA = flags.DEFINE_float("alpha", 0.7, "PS-KD's, of the last epoch.")
 SOURCE = flags.DEFINE_enum("source", "stored", ["stored", "network"], "Where PS-KD's predictions come from.")
@@ -41,78 +37,32 @@ def methods() -> dict[str, list]:
     }
 
 
-def trained(corpus: Corpus, chosen: list, *, seed: int) -> cskd_tf.SelfDistiller:
-    """A model trained on the corpus with these methods."""
-    keras.utils.set_random_seed(seed)
-    tokens, labels = corpus.arrays("train")
-    network = transformer(
-        source_words=len(corpus.english),
-        target_words=len(corpus.german),
-        source_length=corpus.source_length,
-        target_length=corpus.target_length,
-    )
-    model = cskd_tf.SelfDistiller(network, chosen, sequences=True, num_examples=len(tokens))
-    steps = EPOCHS.value * -(-len(tokens) // BATCH_SIZE.value)
-    warm_up = steps // 10
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warm_up, warmup_target=LEARNING_RATE.value, warmup_steps=warm_up
-    )
-    model.compile(keras.optimizers.Adam(schedule, beta_2=0.98))
-    inputs = {"image": tokens, "index": np.arange(len(tokens))}
-    model.fit(inputs, labels, batch_size=BATCH_SIZE.value, epochs=EPOCHS.value, verbose=0)
-    return model
-
-
-def measured(model: cskd_tf.SelfDistiller, corpus: Corpus) -> dict[str, float]:
-    """BLEU of translations, and NLL and ECE of the words of a right one, each behind those before it."""
-    hypotheses = corpus.german.decode(greedy(model.network, corpus.sources("test"), length=corpus.target_length))
-    references = [[" ".join(words) for words in pair.german] for pair in corpus.splits["test"]]
-    tokens, labels = corpus.arrays("test")
-    counts = labels >= 0
-    logits, labels = model.predict(tokens, batch_size=256, verbose=0)[counts], labels[counts]
-    return {
-        "bleu": bleu(hypotheses, references),
-        "nll": cskd_tf.metrics.negative_log_likelihood(logits, labels),
-        "ece": cskd_tf.metrics.expected_calibration_error(logits, labels),
-    }
-
-
 def main(argv):
     del argv
     counts = SENTENCES.value, TEST_SENTENCES.value
     train, test = language.pairs(counts, references=(1, REFERENCES.value), seed=0)
     corpus = Corpus.of({"train": train, "test": test})
+    options = {"epochs": EPOCHS.value, "batch_size": BATCH_SIZE.value, "learning_rate": LEARNING_RATE.value}
     settings = {
-        "epochs": EPOCHS.value,
+        **options,
         "sentences": len(train),
         "references": REFERENCES.value,
         "test_sentences": len(test),
     }
-    found: dict[str, list[dict]] = {}
+    lines = []
     for seed in range(SEEDS.value):
         for name, chosen in methods().items():
-            values = measured(trained(corpus, chosen, seed=seed), corpus)
-            record(RECORD.value, {"methods": name, "seed": seed, **values, **settings})
-            found.setdefault(name, []).append(values)
-    lines = [
-        {"methods": name, "runs": len(runs), **{key: summed_up([run[key] for run in runs]) for key in runs[0]}}
-        for name, runs in found.items()
-    ]
-    record(RECORD.value, [{**line, **settings} for line in lines])
+            values = measured(trained(corpus, chosen, seed=seed, **options), corpus)
+            lines.append({"methods": name, "seed": seed, **values, **settings})
+            record(RECORD.value, lines[-1])  # at once: an interrupted command leaves what it had measured
     rich.print(table(lines))
 
 
 def table(lines: list[dict]) -> rich.table.Table:
-    """BLEU in per cent, as in the paper; NLL in nats per word, ECE in per cent."""
-    made = rich.table.Table("methods", "BLEU", "NLL", "ECE %")
-    for line in lines:
-        cells = [(100, 1, line["bleu"]), (1, 3, line["nll"]), (100, 2, line["ece"])]
-        spreads = [
-            f"{factor * value['mean']:.{places}f}"
-            + ("" if value["deviation"] is None else f" ± {factor * value['deviation']:.{places}f}")
-            for factor, places, value in cells
-        ]
-        made.add_row(line["methods"], *spreads)
+    """Mean and deviation over the seeds: BLEU and ECE in per cent, NLL in nats per word."""
+    made = rich.table.Table("", *(column[0] for column in TRANSLATION_COLUMNS))
+    for row in translation_rows(lines):
+        made.add_row(*row)
     return made
 
 
