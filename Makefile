@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test newcomer papers parity slow kills soak mutations lint format table benchmark clean
+.PHONY: train test newcomer papers parity detection slow kills soak mutations lint format table benchmark clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
@@ -25,6 +25,10 @@ papers: .venv/test
 # build for the CPU; what PyPI has for Linux brings CUDA, gigabytes.
 parity: .venv/parity
 	$(BIN)/python -m pytest -m parity
+
+# A backbone of ours under a detector of KerasHub, which this installs.
+detection: .venv/detection
+	$(BIN)/python -m pytest -m detection
 
 # What guards against rare faults, and takes minutes.
 slow: .venv/test
@@ -82,6 +86,11 @@ benchmark: .venv/train
 	@echo "Installing requirements-dev.txt into .venv (about a minute) ..."
 	$(INSTALL) -r requirements-dev.txt
 	@touch $@ .venv/train
+
+.venv/detection: requirements-detection.txt .venv/test | .venv/bin/python
+	@echo "Installing requirements-detection.txt into .venv (a minute) ..."
+	$(INSTALL) -r requirements-detection.txt
+	@touch $@
 
 .venv/parity: requirements-torch.txt .venv/test | .venv/bin/python
 	@echo "Installing requirements-torch.txt into .venv ..."

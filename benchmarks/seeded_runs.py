@@ -17,8 +17,9 @@ def train(workdir: str | pathlib.Path, *options: str, seed: int) -> None:
 
 
 def summed_up(values: Sequence[float]) -> dict:
-    """Mean, standard deviation and the values themselves.
+    """Mean, standard deviation (None of a single value) and the values themselves.
 
     Example: `summed_up([1.0, 3.0])` is `{"mean": 2.0, "deviation": 1.4142135623730951, "values": [1.0, 3.0]}`.
     """
-    return {"mean": statistics.mean(values), "deviation": statistics.stdev(values), "values": list(values)}
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.mean(values), "deviation": deviation, "values": list(values)}

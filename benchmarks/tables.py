@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from absl import app
 
 from benchmarks.results import RESULTS, ROOT
+from benchmarks.seeded_runs import summed_up
 
 _BLOCK = re.compile(r"<!-- (\w+) -->\n(.*?)<!-- end -->\n", re.DOTALL)
 
@@ -82,6 +83,29 @@ def precision() -> list[str]:
         ]
         rows.append([f"{name}, {line['runs']} seeds", *cells])
     return [*_rows(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", _where("precision")]
+
+
+TRANSLATION_COLUMNS = (("BLEU", "bleu", 100, 1), ("NLL per word", "nll", 1, 3), ("ECE % of words", "ece", 100, 2))
+
+
+def translation_rows(lines: Sequence[dict]) -> list[list[str]]:
+    """Of each method mean ± deviation over the seeds."""
+    rows = []
+    for name in dict.fromkeys(line["methods"] for line in lines):
+        runs = [line for line in lines if line["methods"] == name]
+        cells = []
+        for _, key, factor, places in TRANSLATION_COLUMNS:
+            values = summed_up([factor * run[key] for run in runs])
+            spread = "" if values["deviation"] is None else f" ± {values['deviation']:.{places}f}"
+            cells.append(f"{values['mean']:.{places}f}{spread}")
+        rows.append([f"{name}, {len(runs)} seeds", *cells])
+    return rows
+
+
+def translation() -> list[str]:
+    """As the command prints it."""
+    rows = translation_rows(read("translation"))
+    return [*_rows(["", *(column[0] for column in TRANSLATION_COLUMNS)], rows), "", _where("translation")]
 
 
 def jit_speed() -> list[str]:
@@ -283,6 +307,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
         narrow_networks,
         cskd_cost,
         pskd_cost,
+        translation,
     )
 }
 

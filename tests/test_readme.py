@@ -216,8 +216,10 @@ def test_a_command_could_be_run(words, monkeypatch):
         check_train_main(arguments[end + 2 :])
     elif arguments[0] == "train_main.py":
         check_train_main(arguments[1:])
-    elif arguments[0] == "-m" and arguments[1].startswith("benchmarks."):
-        check_options((ROOT / f"{arguments[1].replace('.', '/')}.py").read_text(), arguments[2:])
+    elif arguments[0] == "-m" and arguments[1].startswith(("benchmarks.", "examples.")):
+        path = ROOT / arguments[1].replace(".", "/")
+        file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        check_options(file.read_text(), arguments[2:])
     elif arguments[:2] == ["-m", "pytest"]:
         assert all((ROOT / path).exists() for path in arguments[2:] if not path.startswith("-"))
     else:

@@ -74,10 +74,13 @@ class Attachable(keras.layers.Layer):
         whole_batch: whether a statistic of the whole batch enters the loss of each image, so that the batch cannot be
             computed in parts. Rows of one pair (`pairs_adjacent`) are in one part, and no reason.
         one_label: whether it reads each image's label, so that images may not carry several, mixed.
+        per_position: whether it takes logits and targets of every position of a sequence too, `[B, L, C]`, and its
+            terms are then `[B, L]`: `SelfDistiller(..., sequences=True)`.
     """
 
     whole_batch: bool = False
     one_label: bool = False
+    per_position: bool = False
 
     @property
     def untracked_variables(self) -> Sequence[keras.Variable]:

@@ -78,6 +78,11 @@ class Composition:
             raise UserError(f"Expected distinct names of loss terms. Received: {names}")
 
     @property
+    def of_images_alone(self) -> list[str]:
+        """Names of the methods that do not work on every position of a sequence."""
+        return self.mixing_names + [type(method).__name__ for method in self.attachable if not method.per_position]
+
+    @property
     def mixing_names(self) -> list[str]:
         """Of the methods that change images."""
         return [type(method).__name__ for method in self.mixing]

@@ -25,6 +25,8 @@ class LabelSmoothing(Method):
         UserError: an argument out of range.
     """
 
+    per_position = True
+
     def __init__(self, *, epsilon: float = 0.1, over_others: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = check_fraction("epsilon", epsilon)

@@ -8,7 +8,7 @@ from cskd_tf.methods.checks import check_number
 class MaxEntropy(Method):
     """Rewards predictions of high entropy: adds `-weight * H(softmax(z))` to the loss (section 3 of the paper).
 
-    `z` are the image's logits `[B, C]`, the entropy is in nats per image.
+    `z` are the image's logits `[B, C]`, the entropy is in nats per image, and of sequences per position.
 
     Example, of logits `[ln 3, 0]`, probabilities `[.75, .25]`:
         >>> outputs = {"image": {"logits": tf.constant([[math.log(3), 0.0]])}}
@@ -23,6 +23,7 @@ class MaxEntropy(Method):
     """
 
     term_names = ("negative_entropy",)
+    per_position = True
 
     def __init__(self, *, weight: float = 1.0, **kwargs):
         super().__init__(**kwargs)

@@ -1,5 +1,7 @@
 """PS-KD, progressive refinement of targets (Kim et al., ICCV 2021, https://arxiv.org/abs/2006.12000)."""
 
+import math
+
 import keras
 import tensorflow as tf
 from absl import logging
@@ -30,6 +32,9 @@ class PSKD(Method):
     therefore 2 epochs old on average and not 1: more than 3 for one image in 8, more than 13 for one in 8,192. With
     `"network"` all are of the last epoch.
 
+    Of sequences every position has its own prediction, and the table N x L x C numbers; the paper's translation
+    (section 4.4) has `alpha=0.7` and, on the larger corpus, `source="network"` (section 3.2).
+
     Example: alpha .8 in epoch 150 of 300 is `a = .4`, at which the target (1, 0) with the prediction (.5, .5) becomes
     (.8, .2):
         >>> from cskd_tf.losses import refine_targets
@@ -46,6 +51,7 @@ class PSKD(Method):
     """
 
     follows_epochs = True
+    per_position = True
 
     def __init__(self, *, alpha: float = 0.8, source: str = "stored", top_k: int | None = None, **kwargs):
         super().__init__(**kwargs)
@@ -76,12 +82,18 @@ class PSKD(Method):
         if num_examples is None:
             raise UserError("Expected SelfDistiller(..., num_examples=N) for PS-KD's stored predictions.")
         check_count("num_examples", num_examples)
-        classes = parts.logits.shape[-1]
+        *positions, classes = parts.logits.shape[1:]
+        if None in positions:
+            raise UserError(
+                "Expected sequences of one length, which PS-KD's table has a place for each position of, or "
+                f"source='network'. Received: logits of shape {tuple(parts.logits.shape)}"
+            )
         kept = min(self.top_k or classes, classes)
-        shape = (num_examples, kept)
+        shape = (num_examples, *positions, kept)
         # Said before it is allocated: ImageNet's is 2.4 GiB.
-        size = num_examples * kept * (2 + 4 * (kept < classes)) / 2**20
-        logging.info("PS-KD stores %d x %d probabilities on each replica: %.1f MiB", num_examples, kept, size)
+        size = math.prod(shape) * (2 + 4 * (kept < classes)) / 2**20
+        words = " x ".join(map(str, shape))
+        logging.info("PS-KD stores %s probabilities on each replica: %.1f MiB", words, size)
         self.table = self.add_weight(name="table", shape=shape, dtype="float16", **options)
         if self._keeps_some(classes):
             self.classes_kept = self.add_weight(name="classes", shape=shape, dtype="int32", **options)

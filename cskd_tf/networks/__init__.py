@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 
 from cskd_tf.errors import UserError
+from cskd_tf.networks.backbone import backbone
 from cskd_tf.networks.densenet import densenet
 from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.networks.preact_resnet import preact_resnet
@@ -163,4 +164,4 @@ def _given_options(*, width: int | None, synchronized: bool) -> dict[str, Any]:
     return {**({} if width is None else {"width": width}), **({"synchronized": True} if synchronized else {})}
 
 
-__all__ = ["NETWORKS", "NetworkOutputs", "build", "check"]
+__all__ = ["NETWORKS", "NetworkOutputs", "backbone", "build", "check"]

@@ -22,11 +22,11 @@ _KINDS: dict[str, Callable[[np.ndarray], bool]] = {
     ),
     "probabilities of each class by itself, as after a sigmoid": lambda rows: bool(((rows >= 0) & (rows <= 1)).all()),
 }
-# The number of classes of each network that has passed.
-_passed: weakref.WeakKeyDictionary[keras.Model, int] = weakref.WeakKeyDictionary()
+# The shape of the outputs, without the batch, of each network that has passed.
+_passed: weakref.WeakKeyDictionary[keras.Model, tuple[int, ...]] = weakref.WeakKeyDictionary()
 
 
-def check_logits(network: keras.Model, *, input_shape: Sequence[int | None]) -> int:
+def check_logits(network: keras.Model, *, input_shape: Sequence[int | None], sequences: bool = False) -> int:
     """The number of classes of a network that returns one row of logits per image; other networks are refused.
 
     The output of a softmax adds up to 1 whatever the weights are; logits that happen to add up to 1, of a network that
@@ -49,19 +49,23 @@ def check_logits(network: keras.Model, *, input_shape: Sequence[int | None]) -> 
     Args:
         network: from images to outputs.
         input_shape: `[B, H, W, C]`; where a size is None, images of 224 pixels are shown.
+        sequences: whether one row of logits per position of an input `[B, L, ...]` is expected instead.
 
     Raises:
-        UserError: several inputs or outputs, outputs of another rank than `[B, C]`, fewer than two classes, or
-            something other than logits.
+        UserError: several inputs or outputs, outputs of another rank than `[B, C]`, or `[B, L, C]` of sequences, fewer
+            than two classes, or something other than logits.
     """
-    if network in _passed:
-        return _passed[network]
+    if len(passed := _passed.get(network, ())) == 1 + sequences:
+        return passed[-1]
     check_one_input(network)
     random = np.random.default_rng(0)
-    shape = [size or _UNKNOWN_SIZE for size in input_shape[1:]]
-    images = random.normal(size=(_IMAGES, *shape)).astype("float32")
+    shape = (_IMAGES, *(size or _UNKNOWN_SIZE for size in input_shape[1:]))
+    if keras.backend.is_int_dtype(dtype := input_dtype(network)):
+        images = random.integers(0, 2, shape).astype(dtype)  # symbols that every vocabulary has
+    else:
+        images = random.normal(size=shape).astype("float32")
     outputs = network(images, training=False)
-    _check_form(outputs, network=network)
+    _check_form(outputs, network=network, sequences=sequences)
     kinds = _kinds(outputs)
     finite = 0
     for _ in range(_TRIES):
@@ -77,7 +81,19 @@ def check_logits(network: keras.Model, *, input_shape: Sequence[int | None]) -> 
             "Expected a network that returns logits: leave out what comes after them (activation=None). "
             f"Received: network={network.name!r}, which returns {kinds[0]}"
         )
-    return _passed.setdefault(network, outputs.shape[1])
+    _passed[network] = tuple(outputs.shape[1:])
+    return outputs.shape[-1]
+
+
+def input_dtype(network: keras.Model) -> str:
+    """The type of what a network takes: float32 where it does not tell.
+
+    Example:
+        >>> input_dtype(keras.Sequential([keras.Input((5,), dtype="int32"), keras.layers.Embedding(7, 2)]))
+        'int32'
+    """
+    inputs = getattr(network, "inputs", None) or []
+    return inputs[0].dtype if inputs else "float32"
 
 
 def check_one_input(network: keras.Model) -> None:
@@ -92,22 +108,24 @@ def check_one_input(network: keras.Model) -> None:
         raise UserError(f"Expected a network of one input, the images. Received: {network.name!r} with inputs {names}")
 
 
-def _check_form(outputs: Any, *, network: keras.Model) -> None:
-    """Refuses what is not one tensor `[B, C]` of at least two classes."""
-    expected = "Expected a network that returns logits [B, C] of at least two classes, one row per image."
+def _check_form(outputs: Any, *, network: keras.Model, sequences: bool) -> None:
+    """Refuses what is not one tensor `[B, C]`, or `[B, L, C]` of sequences, of at least two classes."""
+    form = "[B, L, C] of at least two classes, one row per position" if sequences else "[B, C] of at least two classes"
+    expected = f"Expected a network that returns logits {form}{'' if sequences else ', one row per image'}."
     if isinstance(outputs, (dict, list, tuple)):
         names_or_count = sorted(outputs) if isinstance(outputs, dict) else len(outputs)
         raise UserError(
             f"{expected} Received: {network.name!r} with several outputs ({names_or_count}); choose one by "
             "keras.Model(network.input, network.output[...])"
         )
-    if len(outputs.shape) != 2 or outputs.shape[1] < 2:
+    if len(outputs.shape) != 2 + sequences or outputs.shape[-1] < 2:
         raise UserError(f"{expected} Received: {network.name!r} with outputs of shape {(None, *outputs.shape[1:])}")
 
 
 def _kinds(outputs: Any) -> list[str]:
-    """What outputs `[B, C]` look like, of `_KINDS`."""
+    """What outputs `[..., C]` look like, of `_KINDS`."""
     rows = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")).astype("float64")
+    rows = rows.reshape(-1, rows.shape[-1])
     return [kind for kind, looks_so in _KINDS.items() if looks_so(rows)]
 
 

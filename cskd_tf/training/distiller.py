@@ -10,14 +10,23 @@ import tensorflow as tf
 from cskd_tf import losses
 from cskd_tf.data.batches.views import IMAGE, Distribution
 from cskd_tf.errors import UserError
-from cskd_tf.methods.base import Head, Method, View
+from cskd_tf.methods.base import Head, Method
 from cskd_tf.methods.composition import Composition
 from cskd_tf.methods.mixing import Mixing
 from cskd_tf.networks.features import NetworkOutputs
-from cskd_tf.networks.logits import check_logits, check_one_input
+from cskd_tf.networks.logits import check_logits, check_one_input, input_dtype
 from cskd_tf.training.accumulation import accumulated, check_accumulation
 from cskd_tf.training.fitting import ContinuingModel
-from cskd_tf.training.inputs import Expectations, assert_all, check_for_training, one_hot_targets, unpack
+from cskd_tf.training.inputs import (
+    Expectations,
+    assert_all,
+    check_for_sequences,
+    check_for_training,
+    one_hot_targets,
+    unpack,
+)
+from cskd_tf.training.labels import counted, global_count, label_weights
+from cskd_tf.training.views import run_view
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -29,6 +38,11 @@ class SelfDistiller(ContinuingModel):
     the image, and DDGSD's second one. Every part is one value per example, summed and divided by the size of the global
     batch, so that any number of replicas and an uneven last batch give the same gradients. At inference it is the
     network: images in, logits out.
+
+    With `sequences` a network classifies every position of what it takes: logits `[B, L, C]`, labels int `[B, L]`, and
+    -1 where nothing is to be predicted, as behind a sentence's end. Every part of the loss is then one value per
+    position, and their sum is divided by the number of labels in the global batch, so that a long sequence counts more
+    than a short one, and -1 nothing. `"image"` is what the network takes, whatever it shows.
 
     Example:
         >>> images, labels = np.random.default_rng(0).normal(size=(20, 8, 8, 3)).astype("float32"), np.arange(20) % 4
@@ -45,12 +59,14 @@ class SelfDistiller(ContinuingModel):
         num_examples: size of the training set, for methods that keep something for each image.
         embedding_layer: name of the layer whose input is the embedding; found by itself where that is the last dense
             layer.
+        sequences: whether the network returns logits for every position.
 
     Attributes:
         step: int64, training steps so far, and which batch of a `PairedDataset` comes next. It is saved with the model.
 
     Raises:
-        UserError: methods that cannot work together, or a network that returns something else than logits.
+        UserError: methods that cannot work together, or on sequences, or a network that returns something else than
+            logits.
     """
 
     def __init__(
@@ -60,9 +76,12 @@ class SelfDistiller(ContinuingModel):
         *,
         num_examples: int | None = None,
         embedding_layer: str | None = None,
+        sequences: bool = False,
         **kwargs,
     ):
         composition = Composition(methods)
+        if sequences:
+            check_for_sequences(composition)
         check_one_input(network)
         # The network casts its inputs by its own policy; raw pixels must not be rounded to bfloat16 before that.
         super().__init__(autocast=False, dtype=kwargs.pop("dtype", network.dtype_policy), **kwargs)
@@ -71,6 +90,7 @@ class SelfDistiller(ContinuingModel):
         self.composition = composition
         self.num_examples = num_examples
         self.embedding_layer = embedding_layer
+        self.sequences = sequences
         self.gradient_accumulation_steps = 1
         self._network_outputs = NetworkOutputs(network, embedding_layer=embedding_layer)
         self._trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", *composition.term_names)}
@@ -83,8 +103,8 @@ class SelfDistiller(ContinuingModel):
         self._image_shape = (None, *shape[1:])
         if not self.network.built:
             # A symbolic call; build() would not reach the layers of a subclassed network.
-            self.network(keras.KerasTensor(tuple(shape), dtype="float32"))
-        self._num_classes = check_logits(self.network, input_shape=shape)
+            self.network(keras.KerasTensor(tuple(shape), dtype=input_dtype(self.network)))
+        self._num_classes = check_logits(self.network, input_shape=shape, sequences=self.sequences)
         if self.composition.attachable:
             parts = self._network_outputs.parts(shape)
             for method in self.composition.attachable:
@@ -102,12 +122,18 @@ class SelfDistiller(ContinuingModel):
             **kwargs: as for Keras.
 
         Raises:
-            UserError: a loss, or several parts beside a method that needs a batch in one.
+            UserError: a loss, several parts beside a method that needs a batch in one, or unweighted metrics of
+                sequences.
         """
         if kwargs.get("loss") is not None:
             raise UserError(
                 "Expected no loss: SelfDistiller minimises cross-entropy and the terms of its methods. "
                 f"Received: loss={kwargs['loss']!r}"
+            )
+        if self.sequences and kwargs.get("metrics"):
+            raise UserError(
+                "Expected weighted_metrics=[...] of sequences, where positions without a label weigh nothing. "
+                f"Received: metrics={kwargs['metrics']!r}"
             )
         check_accumulation(gradient_accumulation_steps, composition=self.composition)
         super().compile(optimizer=optimizer, **kwargs)
@@ -126,7 +152,8 @@ class SelfDistiller(ContinuingModel):
     def classifier(self) -> "SelfDistiller":
         """What inference needs, sharing its layers: the network, and the method that replaces its head."""
         heads = [] if self.composition.head is None else [self.composition.head]
-        classifier = SelfDistiller(self.network, heads, embedding_layer=self.embedding_layer)
+        named, sequences = self.embedding_layer, self.sequences
+        classifier = SelfDistiller(self.network, heads, embedding_layer=named, sequences=sequences)
         # Around a subclassed network it is not built, and its file would lack the head's weights.
         if self.built and not classifier.built:
             classifier.build(self._image_shape)
@@ -137,8 +164,14 @@ class SelfDistiller(ContinuingModel):
         if any(method is not self.composition.head for method in self.methods):
             return self.classifier().export(filepath, *args, **kwargs)
         if self.built:
-            self(keras.KerasTensor(self._image_shape, dtype="float32"))  # Keras exports what has been called
+            # Keras exports what has been called.
+            self(keras.KerasTensor(self._image_shape, dtype=input_dtype(self.network)))
         return super().export(filepath, *args, **kwargs)
+
+    @property
+    def input_dtype(self):
+        dtype = input_dtype(self.network)
+        return dtype if keras.backend.is_int_dtype(dtype) else super().input_dtype  # what Keras exports
 
     @property
     def input_shape(self):
@@ -164,7 +197,7 @@ class SelfDistiller(ContinuingModel):
         return self.outputs(images, training=training)["logits"]
 
     def train_step(self, data) -> dict[str, Any]:
-        batch, labels = unpack(data)
+        batch, labels = unpack(data, sequences=self.sequences)
         check_for_training(batch, self.composition)
         if not self.built:
             self.build(batch[IMAGE].shape)
@@ -174,7 +207,8 @@ class SelfDistiller(ContinuingModel):
             labels = batch["label"] = tf.identity(labels)
         if "targets" in batch:
             batch["targets"] = one_hot_targets(batch, classes=self._num_classes)
-        sound, batch_size = tf.reduce_all(list(conditions.values())), self._global_batch_size(labels)
+        sound = tf.reduce_all(list(conditions.values()))
+        count = global_count(labels, sequences=self.sequences, replicas=self._replicas())
         variables = self.trainable_variables
 
         def differentiate(part: dict[str, Any]):
@@ -183,7 +217,8 @@ class SelfDistiller(ContinuingModel):
                 outputs, terms, regularization = self._forward(part, tape)
                 per_example = tf.where(sound, tf.add_n(list(terms.values())), math.nan) + regularization
                 # The gradients of all parts, and then of all replicas, are summed.
-                loss = self.optimizer.scale_loss(tf.reduce_sum(per_example) / batch_size)
+                total = tf.reduce_sum(counted(per_example, part["label"], sequences=self.sequences))
+                loss = self.optimizer.scale_loss(total / count)
             return tape.gradient(loss, variables), (outputs, terms, per_example)
 
         parts, unit = self.gradient_accumulation_steps, self.composition.rows_together
@@ -192,20 +227,16 @@ class SelfDistiller(ContinuingModel):
         for method in self.composition.terms:
             method.after_step(batch, outputs)
         self.step.assign_add(1)
-        for name, values in {**terms, "loss": per_example}.items():
-            self._trackers[name].update_state(values)
-        return self.compute_metrics(batch, labels, outputs[IMAGE]["logits"])
+        return self._metrics_after({**terms, "loss": per_example}, batch, outputs[IMAGE]["logits"])
 
     def test_step(self, data) -> dict[str, Any]:
         """Cross-entropy alone, as `loss`, and the compiled metrics."""
-        batch, labels = unpack(data)
+        batch, labels = unpack(data, sequences=self.sequences)
         logits = self(batch, training=False)
         with tf.control_dependencies(assert_all(self.expectations(training=False).conditions(labels))):
             labels = batch["label"] = tf.identity(labels)
         values = losses.cross_entropy(logits, targets=one_hot_targets(batch, classes=logits.shape[-1]))
-        for name in ("loss", "cross_entropy"):
-            self._trackers[name].update_state(values)
-        results = self.compute_metrics(batch, labels, logits)
+        results = self._metrics_after({"loss": values, "cross_entropy": values}, batch, logits)
         unmoved = set(self._trackers) - {"loss", "cross_entropy"}
         return {name: value for name, value in results.items() if name not in unmoved}
 
@@ -217,6 +248,7 @@ class SelfDistiller(ContinuingModel):
             "methods": [serialize(method) for method in self.methods],
             "num_examples": self.num_examples,
             "embedding_layer": self.embedding_layer,
+            "sequences": self.sequences,
         }
 
     @classmethod
@@ -230,9 +262,10 @@ class SelfDistiller(ContinuingModel):
         """What every batch has to be like, of the built model."""
         classes = self._num_classes
         if not training:
-            return Expectations(num_classes=classes)
+            return Expectations(num_classes=classes, sequences=self.sequences)
         return Expectations(
             num_classes=classes,
+            sequences=self.sequences,
             pairs_adjacent=self.composition.needs.pairs_adjacent,
             parts=self.gradient_accumulation_steps,
             num_examples=self.num_examples if "index" in self.composition.needs.extras else None,
@@ -257,33 +290,12 @@ class SelfDistiller(ContinuingModel):
         """The network's outputs for each view, and what its layers add to the loss for the image itself."""
         outputs = {}
         for view in self.composition.views:
-            outputs[view.name] = self._run_view(view, batch, tape)
+            outputs[view.name] = run_view(view, batch, run=self._network_outputs, tape=tape)
             if view.name == IMAGE:
                 # Read now: the next run of the network clears what its layers added.
                 # Each layer has its own precision; what is added up has float32.
                 regularization = tf.add_n([tf.constant(0.0), *(tf.cast(loss, tf.float32) for loss in self.losses)])
         return outputs, regularization
-
-    def _run_view(self, view: View, batch: dict, tape: tf.GradientTape) -> dict[str, Any]:
-        images = batch[view.name]
-        if view.gradient:
-            return self._run_network(images, view.batch_norm)
-        with tape.stop_recording():
-            return self._run_network(images, view.batch_norm)
-
-    def _run_network(self, images, batch_norm: str) -> dict[str, Any]:
-        if batch_norm != "train_no_update":
-            return self._network_outputs(images, training=batch_norm == "train")
-        # Assignments inside a stateless scope reach the scope and not the variables. Random generators do move on, or
-        # the next run would drop the same units.
-        state = self.network.non_trainable_variables
-        random_states = [variable for variable in state if keras.backend.is_int_dtype(variable.dtype)]
-        with keras.StatelessScope() as scope:
-            outputs = self._network_outputs(images, training=True)
-        for variable in random_states:
-            if (value := scope.get_current_value(variable)) is not None:
-                variable.assign(value)
-        return outputs
 
     def _with_logits(self, outputs: dict[str, Any], *, training: bool) -> dict[str, Any]:
         """The outputs with the head's logits, where a method replaces the network's."""
@@ -304,14 +316,18 @@ class SelfDistiller(ContinuingModel):
                 terms[view.term_name] = self.composition.hard_weight * hard
         return terms
 
-    def _global_batch_size(self, labels):
-        """float32, of all replicas; what is divided by it is then summed over them."""
-        batch_size = tf.cast(tf.shape(labels)[0], tf.float32)
-        if self._replicas() > 1:
-            batch_size = tf.distribute.get_replica_context().all_reduce("SUM", batch_size)
-        return batch_size
+    def _metrics_after(self, terms: dict[str, Any], batch: dict, logits) -> dict[str, Any]:
+        """All metrics, after this step's terms `[B]` or `[B, L]` and logits have been added to them."""
+        labels = batch["label"]
+        weights = label_weights(labels) if self.sequences else None
+        for name, values in terms.items():
+            self._trackers[name].update_state(values, sample_weight=weights)
+        if weights is not None:
+            labels = tf.maximum(labels, 0)  # Keras' metrics take classes alone, also where they weigh nothing
+        return self.compute_metrics(batch, labels, logits, sample_weight=weights)
 
 
 def _as_wide(targets, logits):
-    """Targets `[B, C]` with zeros for the classes that a head has added to its logits."""
-    return tf.pad(targets, [(0, 0), (0, logits.shape[-1] - targets.shape[-1])])
+    """Targets `[..., C]` with zeros for the classes that a head has added to its logits."""
+    added = logits.shape[-1] - targets.shape[-1]
+    return tf.pad(targets, [(0, 0)] * (targets.shape.rank - 1) + [(0, added)])

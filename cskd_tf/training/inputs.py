@@ -18,22 +18,36 @@ from cskd_tf import losses
 from cskd_tf.data.batches.dataset import PairedDataset
 from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
+from cskd_tf.training.labels import NO_LABEL
 
 BUILD = "build the data with cskd_tf.data.paired_dataset(..., **model.data_options)"
 
 
-def unpack(data) -> tuple[dict[str, Any], tf.Tensor]:
-    """The batch as a dictionary with the labels in it, and the labels, int64 `[B]`."""
+def unpack(data, *, sequences: bool = False) -> tuple[dict[str, Any], tf.Tensor]:
+    """The batch as a dictionary with the labels in it, and the labels, int64 `[B]`, or `[B, L]` of sequences."""
     inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if labels is None or sample_weight is not None:
         received = "no labels" if labels is None else "weights"
         raise UserError(f"Expected batches (images, labels) without sample or class weights. Received: {received}")
     labels = tf.convert_to_tensor(labels)
-    column = labels.shape.rank in (None, 1) or labels.shape[1:] == [1]
-    if not (labels.dtype.is_integer and column):
-        raise UserError(f"Expected integer labels [B]. Received: {labels.dtype.name} of shape {labels.shape}")
-    labels = tf.cast(tf.reshape(labels, [-1]), tf.int64)  # a byte cannot hold the number of 256 classes
+    if sequences:
+        form, as_expected = "[B, L]", labels.shape.rank in (None, 2)
+    else:
+        form, as_expected = "[B]", labels.shape.rank in (None, 1) or labels.shape[1:] == [1]
+    if not (labels.dtype.is_integer and as_expected):
+        raise UserError(f"Expected integer labels {form}. Received: {labels.dtype.name} of shape {labels.shape}")
+    # A byte cannot hold the number of 256 classes.
+    labels = tf.cast(labels if sequences else tf.reshape(labels, [-1]), tf.int64)
     return {**(inputs if isinstance(inputs, dict) else {"image": inputs}), "label": labels}, labels
+
+
+def check_for_sequences(composition: Composition) -> None:
+    """Raises UserError for methods that take images alone."""
+    if composition.of_images_alone:
+        raise UserError(
+            "Expected methods that work on every position of a sequence (Method.per_position). "
+            f"Received: {composition.of_images_alone}"
+        )
 
 
 def check_for_training(batch: dict, composition: Composition) -> None:
@@ -89,12 +103,14 @@ class Expectations:
 
     Attributes:
         num_classes: C of the network: labels are from 0 to C - 1.
+        sequences: labels are `[n, L]`, and -1 where there is none.
         pairs_adjacent: rows 0 and 1, 2 and 3 and so on are of one class (`CSKD(in_batch=True)`).
         parts: in which a replica computes its rows, each of at least one row, or pair.
         num_examples: of methods that keep something for each image: indices are below it; None: no method does.
     """
 
     num_classes: int
+    sequences: bool = False
     pairs_adjacent: bool = False
     parts: int = 1
     num_examples: int | None = None
@@ -102,20 +118,25 @@ class Expectations:
     @property
     def _messages(self) -> tuple[str, str, str]:
         return (
-            f"Expected labels from 0 to {self.num_classes - 1}, one of the classes of the network.",
+            f"Expected labels from 0 to {self.num_classes - 1}, one of the classes of the network"
+            f"{f', or {NO_LABEL} for none' if self.sequences else ''}.",
             f"Expected batches of pairs of one class, image, partner, image, partner: {BUILD}.",
             f"Expected indices below num_examples={self.num_examples}, which SelfDistiller was told is the size of the "
             "training set.",
         )
 
+    @property
+    def _least_label(self) -> int:
+        return NO_LABEL if self.sequences else 0
+
     def check(self, labels, index=None) -> None:
-        """Raises UserError for labels `[n]` or `[n, 1]`, and indices `[n]`, that are not as expected."""
+        """Raises UserError for labels `[n]`, `[n, 1]` or `[n, L]`, and indices `[n]`, that are not as expected."""
         labels = np.asarray(labels)
-        if labels.dtype.kind not in "ui" or labels.size != len(labels):
+        if labels.dtype.kind not in "ui" or not (self.sequences or labels.size == len(labels)):
             return  # of another form, which the step refuses when it is traced
         labels = labels.reshape(-1)
         wrong_label, wrong_pair, wrong_index = self._messages
-        if len(outside := np.unique(labels[(labels < 0) | (labels >= self.num_classes)])):
+        if len(outside := np.unique(labels[(labels < self._least_label) | (labels >= self.num_classes)])):
             raise UserError(f"{wrong_label} Received: {outside[:10].tolist()}")
         if self.pairs_adjacent and (len(labels) % 2 or (labels[::2] != labels[1::2]).any()):
             raise UserError(f"{wrong_pair} Received: labels {labels[:10].tolist()}")
@@ -134,10 +155,10 @@ class Expectations:
             raise UserError(f"{wrong_index} Received: {images}")
 
     def conditions(self, labels: tf.Tensor, index: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """The same inside a graph, labels int `[n]`: for each message whether all is well, bool."""
+        """The same inside a graph, labels int `[n]` or `[n, L]`: for each message whether all is well, bool."""
         wrong_label, wrong_pair, wrong_index = self._messages
         labels = tf.cast(labels, tf.int64)
-        conditions = {wrong_label: tf.reduce_all((labels >= 0) & (labels < self.num_classes))}
+        conditions = {wrong_label: tf.reduce_all((labels >= self._least_label) & (labels < self.num_classes))}
         if self.pairs_adjacent:
             even = tf.shape(labels)[0] // 2 * 2
             equal = tf.reduce_all(labels[:even:2] == labels[1:even:2])
@@ -200,8 +221,8 @@ def _asserted(parts: tuple, expected: Expectations):
     element = parts if len(parts) > 1 else parts[0]
     if len(parts) < 2 or not tf.is_tensor(parts[1]) or not parts[1].dtype.is_integer:
         return element
-    column = tf.reshape(parts[1], [-1])
-    with tf.control_dependencies(assert_all(expected.conditions(column, _index(parts[0])))):
+    labels = parts[1] if expected.sequences else tf.reshape(parts[1], [-1])
+    with tf.control_dependencies(assert_all(expected.conditions(labels, _index(parts[0])))):
         return tf.nest.map_structure(lambda part: tf.identity(part) if tf.is_tensor(part) else part, element)
 
 
