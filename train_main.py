@@ -69,9 +69,8 @@ def run():
         config_flags.DEFINE_config_file("against", None, "Whose images --mode=evaluate is to tell from its own.")
     if __name__ != "__main__":  # absl takes what --help shows from the main module, which is the command's script here
         sys.modules["__main__"].__doc__ = __doc__
-        keys = ("config", "workdir", "mode", "workers", "grid", "choose", "jobs", "table", "format", "checkpoint")
-        for flag in (*keys, "split", "with", "on", "against"):
-            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
+        for flag in flags.FLAGS.get_flags_for_module(__name__):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(main, flags_parser=parse_flags)
 
 
