@@ -43,14 +43,15 @@ def main(argv):
             given = {"workers": WORKERS.value, "mode": MODE.value, "strategy": config.value.get("strategy")}
             sys.exit(launch.run(words, workdir=workdir, **given))
     command_line.leave_at_sigterm()
-    if MODE.value == "sweep" or TABLE.value:
+    if MODE.value == "sweep" or GRID.value or CHOOSE.value or TABLE.value:
         with command_line.one_line():
             with command_line.quiet():
                 from configs import sweep, tables
             if TABLE.value:
                 tables.run(workdir, mode=MODE.value, names=TABLE.value, form=FORMAT.value)
                 sys.exit()
-            sys.exit(sweep.run(config, workdir=workdir, grid=GRID.value, choose=CHOOSE.value, jobs=JOBS.value))
+            options: dict[str, Any] = {"grid": GRID.value, "choose": CHOOSE.value, "jobs": JOBS.value}
+            sys.exit(sweep.run(config, workdir=workdir, mode=MODE.value, **options))
     with command_line.one_line(), command_line.quiet():
         from cskd_tf.runs import cli
     other = {name: flags.FLAGS[name].value for name in ("on", "against")}

@@ -35,12 +35,13 @@ GRACE = 600.0  # seconds for a run that is told to stop while it starts
 HELD_OUT = "data.split.validation_fraction"
 
 
-def run(config: Any, *, workdir: str, grid: Sequence[str], choose: str | None, jobs: int) -> int:
+def run(config: Any, *, workdir: str, mode: str, grid: Sequence[str], choose: str | None, jobs: int) -> int:
     """What `train_main.py --mode=sweep` does.
 
     Args:
         config: the flag, whose config may have a key `sweep`: names of experiments, a grid, a metric to choose by.
         workdir: the folder of the sweep.
+        mode: of the command line, which has to be `sweep`.
         grid: as `--grid` has them.
         choose: metric of the validation split by which the best point is trained on everything; None: the config's.
         jobs: how many runs at a time.
@@ -51,6 +52,8 @@ def run(config: Any, *, workdir: str, grid: Sequence[str], choose: str | None, j
     Raises:
         ValueError: what cannot be trained, before anything starts.
     """
+    if mode != "sweep":
+        raise ValueError(f"Expected --mode=sweep beside --grid and --choose. Received: --mode={mode}")
     if "TF_CONFIG" in os.environ:
         raise ValueError(f"Expected one process for --mode=sweep. Received: TF_CONFIG={os.environ['TF_CONFIG']}")
     sweep.leave_gpus_alone()
@@ -129,13 +132,12 @@ class _Runner:
         self._console.print(
             f"{len(runs)} runs in {self._folder}, {len(there)} of them finished before; logs in {self._folder / LOGS}"
         )
-        with self._bar(len(runs), done=len(there)) as advance, Processes(passed_on=PASSED_ON) as processes:
+        with self._bar(len(runs), done=len(there)) as show, Processes(passed_on=PASSED_ON) as processes:
             started: list[_Started] = []
-            self._start_more(waiting, processes, started)
+            show(self._start_more(waiting, processes, started), 0)
             for index, code in processes.ends():
                 self._note(started[index], code, processes=processes)
-                advance()
-                self._start_more(waiting, processes, started)
+                show(self._start_more(waiting, processes, started), 1)
             self.stopped_by = processes.stopped_by
         for each in waiting if not self.stopped_by else ():
             missing = ", ".join(name for name in each.teachers if name not in self._finished)
@@ -157,8 +159,8 @@ class _Runner:
         self._console.print(f"All {self._planned} runs have finished: --mode=report --workdir={self._folder}")
         return 0
 
-    def _start_more(self, waiting: list[grids.Run], processes: Processes, started: list["_Started"]) -> None:
-        """Starts runs whose teachers have finished, in their order, until `jobs` are under way."""
+    def _start_more(self, waiting: list[grids.Run], processes: Processes, started: list["_Started"]) -> str:
+        """Starts runs whose teachers have finished, in their order, until `jobs` are under way; says which are."""
         for each in list(waiting):
             ended = self._finished.keys() | self._failed.keys()
             if sum(one.run.name not in ended for one in started) >= self._jobs or processes.stopped_by:
@@ -168,6 +170,9 @@ class _Runner:
                 self._start(each, processes, started)
         if processes.stopped_by:  # before the last one was started, which may have missed the signal
             processes.stop(within=GRACE)
+        ended = self._finished.keys() | self._failed.keys()
+        under_way = [one.run.name for one in started if one.run.name not in ended]
+        return ", ".join(filter(None, [*under_way, self._left()]))
 
     def _start(self, each: grids.Run, processes: Processes, started: list["_Started"]) -> None:
         config, log = (self._folder / LOGS / f"{each.name}{suffix}" for suffix in (".json", ".log"))
@@ -207,20 +212,30 @@ class _Runner:
             values = [value for value in found if value is not None]
             best = min(values, key=lambda each: choice.better(each, metric=self._metric), default=None)
             parts += [f"best so far {best:.4f}"] if best is not None else []
+        return ", ".join([*parts, _duration(seconds), self._left()])
+
+    def _left(self) -> str:
+        """How long the runs that are left will take, as those that have finished here did on average."""
+        if not self._seconds:
+            return ""
         left = self._planned - len(self._finished) - len(self._failed)
-        rest = sum(self._seconds) / len(self._seconds) * left / self._jobs
-        return ", ".join([*parts, _duration(seconds), f"about {_duration(rest)} left"])
+        return f"about {_duration(sum(self._seconds) / len(self._seconds) * left / self._jobs)} left"
 
     @contextlib.contextmanager
-    def _bar(self, total: int, *, done: int) -> Iterator[Callable[[], None]]:
-        """A bar where somebody watches; gives what moves it on."""
+    def _bar(self, total: int, *, done: int) -> Iterator[Callable[[str, int], None]]:
+        """A bar where somebody watches; gives what writes beside it, and moves it on by a number of runs."""
         if not self._console.is_terminal:
-            yield lambda: None
+            yield lambda words, runs: None
             return
-        columns = [*rich.progress.Progress.get_default_columns(), rich.progress.TimeElapsedColumn()]
+        columns = (
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("{task.description}", markup=False),
+        )
         with rich.progress.Progress(*columns, console=self._console) as progress:
-            task = progress.add_task("runs", total=total, completed=done)
-            yield lambda: progress.advance(task)
+            task = progress.add_task("", total=total, completed=done)
+            yield lambda words, runs: progress.update(task, description=words, advance=runs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -133,6 +134,21 @@ def test_what_its_teacher_has_not_finished_for_is_not_started(swept):
     assert config["methods"][0]["teacher"] == f"DIR/{teachers[0]}"
 
 
+def test_a_bar_where_somebody_watches(swept, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # by which rich takes the output for a terminal
+    code, printed, _ = swept(*DIGITS, "--grid=seed=0,1")
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed)
+    assert code == 0
+    assert re.search(r"━ 0/2 \S+ +seed=0", plain)
+    assert re.search(r"━ 2/2 ", plain)
+    assert "[2/2] seed=1: val top1_error 0.4100" in plain
+
+
+def test_several_workers_do_not_sweep(swept, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert "error: Expected one process for --mode=sweep. Received: TF_CONFIG={}" in swept(*DIGITS)[1]
+
+
 def test_several_at_a_time(swept):
     code, _, order = swept(*DIGITS, "--grid=seed=0,1,2", "--jobs=2", pair="seed=0")
     assert (code, len(order)) == (0, 3)  # the first waits for the second
@@ -147,6 +163,8 @@ def test_several_at_a_time(swept):
         (["--grid=methods.0.wait=1"], "error: wait=1/seed=0: Unknown argument of CSKD"),
         (["--grid=methods.0.weight=-1,1"], "error: weight=-1/seed=0: Expected weight"),
         (["--grid=network.name=resnet19"], "error: name=resnet19/seed=0: Unknown network"),
+        (["--grid=seed=1", "--mode=train"], "error: Expected --mode=sweep beside --grid and --choose"),
+        (["--choose=nll", "--mode=train"], "error: Expected --mode=sweep beside --grid and --choose"),
         (["--choose=accuracy"], "error: Unknown metric to choose by"),
         (["--choose=nll", "--config.data.split.validation_fraction=0"], "error: Expected validation images to choose"),
     ],
