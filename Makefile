@@ -21,7 +21,7 @@ newcomer: .venv/test
 papers: .venv/test
 	$(BIN)/python -m pytest -m papers
 
-# Every network against the same one in PyTorch, and its checkpoints: 4 minutes. PyTorch is 200 MB to install as the
+# Every network against the same one in PyTorch, its checkpoints, and metrics: 4 minutes. PyTorch is 200 MB to install as the
 # build for the CPU; what PyPI has for Linux brings CUDA, gigabytes.
 parity: .venv/parity
 	$(BIN)/python -m pytest -m parity
@@ -92,9 +92,9 @@ benchmark: .venv/train
 	$(INSTALL) -r requirements-detection.txt
 	@touch $@
 
-.venv/parity: requirements-torch.txt .venv/test | .venv/bin/python
-	@echo "Installing requirements-torch.txt into .venv ..."
-	$(INSTALL) -r requirements-torch.txt
+.venv/parity: requirements-parity.txt requirements-torch.txt .venv/test | .venv/bin/python
+	@echo "Installing requirements-parity.txt into .venv ..."
+	$(INSTALL) -r requirements-parity.txt
 	@touch $@
 
 clean:

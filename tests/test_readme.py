@@ -180,6 +180,10 @@ def check_train_main(arguments):
     command = ["train_main.py", *arguments]
     default = str(ROOT / "configs" / "digits.py")
     config_flags.DEFINE_config_file("config", default, "", flag_values=values, sys_argv=command)
+    for name in ("on", "against"):
+        config_flags.DEFINE_config_file(name, None, "", flag_values=values, sys_argv=command)
+    flags.DEFINE_enum("split", None, ["train", "val", "test", "all"], "", flag_values=values)
+    flags.DEFINE_list("with", None, "", flag_values=values)
     assert values(command) == ["train_main.py", *(["launch"] if values["workers"].value else [])]
     assert (values["mode"].value == "import") == (values["checkpoint"].value is not None)
     cskd_tf.methods.build([dict(method) for method in values["config"].value.methods])

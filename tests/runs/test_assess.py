@@ -8,7 +8,7 @@ import pytest
 
 from cskd_tf import metrics
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs import assess, evaluate, train
+from cskd_tf.runs import assess, evaluate, export, train
 from cskd_tf.runs.classifiers import open_classifier
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import files
@@ -19,11 +19,11 @@ TOY = {"epochs": 1, "data.split.train_per_class": 4, "data.split.test_fraction":
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two finished runs with the same images, one of which is exported."""
+    """Two finished runs with the same images."""
     folder = tmp_path_factory.mktemp("runs")
     made = []
     for seed in (0, 1):
-        changes = {**TOY, "seed": seed, "export.enabled": seed == 0, "export.directory": str(folder / "saved_models")}
+        changes = {**TOY, "seed": seed, "export.enabled": False, "export.directory": str(folder / "saved_models")}
         run = Workdir(folder / f"seed{seed}")
         train.train(config_of(changes), run)
         made.append(run)
@@ -74,16 +74,6 @@ def test_evaluation_assesses_each_split_of_its_own(runs, capsys):
     assert runs[0].assessment("test").read_bytes() == first
 
 
-def test_training_images_are_assessed_too(runs, kept):
-    name, result = answered(runs[0], split="train")
-    assert name == "assessment_train"
-    assert result["images"] == 40
-    assert result == json.loads((runs[0].path / f"{name}.json").read_text())
-    assert set(assess.answer(assess.Question(split="all"), str(runs[0].path))) == {
-        "assessment_train", "assessment_val", "assessment_test",
-    }  # fmt: skip
-
-
 def test_an_ensemble_of_runs_averages_their_probabilities(runs, kept):
     name, result = answered(runs[0], members=[str(runs[1].path)])
     assert name.startswith("assessment_test_with_")
@@ -98,8 +88,9 @@ def test_an_ensemble_of_runs_averages_their_probabilities(runs, kept):
     assert compared["differences"]["nll"] == pytest.approx(difference[0] - difference[1], rel=1e-5)
 
 
-def test_a_saved_model_predicts_what_its_run_does(runs, kept):
-    folder = runs[0].metrics()["saved_model"]
+@pytest.mark.slow
+def test_a_saved_model_predicts_what_its_run_does(runs):
+    folder = str(export.export_run(runs[0]))
     before = files(folder)
     _, result = answered(folder, on=runs[0].config())
     saved = Predictions.load(runs[0].predictions("test"))
@@ -115,6 +106,7 @@ def test_a_saved_model_predicts_what_its_run_does(runs, kept):
         answered(folder)
 
 
+@pytest.mark.slow
 def test_other_images_are_told_from_the_own(runs, kept, image_folder):
     other = config_of({
         "data.source.name": "image_folder", "data.source.path": "PHOTOS", "data.source.channels": 1,
@@ -163,7 +155,7 @@ def test_a_folder_that_only_looks_like_a_saved_model_is_refused(tmp_path):
         answered(tmp_path, split="test")
 
 
-def test_the_command_line_asks(command, runs):
+def test_the_command_line_asks(command, runs, kept):
     code, printed = command(f"--workdir={runs[0].path}", "--mode=evaluate", "--split=train", f"--with={runs[1].path}")
     assert code == 0
     assert "95 % interval" in printed
