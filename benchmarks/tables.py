@@ -98,7 +98,7 @@ def translation_rows(lines: Sequence[dict]) -> list[list[str]]:
             values = summed_up([factor * run[key] for run in runs])
             spread = "" if values["deviation"] is None else f" ± {values['deviation']:.{places}f}"
             cells.append(f"{values['mean']:.{places}f}{spread}")
-        rows.append([f"{name}, {len(runs)} seeds", *cells])
+        rows.append([f"{name}, {len(runs)} seed{'s' if len(runs) > 1 else ''}", *cells])
     return rows
 
 

@@ -18,7 +18,7 @@ from examples.translation.training import measured, trained
 ALPHA = flags.DEFINE_float("alpha", 0.7, "PS-KD's, of the last epoch.")
 SOURCE = flags.DEFINE_enum("source", "stored", ["stored", "network"], "Where PS-KD's predictions come from.")
 EPSILON = flags.DEFINE_float("epsilon", 0.1, "Of label smoothing.")
-EPOCHS = flags.DEFINE_integer("epochs", 80, "Of each training.")
+EPOCHS = flags.DEFINE_integer("epochs", 150, "Of each training.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "How many, from 0.")
 SENTENCES = flags.DEFINE_integer("sentences", 500, "To train on.")
 TEST_SENTENCES = flags.DEFINE_integer("test_sentences", 500, "To test on.")
