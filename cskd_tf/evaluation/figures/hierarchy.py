@@ -1,6 +1,7 @@
 """Groups of classes: which are taken for which, and the error within each."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.axes
 import matplotlib.colors
@@ -20,7 +21,7 @@ from cskd_tf.evaluation.figures.style import (
     styled,
     wrapped,
 )
-from cskd_tf.evaluation.scores import check_scores
+from cskd_tf.evaluation.groups import per_group
 
 NUMBERED = 12  # groups at most of which the cells have numbers
 DRAWN = 60  # groups at most that are drawn
@@ -121,30 +122,25 @@ def group_shares(each: Compared, *, groups: Sequence[str]) -> np.ndarray:
     Raises:
         UserError: predictions or groups that do not fit.
     """
-    names, group_of, labels, predicted = _numbered(each, groups)
-    counts = np.zeros((len(names), len(names)))
-    np.add.at(counts, (group_of[labels], group_of[predicted]), 1)
+    counted = _counted(each, groups)
+    counts = np.sum([seed["confusion"] for seed in counted], axis=0)
     images = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, images, out=np.full_like(counts, np.nan), where=images > 0)
+    return np.divide(counts, images, out=np.full(counts.shape, np.nan), where=images > 0)
 
 
 def errors_of_groups(each: Compared, *, groups: Sequence[str]) -> np.ndarray:
     """Share of the images of each group that are taken for another class, `[G]`; NaN of a group without images."""
-    names, group_of, labels, predicted = _numbered(each, groups)
-    images = np.bincount(group_of[labels], minlength=len(names))
-    wrong = np.bincount(group_of[labels], weights=predicted != labels, minlength=len(names))
-    return np.divide(wrong, images, out=np.full(len(names), np.nan), where=images > 0)
+    counted = _counted(each, groups)
+    images = np.sum([seed["images"] for seed in counted], axis=0)
+    errors = np.array([seed["top1_error"] for seed in counted], float)  # NaN for None
+    wrong = np.nansum(errors * [seed["images"] for seed in counted], axis=0)
+    return np.divide(wrong, images, out=np.full(len(images), np.nan), where=images > 0)
 
 
-def _numbered(each: Compared, groups: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """The groups, the number of the group of each class, and labels and predicted classes of all seeds."""
-    names = group_names(groups)
-    checked = [check_scores(seed.logits, seed.labels) for seed in each.seeds]
-    if (classes := {scores.shape[1] for scores, _ in checked}) != {len(groups)}:
-        raise UserError(f"Expected a group for each class. Received: {len(groups)} for {sorted(classes)} classes")
-    labels = np.concatenate([labels for _, labels in checked])
-    predicted = np.concatenate([scores.argmax(axis=1) for scores, _ in checked])
-    return names, np.array([names.index(group) for group in groups]), labels, predicted
+def _counted(each: Compared, groups: Sequence[str]) -> list[dict[str, Any]]:
+    """What `per_group` says of each seed."""
+    group_names(groups)
+    return [per_group(seed.logits, seed.labels, groups=groups) for seed in each.seeds]
 
 
 def _write_numbers(axis: matplotlib.axes.Axes, percent: np.ndarray) -> None:

@@ -43,7 +43,7 @@ def test_bars_are_the_error_among_the_classes_of_a_group():
     [
         (["all"] * 4, "at least two groups"),
         ([str(number) for number in range(61)], "at most 60 groups .*Received: 61"),
-        (["a", "b"], r"a group for each class\. Received: 2 for \[4\] classes"),
+        (["a", "b"], r"a group for each of 4 classes\. Received: shape \(2,\)"),
     ],
 )
 def test_groups_that_do_not_fit_are_refused(draw, groups, message):

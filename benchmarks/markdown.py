@@ -1,0 +1,30 @@
+"""Tables in Markdown, of results/*.json."""
+
+import json
+from collections.abc import Sequence
+
+from benchmarks.results import RESULTS
+
+
+def read(name: str) -> list[dict]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def rows_of(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned in the source too: names on the left, figures on the right of their columns."""
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    aligned = [
+        [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
+        for cells in (heading, rule, *rows)
+    ]
+    return [f"| {' | '.join(cells)} |" for cells in aligned]
+
+
+def where(pattern: str) -> str:
+    """What all lines of one or, by a `*`, several files were measured on."""
+    lines = [line for path in sorted(RESULTS.glob(f"{pattern}.json")) for line in read(path.stem)]
+    commits, cpus, kernels = (
+        ", ".join(dict.fromkeys(line[key] for line in lines)) for key in ("commit", "cpu", "onednn")
+    )
+    return f"`results/{pattern}.json`: commit {commits}, {cpus}, oneDNN {kernels}."
