@@ -22,6 +22,7 @@ from cskd_tf.evaluation.metrics import (
     top_k_error,
 )
 from cskd_tf.evaluation.neighbours import alone_in_class, recall_at_k
+from cskd_tf.evaluation.normalization import LogitNormalization, normalized_maximum_logit
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.evaluation.scaling import MatrixScaling, TemperatureScaling, VectorScaling
 from cskd_tf.evaluation.selective import (
@@ -39,6 +40,7 @@ __all__ = [
     "DIRECTIONS",
     "ConformalSets",
     "ExpectedCalibrationError",
+    "LogitNormalization",
     "MatrixScaling",
     "Predictions",
     "TemperatureScaling",
@@ -65,6 +67,7 @@ __all__ = [
     "negative_distance",
     "negative_energy",
     "negative_log_likelihood",
+    "normalized_maximum_logit",
     "per_class",
     "per_group",
     "recall_at_k",

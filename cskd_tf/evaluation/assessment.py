@@ -1,5 +1,6 @@
 """Everything that is known of a classifier's calibration and uncertainty, of one split, in one plain dictionary."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,11 +24,14 @@ from cskd_tf.evaluation.detection import (
 from cskd_tf.evaluation.groups import group_error, per_class, per_group
 from cskd_tf.evaluation.intervals import LEVEL, RESAMPLES, interval, resampled
 from cskd_tf.evaluation.neighbours import alone_in_class
+from cskd_tf.evaluation.normalization import LogitNormalization
 from cskd_tf.evaluation.outcomes import ECE_BINS, RECALLS, Outcomes
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.evaluation.scaling import SCALINGS, TemperatureScaling
 
 BINS = 15  # of the calibration errors that are given for one number of bins
+FITTED = ("scaling", "normalized_logits", "conformal")  # on validation images
+SELECTIVE = ("aurc", "e_aurc", "augrc", "coverage_at_5_risk", "risk_at_80_coverage")
 
 
 def assess(
@@ -46,8 +50,8 @@ def assess(
         >>> labels = np.arange(60) % 3
         >>> logits = 2 * np.eye(3)[labels] + generator.normal(size=(60, 3))
         >>> result = assess(Predictions(logits, labels, logits), resamples=50)
-        >>> list(result)
-        ['images', 'classes', 'metrics', 'intervals', 'undefined', 'scaling', 'conformal', 'per_class']
+        >>> list(result)[:6]
+        ['images', 'classes', 'metrics', 'intervals', 'undefined', 'scaling']
         >>> result["scaling"]
         {'undefined': 'no validation images were given'}
 
@@ -58,7 +62,7 @@ def assess(
         class_names: C names; by default their numbers.
         class_groups: the group of each class.
         resamples: draws of the bootstrap.
-        why_no_validation: what is said in place of `scaling` and `conformal` without validation images.
+        why_no_validation: what is said in place of what is fitted on validation images, where there are none.
 
     Returns:
         Plain numbers, lists and dictionaries. What is undefined is None in `metrics` and `intervals`, and `undefined`
@@ -85,10 +89,11 @@ def assess(
         "undefined": undefined,
     }
     if validation is None:
-        result |= {"scaling": {"undefined": why_no_validation}, "conformal": {"undefined": why_no_validation}}
+        result |= {name: {"undefined": why_no_validation} for name in FITTED}
     else:
         result |= {
             "scaling": {name: _scaled(name, predictions, validation) for name in SCALINGS},
+            "normalized_logits": _by_normalized_logits(outcomes, predictions, validation),
             "conformal": _conformal(predictions, validation),
         }
     result["per_class"] = per_class(logits, labels, class_names=names)
@@ -165,6 +170,15 @@ def _scaled(name: str, predictions: Predictions, validation: Predictions) -> dic
     after = Outcomes.of(logits, predictions.labels).metrics()
     kept = ("top1_error", "nll", "brier", *(f"ece_{bins}" for bins in ECE_BINS), "aurc")
     return {**scaling.parameters(), **{key: after[key] for key in kept}}
+
+
+def _by_normalized_logits(outcomes: Outcomes, predictions: Predictions, validation: Predictions) -> dict[str, Any]:
+    """The metrics of selective classification where the images are answered in another order."""
+    normalization = LogitNormalization.fit(validation.logits, validation.labels)
+    confidence = normalization.confidence(predictions.logits)
+    metrics = dataclasses.replace(outcomes, confidence=confidence).metrics()
+    values = {name: None if math.isnan(metrics[name]) else metrics[name] for name in SELECTIVE}
+    return {"norm": normalization.norm, **values}
 
 
 def _conformal(predictions: Predictions, validation: Predictions) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def tables(assessment: dict[str, Any], *, title: str) -> Iterator[rich.table.Tab
     for name, why in assessment["undefined"].items():
         yield f"{HEADINGS.get(name, (name, 1))[0].strip()}: {why}"
     yield from _scaling(assessment)
+    yield from _normalized_logits(assessment)
     yield from _conformal(assessment)
     if detection := assessment.get("detection"):
         yield _detection(detection)
@@ -104,6 +105,18 @@ def _scaling(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:
             table.add_row(name, *(_cell(values[key], HEADINGS[key][1]) for key in SCALED))
     yield table
     yield from (f"{row} scaling: {values['undefined']}" for row, values in scaling.items() if "undefined" in values)
+
+
+def _normalized_logits(assessment: dict[str, Any]) -> Iterator[rich.table.Table]:
+    normalized = assessment["normalized_logits"]
+    if "undefined" in normalized:  # which the line of the recalibration says too
+        return
+    names = [name for name in normalized if name != "norm"]
+    table = _table("Answering first what it is surest of", "sure by", *(HEADINGS[name][0] for name in names))
+    by = f"logits over their {normalized['norm']}-norm" if normalized["norm"] else "no norm of the logits is better"
+    for row, values in {"the largest probability": assessment["metrics"], by: normalized}.items():
+        table.add_row(row, *(_cell(values[name], HEADINGS[name][1]) for name in names))
+    yield table
 
 
 def _conformal(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:

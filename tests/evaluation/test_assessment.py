@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from cskd_tf import metrics
-from cskd_tf.evaluation.assessment import decompose
+from cskd_tf.evaluation.assessment import FITTED, decompose
+from cskd_tf.evaluation.selective import risks
 from tests.evaluation.cases import CASES, NAMES, ORDINARY
 from tests.helpers import softmax
 
@@ -74,11 +75,16 @@ def test_what_is_fitted_on_validation_is_reported_of_the_split():
     for kind in ("threshold", "aps", "raps"):
         sets = metrics.ConformalSets.fit(validation.logits, validation.labels, kind=kind).sets(test.logits)
         assert result["conformal"][kind] == metrics.coverage_and_size(sets, test.labels)
+    normalization = metrics.LogitNormalization.fit(validation.logits, validation.labels)
+    curve = risks(normalization.confidence(test.logits), test.logits.argmax(axis=1) == test.labels)
+    normalized = result["normalized_logits"]
+    assert (normalized["norm"], normalized["aurc"]) == (normalization.norm, pytest.approx(curve.mean()))
+    assert normalized["augrc"] == pytest.approx(np.mean(curve * np.arange(1, 301) / 300))
 
 
 def test_without_validation_images_it_is_said():
     result = metrics.assess(predictions(*ORDINARY), resamples=20, why_no_validation="none were kept")
-    assert result["scaling"] == result["conformal"] == {"undefined": "none were kept"}
+    assert {str(result[name]) for name in FITTED} == {"{'undefined': 'none were kept'}"}
     few = predictions(ORDINARY[0][:5], ORDINARY[1][:5])
     result = metrics.assess(predictions(*ORDINARY), validation=few, resamples=20)
     assert result["conformal"] == {"undefined": "5 validation images, of at least 9 that alpha needs"}
