@@ -59,8 +59,9 @@ def outcome(workdir):
         ),
         ([{"name": "PSKD"}, {"name": "CSKD"}], DROPOUT, [(1, "step"), (8, "step")]),
         pytest.param([{"name": "PSKD", "source": "network"}], DROPOUT, [(5, "step")], marks=pytest.mark.slow),
+        pytest.param([{"name": "DLB"}], DROPOUT, [(2, "step"), (3, "step"), (7, "step")], marks=pytest.mark.slow),
     ],
-    ids=["CSKD", "PSKD dropout", "PSKD network"],
+    ids=["CSKD", "PSKD dropout", "PSKD network", "DLB"],
 )
 def test_a_terminated_run_ends_with_the_same_bytes(methods, network, at, config, caplog, tmp_path):
     config.deterministic, config.epochs, config.export.enabled = True, 3, False
