@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from benchmarks import tables
+from benchmarks import markdown, tables
 
 
 def test_tables_are_written_between_their_marks(monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "ROOT", tmp_path)
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(markdown, "RESULTS", tmp_path)
     where = {"commit": "abc1234", "cpu": "A CPU", "onednn": "on"}
     lines = [
         {"network": "resnet18", "batch": 32, "precision": precision, "times_as_fast_as_torch": ratio, **where}
