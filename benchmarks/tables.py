@@ -1,49 +1,27 @@
 """Tables of what was measured: `python -m benchmarks.tables` writes them from results/*.json between their marks.
 
-In README.md and docs/*.md a table `NAME` stands between `<!-- NAME -->` and `<!-- end -->`, and a test compares them;
+In README.md and docs/*.md a table `NAME` stands between `<!-- NAME -->`, or `<!-- NAME ARGUMENT -->` where it takes
+some, and `<!-- end -->`, and a test compares them;
 so a figure there is one that a command of this repository printed, on the commit and CPU that stand in its file.
 """
 
-import json
 import pathlib
 import re
 from collections.abc import Callable, Sequence
 
 from absl import app
 
-from benchmarks.results import RESULTS, ROOT
+from benchmarks import few_images_tables
+from benchmarks.markdown import read, rows_of, where
+from benchmarks.results import ROOT
 from benchmarks.seeded_runs import summed_up
 
-_BLOCK = re.compile(r"<!-- (\w+) -->\n(.*?)<!-- end -->\n", re.DOTALL)
-
-
-def read(name: str) -> list[dict]:
-    return json.loads((RESULTS / f"{name}.json").read_text())
+_BLOCK = re.compile(r"<!-- (\w+)((?: \w+)*) -->\n(.*?)<!-- end -->\n", re.DOTALL)
 
 
 def pages() -> list[pathlib.Path]:
     """The files in which tables may stand."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def _rows(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned in the source too: names on the left, figures on the right of their columns."""
-    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    aligned = [
-        [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
-        for cells in (heading, rule, *rows)
-    ]
-    return [f"| {' | '.join(cells)} |" for cells in aligned]
-
-
-def _where(pattern: str) -> str:
-    """What all lines of one or, by a `*`, several files were measured on."""
-    lines = [line for path in sorted(RESULTS.glob(f"{pattern}.json")) for line in read(path.stem)]
-    commits, cpus, kernels = (
-        ", ".join(dict.fromkeys(line[key] for line in lines)) for key in ("commit", "cpu", "onednn")
-    )
-    return f"`results/{pattern}.json`: commit {commits}, {cpus}, oneDNN {kernels}."
 
 
 DIGITS_COLUMNS = (
@@ -65,7 +43,7 @@ def digits() -> list[str]:
             for _, key, factor, places in DIGITS_COLUMNS
         ]
         rows.append([f"{line['methods']}, {line['runs']} seeds", *cells])
-    return [*_rows(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", _where("digits")]
+    return [*rows_of(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", where("digits")]
 
 
 def precision() -> list[str]:
@@ -82,13 +60,13 @@ def precision() -> list[str]:
             for _, key, factor, places in DIGITS_COLUMNS
         ]
         rows.append([f"{name}, {line['runs']} seeds", *cells])
-    return [*_rows(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", _where("precision")]
+    return [*rows_of(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", where("precision")]
 
 
 TRANSLATION_COLUMNS = (("BLEU", "bleu", 100, 1), ("NLL per word", "nll", 1, 3), ("ECE % of words", "ece", 100, 2))
 
 
-def translation_rows(lines: Sequence[dict]) -> list[list[str]]:
+def translationrows_of(lines: Sequence[dict]) -> list[list[str]]:
     """Of each method mean ± deviation over the seeds."""
     rows = []
     for name in dict.fromkeys(line["methods"] for line in lines):
@@ -104,8 +82,8 @@ def translation_rows(lines: Sequence[dict]) -> list[list[str]]:
 
 def translation() -> list[str]:
     """As the command prints it."""
-    rows = translation_rows(read("translation"))
-    return [*_rows(["", *(column[0] for column in TRANSLATION_COLUMNS)], rows), "", _where("translation")]
+    rows = translationrows_of(read("translation"))
+    return [*rows_of(["", *(column[0] for column in TRANSLATION_COLUMNS)], rows), "", where("translation")]
 
 
 def jit_speed() -> list[str]:
@@ -118,7 +96,7 @@ def jit_speed() -> list[str]:
     precisions = ("float32", "bfloat16")
     rows = [[*step, *(ratios.get(each, "") for each in precisions)] for step, ratios in steps.items()]
     heading = ["times as fast with XLA, on a CPU", "width", "images", *precisions]
-    return [*_rows(heading, rows), "", _where("jit_speed")]
+    return [*rows_of(heading, rows), "", where("jit_speed")]
 
 
 def network_speed() -> list[str]:
@@ -132,7 +110,7 @@ def network_speed() -> list[str]:
         for name, found in networks.items()
     ]
     heading = ["times as fast as PyTorch", "batch", *precisions]
-    return [*_rows(heading, rows), "", _where("network_speed")]
+    return [*rows_of(heading, rows), "", where("network_speed")]
 
 
 def _paper_cost(file: str, columns: Sequence[str]) -> list[str]:
@@ -151,7 +129,7 @@ def _paper_cost(file: str, columns: Sequence[str]) -> list[str]:
     first = read("paper_cost")[0]
     heading = [f"hours at {first['teraflops']:g} teraflops", "runs", *(f"`{column}`" for column in columns)]
     return [
-        *_rows(heading, rows),
+        *rows_of(heading, rows),
         "",
         f"`results/paper_cost.json`: commit {read('paper_cost')[0]['commit']}, computed.",
     ]
@@ -186,7 +164,7 @@ def pipeline_speed() -> list[str]:
             held = [f"{each['in_memory_ratio']:.1f}" for each in (torch, plain)]
             rows.append(["the same, held in memory (what a run does)", *held])
     heading = ["pairs per second: times as many as", "PyTorch's loader", "a lean one in plain Python"]
-    return [*_rows(heading, rows), "", _where("pipeline_speed_*")]
+    return [*rows_of(heading, rows), "", where("pipeline_speed_*")]
 
 
 def recall_speed() -> list[str]:
@@ -197,7 +175,7 @@ def recall_speed() -> list[str]:
         for name, key in (("here", "ours"), ("scikit-learn", "scikit_learn"))
     ]
     split = f"{line['images']:,} images of {line['classes']:,} classes, embeddings of {line['width']:,}"
-    return [*_rows([split, "seconds", "further MiB", "R@1 %"], rows), "", _where("recall_speed")]
+    return [*rows_of([split, "seconds", "further MiB", "R@1 %"], rows), "", where("recall_speed")]
 
 
 def narrow_networks() -> list[str]:
@@ -205,7 +183,7 @@ def narrow_networks() -> list[str]:
     (line,) = read("narrow_networks")
     rows = [[str(line["processes"]), str(line["layers"]), str(line["networks"]), str(len(line["died"]))]]
     heading = ["processes", "convolutions in each", "networks in each", "processes that died"]
-    return [*_rows(heading, rows), "", _where("narrow_networks")]
+    return [*rows_of(heading, rows), "", where("narrow_networks")]
 
 
 def _percent(share: float, places: int = 0) -> str:
@@ -224,7 +202,7 @@ def step_time() -> list[str]:
         ]
         for line in read("step_time")
     ]
-    return [*_rows(heading, rows), "", _where("step_time")]
+    return [*rows_of(heading, rows), "", where("step_time")]
 
 
 def evaluation_speed() -> list[str]:
@@ -239,7 +217,7 @@ def evaluation_speed() -> list[str]:
         ]
         for line in read("evaluation_speed")
     ]
-    return [*_rows(heading, rows), "", _where("evaluation_speed")]
+    return [*rows_of(heading, rows), "", where("evaluation_speed")]
 
 
 def data_wait() -> list[str]:
@@ -257,7 +235,7 @@ def data_wait() -> list[str]:
     ]
     first = f"CS-KD, `{lines[0]['network']}`, batch {lines[0]['batch']}"
     heading = [first, "% of a step that waits", "step over one without pipeline", "pipeline alone, % of a step"]
-    return [*_rows(heading, rows), "", _where("data_wait")]
+    return [*rows_of(heading, rows), "", where("data_wait")]
 
 
 def first_step() -> list[str]:
@@ -270,7 +248,7 @@ def first_step() -> list[str]:
     ]
     alone = f"{line['tensorflow_and_keras_seconds']:.2f}"
     rows.append(["`import tensorflow, keras` alone", alone, "", "", "", alone])
-    return [*_rows(["seconds until the first step's end", *parts], rows), "", _where("first_step")]
+    return [*rows_of(["seconds until the first step's end", *parts], rows), "", where("first_step")]
 
 
 def workers_speed() -> list[str]:
@@ -287,10 +265,10 @@ def workers_speed() -> list[str]:
     ]
     rows.append(["% of the two runs' speed that the workers lose", _percent(line["communication_share"], 1)])
     rows.append(["the workers' speed over that of the one run", f"{line['together_over_one']:.2f}"])
-    return [*_rows([first, "images per second"], rows), "", _where("workers_speed")]
+    return [*rows_of([first, "images per second"], rows), "", where("workers_speed")]
 
 
-TABLES: dict[str, Callable[[], list[str]]] = {
+TABLES: dict[str, Callable[..., list[str]]] = {
     each.__name__: each
     for each in (
         digits,
@@ -308,6 +286,9 @@ TABLES: dict[str, Callable[[], list[str]]] = {
         cskd_cost,
         pskd_cost,
         translation,
+        few_images_tables.methods,
+        few_images_tables.recalibrated,
+        few_images_tables.selective,
     )
 }
 
@@ -318,7 +299,12 @@ def refreshed(text: str) -> str:
     Raises:
         KeyError: a mark of no table.
     """
-    return _BLOCK.sub(lambda found: "\n".join([f"<!-- {found[1]} -->", *TABLES[found[1]](), "<!-- end -->", ""]), text)
+
+    def table(found: re.Match) -> str:
+        name, arguments = found[1], found[2].split()
+        return "\n".join([f"<!-- {name}{found[2]} -->", *TABLES[name](*arguments), "<!-- end -->", ""])
+
+    return _BLOCK.sub(table, text)
 
 
 def main(argv):
