@@ -77,7 +77,7 @@ FURTHER = {
     "PSKD stored, top 2": lambda: [PSKD(alpha=0.4, top_k=2)],
     "Mixup": lambda: [Mixup()],
     "CutMix": lambda: [CutMix(probability=0.5, coin="image")],
-    "Cutout": lambda: [Cutout()],
+    "Cutout": lambda: [Cutout(size=1)],  # of images of 2 x 2 pixels
 }
 
 

@@ -50,7 +50,13 @@ TOGETHER = {
         True,
     ),
     "Cutout, AdaCos, DDGSD, PSKD stored, DLB": (
-        lambda: [Cutout(probability=0.5), AdaCos(), DDGSD(feature_weight=0.5), PSKD(top_k=2), DLB(largest_batch=16)],
+        lambda: [
+            Cutout(size=1, probability=0.5),
+            AdaCos(),
+            DDGSD(feature_weight=0.5),
+            PSKD(top_k=2),
+            DLB(largest_batch=16),
+        ],
         False,
     ),
     "BYOT, Distillation, CSKD, Zipf, USKD": (
