@@ -180,6 +180,7 @@ def _changed_json(generator: np.random.Generator) -> bytes:
 def _in_a_workdir(generator: np.random.Generator) -> dict[str, Any]:
     """A run's folder whose files are not as a run writes them, and what is asked of it."""
     files = {"run/config.json": json.dumps(digits.get_config().to_dict()).encode(), "run/metrics.json": b"{}"}
+    files["run/.lock"] = b""  # which every run's folder has
     name = _one_of(("config.json", "config.json", "metrics.json", "log.jsonl", "imported.json"), generator)
     files[f"run/{name}"] = _changed_json(generator)
     mode = _one_of(("train", "evaluate", "export", "report"), generator)
