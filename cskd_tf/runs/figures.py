@@ -178,7 +178,7 @@ def _draw_subject(subject: Subject, folder: pathlib.Path, *, root: pathlib.Path)
         try:
             figure = kind.draw(subject)
         except UserError as error:
-            logging.warning("%s: no figure of %s. %s", folder, kind.shows, error)
+            logging.info("%s: no figure of %s. %s", folder.name, kind.shows, error)
             told[name] = f"not drawn: {error}"
             continue
         for path in save(figure, folder / name):
