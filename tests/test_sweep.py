@@ -60,6 +60,7 @@ def swept(command, monkeypatch, tmp_path):
     (tmp_path / "training.py").write_text(TRAINING)
     monkeypatch.setattr(sweep, "MAIN", tmp_path / "training.py")
     monkeypatch.delenv("TF_CONFIG", raising=False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
 
     def run(*arguments, **words):
         for word, part in words.items():
@@ -70,7 +71,8 @@ def swept(command, monkeypatch, tmp_path):
             (tmp_path / f"{word}.word").unlink()
         return code, printed, [line.removeprefix("DIR/") for line in (tmp_path / "order.txt").read_text().splitlines()]
 
-    return run
+    yield run
+    signal.signal(signal.SIGINT, before)
 
 
 def test_one_that_fails_is_named_and_the_same_command_trains_it_alone(swept):

@@ -38,7 +38,7 @@ def test_one_command_draws_every_figure(caplog, command, tmp_path):
     with caplog.at_level("INFO", logger="absl"):
         code, printed = command("--workdir=runs", "--mode=figures")
     assert code == 0, printed
-    assert "11 figures of 2 runs in runs/figures/digits_preact_resnet10" in caplog.text
+    assert "11 figures of 2 runs in runs/figures/digits_preact_resnet10" in caplog.text + printed
     assert "CSKD(temperature=4, weight=1)" in printed  # the report
     folder = root / "figures" / "digits_preact_resnet10"
     names = {f"{name}.{kind}" for name in figures.KINDS for kind in ("png", "svg")}
@@ -60,7 +60,8 @@ def test_what_cannot_be_drawn_is_said_and_its_older_figure_goes(caplog, tmp_path
     (folder / "figures.json").write_text('{"top_five.png": ""}')
     (folder / "top_five.png").write_bytes(b"of a run that is gone")
     (folder / "notes.txt").write_text("mine")
-    figures.draw(tmp_path)
+    with caplog.at_level("INFO", logger="absl"):
+        figures.draw(tmp_path)
     drawn = {path.stem for path in folder.glob("*.png")}
     assert drawn == {"reliability", "risk_coverage", "log_probabilities", "tsne_classes", "rescaling"}
     assert "no figure of most probable classes of single images. Expected pictures of test images" in caplog.text
