@@ -217,6 +217,7 @@ def test_every_table_is_a_sweep_of_runs_that_could_be_trained(module, name, tmp_
         assert ("kd" in run.experiment.split(",")[-1].split("_") or "tfkd" in run.experiment) == bool(used)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_sweep_is_one_that_train_trains(command):
     code, printed = command(*DIGITS, *ALONE, *SMALL, "--config.epochs=1", "--config.seed=3")
     assert code == 0, pathlib.Path("DIR/logs/seed=3.log").read_text()
