@@ -10,7 +10,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from configs import command_line, launch
+from configs import command_line, launch, processes
 
 DEFAULT = pathlib.Path(command_line.__file__).parent / "digits.py"
 MODES = ["train", "sweep", "evaluate", "export", "report", "figures", "import", "doctor"]
@@ -21,7 +21,7 @@ GRID = flags.DEFINE_multi_string("grid", [], "KEY=VALUE,VALUE of --mode=sweep, a
 CHOOSE = flags.DEFINE_string("choose", None, "Validation metric; --mode=sweep trains the best point on all images.")
 JOBS = flags.DEFINE_integer("jobs", 1, "Runs of --mode=sweep at a time.", lower_bound=1)
 TABLE = flags.DEFINE_list("table", [], "Tables of the papers that --mode=report makes, as cvpr1,pskd3; or all.")
-FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "latex", "csv"], "Of those tables.")
+FORMAT = flags.DEFINE_enum("format", None, ["text", "markdown", "latex", "csv"], "Of those tables; by default text.")
 SPLIT = flags.DEFINE_enum("split", None, ["train", "val", "test", "all"], "Which images --mode=evaluate assesses.")
 WITH = flags.DEFINE_list("with", None, "Further workdirs or SavedModels that --mode=evaluate makes an ensemble with.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")
@@ -43,12 +43,14 @@ def main(argv):
             given = {"workers": WORKERS.value, "mode": MODE.value, "strategy": config.value.get("strategy")}
             sys.exit(launch.run(words, workdir=workdir, **given))
     command_line.leave_at_sigterm()
-    if MODE.value == "sweep" or GRID.value or CHOOSE.value or TABLE.value:
+    processes.end_with_starter()
+    with_tables, with_sweep = TABLE.value or FORMAT.value, MODE.value == "sweep" or GRID.value or CHOOSE.value
+    if with_tables or with_sweep:
         with command_line.one_line():
             with command_line.quiet():
                 from configs import sweep, tables
-            if TABLE.value:
-                tables.run(workdir, mode=MODE.value, names=TABLE.value, form=FORMAT.value)
+            if with_tables:
+                tables.run(workdir, mode=MODE.value, names=TABLE.value, form=FORMAT.value or "text")
                 sys.exit()
             options: dict[str, Any] = {"grid": GRID.value, "choose": CHOOSE.value, "jobs": JOBS.value}
             sys.exit(sweep.run(config, workdir=workdir, mode=MODE.value, **options))

@@ -1,6 +1,7 @@
 """Processes that a command starts and that none of them outlives; nothing here loads TensorFlow."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import queue
@@ -12,8 +13,22 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import IO
 
+STARTER = "CSKD_TF_STARTED_BY"  # in the environment: the process by which one of ours was started
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 LAST_LINES = 10  # of the log of a process that failed
 PASSED_ON = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
+
+
+def end_with_starter() -> None:
+    """Sends this process SIGTERM when that ends which has started it as one of its `Processes`, even by SIGKILL.
+
+    On Linux; elsewhere the process then goes on by itself.
+    """
+    starter = os.environ.pop(STARTER, None)  # not for what this process starts
+    if starter and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != int(starter):  # it has ended already
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Processes:
@@ -53,7 +68,7 @@ class Processes:
         with open(log, "ab") as file:
             process = subprocess.Popen(
                 command,
-                env=environment,
+                env={**environment, STARTER: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if shown else file,
                 stderr=subprocess.STDOUT,

@@ -121,16 +121,16 @@ class _Runner:
         self._failed: dict[str, str] = {}
         self._finished: dict[str, Mapping[str, Any]] = {}  # their metrics
         self._seconds: list[float] = []  # of each run that has finished here
-        self._planned = 0
+        self._planned: list[grids.Run] = []
 
     def train(self, runs: Sequence[grids.Run]) -> None:
         """Trains what has not finished, teachers first; what fails is noted."""
         there = sweep.finished(runs, self._folder)
         self._finished |= there
-        self._planned += len(runs)
+        self._planned += runs
         waiting = [each for each in runs if each.name not in there]
         self._console.print(
-            f"{len(runs)} runs in {self._folder}, {len(there)} of them finished before; logs in {self._folder / LOGS}"
+            f"Runs in {self._folder}: {len(runs)}, finished before: {len(there)}; logs in {self._folder / LOGS}"
         )
         with self._bar(len(runs), done=len(there)) as show, Processes(passed_on=PASSED_ON) as processes:
             started: list[_Started] = []
@@ -146,17 +146,19 @@ class _Runner:
     def report(self) -> int:
         """Says what has failed; returns the exit code."""
         for name, why in self._failed.items():
-            self._console.print(f"failed: {name}: {why}")
+            self._console.print(f"failed: {name}: {why.partition('; error: ')[0]}")
         if self.stopped_by:
             self._console.print(
-                f"Stopped by {self.stopped_by.name} after {len(self._finished)} of {self._planned} runs; "
+                f"Stopped by {self.stopped_by.name} after {len(self._finished)} of {len(self._planned)} runs; "
                 "the same command goes on."
             )
             return 128 + self.stopped_by
         if self._failed:
-            self._console.print(f"{len(self._failed)} of {self._planned} runs failed; the same command tries again.")
+            self._console.print(
+                f"{len(self._failed)} of {len(self._planned)} runs failed; the same command tries again."
+            )
             return 1
-        self._console.print(f"All {self._planned} runs have finished: --mode=report --workdir={self._folder}")
+        self._console.print(f"All {len(self._planned)} runs have finished: --mode=report --workdir={self._folder}")
         return 0
 
     def _start_more(self, waiting: list[grids.Run], processes: Processes, started: list["_Started"]) -> str:
@@ -204,21 +206,26 @@ class _Runner:
         """What is printed of a finished run."""
         metrics = self._finished[name]
         split = "val" if "val" in metrics else "test"
-        parts = [f"[{len(self._finished)}/{self._planned}] {name}"]
+        parts = [f"[{len(self._finished) + len(self._failed)}/{len(self._planned)}] {name}"]
         if (value := metrics[split].get(self._metric)) is not None:
             parts[0] += f": {split} {self._metric} {value:.4f}"
-        if split == "val":  # by the test split nothing is the best
-            found = [each["val"].get(self._metric) for each in self._finished.values() if "val" in each]
-            values = [value for value in found if value is not None]
-            best = min(values, key=lambda each: choice.better(each, metric=self._metric), default=None)
-            parts += [f"best so far {best:.4f}"] if best is not None else []
+        if split == "val" and (best := self._best(name)):  # by the test split nothing is the best
+            parts.append(f"best so far {best.point} with {best.mean:.4f}")
         return ", ".join([*parts, _duration(seconds), self._left()])
+
+    def _best(self, name: str) -> choice.Candidate | None:
+        """The best point of a run's experiment, by the mean of its seeds; None where there is but one to choose."""
+        experiment = next(run.experiment for run in self._planned if run.name == name)
+        runs = [run for run in self._planned if run.experiment == experiment]
+        if len({run.point for run in runs}) == 1:
+            return None
+        return choice.best(choice.candidates(runs, self._finished, metric=self._metric), metric=self._metric)
 
     def _left(self) -> str:
         """How long the runs that are left will take, as those that have finished here did on average."""
         if not self._seconds:
             return ""
-        left = self._planned - len(self._finished) - len(self._failed)
+        left = len(self._planned) - len(self._finished) - len(self._failed)
         return f"about {_duration(sum(self._seconds) / len(self._seconds) * left / self._jobs)} left"
 
     @contextlib.contextmanager
@@ -235,7 +242,7 @@ class _Runner:
         )
         with rich.progress.Progress(*columns, console=self._console) as progress:
             task = progress.add_task("", total=total, completed=done)
-            yield lambda words, runs: progress.update(task, description=words, advance=runs)
+            yield lambda words, runs: progress.update(task, description=words, advance=runs, refresh=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -168,6 +168,8 @@ def run(workdir: str, *, mode: str, names: Sequence[str], form: str) -> None:
     Raises:
         UserError: an unknown table, no runs of any of them, or runs that cannot be averaged.
     """
+    if not names:
+        raise UserError(f"Expected --table=NAME beside --format: some of {[*FORMS, 'all']}. Received: --format={form}")
     if mode != "report":
         raise UserError(f"Expected --mode=report beside --table. Received: --mode={mode}")
     if unknown := sorted(set(names) - {*FORMS, "all"}):

@@ -270,3 +270,34 @@ def test_two_workers_train_are_stopped_and_go_on(tmp_path, monkeypatch):
     assert [log.count(f"worker {index} of 2 workers") for index, log in enumerate(logs)] == [2, 2]
     assert [entry["epoch"] for entry in run.log()] == [1, 2, 3, 4, 5]
     assert run.metrics()["test"]["nll"] > 0
+
+
+STARTS_ONE = """
+import os, pathlib, sys
+from configs.processes import Processes
+with Processes() as processes:
+    processes.start([sys.executable, "-c", sys.argv[1]], environment=os.environ, log=pathlib.Path("log"), shown=False)
+    list(processes.ends())
+"""
+ENDS_WITH_IT = """
+import os, pathlib, signal, sys, time
+from configs import processes
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(pathlib.Path("told").write_text("")))
+processes.end_with_starter()
+assert processes.STARTER not in os.environ
+pathlib.Path("ready").write_text("")
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux tells")
+def test_what_was_started_ends_with_its_starter(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    starter = subprocess.Popen([sys.executable, "-c", STARTS_ONE, ENDS_WITH_IT], cwd=tmp_path, env=environment)
+    for name in ("ready", "told"):
+        deadline = time.monotonic() + 60
+        while not (tmp_path / name).exists():
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.01)
+        starter.kill()
+        starter.wait()

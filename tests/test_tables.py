@@ -135,6 +135,7 @@ def test_all_are_those_of_which_there_are_runs(command, runs):
         (["--table=pskd1"], "error: Expected finished runs of pskd1 in DIR, as --mode=sweep names their folders. "),
         (["--table=cvpr1", "--workdir=nowhere"], "Received: none among 0 runs"),
         (["--table=cvpr1", "--mode=evaluate"], "error: Expected --mode=report beside --table"),
+        (["--format=latex"], "error: Expected --table=NAME beside --format: some of ['cvpr1'"),
     ],
 )
 def test_a_table_that_cannot_be_made(command, runs, arguments, message):

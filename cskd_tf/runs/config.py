@@ -186,11 +186,13 @@ class Config:
     def may_change(self) -> set[str]:
         """Keys that may be others when the run goes on: what it computes follows from them by no more than rounding.
 
+        Where a run is exported to may be said afterwards.
         On another strategy the order of images and partners, and all that is averaged over a batch, stay the same. But
         a TPU leaves out the smaller last batch of an epoch, and shards depend on the number of replicas.
         """
         depends_on_strategy = self.strategy == "tpu" or self.data.pairing.replica_local
-        return {"verbose"} if depends_on_strategy else {"verbose", "strategy"}
+        free = {"verbose", "export.enabled", "export.directory"}
+        return free if depends_on_strategy else {*free, "strategy"}
 
     def as_dict(self) -> dict[str, Any]:
         """What `config.json` holds: plain dictionaries, lists, numbers and strings."""

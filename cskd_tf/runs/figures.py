@@ -24,7 +24,7 @@ from cskd_tf.evaluation.figures.style import as_image, save
 from cskd_tf.files import read_arrays
 from cskd_tf.runs.report import find_runs
 from cskd_tf.runs.subjects import SPLIT, Subject, subjects_of
-from cskd_tf.runs.workdir import CONFIG, Workdir, read_json, write_json
+from cskd_tf.runs.workdir import read_json, write_json
 
 MANIFEST = "figures.json"  # names the files that are ours, in each folder of figures
 EVENTS = "tensorboard"
@@ -129,19 +129,12 @@ def draw(root: pathlib.Path) -> None:
         UserError: no finished run, files of a run that are damaged, or files that are not ours where figures belong.
     """
     runs = find_runs(root)
-    for unfinished in _unfinished(root, runs):
-        logging.warning("%s is left out: it has not finished", unfinished.path)
     subjects = subjects_of(runs)
     folders = [root / "figures" / name for name in _folder_names(subjects)]
     for folder in folders:
         _refuse_foreign(folder)
     for folder, subject in zip(folders, subjects, strict=True):
         _draw_subject(subject, folder, root=root)
-
-
-def _unfinished(root: pathlib.Path, runs: Sequence[Workdir]) -> list[Workdir]:
-    finished = {run.path for run in runs}
-    return [Workdir(path.parent) for path in sorted(root.rglob(CONFIG)) if path.parent not in finished]
 
 
 def _folder_names(subjects: Sequence[Subject]) -> list[str]:

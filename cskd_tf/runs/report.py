@@ -13,13 +13,14 @@ import numpy as np
 import rich.box
 import rich.console
 import rich.table
+from absl import logging
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import ensemble, summarize
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.grid import SEED_KEYS
-from cskd_tf.runs.workdir import METRICS, Workdir, flatten
+from cskd_tf.runs.workdir import CONFIG, METRICS, Workdir, flatten
 
 # Heading, key in metrics.json, factor. Papers print per cent, and AURC times 1000.
 COLUMNS = (
@@ -38,11 +39,30 @@ def find_runs(root: pathlib.Path) -> list[Workdir]:
     Raises:
         UserError: there is none.
     """
-    runs = [Workdir(path.parent) for path in sorted(root.rglob(METRICS))] if root.is_dir() else []
-    runs = [run for run in runs if run.metrics()]
+    found = [Workdir(path.parent) for path in sorted(root.rglob(METRICS))] if root.is_dir() else []
+    runs = [run for run in found if _has_finished(run, alone=len(found) == 1)]
     if not runs:
         raise UserError(f"Expected finished runs ({METRICS}) in or below the workdir. Received: none in {root}")
     return runs
+
+
+def _has_finished(run: Workdir, *, alone: bool) -> bool:
+    """Whether there are metrics; where there are other runs, one whose file is damaged is named and left out."""
+    try:
+        return bool(run.metrics())
+    except UserError as error:
+        if alone:
+            raise
+        logging.warning("%s is left out: %s", run.path, error)
+        return False
+
+
+def name_unfinished(root: pathlib.Path, runs: Sequence[Workdir]) -> None:
+    """Warns of runs at and below a folder that are not among the finished ones."""
+    finished = {run.path for run in runs}
+    for path in sorted(root.rglob(CONFIG)):
+        if path.parent not in finished and not (path.parent / METRICS).exists():
+            logging.warning("%s is left out: it has not finished", path.parent)
 
 
 def name_of_methods(config: Config) -> str:
@@ -56,11 +76,21 @@ def name_of_methods(config: Config) -> str:
 
 
 def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
-    """Runs whose configs differ in seeds alone, together; those with fewer methods first."""
-    groups: dict[str, list[Workdir]] = {}
+    """Runs whose configs differ in seeds alone, together; those with fewer methods first.
+
+    Of runs that are the same, seeds and all, such as those of two grids with a point in common, the first counts.
+    """
+    groups: dict[str, dict[str, Workdir]] = {}
     for run in runs:
-        groups.setdefault(json.dumps(settings(run), sort_keys=True), []).append(run)
-    return sorted(groups.values(), key=lambda group: (len(group[0].config().methods), str(group[0].path)))
+        group = groups.setdefault(json.dumps(settings(run), sort_keys=True), {})
+        values = flatten(run.config().as_dict())
+        first = group.setdefault(json.dumps([values[key] for key in SEED_KEYS]), run)
+        if first is not run:
+            logging.warning("%s is left out: it has the config and the seeds of %s", run.path, first.path)
+    return sorted(
+        (list(group.values()) for group in groups.values()),
+        key=lambda group: (len(group[0].config().methods), str(group[0].path)),
+    )
 
 
 def settings(run: Workdir) -> dict[str, Any]:
@@ -74,20 +104,17 @@ def settings(run: Workdir) -> dict[str, Any]:
 
 
 def name_groups(groups: Sequence[Sequence[Workdir]]) -> list[str]:
-    """A name for each group: its methods, and beside others of the same methods in what it differs from them.
+    """A name for each group: its methods, and the other keys in which not all of the groups are the same.
 
-    Such as `["cross-entropy, epochs=60", "cross-entropy, epochs=80", "CSKD(temperature=4)"]`.
+    Such as `["cross-entropy, epochs=60", "cross-entropy, epochs=80", "CSKD(temperature=4), epochs=80"]`.
     """
-    methods = [name_of_methods(group[0].config()) for group in groups]
     shared = [settings(group[0]) for group in groups]
-    names = []
-    for name, own in zip(methods, shared, strict=True):
-        of_same_methods = [group for other, group in zip(methods, shared, strict=True) if other == name]
-        keys = [
-            key for key in own if key != "imported" and any(group.get(key) != own[key] for group in of_same_methods)
-        ]
-        names.append(", ".join([name, *(f"{key}={own[key]}" for key in keys)]))
-    return names
+    own = [key for key in dict.fromkeys(key for each in shared for key in each) if not key.startswith("methods")]
+    keys = [key for key in own if key != "imported" and any(each.get(key) != shared[0].get(key) for each in shared)]
+    return [
+        ", ".join([name_of_methods(group[0].config()), *(f"{key}={each.get(key)}" for key in keys)])
+        for group, each in zip(groups, shared, strict=True)
+    ]
 
 
 def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
@@ -152,6 +179,7 @@ def console() -> rich.console.Console:
 def report(root: pathlib.Path) -> None:
     """Prints the tables of all runs at and below `root`, where their SavedModels lie, and the TensorBoard command."""
     runs = find_runs(root)
+    name_unfinished(root, runs)
     screen = console()
     subjects: dict[tuple[str, str], list[Workdir]] = {}
     for run in runs:

@@ -107,7 +107,7 @@ def test_half_finished_runs_and_such_without_predictions_are_left_out(caplog, mo
     (half.path / "metrics.json").unlink()
     bare.predictions("test").unlink()
     figures.draw(tmp_path)
-    assert f"{half.path} is left out: it has not finished" in caplog.text
+    assert str(half.path) not in caplog.text  # the report behind the figures names it
     assert f"{bare.path} is left out: it has no predictions; --mode=evaluate writes them" in caplog.text
     done.predictions("test").unlink()
     with pytest.raises(ValueError, match="Expected runs with predictions"):

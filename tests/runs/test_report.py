@@ -43,14 +43,15 @@ def test_what_is_undefined_says_so(tmp_path):
     assert (row[1], row[6]) == ("2", "undefined")
 
 
-def test_rows_of_the_same_methods_say_in_what_they_differ(tmp_path):
+def test_rows_say_in_what_they_differ(tmp_path):
     labels = np.arange(30) % 3
     changes = ({"epochs": 60}, {"epochs": 60}, {"epochs": 80}, {"epochs": 80, "batch_size": 16}, {"methods": ()})
     runs = [finished_run(tmp_path / str(n), seed=n, labels=labels, **change)[0] for n, change in enumerate(changes)]
     names = report.name_groups(report.group_by_seed(runs))
+    assert report.name_groups(report.group_by_seed(runs[:2])) == ["CSKD(temperature=4, weight=1)"]
     cskd = "CSKD(temperature=4, weight=1)"
     assert names == [
-        "cross-entropy",
+        "cross-entropy, epochs=60, batch_size=32",
         f"{cskd}, epochs=60, batch_size=32",
         f"{cskd}, epochs=80, batch_size=32",
         f"{cskd}, epochs=80, batch_size=16",
@@ -64,3 +65,24 @@ def test_runs_on_different_images_have_no_ensemble(difference, tmp_path):
     second, _ = finished_run(tmp_path / "2", seed=2, **{"labels": labels, **difference})
     assert report.ensemble_metrics([first, second], split="test") is None
     assert report.ensemble_metrics([first], split="test") is None
+
+
+def test_a_run_that_is_there_twice_counts_once(caplog, tmp_path):
+    labels = np.arange(30) % 3
+    runs = [finished_run(tmp_path / name, seed=1, labels=labels)[0] for name in ("a", "b")]
+    assert [[run.path.name for run in group] for group in report.group_by_seed(runs)] == [["a"]]
+    assert f"{tmp_path / 'b'} is left out: it has the config and the seeds of {tmp_path / 'a'}" in caplog.text
+
+
+def test_unfinished_and_damaged_runs_are_named_beside_others(caplog, capsys, tmp_path):
+    labels = np.arange(30) % 3
+    for name in ("done", "half", "damaged"):
+        finished_run(tmp_path / name, seed=1, labels=labels)
+    (tmp_path / "half/metrics.json").unlink()
+    (tmp_path / "damaged/metrics.json").write_text("{")
+    report.report(tmp_path)
+    assert "CSKD(temperature=4, weight=1)      1" in capsys.readouterr().out
+    assert f"{tmp_path / 'half'} is left out: it has not finished" in caplog.text
+    assert f"{tmp_path / 'damaged'} is left out: Expected a JSON object in" in caplog.text
+    with pytest.raises(ValueError, match="Expected a JSON object"):
+        report.report(tmp_path / "damaged")
