@@ -1,0 +1,173 @@
+"""What `train_main.py` refuses, in one line, with nothing written or lost."""
+
+import re
+
+import pytest
+import tensorflow as tf
+
+from tests.helpers import ALONE, ROOT, SMALL, files
+
+QUICK = (*ALONE, *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.epoch=3"], r"Expected a key of configs/base.py. Received: 'epoch'\nDid you mean \"epochs\""),
+        (["--config.epochs=many"], "flag --config.epochs=many: invalid literal for int"),
+        (["--config.SEED=1"], r"Expected a key of configs/base.py, such as .*Received: \['SEED'\]"),
+        (["--config.data/augment/flip=1"], r"Expected a key of configs/base.py, .*Received: \['data/augment/flip'\]"),
+        (["--config. seed=1"], r"Expected a key of configs/base.py, .*Received: \[' seed'\]"),
+        (["--config.optimiser.momentum=1"], "Expected a key of configs/base.py. Received: .*optimiser"),
+        (["--mode=serve"], "should be one of"),
+        (["train"], r"Expected flags only, or launch. Received: \['train'\]"),
+        (["--config.epochs=0"], "Expected epochs to be at least 1. Received: epochs=0"),
+        (["--config.precision=float64"], "Unknown precision; expected one of .*Received: precision='float64'"),
+        (["--config.strategy=tpu"], "Expected a TPU for strategy=tpu. Received: "),
+        (["--config.strategy=many"], "Unknown strategy; expected one of .*Received: strategy='many'"),
+        (
+            ["--config.methods=({'name': 'CSDK'},)"],
+            r"Unknown method; expected one of \['AdaCos', .*Received: name='CSDK'",
+        ),
+        (["--config.methods[0].temperature=0"], "temperature to be a finite number above 0. Received: "),
+        (["--config.methods[0].weight=-1"], "weight to be a finite number of at least 0. Received: weight=-1.0"),
+        (["--config.network.name=resnet"], "Unknown network; expected one of .*Received: name='resnet'"),
+        (["--config.data.source.name=mnist"], "Unknown data set; expected one of .*Received: data.source.name='mnist'"),
+        (["--config.data.source.name=image_folder"], "Expected data.source.path to name a folder"),
+        (
+            ["--config.data.source.name=image_folder", "--config.data.source.path=/nowhere"],
+            "Received: no folder /nowhere",
+        ),
+        (
+            ["--config.data.split.val=nope"],
+            "Expected data.split.val='' with digits, which takes no others. Received: data.split.val='nope'",
+        ),
+        (["--config.batch_size=0"], "Expected batch_size to be at least 1. Received: batch_size=0"),
+        (["--config.batch_size=400"], "batch_size from 1 to 40, the number of images. Received: batch_size=400"),
+        (
+            ["--config.data.augment.mean=(0.5, 0.5)", "--config.data.augment.std=(0.5, 0.5)"],
+            "Expected a mean for each of 1 channels",
+        ),
+        (["--config.data.augment.mean=(0.5, 0.5)"], "Expected as many means as stds"),
+        (
+            ["--config.data.crop=none", "--noconfig.data.flip"],
+            "expected --config.data.augment.crop instead of --config.data.crop, --config.data.augment.flip instead of",
+        ),
+        (
+            [f"--config={ROOT}/configs/cskd_paper.py:cifar100"],
+            "error: ValueError: Expected DATA,NETWORK,METHOD: ",
+        ),
+        (["--config.schedule.milestones=(0.9, 0.1)"], "rising milestones between 0 and 1"),
+        (["--config.optimizer.momentum=2"], "momentum to be at most 0.9999. Received: optimizer.momentum=2.0"),
+        (["--config.optimizer.weight_decay=nan"], "to be at least 0. Received: optimizer.weight_decay=nan"),
+        (["--config.schedule.learning_rate=-0.1"], "learning_rate to be above 0. Received: learning_rate=-0.1"),
+        (["--config.seed=-1"], "seed to be at least 0. Received: seed=-1"),
+        (["--config.data.split.train_per_class=-1"], "train_per_class to be at least 0"),
+        (
+            ["--config.data.augment.mean=('a',)"],
+            "data.augment.mean to hold numbers. Received: data.augment.mean=\\['a'\\]",
+        ),
+        (
+            ["--config.methods=('CSKD',)"],
+            "Expected a list with a mapping for each method.*Received: methods=\\['CSKD'\\]",
+        ),
+        (
+            ["--config.methods[0].partners=2"],
+            "what the config's list holds, or the whole of it: .*Received: 'partners'",
+        ),
+        (["--config.methods[1].weight=2"], "what the config's list holds, .*Received: tuple index out of range"),
+        (["--workdir=/proc/nowhere/run"], "/proc/nowhere"),
+        (["--workdir=elsewhere", "--mode=evaluate"], "Expected the folder of a run"),
+        (["--workdir=elsewhere", "--mode=report"], "Expected finished runs"),
+    ],
+)
+def test_bad_input_ends_before_training_without_a_traceback(command, tmp_path, arguments, message):
+    workdir = [] if any("workdir" in argument for argument in arguments) else ["--workdir=run"]
+    # The arguments under test come last, so that they win.
+    code, printed = command(*workdir, *QUICK, *arguments)
+    assert code != 0
+    assert re.search(message, printed), printed
+    assert "Traceback" not in printed
+    assert not list(tmp_path.iterdir())  # nothing was started, nothing is left behind
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("def get_config(:", "SyntaxError: "),
+        ("\0", "SyntaxError: "),
+        ("def get_config(): raise RuntimeError('no')", "RuntimeError: no"),
+        ("def get_config(): raise TypeError", "Expected a config file that makes a config. Received: TypeError"),
+        ("def get_config(): return get_config()", "RecursionError: "),
+        ("def get_config(): return 3", ""),
+        ("def get_config(): return {'seed': print}", "a config of groups, lists, numbers and strings"),
+    ],
+)
+def test_a_config_file_that_fails_is_one_line(content, message, command, tmp_path):
+    (tmp_path / "mine.py").write_text(content)
+    code, printed = command("--config=mine.py", "--workdir=run")
+    assert code != 0
+    assert re.search(f"^error: .*{message}", printed, re.MULTILINE), printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "received"),
+    [
+        (MemoryError(), "MemoryError"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "{{node x}} OOM when allocating tensor of 9 bytes\nHint: ..."),
+            "OOM when allocating tensor of 9 bytes",
+        ),
+    ],
+)  # fmt: skip
+def test_too_little_memory_is_one_line(error, received, command, monkeypatch):
+    def prepare(config):
+        raise error
+
+    monkeypatch.setattr("cskd_tf.runs.train.prepare", prepare)
+    code, printed = command("--workdir=run", *QUICK)
+    assert code != 0
+    assert re.search(rf"error: Expected enough memory; a smaller batch_size, .*Received: {received}\n", printed), (
+        printed
+    )
+    assert "Traceback" not in printed
+
+
+def test_a_missing_config_file_is_named(command):
+    code, printed = command("--config=nowhere.py")
+    assert code != 0
+    assert "No such file or directory: 'nowhere.py'" in printed
+    assert "Traceback" not in printed
+
+
+def test_files_that_are_not_images_are_named(command, image_folder):
+    (image_folder / "train" / "dog" / "notes.png").write_text("no image")
+    code, printed = command(
+        "--workdir=run", "--config.data.source.name=image_folder", f"--config.data.source.path={image_folder}", *QUICK
+    )
+    assert code != 0
+    assert "dog/notes.png" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_workdir_of_another_config_is_refused_and_kept(command):
+    command("--workdir=run", "--config.epochs=1", *QUICK)
+    before = files("run")
+    code, printed = command("--workdir=run", "--config.epochs=2", *QUICK)
+    assert code != 0
+    assert "choose another --workdir. Received: epochs: 1 there, 2 here" in printed
+    code, printed = command("--workdir=run", "--mode=evaluate", "--config.seed=3", *QUICK)
+    assert code != 0
+    assert "seed: 0 there, 3 here" in printed
+    assert files("run") == before
+
+
+def test_somebody_elses_folder_is_refused_and_kept(command, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("...")
+    code, printed = command("--workdir=thesis", *QUICK)
+    assert code != 0
+    assert "Expected a new or empty folder, or one of ours" in printed
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
