@@ -69,7 +69,7 @@ def _tsne(subject: Subject, *, by_group: bool) -> matplotlib.figure.Figure:
     shown = f"{len(chosen)} of {len(labels)}" if len(chosen) < len(labels) else f"{len(chosen)}"
     count = len(np.unique(kinds))
     one, several = ("group", "groups") if by_group else ("class", "classes")
-    title = f"{subject.title}: t-SNE of embeddings\n{shown} images, {count} {one if count == 1 else several}"
+    title = f"{subject.title}\nt-SNE of {shown} images, {count} {one if count == 1 else several}"
     return neighbourhoods.scattered(
         [subject.places(run) for run in runs],
         names=[each.name for each in compared],
