@@ -187,7 +187,11 @@ def _draw_subject(subject: Subject, folder: pathlib.Path, *, root: pathlib.Path)
     told["runs"] = ", ".join(str(run.path.relative_to(root)) for run in subject.runs)
     write_json(folder / MANIFEST, told)
     _write_events(folder / EVENTS, drawn)
-    logging.info("%d figures of %d runs in %s", len(drawn), len(subject.runs), folder)
+    logging.info("%s of %s in %s", _counted(len(drawn), "figure"), _counted(len(subject.runs), "run"), folder)
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _write_events(folder: pathlib.Path, drawn: Mapping[str, np.ndarray]) -> None:

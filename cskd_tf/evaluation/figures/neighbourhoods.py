@@ -28,7 +28,7 @@ IMAGES = 2000  # at most
 FEWEST = 5
 NAMED = 24  # kinds at most that have their names in the figure
 LETTERS, LINES = 55, 22  # of names, that a panel has room for
-STEPS = np.linspace(-1, 1, 201)  # by which names are moved, in widths and heights of the panel
+STEPS = np.linspace(-1, 1, 101)  # by which names are moved, in widths and heights of the panel
 INSTALL = "pip install openTSNE==1.0.4"
 
 

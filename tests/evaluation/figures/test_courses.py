@@ -29,6 +29,13 @@ def test_lines_are_means_over_seeds_within_their_range():
     assert one.get_marker() != two.get_marker()
 
 
+def test_an_axis_of_near_values_has_no_offset():
+    (axis, *_) = training_curves({"one": [log([2.30601, 2.30602, 2.30603])]}, title="").axes
+    axis.figure.draw_without_rendering()
+    assert axis.yaxis.get_offset_text().get_text() == ""
+    assert all(label.get_text().startswith("2.306") for label in axis.get_yticklabels())
+
+
 def test_each_split_has_panels_of_its_own_with_the_runs_that_were_evaluated_on_it():
     logs = {"one": [log([1.0, 3.0], split="test")], "two": [log([2.0])], "none": []}
     axes = {axis.get_ylabel(): axis for axis in training_curves(logs, title="").axes}
