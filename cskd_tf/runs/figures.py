@@ -69,7 +69,7 @@ def _tsne(subject: Subject, *, by_group: bool) -> matplotlib.figure.Figure:
     shown = f"{len(chosen)} of {len(labels)}" if len(chosen) < len(labels) else f"{len(chosen)}"
     count = len(np.unique(kinds))
     one, several = ("group", "groups") if by_group else ("class", "classes")
-    title = f"{subject.title}: t-SNE of embeddings\n{shown} images, {count} {one if count == 1 else several}"
+    title = f"{subject.title}\nt-SNE of {shown} images, {count} {one if count == 1 else several}"
     return neighbourhoods.scattered(
         [subject.places(run) for run in runs],
         names=[each.name for each in compared],
@@ -180,7 +180,11 @@ def _draw_subject(subject: Subject, folder: pathlib.Path, *, root: pathlib.Path)
     told["runs"] = ", ".join(str(run.path.relative_to(root)) for run in subject.runs)
     write_json(folder / MANIFEST, told)
     _write_events(folder / EVENTS, drawn)
-    logging.info("%d figures of %d runs in %s", len(drawn), len(subject.runs), folder)
+    logging.info("%s of %s in %s", _counted(len(drawn), "figure"), _counted(len(subject.runs), "run"), folder)
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _write_events(folder: pathlib.Path, drawn: Mapping[str, np.ndarray]) -> None:

@@ -21,14 +21,14 @@ from cskd_tf.evaluation.figures.style import (
 )
 
 Log = Sequence[Mapping[str, Any]]  # an entry per epoch, as log.jsonl has them
-# What is drawn of a log, its factor, and what stands beside its axis; {split} is the one that was evaluated.
-VALUES = {
-    "loss": (1, "training loss"),
-    "{split}_top1_error": (100, "{split} top-1 error, %"),
-    "{split}_nll": (1, "{split} NLL, nats"),
-    "{split}_ece": (100, "{split} ECE, %"),
-    "{split}_recall_at_1": (100, "{split} R@1, %"),
-    "learning_rate": (1, "learning rate"),
+# What is drawn of a log, its factor, and what stands beside its axis: of training, and of a split that was evaluated.
+LOSS = {"loss": (1, "training loss")}
+LEARNING_RATE = {"learning_rate": (1, "learning rate")}
+OF_SPLIT = {
+    "top1_error": (100, "top-1 error, %"),
+    "nll": (1, "NLL, nats"),
+    "ece": (100, "ECE, %"),
+    "recall_at_1": (100, "R@1, %"),
 }
 SPLITS = ("val", "test")
 HARD = 100  # images, as in the paper
@@ -56,6 +56,9 @@ class ImageHistory:
 def training_curves(logs: Mapping[str, Sequence[Log]], *, title: str) -> matplotlib.figure.Figure:
     """Loss, metrics and learning rate over the epochs, a line per name: the mean of its seeds, in the range of these.
 
+    What was evaluated on validation images has panels of its own, apart from those of the test split, as the two cannot
+    be compared: a run without validation images is trained on more, and evaluated on others.
+
     Args:
         logs: of each name the logs of its seeds.
         title: what stands above the figure.
@@ -66,12 +69,17 @@ def training_curves(logs: Mapping[str, Sequence[Log]], *, title: str) -> matplot
     if not any(log for seeds in logs.values() for log in seeds):
         raise UserError("Expected a log of at least one epoch. Received: none, as of imported runs")
     names = [wrapped(name, characters=110) for name in logs]
-    figure, axes = panels(len(VALUES), columns=3, size=(3.2, 2.4), title=title, below=legend_height(names))
     evaluated = {_split_of(log) for seeds in logs.values() for log in seeds if log}
-    for axis, (key, (factor, label)) in zip(axes, VALUES.items(), strict=True):
+    first, *others = [_values_of(split) for split in SPLITS if split in evaluated]
+    values = {**LOSS, **first, **LEARNING_RATE}
+    columns = len(LOSS) + len(first) if others else 3  # a row of each split, if there are two
+    for other in others:
+        values |= other
+    figure, axes = panels(len(values), columns=columns, size=(3.2, 2.4), title=title, below=legend_height(names))
+    for axis, (key, (factor, label)) in zip(axes, values.items(), strict=True):
         for number, seeds in enumerate(logs.values()):
-            _draw_seeds(axis, [_series(log, key) for log in seeds if log], factor=factor, number=number)
-        axis.set(xlabel="epoch", ylabel=label.format(split=" or ".join(sorted(evaluated))))
+            _draw_seeds(axis, [_series(log, key) for log in seeds if _has(log, key)], factor=factor, number=number)
+        axis.set(xlabel="epoch", ylabel=label)
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         if key == "learning_rate":
             axis.set_yscale("log")
@@ -137,10 +145,18 @@ def _split_of(log: Log) -> str:
     return next((split for split in SPLITS if f"{split}_top1_error" in log[0]), SPLITS[0])
 
 
+def _values_of(split: str) -> dict[str, tuple[int, str]]:
+    return {f"{split}_{key}": (factor, f"{split} {label}") for key, (factor, label) in OF_SPLIT.items()}
+
+
+def _has(log: Log, key: str) -> bool:
+    """Whether a log is of what the key names: an empty one never, and one of another split not."""
+    return bool(log) and (key in {**LOSS, **LEARNING_RATE} or key in _values_of(_split_of(log)))
+
+
 def _series(log: Log, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Epochs and values; NaN for what the log has as null, or lacks."""
-    name = key.format(split=_split_of(log))
-    values = [np.nan if entry.get(name) is None else entry[name] for entry in log]
+    values = [np.nan if entry.get(key) is None else entry[key] for entry in log]
     return np.array([entry["epoch"] for entry in log]), np.array(values, float)
 
 

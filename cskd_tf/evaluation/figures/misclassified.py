@@ -50,7 +50,8 @@ def log_probability_histograms(
         raise UserError("Expected an image that all get wrong. Received: none")
     labels = labels_of_all(compared)[wrong]
     names = [wrapped(each.name, characters=90) for each in compared]
-    heading = f"{title}\n{len(wrong)} images that all of them get wrong"
+    images = "1 image" if len(wrong) == 1 else f"{len(wrong)} images"
+    heading = f"{title}\n{images} that {'it gets' if len(compared) == 1 else 'all of them get'} wrong"
     figure, axes = panels(2, columns=2, size=(3.9, 3.0), title=heading, below=legend_height(names))
     logs = [log_probabilities(each.seeds[0].logits[wrong].astype(np.float64)) for each in compared]
     kinds = {
@@ -59,7 +60,7 @@ def log_probability_histograms(
     }
     bins = bins or min(25, math.ceil(2 * math.sqrt(len(wrong))))
     for axis, (kind, samples) in zip(axes, kinds.items(), strict=True):
-        edges = np.histogram_bin_edges(np.concatenate(samples), bins)
+        edges = _edges(np.concatenate(samples), bins)
         for number, values in enumerate(samples):
             drawn = look(number)
             count, _ = np.histogram(values, edges)
@@ -127,6 +128,12 @@ def top_five(
     return figure
 
 
+def _edges(values: np.ndarray, bins: int) -> np.ndarray:
+    """Of bins over all values; where these differ by rounding alone, which NumPy refuses, over one nat about them."""
+    low, high = values.min(), values.max()
+    return np.histogram_bin_edges(values, bins, (low - 0.5, high + 0.5) if high - low < 1e-9 else (low, high))
+
+
 def _most_telling(compared: Sequence[Compared], indices: np.ndarray) -> np.ndarray:
     """Places in `indices` of the images that are drawn."""
     first = compared[0].seeds[0]
@@ -147,6 +154,9 @@ def _bars(axis: matplotlib.axes.Axes, probabilities: np.ndarray, true: int, clas
     best = np.argsort(-probabilities, kind="stable")[:5]
     for place, number in enumerate(best):
         axis.barh(place, probabilities[number], 0.8, **_of_bar(is_true=number == true))
-    axis.set(xlim=(0, 1), ylim=(len(best) - 0.4, -0.6), xticks=[0, 0.5, 1])
+    axis.set(xlim=(0, 1), ylim=(len(best) - 0.4, -0.6))
+    first, _, last = axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    first.label1.set_horizontalalignment("left")  # within the panel, apart from those of its neighbours
+    last.label1.set_horizontalalignment("right")
     axis.set_yticks(range(len(best)), [shortened(class_names[number], characters=20) for number in best], fontsize=7)
     axis.tick_params(axis="y", length=0)

@@ -27,6 +27,8 @@ PERPLEXITY = 30  # as scikit-learn and openTSNE have it; papers do not say
 IMAGES = 2000  # at most
 FEWEST = 5
 NAMED = 24  # kinds at most that have their names in the figure
+LETTERS, LINES = 55, 22  # of names, that a panel has room for
+STEPS = np.linspace(-1, 1, 101)  # by which names are moved, in widths and heights of the panel
 INSTALL = "pip install openTSNE==1.0.4"
 
 
@@ -83,7 +85,8 @@ def scattered(
 ) -> matplotlib.figure.Figure:
     """Points by kind, in colours and markers, a panel per name; up to 24 kinds have a legend.
 
-    Their names also stand in the middle of their points, where these do not cover each other.
+    Their names also stand at the points nearest to the median of their own, or, where they would cover each other,
+    beside, with a thin line to the point.
 
     Figure 3 of the CS-KD paper by class, Figure 2 of its ICLR form by superclass.
 
@@ -129,16 +132,49 @@ def _colours(count: int) -> list:
 
 
 def _write_names(axis: matplotlib.axes.Axes, points: Mapping[str, np.ndarray]) -> None:
-    """Names in the middle of their points, where they can be read without any colour; none over another one."""
+    """Names at images of their kind, where they can be read without any colour; a thin line leads to what is moved."""
     outline = matplotlib.patheffects.withStroke(linewidth=2.2, foreground="white")
     written: dict[str, Any] = {"fontsize": 7, "fontweight": "bold", "path_effects": [outline], "clip_on": True}
-    size = np.array([axis.get_xlim(), axis.get_ylim()])
-    taken: list[tuple[np.ndarray, float]] = []
-    for name, own in points.items():
-        shown = shortened(name, characters=12)
-        place = np.median(own, axis=0)
-        x, y = (place - size[:, 0]) / (size[:, 1] - size[:, 0])  # of the panel, which is about 60 letters wide
-        width = (len(shown) + 1) / 55
-        if all(abs(x - left) > (width + other) / 2 or abs(y - up) > 0.045 for (left, up), other in taken):
-            axis.text(place[0], place[1], shown, color="black", ha="center", va="center", **written)
-            taken.append((np.array([x, y]), width))
+    shown = [shortened(name, characters=12) for name in points]
+    images = np.array([own[_central(own)] for own in points.values()])
+    low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
+    axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))  # what is drawn now moves none of it
+    sizes = np.array([((len(name) + 1) / LETTERS, 1 / LINES) for name in shown])
+    centres = low + (high - low) * spread((images - low) / (high - low), sizes=sizes)
+    for name, image, centre in zip(shown, images, centres, strict=True):
+        axis.plot(*np.transpose([image, centre]), color="black", linewidth=0.6)
+        axis.text(*centre, name, color="black", ha="center", va="center", **written)
+
+
+def _central(points: np.ndarray) -> int:
+    """Which point is nearest to the median of all, where there may be none."""
+    return int(np.linalg.norm(points - np.median(points, axis=0), axis=1).argmin())
+
+
+def spread(anchors: np.ndarray, *, sizes: np.ndarray) -> np.ndarray:
+    """Centres of boxes in the unit square, each as near to its anchor as it can be without covering those before it.
+
+    Where there is no such place, it is the one at which least is covered.
+
+    Example: two boxes at one place, of which the second goes up or down by its height:
+        >>> centres = spread(np.array([[0.5, 0.5], [0.5, 0.5]]), sizes=np.array([[0.4, 0.1], [0.4, 0.1]]))
+        >>> centres[0].tolist(), np.abs(centres[1] - centres[0]).round(2).tolist()
+        ([0.5, 0.5], [0.0, 0.1])
+
+    Args:
+        anchors: `[K, 2]`, from 0 to 1.
+        sizes: `[K, 2]`, width and height of each, from 0 to 1.
+
+    Returns:
+        float64 `[K, 2]`.
+    """
+    centres = np.zeros((0, 2))
+    for anchor, size in zip(anchors, sizes, strict=True):
+        steps = np.stack(np.meshgrid(STEPS, STEPS), axis=-1).reshape(-1, 2)
+        tried = np.clip(np.concatenate([anchor[None], anchor + steps]), size / 2, 1 - size / 2)
+        apart = np.abs(tried[:, None] - centres)
+        shared = np.maximum((size + sizes[: len(centres)]) / 2 - apart, 0)  # [places, boxes, 2]
+        covered = shared.prod(axis=-1).sum(axis=1).round(9)
+        distance = np.linalg.norm(tried - anchor, axis=1).round(9)
+        centres = np.concatenate([centres, tried[np.lexsort((distance, covered))[:1]]])
+    return centres

@@ -7,7 +7,7 @@ import matplotlib.figure
 import numpy as np
 
 from cskd_tf.evaluation.figures.compared import Compared, mean_and_deviation
-from cskd_tf.evaluation.figures.style import legend_below, legend_height, look, new_figure, styled, wrapped
+from cskd_tf.evaluation.figures.style import legend_below, legend_height, look, new_figure, styled, unbroken, wrapped
 from cskd_tf.evaluation.selective import area_under_risk_coverage, risk_coverage_curve
 
 POINTS = 200  # coverages at which seeds are averaged
@@ -27,7 +27,8 @@ def risk_coverage_curves(compared: Sequence[Compared], *, title: str) -> matplot
     labels = []
     for each in compared:
         areas = [1000 * area_under_risk_coverage(seed.logits, seed.labels) for seed in each.seeds]
-        labels.append(wrapped(f"{each.name}: AURC × 1000 {mean_and_deviation(areas, digits=2)}", characters=72))
+        area = unbroken(f"AURC (× 1000): {mean_and_deviation(areas, digits=2)}")
+        labels.append(wrapped(f"{each.name}; {area}", characters=72))
     figure = new_figure(5.6, 4.4 + legend_height(labels), title=title)
     axes = figure.subplots()
     coverages, lines = np.linspace(0, 1, POINTS + 1)[1:], []

@@ -25,10 +25,12 @@ LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++", "oo", "**", "||", "--", "OO")
 GUIDE_COLOUR = "#6c757d"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 _SETTINGS = {
     "font.family": ["DejaVu Sans"],  # which comes with matplotlib, so that it is never missing
     "font.size": 9,
     "text.parse_math": False,  # a class may be called a$b$c
+    "axes.formatter.useoffset": False,  # an axis says what its values are, not how far they are from +2.306
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -146,14 +148,26 @@ def wrapped(text: str, *, characters: int) -> str:
     return "\n".join(part for of_line in lines for part in of_line)
 
 
+def unbroken(text: str) -> str:
+    r"""Text that `wrapped` leaves in one line, as a value and its unit.
+
+    Example:
+        >>> unbroken("ECE 3 %")
+        'ECE\xa03\xa0%'
+    """
+    return text.replace(" ", NO_BREAK)
+
+
 def readable(text: str) -> str:
     r"""Text without control characters; matplotlib would leave out of a legend what begins with an underscore.
+
+    No-break spaces stay.
 
     Example:
         >>> readable("_crow\tblack")
         ' _crow black'
     """
-    text = "".join(each if each.isprintable() or each == "\n" else " " for each in text)
+    text = "".join(each if each.isprintable() or each in ("\n", NO_BREAK) else " " for each in text)
     return f" {text}" if text.startswith("_") else text
 
 

@@ -29,9 +29,26 @@ def test_lines_are_means_over_seeds_within_their_range():
     assert one.get_marker() != two.get_marker()
 
 
-def test_the_split_that_was_evaluated_stands_beside_the_axis():
-    figure = training_curves({"one": [log([1.0], split="test")], "two": [log([1.0])], "none": []}, title="")
-    assert figure.axes[1].get_ylabel() == "test or val top-1 error, %"
+def test_an_axis_of_near_values_has_no_offset():
+    (axis, *_) = training_curves({"one": [log([2.30601, 2.30602, 2.30603])]}, title="").axes
+    axis.figure.draw_without_rendering()
+    assert axis.yaxis.get_offset_text().get_text() == ""
+    assert all(label.get_text().startswith("2.306") for label in axis.get_yticklabels())
+
+
+def test_each_split_has_panels_of_its_own_with_the_runs_that_were_evaluated_on_it():
+    logs = {"one": [log([1.0, 3.0], split="test")], "two": [log([2.0])], "none": []}
+    axes = {axis.get_ylabel(): axis for axis in training_curves(logs, title="").axes}
+    values = ("top-1 error, %", "NLL, nats", "ECE, %", "R@1, %")
+    of_val, of_test = ([f"{split} {value}" for value in values] for split in ("val", "test"))
+    assert list(axes) == ["training loss", *of_val, "learning rate", *of_test]
+    lines = {label: [len(line.get_xdata()) for line in axis.get_lines()] for label, axis in axes.items()}
+    assert lines["training loss"] == lines["learning rate"] == [2, 1]
+    assert all(lines[label] == [1] for label in of_val)  # epochs of "two"
+    assert all(lines[label] == [2] for label in of_test)
+    assert axes["val NLL, nats"].get_lines()[0].get_marker() == axes["training loss"].get_lines()[1].get_marker()
+    alone = training_curves({"one": logs["one"]}, title="")
+    assert [axis.get_ylabel() for axis in alone.axes[:6]] == ["training loss", *of_test, "learning rate"]
 
 
 def test_imported_runs_have_no_curves():

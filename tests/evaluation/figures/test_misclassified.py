@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,15 @@ def test_histograms_are_of_the_images_that_all_get_wrong():
         assert [line.get_xdata()[0] for line in axis.get_lines()] == pytest.approx(np.median(logs, axis=1))
     medians = np.median(np.log([[0.6, 0.9], [0.3, 0.05]]), axis=1)
     assert legend(figure)[0] == "first: medians {:.2f} and {:.2f}".format(*medians)
+
+
+def test_the_title_says_of_one_alone_that_it_is_wrong():
+    (first, second) = compared()
+    assert log_probability_histograms([first], title="").get_suptitle() == "\n2 images that it gets wrong"
+    three = log_probability_histograms([second], title="").get_suptitle()
+    assert three == "\n3 images that it gets wrong"
+    once = made([[0.4, 0.6], [0.4, 0.6]], [0, 1], name="once")
+    assert log_probability_histograms([once, once], title="").get_suptitle() == "\n1 image that all of them get wrong"
 
 
 def test_without_common_mistakes_there_is_nothing_to_draw():
@@ -61,6 +72,10 @@ def test_bars_are_the_most_probable_classes_beside_the_picture():
     assert [label.get_text() for label in first.get_yticklabels()] == ["crow", "wren", " _a$b$"]
     assert [bool(bar.get_hatch()) for bar in first.patches] == [False, True, False]  # wren
     assert [bar.get_width() for bar in second.patches] == pytest.approx([0.5, 0.4, 0.1])
+    assert [label.get_text() for label in first.get_xticklabels()] == ["0", "0.5", "1"]
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for axis in rows[-1, 1:] for label in axis.get_xticklabels()]
+    assert all(left.x1 + 5 < right.x0 for left, right in itertools.pairwise(boxes))
     assert first.get_title() == "first"
     assert not picture.get_title()
 

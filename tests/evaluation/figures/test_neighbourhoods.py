@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from cskd_tf.evaluation.figures.neighbourhoods import INSTALL, MARKERS, chosen_images, project, scattered
+from cskd_tf.evaluation.figures.neighbourhoods import INSTALL, MARKERS, chosen_images, project, scattered, spread
 from tests.helpers import ROOT
 
 
@@ -71,16 +71,42 @@ def test_kinds_differ_without_colour_and_too_many_have_no_legend():
     assert not scattered([np.zeros((200, 2))], names=[""], kinds=np.arange(200), kind_names=many, title="").legends
 
 
-def test_names_do_not_cover_each_other_and_one_class_is_drawn():
-    same = np.tile(np.arange(6.0), (2, 1)).T
-    figure = scattered([same], names=[""], kinds=np.arange(6) % 2, kind_names=["a", "b"], title="")
-    apart = scattered([same], names=[""], kinds=np.arange(6) // 3, kind_names=["a", "b"], title="")
-    assert [len(each.axes[0].texts) for each in (apart, figure)] == [2, 2]
-    over = scattered(
-        [same], names=[""], kinds=np.array([0, 1, 1, 1, 0, 0]), kind_names=["a", "a much longer"], title=""
-    )
-    assert len(over.axes[0].texts) == 2
-    on_top = scattered([np.zeros((6, 2))], names=[""], kinds=np.arange(6) % 2, kind_names=["a", "b"], title="")
-    assert [text.get_text() for text in on_top.axes[0].texts] == ["a"]
-    single = scattered([same], names=[""], kinds=np.zeros(6, int), kind_names=["only"], title="")
-    assert [text.get_text() for text in single.axes[0].texts] == ["only"]
+def names_of(kinds, kind_names, *, places):
+    """Names that stand in a panel, and their places."""
+    (axis,) = scattered([places], names=[""], kinds=kinds, kind_names=kind_names, title="").axes
+    return {text.get_text(): np.array(text.get_position()) for text in axis.texts}
+
+
+def test_a_name_stands_at_the_image_nearest_to_the_median():
+    """Of a: mean (3.5, 2) and median (1, 1) are where no image of it is; of b one image alone."""
+    places = np.array([[0.0, 0], [1, 0], [1, 2.5], [12, 5.5], [20, 20]])
+    shown = names_of(np.array([0, 0, 0, 0, 1]), ["a", "b"], places=places)
+    assert shown.keys() == {"a", "b"}
+    np.testing.assert_allclose(shown["a"], [1, 0])
+
+
+def test_all_names_are_written_apart_within_the_panel():
+    names = [f"a long name {number}" for number in range(24)]
+    for places in (np.zeros((48, 2)), np.random.default_rng(0).normal(size=(48, 2))):
+        shown = names_of(np.arange(48) % 24, names, places=places)
+        assert len(shown) == 24
+    sizes = np.tile([13 / 55, 1 / 22], (24, 1))
+    centres = spread(np.full((24, 2), 0.99), sizes=sizes)
+    assert (centres - sizes / 2 > -1e-9).all()
+    assert (centres + sizes / 2 < 1 + 1e-9).all()
+    apart = np.abs(centres[:, None] - centres) >= sizes - 1e-6
+    assert (apart.any(axis=-1) | np.eye(24, dtype=bool)).all()
+
+
+def test_a_line_leads_from_a_name_that_is_moved_to_its_image():
+    figure = scattered([np.zeros((6, 2))], names=[""], kinds=np.arange(6) % 2, kind_names=["a", "b"], title="")
+    (axis,) = figure.axes
+    for line, text in zip(axis.get_lines(), axis.texts, strict=True):
+        np.testing.assert_allclose(line.get_xydata(), [[0, 0], text.get_position()], atol=1e-12)
+    first, second = (text.get_position() for text in axis.texts)
+    assert first == pytest.approx((0, 0))
+    assert np.linalg.norm(second) > 1e-3
+
+
+def test_one_class_is_drawn():
+    assert names_of(np.zeros(6, int), ["only"], places=np.arange(12.0).reshape(6, 2)).keys() == {"only"}
