@@ -77,7 +77,7 @@ def _look_like_probabilities(scores: np.ndarray) -> bool:
 
 @contextlib.contextmanager
 def taken_for_logits(*everything: np.ndarray) -> Iterator[None]:
-    """Warns once, where any of these `[N, C]` look like probabilities, of what takes logits alone, and not again inside.
+    """Warns, once, where scores `[N, C]` that are taken for logits look like probabilities, whatever is called inside.
 
     The warning names the line that called the caller of this function.
     """
