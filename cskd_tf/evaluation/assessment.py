@@ -26,8 +26,9 @@ from cskd_tf.evaluation.intervals import LEVEL, RESAMPLES, interval, resampled
 from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.evaluation.normalization import LogitNormalization
 from cskd_tf.evaluation.outcomes import ECE_BINS, RECALLS, Outcomes
-from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.evaluation.predictions import Predictions, check_same_classes
 from cskd_tf.evaluation.scaling import SCALINGS, TemperatureScaling
+from cskd_tf.evaluation.scores import taken_for_logits
 
 BINS = 15  # of the calibration errors that are given for one number of bins
 FITTED = ("scaling", "normalized_logits", "conformal")  # on validation images
@@ -56,7 +57,7 @@ def assess(
         {'undefined': 'no validation images were given'}
 
     Args:
-        predictions: of the split; embeddings of length 0: without.
+        predictions: of the split.
         validation: of validation images of the same network, which are not those of the split; None: nothing is scaled
             and there are no conformal sets.
         class_names: C names; by default their numbers.
@@ -69,10 +70,26 @@ def assess(
         there or in a part says why. All fractions and nats; `docs/metrics.md` lists the names.
 
     Raises:
-        UserError: shapes or labels that do not fit.
+        UserError: shapes or labels that do not fit, or validation images of other classes.
     """
-    logits, labels = predictions.logits, predictions.labels
-    embeddings = predictions.embeddings if predictions.embeddings.shape[-1] else None
+    check_same_classes({"predictions": predictions, "validation": validation})
+    fitted = [validation.logits] if validation else []
+    with taken_for_logits(predictions.logits, *fitted):
+        result = _measured(predictions, class_groups=class_groups, resamples=resamples)
+        if validation is None:
+            result |= {name: {"undefined": why_no_validation} for name in FITTED}
+        else:
+            result |= _fitted(predictions, validation)
+    names = class_names or [str(number) for number in range(predictions.logits.shape[1])]
+    result["per_class"] = per_class(predictions.logits, predictions.labels, class_names=names)
+    if class_groups:
+        result["per_group"] = per_group(predictions.logits, predictions.labels, groups=class_groups)
+    return result
+
+
+def _measured(predictions: Predictions, *, class_groups: Sequence[str] | None, resamples: int) -> dict[str, Any]:
+    """The metrics of a split with their intervals, and why some are undefined."""
+    logits, labels, embeddings = predictions.logits, predictions.labels, predictions.given_embeddings
     outcomes = Outcomes.of(logits, labels, embeddings)
     drawn = resampled(outcomes.metrics, len(labels), resamples=resamples)
     intervals = {name: interval(values) for name, values in drawn.items()}
@@ -80,26 +97,22 @@ def assess(
     undefined = _reasons(metrics, intervals, labels=labels, with_embeddings=embeddings is not None)
     if class_groups:
         metrics["group_error"] = group_error(logits, labels, groups=class_groups)
-    names = class_names or [str(number) for number in range(logits.shape[1])]
-    result: dict[str, Any] = {
+    return {
         "images": len(labels),
         "classes": logits.shape[1],
         "metrics": {name: None if math.isnan(value) else value for name, value in metrics.items()},
         "intervals": {"level": LEVEL, "resamples": resamples, **intervals},
         "undefined": undefined,
     }
-    if validation is None:
-        result |= {name: {"undefined": why_no_validation} for name in FITTED}
-    else:
-        result |= {
-            "scaling": {name: _scaled(name, predictions, validation) for name in SCALINGS},
-            "normalized_logits": _by_normalized_logits(outcomes, predictions, validation),
-            "conformal": _conformal(predictions, validation),
-        }
-    result["per_class"] = per_class(logits, labels, class_names=names)
-    if class_groups:
-        result["per_group"] = per_group(logits, labels, groups=class_groups)
-    return result
+
+
+def _fitted(predictions: Predictions, validation: Predictions) -> dict[str, Any]:
+    """The parts of `FITTED`."""
+    return {
+        "scaling": {name: _scaled(name, predictions, validation) for name in SCALINGS},
+        "normalized_logits": _by_normalized_logits(predictions, validation),
+        "conformal": _conformal(predictions, validation),
+    }
 
 
 def decompose(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -172,10 +185,11 @@ def _scaled(name: str, predictions: Predictions, validation: Predictions) -> dic
     return {**scaling.parameters(), **{key: after[key] for key in kept}}
 
 
-def _by_normalized_logits(outcomes: Outcomes, predictions: Predictions, validation: Predictions) -> dict[str, Any]:
+def _by_normalized_logits(predictions: Predictions, validation: Predictions) -> dict[str, Any]:
     """The metrics of selective classification where the images are answered in another order."""
     normalization = LogitNormalization.fit(validation.logits, validation.labels)
     confidence = normalization.confidence(predictions.logits)
+    outcomes = Outcomes.of(predictions.logits, predictions.labels)
     metrics = dataclasses.replace(outcomes, confidence=confidence).metrics()
     values = {name: None if math.isnan(metrics[name]) else metrics[name] for name in SELECTIVE}
     return {"norm": normalization.norm, **values}
@@ -212,15 +226,16 @@ def detect(predictions: Predictions, *, against: Predictions, reference: Predict
         The results of `detection` by `maximum_probability`, `energy` and `feature_distance`.
 
     Raises:
-        UserError: shapes that do not fit.
+        UserError: shapes or numbers of classes that do not fit.
     """
+    check_same_classes({"predictions": predictions, "against": against, "reference": reference})
     result: dict[str, Any] = {
         "images": len(predictions.labels),
         "other_images": len(against.labels),
         "maximum_probability": detection(maximum_probability(predictions.logits), maximum_probability(against.logits)),
         "energy": detection(negative_energy(predictions.logits), negative_energy(against.logits)),
     }
-    if reference is None or not reference.embeddings.shape[-1]:
+    if reference is None or reference.given_embeddings is None:
         return {**result, "feature_distance": {"undefined": "there are no embeddings of training images"}}
     neighbours = min(NEIGHBOURS, len(reference.labels))
     own, others = (

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.intervals import LEVEL, RESAMPLES, interval, resampled
 from cskd_tf.evaluation.outcomes import Outcomes
-from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.evaluation.predictions import Predictions, check_same_classes
+from cskd_tf.evaluation.scores import taken_for_logits
 
 
 def compare(one: Predictions, other: Predictions, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
@@ -31,25 +32,26 @@ def compare(one: Predictions, other: Predictions, *, resamples: int = RESAMPLES,
 
     Args:
         one: of a split.
-        other: of the same images, in the same order.
+        other: of the same images and classes, in the same order.
         resamples: draws of the bootstrap.
         seed: of the draws.
 
     Returns:
         `images`, `resamples`, `level`; `differences`, one less other, and their `intervals` under the names of
-        `Outcomes.metrics`, None for what is undefined; `mcnemar`: how many images one of the two alone is right about,
-        and the probability `p` of a split at least as uneven by chance.
+        `Outcomes.metrics`, None for what is undefined, and without R@k where one has no embeddings; `mcnemar`: how many
+        images one of the two alone is right about, and the probability `p` of a split at least as uneven by chance.
 
     Raises:
-        UserError: predictions of different images.
+        UserError: predictions of different images or classes.
     """
     check_same_images(one.labels, other.labels)
-    first = Outcomes.of(one.logits, one.labels, one.embeddings)
-    second = Outcomes.of(other.logits, other.labels, other.embeddings)
+    check_same_classes({"one": one, "other": other})
+    with taken_for_logits(one.logits, other.logits):
+        first, second = (Outcomes.of(each.logits, each.labels, each.given_embeddings) for each in (one, other))
 
     def differences(chosen: np.ndarray | slice) -> dict[str, float]:
         minuend, subtrahend = first.metrics(chosen), second.metrics(chosen)
-        return {name: minuend[name] - subtrahend[name] for name in minuend}
+        return {name: minuend[name] - subtrahend[name] for name in minuend if name in subtrahend}
 
     drawn = resampled(differences, len(one.labels), resamples=resamples, seed=seed)
     alone = int((first.correct & ~second.correct).sum()), int((second.correct & ~first.correct).sum())

@@ -3,12 +3,16 @@
 Everything is computed in float64: in float32 many confidences would round to exactly 1, and lose their order.
 """
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
+
+TAKEN_FOR_LOGITS = "The scores look like probabilities, and were taken for logits"
 
 
 def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +26,9 @@ def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
         UserError: shapes or labels that do not fit, no image at all, scores that are not finite.
     """
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
-    if scores.ndim != 2 or labels.shape != scores.shape[:1] or not len(labels):
+    if labels.shape[:1] == scores.shape[:1] == (0,):
+        raise UserError(f"Expected at least one image. Received: shapes {scores.shape} and {labels.shape}")
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise UserError(
             f"Expected scores [N, classes] and labels [N]. Received: shapes {scores.shape} and {labels.shape}"
         )
@@ -53,17 +59,34 @@ def check_scores_of_kind(scores: ArrayLike, labels: ArrayLike, *, from_logits: b
         UserError: what `check_scores` refuses, or probabilities that do not sum to 1.
     """
     scores, labels = check_scores(scores, labels)
-    sums_to_one = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
-    if not from_logits and not sums_to_one:
+    if not from_logits and not _sum_to_one(scores):
         raise UserError("Expected probabilities that sum to 1. Received: other rows; pass from_logits=True for logits")
-    # A collapsed network returns the same logits for every image, such as .5 and .5: no reason for a warning.
-    if from_logits and sums_to_one and (scores != scores[0]).any():
-        warnings.warn(
-            "The scores look like probabilities, and were taken for logits; from_logits=False is for probabilities",
-            UserWarning,
-            stacklevel=3,
-        )
+    if from_logits and _look_like_probabilities(scores):
+        warnings.warn(f"{TAKEN_FOR_LOGITS}; from_logits=False is for probabilities", UserWarning, stacklevel=3)
     return scores, labels
+
+
+def _sum_to_one(scores: np.ndarray) -> bool:
+    return bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
+
+
+def _look_like_probabilities(scores: np.ndarray) -> bool:
+    """A collapsed network returns the same logits for every image, such as .5 and .5: these may be logits as well."""
+    return _sum_to_one(scores) and bool((scores != scores[0]).any())
+
+
+@contextlib.contextmanager
+def taken_for_logits(*everything: np.ndarray) -> Iterator[None]:
+    """Warns, once, where scores `[N, C]` that are taken for logits look like probabilities, whatever is called inside.
+
+    The warning names the line that called the caller of this function.
+    """
+    if any(scores.ndim == 2 and len(scores) and _look_like_probabilities(scores) for scores in everything):
+        advice = "logits are expected, or np.log of the probabilities"
+        warnings.warn(f"{TAKEN_FOR_LOGITS}; {advice}", UserWarning, stacklevel=4)  # over contextlib's own frame
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=TAKEN_FOR_LOGITS, category=UserWarning)
+        yield
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:

@@ -15,9 +15,9 @@ from cskd_tf.evaluation.comparison import compare
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import assessment_tables
 from cskd_tf.runs.classifiers import SAVED_MODEL, Classifier, averaged, check_together, open_classifier
-from cskd_tf.runs.config import Config
-from cskd_tf.runs.evaluate import NO_VALIDATION, VALIDATION_ITSELF
-from cskd_tf.runs.workdir import Workdir, write_json
+from cskd_tf.runs.config import Config, DataConfig
+from cskd_tf.runs.evaluate import NO_VALIDATION, VALIDATION_ITSELF, write_assessment
+from cskd_tf.runs.workdir import Workdir
 
 SPLITS = ("train", "val", "test")
 NO_DATA = "the images that it was trained on are not known; --config=FILE names them"
@@ -32,6 +32,9 @@ class Question:
         members: further workdirs or SavedModels, for an ensemble.
         on: a config whose images, of the same classes, are assessed instead of the run's own.
         against: a config whose test images are to be told from those that are assessed.
+
+    Of these two only `data.source`, but for its channels, and `data.split` count: images are prepared as the network
+    needs them.
     """
 
     split: str = ""
@@ -64,36 +67,36 @@ def answer(question: Question, path: str, *, config: Config | None = None) -> di
         What was written, by the name of the file without its ending.
 
     Raises:
-        UserError: no such folder, a run that has not finished, members that do not fit together, images that the
-            network was not made for, a split that is not there.
+        UserError: no such folder, a run that has not finished, members that do not fit together, images of other
+            classes or of the training, images against themselves, a split that is not there.
     """
     members = [open_classifier(path, config=config), *(open_classifier(member) for member in question.members)]
     check_together(members)
     first = members[0]
+    _refuse_against_itself(first, question)
     splits = _splits(first, question)
-    other = _test_images(question.against) if question.against else None
+    other = _load_splits(question.against.data, first)["test"] if question.against else None
     results = {}
     for split, source in splits.items():
         everything = [member.on(source, name=split) for member in members]
         predictions = averaged(everything)
         result: dict[str, Any] = {"of": [each.name for each in members], "split": split}
         if question.on:
-            result["on"] = _images_of(question.on)
+            result["on"] = _named(question.on.data)
         result |= _assessment(members, predictions, source=source, split="" if question.on else split)
         if question.against and other:
             alone = len(members) == 1 and "train" in first.splits
             reference = first.on(first.splits["train"], name="train") if alone else None
-            against = averaged([member.on(other, name=_images_of(question.against)) for member in members])
+            against = averaged([member.on(other, name=_named(question.against.data)) for member in members])
             detected = detect(predictions, against=against, reference=reference)
-            result["detection"] = {"against": _images_of(question.against), **detected}
+            result["detection"] = {"against": _named(question.against.data), **detected}
         if len(members) > 1:
             pairs = zip(members[1:], everything[1:], strict=True)
             result["compared"] = {other.name: compare(everything[0], theirs) for other, theirs in pairs}
         results[_name(question, split)] = result
     _write(results, path)
-    for name, result in results.items():
-        title = f"{' + '.join(each.name for each in members)}: {name.removeprefix('assessment_')}"
-        assessment_tables.show(result, title=title)
+    for result in results.values():
+        assessment_tables.show(result, title=_title(result))
     return results
 
 
@@ -101,13 +104,13 @@ def _splits(classifier: Classifier, question: Question) -> dict[str, data.Source
     """The images that are asked about, by split."""
     splits = classifier.splits
     if question.on:
-        splits = data.load_splits(question.on.data.source, question.on.data.split)
-        trained_on = classifier.trained_on
-        if trained_on and trained_on.source == question.on.data.source and trained_on.split != question.on.data.split:
+        trained_on, on = classifier.trained_on, question.on.data
+        if trained_on and _is_same_data_set(trained_on, on) and trained_on.split != on.split:
             raise UserError(
                 f"Expected --on with the splits of {classifier.name}, or another data set: other splits of its own "
-                f"have images that it was trained on. Received: {question.on.data.split}"
+                f"have images that it was trained on. Received: {on.split}"
             )
+        splits = _load_splits(on, classifier)
         if splits["train"].class_names != classifier.class_names:
             raise UserError(
                 f"Expected images of the {len(classifier.class_names)} classes of {classifier.name}; --against is for "
@@ -124,13 +127,45 @@ def _splits(classifier: Classifier, question: Question) -> dict[str, data.Source
     return {split: splits[split] for split in chosen}
 
 
-def _test_images(config: Config) -> data.Source:
-    return data.load_splits(config.data.source, config.data.split)["test"]
+def _refuse_against_itself(classifier: Classifier, question: Question) -> None:
+    """Another seed or fraction of the same data set gives other images, but of the same kind."""
+    own = question.on.data if question.on else classifier.trained_on
+    other = question.against.data if question.against else None
+    if own and other and _is_same_data_set(own, other) and own.split.test == other.split.test:
+        raise UserError(
+            "Expected --against with another data set than the one that is assessed, whose images cannot be told from "
+            f"themselves. Received: {_named(other)} for both"
+        )
 
 
-def _images_of(config: Config) -> str:
+def _is_same_data_set(one: DataConfig, other: DataConfig) -> bool:
+    """Whatever it is converted to, and wherever it is held."""
+    return dataclasses.replace(one.source, channels=other.source.channels, memory=other.source.memory) == other.source
+
+
+def _load_splits(config: DataConfig, classifier: Classifier) -> dict[str, data.Source]:
+    """The splits of a config, with the channels that a classifier takes."""
+    channels: Any = classifier.channels  # which SourceOptions checks
+    return data.load_splits(dataclasses.replace(config.source, channels=channels), config.split)
+
+
+def _named(config: DataConfig) -> str:
     """A data set, and where an image folder lies."""
-    return " ".join(filter(None, [config.data.source.name, config.data.source.path]))
+    return " ".join(filter(None, [config.source.name, config.source.path]))
+
+
+def _title(result: Mapping[str, Any]) -> str:
+    """What an assessment is of.
+
+    Example:
+        >>> _title({"of": ["workdirs/digits"], "split": "test"})
+        'workdirs/digits: test split'
+        >>> _title({"of": ["workdirs/a", "workdirs/b"], "split": "val", "on": "cifar10"})
+        'val split of cifar10, ensemble of 2'
+    """
+    images = f"{result['split']} split" + (f" of {result['on']}" if "on" in result else "")
+    members = result["of"]
+    return f"{images}, ensemble of {len(members)}" if len(members) > 1 else f"{members[0]}: {images}"
 
 
 def _assessment(
@@ -162,9 +197,9 @@ def _name(question: Question, split: str) -> str:
     """
     parts = ["assessment", split]
     if question.on:
-        parts += ["on", _images_of(question.on)]
+        parts += ["on", _named(question.on.data)]
     if question.against:
-        parts += ["against", _images_of(question.against)]
+        parts += ["against", _named(question.against.data)]
     if question.members:
         parts += ["with", *question.members]
     return "_".join(re.sub(r"[^\w.+]+", "-", part).strip("-") for part in parts)
@@ -177,5 +212,4 @@ def _write(results: Mapping[str, dict[str, Any]], path: str) -> None:
     folder = Workdir(path)
     with folder.locked():
         for name, result in results.items():
-            write_json(folder.path / f"{name}.json", result)
-            logging.info("%s: written", folder.path / f"{name}.json")
+            write_assessment(folder.path / f"{name}.json", result)

@@ -35,7 +35,7 @@ METRICS = (
     ("recall_at_8", "R@8 %", 100),
 )
 HEADINGS = {name: (heading, factor) for name, heading, factor in METRICS} | {"recall": ("R@k", 100)}
-SCALED = ("top1_error", "nll", "brier", "ece_10", "ece_15", "ece_20", "aurc")
+SCALED = ("top1_error", "nll", "brier", "ece_15", "aurc")
 DETECTION = (
     ("auroc", "AUROC %"),
     ("aupr_inside", "AUPR %, own"),
@@ -45,7 +45,7 @@ DETECTION = (
 
 
 def show(assessment: dict[str, Any], *, title: str) -> None:
-    """Prints the tables of an assessment."""
+    """Prints the tables of an assessment, `title` over the first of them."""
     screen = console()
     for table in tables(assessment, title=title):
         screen.print(table)
@@ -76,7 +76,8 @@ def _table(title: str, *headings: str) -> rich.table.Table:
 
 
 def _cell(value: float | None, factor: int) -> str:
-    return "undefined" if value is None else f"{factor * value:.{3 if factor == 1 else 2}f}"
+    # "z": what rounds to zero has no sign.
+    return "undefined" if value is None else f"{factor * value:z.{3 if factor == 1 else 2}f}"
 
 
 def _ends(interval: list[float] | None, factor: int) -> str:
@@ -107,13 +108,16 @@ def _scaling(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:
     yield from (f"{row} scaling: {values['undefined']}" for row, values in scaling.items() if "undefined" in values)
 
 
-def _normalized_logits(assessment: dict[str, Any]) -> Iterator[rich.table.Table]:
+def _normalized_logits(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:
     normalized = assessment["normalized_logits"]
     if "undefined" in normalized:  # which the line of the recalibration says too
         return
+    if not normalized["norm"]:  # the figures are those above
+        yield "Normalised logits put the images in no better order"
+        return
     names = [name for name in normalized if name != "norm"]
     table = _table("Answering first what it is surest of", "sure by", *(HEADINGS[name][0] for name in names))
-    by = f"logits over their {normalized['norm']}-norm" if normalized["norm"] else "no norm of the logits is better"
+    by = f"logits over their {normalized['norm']}-norm"
     for row, values in {"the largest probability": assessment["metrics"], by: normalized}.items():
         table.add_row(row, *(_cell(values[name], HEADINGS[name][1]) for name in names))
     yield table
@@ -163,9 +167,11 @@ def _groups(groups: dict[str, Any]) -> rich.table.Table:
 
 
 def _worst(rows: list[dict[str, Any]]) -> rich.table.Table:
-    """The classes that are recognised least often."""
+    """The classes, or of many those that are recognised least often."""
     known = sorted((row for row in rows if row["images"]), key=lambda row: row["recall"])
-    title = f"The {min(WORST, len(known))} classes with the lowest recall, of {len(rows)}"
+    title = "Classes, by recall"
+    if len(rows) > WORST:
+        title = f"The {min(WORST, len(known))} classes with the lowest recall, of {len(rows)}"
     table = _table(title, "", "images", "recall %", "precision %", "confidence %")
     for row in known[:WORST]:
         cells = (_cell(row[key], 100) for key in ("recall", "precision", "confidence"))

@@ -29,7 +29,7 @@ class Classifier:
     Attributes:
         name: for the user.
         class_names: C names.
-        channels: of its images.
+        channels: of the images that it takes.
         predict: from a source and what it is called to predictions; without embeddings these are `[N, 0]`.
         trained_on: where its own images are from; None where that is not known.
         splits: its own images; empty where they are not known.
@@ -46,13 +46,8 @@ class Classifier:
         """Predictions of the images of a source that is called `name`.
 
         Raises:
-            UserError: images of other channels, or that cannot be decoded.
+            UserError: images that cannot be decoded.
         """
-        if source.image_shape[2] != self.channels:
-            raise UserError(
-                f"Expected images of {self.channels} channels, as {self.name} was trained on. "
-                f"Received: {name} with {source.image_shape[2]}; data.source.channels converts"
-            )
         with unreadable_named({name: source}):
             return self.predict(source, name)
 
@@ -114,6 +109,11 @@ def _of_saved_model(folder: pathlib.Path, *, config: Config | None) -> Classifie
         logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float32)
         return Predictions(logits, np.concatenate(labels), np.zeros((len(logits), 0), np.float32))
 
+    if config and config.data.source.channels != channels:
+        raise UserError(
+            f"Expected data.source.channels={channels}, and as many of data.augment.mean, in the config of what "
+            f"{folder} was trained on, which takes such images. Received: {config.data.source.channels}"
+        )
     splits = data.load_splits(config.data.source, config.data.split) if config else {}
     return Classifier(str(folder), names, channels, predict, trained_on=config.data if config else None, splits=splits)
 

@@ -20,7 +20,7 @@ from cskd_tf.runs import assessment_tables, strategies
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
-from cskd_tf.runs.workdir import Workdir, write_json
+from cskd_tf.runs.workdir import METRICS, Workdir, write_json
 from cskd_tf.training.workers import Workers
 
 VALIDATION_ITSELF = "these are the validation images, which it would be fitted on"
@@ -114,6 +114,7 @@ def evaluate(workdir: Workdir, *, config: Config | None = None) -> dict[str, Any
             results = {**workdir.metrics(), **_written(experiment, workdir, everything)}
             _assess(everything, workdir, experiment=experiment)
             workdir.write_metrics(results)
+            logging.info("%s: written, with predictions, thumbnails and figures of each split", workdir.path / METRICS)
             return results
 
         return workers.on_chief(write) or {}
@@ -130,6 +131,12 @@ def _assess(everything: dict[str, Predictions], workdir: Workdir, *, experiment:
             class_groups=train.class_groups,
             why_no_validation=VALIDATION_ITSELF if split == "val" else NO_VALIDATION,
         )
-        write_json(workdir.assessment(split), {"of": [str(workdir.path)], "split": split, **assessment})
+        write_assessment(workdir.assessment(split), {"of": [str(workdir.path)], "split": split, **assessment})
         if split == "test":
-            assessment_tables.show(assessment, title=f"{workdir.path}: {split}")
+            assessment_tables.show(assessment, title=f"{workdir.path}: {split} split")
+
+
+def write_assessment(path: pathlib.Path, assessment: dict[str, Any]) -> None:
+    """Writes it, whole or not at all, and says so."""
+    write_json(path, assessment)
+    logging.info("%s: written", path)

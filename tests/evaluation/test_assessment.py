@@ -119,3 +119,23 @@ def test_detection_by_each_score():
     assert result["feature_distance"]["auroc"] > 0.9
     with pytest.raises(ValueError, match="embeddings of one length"):
         metrics.detect(own, against=predictions(logits, labels, embeddings=np.ones((500, 3))), reference=own)
+
+
+def test_predictions_of_other_classes_are_refused():
+    ordinary, other = predictions(*ORDINARY), predictions(3 * np.eye(2), [0, 1])
+    with pytest.raises(ValueError, match="of the same classes. Received: predictions with 4, validation with 2"):
+        metrics.assess(ordinary, validation=other)
+    with pytest.raises(ValueError, match="of the same classes. Received: predictions with 4, against with 2"):
+        metrics.detect(ordinary, against=other)
+
+
+def test_probabilities_cause_one_warning_that_says_what_to_do():
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    probabilities = metrics.Predictions(softmax(np.eye(3)[labels] + generator.normal(size=(60, 3))), labels)
+    with pytest.warns(UserWarning, match="look like probabilities.*logits are expected, or np.log") as caught:
+        metrics.assess(probabilities, validation=probabilities, resamples=5)
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(UserWarning, match="look like probabilities") as caught:
+        metrics.compare(probabilities, probabilities, resamples=5)
+    assert [warning.filename for warning in caught] == [__file__]

@@ -57,3 +57,19 @@ def test_mcnemar_by_counting_coins(one, other):
 def test_predictions_of_different_images_are_refused(labels, message):
     with pytest.raises(ValueError, match=f"predictions of the same images. {message}"):
         metrics.compare(predictions(np.eye(2)[labels] * 3, labels), predictions(np.eye(2)[[0, 1, 1]] * 3, [0, 1, 1]))
+
+
+def test_recall_is_left_out_where_one_has_no_embeddings():
+    logits, labels = ORDINARY
+    without = metrics.Predictions(logits, labels)
+    for one, other in ((without, without), (predictions(logits, labels), without)):
+        compared = metrics.compare(one, other, resamples=5)
+        assert compared["differences"]["nll"] == 0
+        for part in ("differences", "intervals"):
+            assert not [name for name in compared[part] if name.startswith("recall")]
+
+
+def test_predictions_of_other_classes_are_refused():
+    labels = [0, 1, 1]
+    with pytest.raises(ValueError, match="of the same classes. Received: one with 2, other with 3"):
+        metrics.compare(predictions(3 * np.eye(2)[labels], labels), predictions(3 * np.eye(3)[labels], labels))

@@ -1,5 +1,8 @@
 import numpy as np
+import pytest
 
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation.metrics import summarize
 from cskd_tf.evaluation.predictions import Predictions
 
 
@@ -11,3 +14,19 @@ def test_predictions_come_back_from_disk(tmp_path):
     np.testing.assert_array_equal(back.logits, predictions.logits)
     np.testing.assert_array_equal(back.labels, predictions.labels)
     assert back.embeddings.shape == (2, 4)
+
+
+def test_lists_are_taken_and_none_is_no_embeddings():
+    predictions = Predictions([[2.0, 0.0], [0.0, 1.0]], [0, 0])
+    assert predictions.embeddings.shape == (2, 0)
+    assert predictions.given_embeddings is None
+    assert predictions.metrics(ece_bins=5) == summarize([[2.0, 0.0], [0.0, 1.0]], [0, 0], None, ece_bins=5)
+    given = Predictions([[2.0, 0.0], [0.0, 1.0]], [0, 0], [[1.0], [2.0]])
+    assert given.given_embeddings.tolist() == [[1.0], [2.0]]
+    assert given.metrics(ece_bins=5)["recall_at_1"] == 1
+
+
+@pytest.mark.parametrize("logits", [[[1.0, 2.0], [1.0]], [["a", "b"]], None])
+def test_what_is_no_array_of_numbers_is_refused(logits):
+    with pytest.raises(UserError, match="Expected logits to be an array of numbers. Received: "):
+        Predictions(logits, [0, 1])

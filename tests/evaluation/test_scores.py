@@ -53,6 +53,7 @@ def test_labels_of_every_integer_type(dtype):
     ("call", "message"),
     [
         (lambda: metrics.top_k_error([[0.0, 1.0]], [0, 1]), "shapes"),
+        (lambda: metrics.top_k_error(np.zeros((0, 2)), []), "at least one image. Received: shapes .0, 2. and .0,."),
         (lambda: metrics.top_k_error([[0.0, 1.0]], [2]), "labels from 0 to 1"),
         (lambda: metrics.top_k_error([[0.0, 1.0]], [0.0]), "float64"),
         (lambda: metrics.top_k_error([[0.0, np.nan]], [0]), "NaN"),

@@ -14,6 +14,7 @@ from cskd_tf.runs.workdir import Workdir
 from tests.helpers import files
 from tests.runs.helpers import config_of
 
+COLOUR = {"data.source.channels": 3, "data.augment.mean": (0.5, 0.5, 0.5), "data.augment.std": (0.2, 0.2, 0.2)}
 TOY = {"epochs": 1, "data.split.train_per_class": 4, "data.split.test_fraction": 0.2}
 
 
@@ -57,9 +58,13 @@ def answered(run, **question):
     return name, result
 
 
-def test_evaluation_assesses_each_split_of_its_own(runs, capsys):
+def test_evaluation_assesses_each_split_of_its_own(runs, capsys, caplog):
     metrics_before = runs[0].metrics()
-    again = evaluate.evaluate(runs[0])
+    with caplog.at_level("INFO", logger="absl"):
+        again = evaluate.evaluate(runs[0])
+    said = [record.getMessage() for record in caplog.records]
+    for path in (runs[0].assessment("test"), runs[0].assessment("val"), runs[0].path / "metrics.json"):
+        assert any(line.startswith(f"{path}: written") for line in said)
     assert again["test"] == metrics_before["test"]
     test, val = (json.loads(runs[0].assessment(split).read_text()) for split in ("test", "val"))
     for name in ("top1_error", "nll", "aurc", "recall_at_1"):
@@ -67,6 +72,7 @@ def test_evaluation_assesses_each_split_of_its_own(runs, capsys):
     assert test["scaling"]["temperature"]["temperature"] > 0
     assert val["scaling"] == {"undefined": "these are the validation images, which it would be fitted on"}
     printed = capsys.readouterr().out
+    assert f"{runs[0].path}: test split, " in printed.replace("\n", "")
     assert "95 % interval" in printed
     assert f"{100 * test['metrics']['top1_error']:.2f}" in printed
     first = runs[0].assessment("test").read_bytes()
@@ -104,13 +110,20 @@ def test_a_saved_model_predicts_what_its_run_does(runs):
     assert len(of_val.labels) == len(Predictions.load(runs[0].predictions("val")).labels)
     with pytest.raises(ValueError, match="whose images are to be predicted: a SavedModel has none"):
         answered(folder)
+    _, result = answered(runs[0], members=[folder])
+    compared = result["compared"][folder]["differences"]
+    assert compared["nll"] == pytest.approx(0, abs=1e-4)
+    assert "recall_at_1" not in compared
+    with pytest.raises(ValueError, match="Expected data.source.channels=1, and as many of data.augment.mean, in the"):
+        open_classifier(folder, config=config_of(COLOUR))
 
 
 @pytest.mark.slow
 def test_other_images_are_told_from_the_own(runs, kept, image_folder):
+    """Those of a config in colour too, by a network of grey images."""
     other = config_of({
-        "data.source.name": "image_folder", "data.source.path": "PHOTOS", "data.source.channels": 1,
-        "data.split.test_fraction": 0.2,
+        "data.source.name": "image_folder", "data.source.path": "PHOTOS", "data.split.test_fraction": 0.2,
+        **COLOUR,
     }, folder=image_folder)  # fmt: skip
     name, result = answered(runs[0], against=other)
     assert name.startswith("assessment_test_against_image_folder-")
@@ -126,6 +139,13 @@ def test_images_that_a_run_was_trained_on_are_no_test(runs):
     other = config_of({**TOY, "data.split.seed": 5})
     with pytest.raises(ValueError, match="other splits of its own have images that it was trained on"):
         answered(runs[0], on=other)
+
+
+@pytest.mark.parametrize("changes", [{}, {"data.split.seed": 5}, {"data.source.memory": 0.0}])
+def test_the_own_images_are_no_others(runs, changes):
+    other = config_of({**TOY, **changes})
+    with pytest.raises(ValueError, match="--against with another data set than .*Received: digits for both"):
+        answered(runs[0], against=other)
 
 
 def test_what_makes_no_ensemble_is_refused(runs, tmp_path):
@@ -159,6 +179,7 @@ def test_the_command_line_asks(command, runs, kept):
     code, printed = command(f"--workdir={runs[0].path}", "--mode=evaluate", "--split=train", f"--with={runs[1].path}")
     assert code == 0
     assert "95 % interval" in printed
+    assert "train split, ensemble of 2, 40 images" in printed
     assert "McNemar" in printed
     (written,) = pathlib.Path(runs[0].path).glob("assessment_train_with_*.json")
     assert json.loads(written.read_text())["images"] == 40

@@ -1,0 +1,60 @@
+"""The tables of an assessment say each thing once."""
+
+import io
+
+import numpy as np
+import rich.console
+import rich.table
+
+from cskd_tf import metrics
+from cskd_tf.runs import assessment_tables
+from tests.evaluation.cases import ORDINARY
+
+
+def printed(assessment):
+    written = io.StringIO()
+    console = rich.console.Console(width=200, file=written)
+    for table in assessment_tables.tables(assessment, title="test split"):
+        console.print(table)
+    return written.getvalue()
+
+
+def assessed(*, classes=4):
+    """Of more classes than there are images of, where there are more than four."""
+    logits, labels = ORDINARY
+    logits = np.concatenate([logits, np.full((len(logits), classes - 4), -9.0)], axis=1)
+    test, validation = (metrics.Predictions(logits[part], labels[part]) for part in (slice(300), slice(300, None)))
+    return {"of": ["run"], **metrics.assess(test, validation=validation, resamples=5)}
+
+
+def test_of_few_classes_all_are_shown():
+    text = printed(assessed())
+    assert "Classes, by recall" in text
+    assert "lowest recall" not in text
+    many = assessed(classes=11)
+    for row in many["per_class"]:
+        row.update(images=5, recall=0.5)
+    assert "The 10 classes with the lowest recall, of 11" in printed(many)
+
+
+def test_recalibration_has_one_calibration_error():
+    tables = [table for table in assessment_tables.tables(assessed(), title="") if isinstance(table, rich.table.Table)]
+    (recalibrated,) = (table for table in tables if table.title == "Recalibrated on validation images")
+    assert [str(column.header) for column in recalibrated.columns if "ECE" in str(column.header)] == ["ECE %, 15 bins"]
+
+
+def test_an_order_that_stays_is_one_line():
+    assessment = assessed()
+    for norm, line in ((None, True), (3, False)):
+        text = printed({**assessment, "normalized_logits": {**assessment["normalized_logits"], "norm": norm}})
+        assert ("Normalised logits put the images in no better order" in text) == line
+        assert ("Answering first what it is surest of" in text) != line
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    assessment = assessed()
+    assessment["metrics"]["nll_calibration"] = -1e-7
+    assessment["metrics"]["nll"] = -1.25
+    text = printed(assessment)
+    assert "-0.000" not in text
+    assert "-1.250" in text
