@@ -141,9 +141,9 @@ def _write_names(axis: matplotlib.axes.Axes, points: Mapping[str, np.ndarray]) -
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))  # what is drawn now moves none of it
     sizes = np.array([((len(name) + 1) / LETTERS, 1 / LINES) for name in shown])
     centres = low + (high - low) * spread((images - low) / (high - low), sizes=sizes)
-    for name, image, centre in zip(shown, images, centres, strict=True):
-        axis.plot(*np.transpose([image, centre]), color="black", linewidth=0.6)
-        axis.text(*centre, name, color="black", ha="center", va="center", **written)
+    for name, image, (across, up) in zip(shown, images, centres, strict=True):
+        axis.plot([image[0], across], [image[1], up], color="black", linewidth=0.6)
+        axis.text(across, up, name, color="black", ha="center", va="center", **written)
 
 
 def _central(points: np.ndarray) -> int:
