@@ -44,6 +44,7 @@ def test_a_line_per_run(command, tmp_path):
 
 def test_tables(monkeypatch, tmp_path):
     where = {"commit": "abc1234", "cpu": "A CPU", "onednn": "on", "data": "digits_3", "network": "preact_resnet10"}
+    where["seed"] = 0
 
     def line(experiment, error, **more):
         part = dict.fromkeys(few_images_tables.HEADINGS, error)
@@ -51,6 +52,7 @@ def test_tables(monkeypatch, tmp_path):
         return {**where, "experiment": experiment, "val_top1_error": error / 2, **parts, **more}
 
     lines = [line("cskd", 0.2), line("cskd", 0.4), line("cross_entropy", 0.5), line("cskd,weight=2", 0.1)]
+    lines[1]["seed"] = 1  # of which there is no cross-entropy
     lines[2]["after_temperature"] = {"undefined": "because"}
     lines.append(line("cskd,preact_resnet34", 0.125, network="preact_resnet34"))
     (tmp_path / "few_images.json").write_text(json.dumps(lines))
@@ -58,10 +60,10 @@ def test_tables(monkeypatch, tmp_path):
     cells = lambda table: [[cell.strip() for cell in row.strip("|").split("|")] for row in table]  # noqa: E731
     heading, _, cross_entropy, cskd, _, source = cells(few_images_tables.methods("digits_3"))
     assert heading[:3] == ["digits_3", "runs", "top-1 error %"]
-    assert cross_entropy[:3] == ["cross-entropy", "1", "50.0"]
+    assert cross_entropy[:4] == ["cross-entropy", "1", "50.0", ""]
     deviation = 100 * math.sqrt(0.02)
-    assert cskd[:3] == ["CS-KD", "2", f"**30.0** ± {deviation:.1f}"]
-    assert cross_entropy[6].startswith("**50.0")  # R@1, of which more is better
+    assert cskd[:4] == ["CS-KD", "2", f"**30.0** ± {deviation:.1f}", "-30.0"]
+    assert cross_entropy[7].startswith("**50.0")  # R@1, of which more is better
     assert source[0].startswith("`results/few_images.json`: commit abc1234")
     assert cells(few_images_tables.recalibrated("digits_3"))[2][2:4] == ["50.0", "undefined"]
     assert cells(few_images_tables.selective("digits_3"))[3][4] == "**300** ± 141"
