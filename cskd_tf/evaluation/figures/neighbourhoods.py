@@ -101,7 +101,8 @@ def scattered(
     named = len(present) <= NAMED
     colours = _colours(len(present))
     labels = [shortened(kind_names[kind], characters=24) for kind in present] if named else []
-    columns = max(1, min(6, 90 // (max(map(len, labels), default=0) + 6)))
+    width = max(3.4 * min(len(places), 4), 4.4)  # inches, with room for 14 letters in each; a marker takes 10
+    columns = max(1, min(6, int(14 * width) // (max(map(len, labels), default=0) + 10)))
     below = legend_height(labels, columns=columns)
     figure, axes = panels(len(places), columns=4, size=(3.4, 3.4), title=title, below=below)
     for axis, name, points in zip(axes, names, places, strict=True):
@@ -143,7 +144,7 @@ def _write_names(axis: matplotlib.axes.Axes, points: Mapping[str, np.ndarray]) -
     centres = low + (high - low) * spread((images - low) / (high - low), sizes=sizes)
     for name, image, centre in zip(shown, images, centres, strict=True):
         axis.plot(*np.transpose([image, centre]), color="black", linewidth=0.6)
-        axis.text(*centre, name, color="black", ha="center", va="center", **written)
+        axis.text(centre[0], centre[1], name, color="black", ha="center", va="center", **written)
 
 
 def _central(points: np.ndarray) -> int:
