@@ -110,3 +110,13 @@ def test_a_line_leads_from_a_name_that_is_moved_to_its_image():
 
 def test_one_class_is_drawn():
     assert names_of(np.zeros(6, int), ["only"], places=np.arange(12.0).reshape(6, 2)).keys() == {"only"}
+
+
+@pytest.mark.parametrize("name", ["", "a name of many letters "])
+def test_the_legend_of_a_single_panel_is_within_the_figure(name):
+    names = [f"{name}{number:02}" for number in range(24)]
+    figure = scattered([np.eye(24, 2)], names=[""], kinds=np.arange(24), kind_names=names, title="")
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
