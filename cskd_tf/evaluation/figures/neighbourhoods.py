@@ -101,7 +101,8 @@ def scattered(
     named = len(present) <= NAMED
     colours = _colours(len(present))
     labels = [shortened(kind_names[kind], characters=24) for kind in present] if named else []
-    columns = max(1, min(6, 90 // (max(map(len, labels), default=0) + 6)))
+    width = max(3.4 * min(len(places), 4), 4.4)  # inches, with room for 14 letters in each; a marker takes 10
+    columns = max(1, min(6, int(14 * width) // (max(map(len, labels), default=0) + 10)))
     below = legend_height(labels, columns=columns)
     figure, axes = panels(len(places), columns=4, size=(3.4, 3.4), title=title, below=below)
     for axis, name, points in zip(axes, names, places, strict=True):
@@ -141,9 +142,9 @@ def _write_names(axis: matplotlib.axes.Axes, points: Mapping[str, np.ndarray]) -
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))  # what is drawn now moves none of it
     sizes = np.array([((len(name) + 1) / LETTERS, 1 / LINES) for name in shown])
     centres = low + (high - low) * spread((images - low) / (high - low), sizes=sizes)
-    for name, image, (across, up) in zip(shown, images, centres, strict=True):
-        axis.plot([image[0], across], [image[1], up], color="black", linewidth=0.6)
-        axis.text(across, up, name, color="black", ha="center", va="center", **written)
+    for name, image, centre in zip(shown, images, centres, strict=True):
+        axis.plot(*np.transpose([image, centre]), color="black", linewidth=0.6)
+        axis.text(centre[0], centre[1], name, color="black", ha="center", va="center", **written)
 
 
 def _central(points: np.ndarray) -> int:
