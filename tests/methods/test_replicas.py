@@ -126,11 +126,11 @@ def check_same(one: Trained, many: Trained, *, rounding=1e-6) -> None:
         assert many.logs[name] == pytest.approx(values, rel=rounding, abs=rounding), name
 
 
-# The longest two are slow.
+# The shortest is not slow.
 @pytest.mark.parametrize(
     ("methods", "batch_norm"),
     [
-        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name.startswith(("BYOT", "Mixup")) else [])
+        pytest.param(*case, id=name, marks=[] if name.startswith("VirtualSoftmax") else [pytest.mark.slow])
         for name, case in TOGETHER.items()
     ],
 )

@@ -30,15 +30,13 @@ def run_with_all(path, *, seed=0, labels=LABELS, **changes):
     return run
 
 
-def test_one_command_draws_every_figure(caplog, command, tmp_path):
+def test_one_command_draws_every_figure(command, tmp_path):
     root = tmp_path / "runs"
     run_with_all(root / "a", methods=())
     run_with_all(root / "b")
     before = files(root)
-    with caplog.at_level("INFO", logger="absl"):
-        code, printed = command("--workdir=runs", "--mode=figures")
+    code, printed = command("--workdir=runs", "--mode=figures")
     assert code == 0, printed
-    assert "11 figures of 2 runs in runs/figures/digits_preact_resnet10" in caplog.text + printed
     assert "CSKD(temperature=4, weight=1)" in printed  # the report
     folder = root / "figures" / "digits_preact_resnet10"
     names = {f"{name}.{kind}" for name in figures.KINDS for kind in ("png", "svg")}
