@@ -66,6 +66,10 @@ def start(arguments, *, folder: pathlib.Path, strace=(), log: pathlib.Path, vari
     tracer = subprocess.Popen(["strace", *strace, "-p", str(process)], stderr=subprocess.DEVNULL) if strace else None
     status = pathlib.Path(f"/proc/{process}/status")
     while tracer and "TracerPid:\t0\n" in status.read_text():
+        if tracer.poll() is not None:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            raise ChildProcessError(f"strace may not trace a process here: exit code {tracer.returncode}")
         time.sleep(0.01)
     os.kill(process, signal.SIGCONT)
     return Started(process, tracer, log)

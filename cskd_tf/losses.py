@@ -110,24 +110,6 @@ def refine_targets(targets: tf.Tensor, *, previous: tf.Tensor, share: tf.Tensor 
     return (1 - share) * tf.cast(targets, tf.float32) + share * tf.cast(previous, tf.float32)
 
 
-def masked_mean(values: tf.Tensor, *, mask: tf.Tensor) -> tf.Tensor:
-    """Mean of each sequence's values where `mask` is true; 0 for a sequence without any.
-
-    Example:
-        >>> masked_mean([[1.0, 3.0, 8.0], [5.0, 5.0, 5.0]], mask=[[True, True, False], [False] * 3]).numpy().tolist()
-        [2.0, 0.0]
-
-    Args:
-        values: float32 `[B, L]`.
-        mask: bool `[B, L]`.
-
-    Returns:
-        `[B]` float32.
-    """
-    weights = tf.cast(mask, tf.float32)
-    return tf.math.divide_no_nan(tf.reduce_sum(weights * values, axis=-1), tf.reduce_sum(weights, axis=-1))
-
-
 def one_hot(labels: tf.Tensor, *, num_classes: int) -> tf.Tensor:
     """Integer labels `[...]` as float32 targets `[..., num_classes]`.
 

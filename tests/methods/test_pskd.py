@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf import losses, networks
+from cskd_tf import networks
 from cskd_tf.data import paired_dataset
 from cskd_tf.methods import PSKD, AdaCos, Composition, CutMix, Cutout, LabelSmoothing, Mixup, VirtualSoftmax
 from cskd_tf.networks.features import Parts
@@ -261,31 +261,3 @@ def test_a_table_needs_the_number_of_images(linear_network):
         SelfDistiller(linear_network(), [PSKD()])
     with pytest.raises(ValueError, match="one of .'stored', 'network'.. Received: source='disk'"):
         PSKD(source="disk")
-
-
-def test_targets_of_every_position_of_a_sequence_with_a_mask():
-    """A tagger of four symbols learns from refined targets: its loss falls, and padding has no part in it."""
-    generator = np.random.default_rng(0)
-    tokens = generator.integers(1, 5, (64, 6))
-    lengths = generator.integers(3, 7, 64)
-    mask = np.arange(6) < lengths[:, None]
-    labels = np.where(mask, tokens % 2, 0)
-    tokens = np.where(mask, tokens, 0)
-    network = keras.Sequential([keras.Input((6,), dtype="int32"), keras.layers.Embedding(5, 8), keras.layers.Dense(2)])
-    optimizer, previous = keras.optimizers.SGD(2.0), np.zeros((64, 6, 2), "float32")
-    values = []
-    for epoch in range(1, 11):
-        share = 0.0 if epoch == 1 else 0.8 * epoch / 10
-        with tf.GradientTape() as tape:
-            logits = network(tokens)
-            targets = losses.refine_targets(tf.one_hot(labels, 2), previous=previous, share=share)
-            loss = tf.reduce_mean(losses.masked_mean(losses.cross_entropy(logits, targets=targets), mask=mask))
-        variables = network.trainable_variables
-        gradients = tape.gradient(loss, [variable.value for variable in variables])
-        assert not np.asarray(tf.convert_to_tensor(gradients[0]))[0].any()  # the padding symbol
-        optimizer.apply(gradients, variables)
-        previous = tf.nn.softmax(logits)
-        hard = losses.cross_entropy(logits, targets=tf.one_hot(labels, 2))
-        values.append(float(tf.reduce_mean(losses.masked_mean(hard, mask=mask))))
-    assert values[-1] < 0.5 * values[0]
-    assert ((np.argmax(network(tokens), axis=-1) == labels) | ~mask).all()
