@@ -33,6 +33,12 @@ def test_the_citation_is_whole():
     assert papers == {"https://arxiv.org/abs/2003.13964", "https://arxiv.org/abs/2006.12000"}
 
 
+def test_no_merge_was_left_half_done():
+    marks = ["-e", "^<<<<<<< ", "-e", "^>>>>>>> "]
+    found = subprocess.run(["git", "grep", "-n", *marks], cwd=ROOT, capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (1, "")  # 1: nothing found
+
+
 def test_one_licence():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert PROJECT["license"] == citation["license"] == "Apache-2.0"
