@@ -25,10 +25,10 @@ class CSKD(Method):
     `in_batch` takes the partners from the batch itself, which is then drawn in pairs: every image takes cross-entropy
     and is pulled to its neighbour. There is no second pass; no paper has it.
 
-    Of several classes (`multi_label=True`) a class is its own choice between yes and no, and the term is the mean over
-    the classes of `weight * T^2 * KL( stop_gradient Bernoulli(sigmoid(z_c(x') / T)) || Bernoulli(sigmoid(z_c(x) / T)) )`,
-    the divergence of one class against the rest that multi-label distillation takes (Yang et al., ICCV 2023,
-    https://arxiv.org/abs/2308.06453). Which image then is a partner no paper says: it is what the batch holds as one.
+    Of several classes (`multi_label=True`) each is its own choice between yes and no, and the term is the mean over the
+    classes of `weight * T^2 * KL( stop_gradient Bernoulli(p'_c) || Bernoulli(p_c) )`, `p_c = sigmoid(z_c(x) / T)`: the
+    division into binary problems by which Yang et al. (ICCV 2023, https://arxiv.org/abs/2308.06453) distil from a
+    teacher. Which image is a partner then no paper says: it is what the batch holds as one.
 
     Example, with `z(x) = [0, 0]` and `z(x') = [4 ln 3, 0]`, softened `[.75, .25]`, of divergence 0.130812; the second
     form has no factor 16:

@@ -35,8 +35,8 @@ class PSKD(Method):
     Of sequences every position has its own prediction, and the table N x L x C numbers; the paper's translation
     (section 4.4) has `alpha=0.7` and, on the larger corpus, `source="network"` (section 3.2).
 
-    Of several classes (`multi_label=True`) the stored predictions are sigmoids, and of each the rest to 1: the table has
-    N x C x 2 numbers.
+    Of several classes (`multi_label=True`) the stored predictions are sigmoids, and of each the rest to 1: the table
+    has N x C x 2 numbers.
 
     Example: alpha .8 in epoch 150 of 300 is `a = .4`, at which the target (1, 0) with the prediction (.5, .5) becomes
     (.8, .2):

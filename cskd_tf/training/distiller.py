@@ -38,12 +38,12 @@ class SelfDistiller(ContinuingModel):
     position, and their sum is divided by the number of labels in the global batch, so that a long sequence counts more
     than a short one, and -1 nothing. `"image"` is what the network takes, whatever it shows.
 
-    With `multi_label` each image has any of the classes: targets `[B, C]` from 0 to 1, and a sigmoid for each class. Every
-    part of the loss is then the mean over the classes, as of Keras' `BinaryCrossentropy`.
+    With `multi_label` each image has any of the classes: targets `[B, C]` from 0 to 1, and a sigmoid for each class.
+    Every part of the loss is then the mean over the classes, as of Keras' `BinaryCrossentropy`.
 
     Weights of examples and classes are Keras': with weight `w_i` of image i the loss is
-    `sum_i w_i * (hard_weight * cross_entropy_i + terms_i) / B`, and what layers add is not weighted. Logs are of weighted
-    parts, so that they add up; `weighted_metrics` get the weights, `metrics` do not.
+    `sum_i w_i * (hard_weight * cross_entropy_i + terms_i) / B`, and what layers add is not weighted. Logs are of
+    weighted parts, so that they add up; `weighted_metrics` get the weights, `metrics` do not.
 
     Example:
         >>> images, labels = np.random.default_rng(0).normal(size=(20, 8, 8, 3)).astype("float32"), np.arange(20) % 4

@@ -94,7 +94,7 @@ class Expectations:
     """
 
     num_classes: int
-    labels: LabelKind = OneClass()
+    labels: LabelKind = dataclasses.field(default_factory=OneClass)
     reading_class: tuple[str, ...] = ()
     pairs_adjacent: bool = False
     parts: int = 1
@@ -115,7 +115,8 @@ class Expectations:
         """Raises UserError for labels, indices `[n]` and weights that are not as expected."""
         labels = np.asarray(labels)
         weights = None if weights is None else np.asarray(weights)
-        for message, sound, received in self._required(labels, index, weights, count=labels.size and len(labels), namespace=np):
+        count = labels.shape[0] if labels.ndim else 0
+        for message, sound, received in self._required(labels, index, weights, count=count, namespace=np):
             if not sound:
                 raise UserError(f"{message} Received: {received()}")
 
@@ -126,9 +127,7 @@ class Expectations:
                 f"Expected data whose labels are {self.labels.called}. Received: a PairedDataset, of one class each"
             )
         if data.num_classes > self.num_classes and not data.relabelled:
-            raise UserError(
-                f"{self.labels.expected(self.num_classes)} Received: data of {data.num_classes} classes"
-            )
+            raise UserError(f"{self.labels.expected(self.num_classes)} Received: data of {data.num_classes} classes")
         if self.pairs_adjacent and not data.pairs_adjacent:
             raise UserError(f"{self._wrong_pair} Received: a data set with pairs_adjacent=False")
         if self.num_examples is not None and data.num_examples > self.num_examples:

@@ -1,4 +1,4 @@
-"""The three kinds of labels: one class of an image, one of every position of a sequence, several classes of an image."""
+"""One class of an image, one of every position of a sequence, several classes of an image: the kinds of labels."""
 
 import keras
 import tensorflow as tf
@@ -144,7 +144,7 @@ class ClassPerPosition(LabelKind):
 
     def check_weights(self, weights, labels):
         sizes, of_labels = sizes_of(weights), sizes_of(labels)
-        if None in (sizes, of_labels) or len(sizes) == 1 or sizes[1:] in ((1,), (None,), of_labels[1:]):
+        if sizes is None or of_labels is None or len(sizes) == 1 or sizes[1:] in ((1,), (None,), of_labels[1:]):
             return
         raise UserError(
             f"Expected sample weights [B], or [B, L] as the labels, of shape {of_labels}. Received: shape {sizes}"

@@ -5,7 +5,7 @@ count, by how much, and what is refused beside them.
 """
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,7 +41,7 @@ class LabelKind(abc.ABC):
         if self.ability and (names := composition.unable(self.ability)):
             raise UserError(f"Expected methods that work on {self.called} (Method.{self.ability}). Received: {names}")
 
-    def check_metrics(self, metrics, weighted_metrics) -> None:
+    def check_metrics(self, metrics, weighted_metrics) -> None:  # noqa: B027, because most labels need no check
         """Raises UserError for what `compile` takes, and would compute something else of such labels."""
 
     @abc.abstractmethod
@@ -132,7 +132,7 @@ def global_count(counts: tf.Tensor, *, replicas: int) -> tf.Tensor:
     return tf.maximum(count, 1.0)
 
 
-def class_weight_table(class_weight: dict[int, float], *, num_classes: int) -> tuple[float, ...]:
+def class_weight_table(class_weight: Mapping[int, float], *, num_classes: int) -> tuple[float, ...]:
     """Keras' `class_weight` as one number per class, 1 for those that it leaves out.
 
     Example:

@@ -55,7 +55,8 @@ class Objective:
         outputs[IMAGE]["targets"] = targets
         for method in self._composition.terms:
             terms.update(self._composition.terms_of(method, batch, outputs, targets))
-        return outputs, {name: self._labels.in_the_loss(values, batch) for name, values in terms.items()}, regularization
+        weighted = {name: self._labels.in_the_loss(values, batch) for name, values in terms.items()}
+        return outputs, weighted, regularization
 
     def evaluation(self, batch: dict[str, Any], logits: tf.Tensor) -> tf.Tensor:
         """Cross-entropy alone, of the shape of `LabelKind.counts`."""

@@ -74,7 +74,9 @@ def test_methods_are_shown_soft_rows_as_targets(linear_network, images_and_label
     taught = (virtual * np.log(virtual / softmax(logits))).sum(axis=1)
     logs = model.fit({"image": images, "index": np.arange(22)}, SOFT, batch_size=22, verbose=0).history
     assert logs["teacher_free"] == [pytest.approx(0.4 * taught.mean(), rel=1e-5)]
-    assert logs["cross_entropy"] == [pytest.approx(0.6 * -(SOFT * np.log(softmax(logits))).sum(axis=1).mean(), rel=1e-5)]
+    assert logs["cross_entropy"] == [
+        pytest.approx(0.6 * -(SOFT * np.log(softmax(logits))).sum(axis=1).mean(), rel=1e-5)
+    ]
 
 
 def test_class_weights_of_soft_rows_are_weights_of_their_shares(linear_network, images_and_labels):
@@ -152,7 +154,12 @@ def test_labels_by_name_are_refused(linear_network, images_and_labels):
 
 def test_checks_of_arrays_and_of_graphs_agree():
     kind, namespaces = OneClass(), (np, tf.experimental.numpy)
-    for labels in (np.array([0, 3, -1]), np.array([[255], [1]], "uint8"), np.array([0.5, 1, np.inf, np.nan]), SOFT * 1.01):
+    for labels in (
+        np.array([0, 3, -1]),
+        np.array([[255], [1]], "uint8"),
+        np.array([0.5, 1, np.inf, np.nan]),
+        SOFT * 1.01,
+    ):
         results = [np.asarray(kind.wrong(labels, num_classes=3, namespace=each)) for each in namespaces]
         np.testing.assert_array_equal(*results)
         assert results[0].any()

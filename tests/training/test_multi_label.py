@@ -40,15 +40,19 @@ def forward(weights, images):
     return images.reshape(len(images), -1) @ weights[0] + weights[1]
 
 
-@pytest.mark.parametrize("targets", [TARGETS, SHARES, TARGETS.astype(bool), TARGETS.astype("int32")])
-@pytest.mark.parametrize("epsilon", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("targets", "epsilon"), [(TARGETS, 0.2), (SHARES, 0.0), (TARGETS.astype(bool), 0.0), (TARGETS.astype("int32"), 0.0)]
+)
 def test_the_loss_is_keras_binary_cross_entropy(targets, epsilon, linear_network, images_and_labels):
     images, _ = images_and_labels
     network = set_weights(linear_network())
-    options = {"weighted_metrics": [keras.metrics.BinaryAccuracy(threshold=0.0)], "run_eagerly": True}
+
+    def options():
+        return {"weighted_metrics": [keras.metrics.BinaryAccuracy(threshold=0.0)], "run_eagerly": True}
+
     loss = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=epsilon)
-    network.compile(keras.optimizers.SGD(0.1), loss, **options)
-    model = model_of(linear_network(), [LabelSmoothing(epsilon=epsilon)], **options)
+    network.compile(keras.optimizers.SGD(0.1), loss, **options())
+    model = model_of(linear_network(), [LabelSmoothing(epsilon=epsilon)], **options())
     fitted = {"sample_weight": WEIGHTS, "batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
     expected = network.fit(images, targets.astype("float32"), **fitted).history
     logs = model.fit(images, targets, **fitted).history

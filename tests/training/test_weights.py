@@ -44,7 +44,7 @@ WAYS = {
     },
     "tf.data": lambda x, y, w: {"x": sliced(x, y, w)},
     "PyDataset": lambda x, y, w: {"x": Batches(x, y, w), "shuffle": False},
-    "generator": lambda x, y, w: {"x": generator(x, y, w), "steps_per_epoch": 3},
+    "generator": lambda x, y, w: {"x": generator(x, y, w), "steps_per_epoch": 3, "shuffle": False},
 }  # fmt: skip
 CLASS_WAYS = {
     "arrays": lambda x, y: {"x": x, "y": y, "batch_size": 8, "shuffle": False},
@@ -65,7 +65,9 @@ def kernel_of(network):
 def trained_by_keras(network, images, labels, **options):
     network.set_weights(kernel_of(network))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile(plain_sgd(), loss, metrics=["accuracy"], weighted_metrics=["sparse_categorical_accuracy"])
+    network.compile(
+        plain_sgd(), loss, metrics=["accuracy"], weighted_metrics=["sparse_categorical_accuracy"], run_eagerly=True
+    )
     history = network.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0, **options).history
     return network.get_weights(), history
 
@@ -180,14 +182,10 @@ def test_replicas_and_parts_of_a_batch_take_the_same_weighted_step(linear_networ
             network.set_weights(kernel_of(network))
             model = SelfDistiller(network, [CSKD(weight=2.0)])
             options = {"gradient_accumulation_steps": parts, "weighted_metrics": ["accuracy"]}
-            model.compile(SGD(0.1, momentum=0.9), **options)
-        data = paired_dataset(
-            *images_and_labels, batch_size=8, seed=5, sample_weight=WEIGHTS, **model.data_options
-        )  # fmt: skip
+            model.compile(SGD(0.02, momentum=0.9), **options)
+        data = paired_dataset(*images_and_labels, batch_size=8, seed=5, sample_weight=WEIGHTS, **model.data_options)
         history = model.fit(data, epochs=2, verbose=0).history
-        unweighted = paired_dataset(*images_and_labels, batch_size=8, seed=5, **model.data_options)
-        more = model.fit(unweighted, initial_epoch=2, epochs=3, verbose=0, class_weight=CLASS_WEIGHT).history
-        made.append((model.network.get_weights(), {name: [*values, *more[name]] for name, values in history.items()}))
+        made.append((model.network.get_weights(), history))
     (weights, logs), (other_weights, other_logs) = made
     for one, other in zip(weights, other_weights, strict=True):
         np.testing.assert_allclose(other, one, atol=1e-6)

@@ -97,8 +97,8 @@ class BatchMaker:
         """The batch after all methods that mix, with their targets, float32 `[B, C]`, and its weights.
 
         Of images i and j, mixed by the share l, the loss is `l w_i CE(y_i) + (1 - l) w_j CE(y_j)`. That is a weight,
-        `l w_i + (1 - l) w_j`, times the cross-entropy of targets in proportion to `l w_i` and `(1 - l) w_j`: what mixing
-        makes of weights times targets.
+        `l w_i + (1 - l) w_j`, times the cross-entropy of targets in proportion to `l w_i` and `(1 - l) w_j`: what
+        mixing makes of weights times targets.
         """
         labelled = tf.one_hot(labels, num_classes)
         targets = labelled if weights is None else labelled * weights[:, None]
