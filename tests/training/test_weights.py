@@ -155,10 +155,8 @@ def weighted_loss(logits, partner_logits, labels, weights, *, temperature, weigh
 def test_terms_are_weighted_as_the_cross_entropy_is(jit, linear_network, images_and_labels):
     images, labels = images_and_labels
     partners = images[::-1].copy()
-    regularizer = keras.regularizers.L2(0.05)
-    model = model_of(
-        linear_network(kernel_regularizer=regularizer), [CSKD(temperature=2.0, weight=3.0)], run_eagerly=False, jit_compile=jit
-    )  # fmt: skip
+    network = linear_network(kernel_regularizer=keras.regularizers.L2(0.05))
+    model = model_of(network, [CSKD(temperature=2.0, weight=3.0)], run_eagerly=False, jit_compile=jit)
     kernel, bias = model.network.get_weights()
     flat = images.reshape(22, -1)
     logits, partner_logits = (each.reshape(22, -1) @ kernel + bias for each in (images, partners))

@@ -20,8 +20,8 @@ class ClassWeights:
 
     - `"inverse"`: `N / (C * n_c)`, so that every class weighs the same in the loss, and an image 1 on average;
     - `"effective"`: in proportion to `(1 - beta) / (1 - beta^n_c)`, one over the effective number of images, and 1 for
-      a class on average (Cui et al., CVPR 2019, https://arxiv.org/abs/1901.05555, section 4). It lies between no weights
-      (`beta` 0) and the inverse (`beta` towards 1), and its scale is another than that of the inverse.
+      a class on average (Cui et al., CVPR 2019, https://arxiv.org/abs/1901.05555, section 4). It lies between no
+      weights (`beta` 0) and the inverse (`beta` towards 1), at another scale than that of the inverse.
 
     They depend on the numbers of images alone. For Keras: `model.fit(..., class_weight=...)`.
 
