@@ -33,6 +33,12 @@ def get_config() -> ConfigDict:
     # One mapping per method: its class in cskd_tf.methods as "name", and its arguments. Empty: plain cross-entropy.
     config.methods = ()
 
+    config.class_weights = ConfigDict()  # of classes that come more or less often than others
+    # inverse: N / (C * n) for a class of n images, of C classes and N images; effective: (1 - beta) / (1 - beta^n), by
+    # the effective number of images, 1 for a class on average; "": every image weighs the same.
+    config.class_weights.scheme = ""
+    config.class_weights.beta = 0.999
+
     config.data = ConfigDict()
 
     config.data.source = ConfigDict()  # where the images are from

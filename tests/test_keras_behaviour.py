@@ -18,12 +18,6 @@ def test_a_loss_is_refused(linear_network):
         SelfDistiller(linear_network()).compile("sgd", loss="mse")
 
 
-def test_weights_of_examples_are_refused(linear_network, images_and_labels):
-    images, labels = images_and_labels
-    with pytest.raises(ValueError, match="without sample or class weights"):
-        compiled(linear_network()).fit(images, labels, sample_weight=np.ones(22), verbose=0)
-
-
 class SoftmaxFirst(keras.Model):
     def __init__(self):
         super().__init__()
@@ -58,8 +52,8 @@ def test_a_softmax_inside_a_network_is_no_reason_to_refuse_it(images_and_labels)
     [
         (lambda labels: labels + 1, ValueError, "Expected labels from 0 to 2"),
         (lambda labels: labels - 1, ValueError, "Expected labels from 0 to 2"),
-        (lambda labels: labels + 0.5, ValueError, "Expected integer labels .*Received: float"),
-        (lambda labels: np.eye(3, dtype=int)[labels], ValueError, r"Received: int64 of shape \(None, 3\)"),
+        (lambda labels: labels + 0.5, ValueError, r"Expected labels .*Received: \[0.5, 1.5, 2.5\]"),
+        (lambda labels: np.eye(4, dtype=int)[labels], ValueError, r"Received: int64 of shape \(22, 4\)"),
     ],
 )
 def test_labels_that_do_not_fit_the_network_are_refused(linear_network, images_and_labels, change, error, message):

@@ -5,6 +5,7 @@ from cskd_tf.data.batches.pairing import Pairing
 from cskd_tf.data.batches.pipeline import evaluation_dataset, paired_dataset
 from cskd_tf.data.batches.stream import paired_stream
 from cskd_tf.data.batches.views import Distribution, Needs
+from cskd_tf.data.batches.weights import ClassWeights
 from cskd_tf.data.catalogue.datasets import DATASETS, SourceOptions, SplitOptions
 from cskd_tf.data.catalogue.splits import load_splits
 from cskd_tf.data.images.transforms import Augmentation, build_transforms
@@ -18,6 +19,7 @@ __all__ = [
     "DATASETS",
     "ArraySource",
     "Augmentation",
+    "ClassWeights",
     "Concatenation",
     "Distribution",
     "EncodedSource",

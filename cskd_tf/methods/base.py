@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from cskd_tf.data.batches.views import IMAGE, check_view
 from cskd_tf.errors import UserError
+from cskd_tf.methods.ability import Ability
 from cskd_tf.networks.features import Parts
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class View:
         return "cross_entropy" if self.name == IMAGE else f"{self.name}_cross_entropy"
 
 
-class Attachable(keras.layers.Layer):
+class Attachable(Ability, keras.layers.Layer):
     """What `Head` and `Method` share: they may keep something for the network that they train.
 
     A Keras layer, in float32, only so that Keras tracks and saves what it creates.
@@ -73,14 +74,11 @@ class Attachable(keras.layers.Layer):
     Attributes:
         whole_batch: whether a statistic of the whole batch enters the loss of each image, so that the batch cannot be
             computed in parts. Rows of one pair (`pairs_adjacent`) are in one part, and no reason.
-        one_label: whether it reads each image's label, so that images may not carry several, mixed.
-        per_position: whether it takes logits and targets of every position of a sequence too, `[B, L, C]`, and its
-            terms are then `[B, L]`: `SelfDistiller(..., sequences=True)`.
+        one_label: whether it reads each image's label, so that images may not carry several, mixed or soft.
     """
 
     whole_batch: bool = False
     one_label: bool = False
-    per_position: bool = False
 
     @property
     def untracked_variables(self) -> Sequence[keras.Variable]:

@@ -77,10 +77,15 @@ class Composition:
         if len(set(names)) < len(names):
             raise UserError(f"Expected distinct names of loss terms. Received: {names}")
 
+    def unable(self, ability: str) -> list[str]:
+        """Names of the methods that are not what one of `Ability`'s attributes says, such as `"per_position"`."""
+        return [type(method).__name__ for method in (*self.mixing, *self.attachable) if not getattr(method, ability)]
+
     @property
-    def of_images_alone(self) -> list[str]:
-        """Names of the methods that do not work on every position of a sequence."""
-        return self.mixing_names + [type(method).__name__ for method in self.attachable if not method.per_position]
+    def reading_class(self) -> list[str]:
+        """Names of the methods that read which class each image is of."""
+        reading = (method for method in self.attachable if method.one_label or getattr(method, "pairs_adjacent", False))
+        return [type(method).__name__ for method in reading]
 
     @property
     def mixing_names(self) -> list[str]:

@@ -25,6 +25,11 @@ class CSKD(Method):
     `in_batch` takes the partners from the batch itself, which is then drawn in pairs: every image takes cross-entropy
     and is pulled to its neighbour. There is no second pass; no paper has it.
 
+    Of several classes (`multi_label=True`) each is its own choice between yes and no, and the term is the mean over the
+    classes of `weight * T^2 * KL( stop_gradient Bernoulli(p'_c) || Bernoulli(p_c) )`, `p_c = sigmoid(z_c(x) / T)`: the
+    division into binary problems by which Yang et al. (ICCV 2023, https://arxiv.org/abs/2308.06453) distil from a
+    teacher. Which image is a partner then no paper says: it is what the batch holds as one.
+
     Example, with `z(x) = [0, 0]` and `z(x') = [4 ln 3, 0]`, softened `[.75, .25]`, of divergence 0.130812; the second
     form has no factor 16:
         >>> views = {"image": [[0.0, 0.0]], "partner": [[4 * math.log(3), 0.0]]}
@@ -73,6 +78,7 @@ class CSKD(Method):
             )
         self.form = check_option("form", form, ("cvpr", "iclr"))
         self.pairs_adjacent = in_batch
+        self.per_class = not in_batch  # which takes images of one class for pairs
         self._partners = () if in_batch else partner_views(partners)
         views = [View(name, gradient=False, batch_norm=partner_batch_norm) for name in self._partners]
         if self.clean_weight:

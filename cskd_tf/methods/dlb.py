@@ -56,6 +56,7 @@ class DLB(Method):
     extras = (POSITION, PREVIOUS_POSITION)
     term_names = ("previous_cross_entropy", "previous_distillation")
     hard_weight = 0.5
+    weighable = False  # half of its terms are of the images of the last step
 
     def __init__(self, *, temperature: float = 3.0, weight: float = 0.5, largest_batch: int = 1024, **kwargs):
         super().__init__(**kwargs)

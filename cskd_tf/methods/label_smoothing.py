@@ -26,6 +26,7 @@ class LabelSmoothing(Method):
     """
 
     per_position = True
+    per_class = True
 
     def __init__(self, *, epsilon: float = 0.1, over_others: bool = False, **kwargs):
         super().__init__(**kwargs)

@@ -24,6 +24,7 @@ class MaxEntropy(Method):
 
     term_names = ("negative_entropy",)
     per_position = True
+    per_class = True
 
     def __init__(self, *, weight: float = 1.0, **kwargs):
         super().__init__(**kwargs)

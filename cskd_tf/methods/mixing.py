@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from cskd_tf.data.batches.views import is_view
+from cskd_tf.methods.ability import Ability
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mixing(abc.ABC):
+class Mixing(Ability, abc.ABC):
     """Base of the methods that mix or cut images: dataclasses whose fields are their settings.
 
     Attributes:
@@ -28,6 +29,8 @@ class Mixing(abc.ABC):
     def mix(self, batch: dict[str, Any], targets: tf.Tensor, *, seed: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
         """In the pipeline, on the global batch: images and soft targets `[B, C]` in, the mixed ones out.
 
+        Where images have weights, a row of the targets comes in times its image's weight, so that the weight is mixed
+        as the target is: what comes out has to be linear in the targets.
         `seed` is an int32 `[2]`, a function of (seed, epoch, step). Which images it has changed stands under `"mixed"`.
         """
 

@@ -35,6 +35,9 @@ class PSKD(Method):
     Of sequences every position has its own prediction, and the table N x L x C numbers; the paper's translation
     (section 4.4) has `alpha=0.7` and, on the larger corpus, `source="network"` (section 3.2).
 
+    Of several classes (`multi_label=True`) the stored predictions are sigmoids, and of each the rest to 1: the table
+    has N x C x 2 numbers.
+
     Example: alpha .8 in epoch 150 of 300 is `a = .4`, at which the target (1, 0) with the prediction (.5, .5) becomes
     (.8, .2):
         >>> from cskd_tf.losses import refine_targets
@@ -59,6 +62,7 @@ class PSKD(Method):
         self.source = check_option("source", source, ("stored", "network"))
         self.top_k = top_k if top_k is None else check_count("top_k", top_k)
         self.extras = ("index",) if source == "stored" else ()
+        self.per_class = source == "stored"  # what the network itself returns is no choice between yes and no
 
     def refuses(self, composition):
         if all_mixed := [type(method).__name__ for method in composition.mixing if method.mixes_all]:

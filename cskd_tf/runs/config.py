@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeGuard
 
 from cskd_tf.data.batches.pairing import Pairing
+from cskd_tf.data.batches.weights import ClassWeights
 from cskd_tf.data.catalogue.datasets import SourceOptions, SplitOptions
 from cskd_tf.data.images.transforms import Augmentation
 from cskd_tf.errors import UserError
@@ -49,7 +50,13 @@ RENAMED = {
     "data.replica_local": "data.pairing.replica_local",
 }
 # Keys that configs did not have before, and what runs were computed with then.
-ADDED = {"gradient_accumulation_steps": 1, "steps_per_execution": 1, "jit_compile": "auto", "log_images": 0}
+ADDED = {
+    "gradient_accumulation_steps": 1,
+    "steps_per_execution": 1,
+    "jit_compile": "auto",
+    "log_images": 0,
+    "class_weights": {"scheme": "", "beta": 0.999},
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,6 +146,7 @@ class Config:
     log_images: Annotated[int, Within(0, 1_000_000)]
     verbose: Literal[0, 1, 2]
     methods: Sequence[Mapping[str, Any]]  # as `methods.build` takes and checks them
+    class_weights: ClassWeights
     data: DataConfig
     network: NetworkConfig
     optimizer: OptimizerConfig
@@ -151,6 +159,11 @@ class Config:
             raise UserError(
                 "Expected deterministic=False beside jit_compile=on: Keras leaves XLA out where operations have to be "
                 "deterministic. Received: deterministic=True"
+            )
+        if self.class_weights.scheme and self.data.pairing.balanced:
+            raise UserError(
+                'Expected class_weights.scheme="" beside data.pairing.balanced, which shows all classes equally often '
+                f"already. Received: class_weights.scheme={self.class_weights.scheme!r}"
             )
 
     @classmethod
@@ -207,7 +220,7 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
         >>> new["seed"], new["data"], new["steps_per_execution"]
         (1, {'augment': {'crop': 'none'}}, 1)
     """
-    result = {**ADDED, **copy.deepcopy(dict(values))}
+    result = copy.deepcopy({**ADDED, **values})
     for old, new in RENAMED.items():
         (*old_groups, old_key), (*new_groups, new_key) = old.split("."), new.split(".")
         source: Any = result

@@ -29,6 +29,7 @@ from cskd_tf.training.accumulation import check_accumulation
 from cskd_tf.training.collector import Collector
 from cskd_tf.training.compiling import check_jit, check_steps_per_execution
 from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.inputs import check_weighable
 from cskd_tf.training.workers import Workers
 
 JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}  # as Keras takes them
@@ -76,6 +77,12 @@ class Experiment:
             pairing=self.config.data.pairing,
             **options,
         )
+
+    @property
+    def class_weight(self) -> dict[int, float] | None:
+        """What each class weighs in training, as `fit` takes it."""
+        weights = self.config.class_weights
+        return weights.of(self.splits["train"].labels) if weights.scheme else None
 
     @property
     def evaluation_splits(self) -> tuple[str, ...]:
@@ -147,6 +154,8 @@ def prepare(config: Config) -> Experiment:
         chosen = _build_methods(config)
     composition = methods.Composition(chosen)
     check_accumulation(config.gradient_accumulation_steps, composition=composition)
+    if config.class_weights.scheme:
+        check_weighable(composition)
     check_jit(JIT_COMPILE[config.jit_compile], replicas=strategy.num_replicas_in_sync)
     networks.check(**network_arguments(config), num_classes=2)
     _schedule(config, steps_per_epoch=1)

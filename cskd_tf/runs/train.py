@@ -186,6 +186,7 @@ def _go_on(
         experiment.training_data(),
         epochs=experiment.config.epochs,
         initial_epoch=done,
+        class_weight=experiment.class_weight,
         verbose=experiment.config.verbose if experiment.workers.is_chief else 0,
         callbacks=callbacks,
     )

@@ -1,5 +1,6 @@
 """`SelfDistiller`, the Keras model that trains any classifier with cross-entropy and a list of methods."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cskd_tf import losses
 from cskd_tf.data.batches.views import IMAGE, Distribution
 from cskd_tf.errors import UserError
 from cskd_tf.methods.base import Head, Method
@@ -17,16 +17,10 @@ from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.networks.logits import check_logits, check_one_input, input_dtype
 from cskd_tf.training.accumulation import accumulated, check_accumulation
 from cskd_tf.training.fitting import ContinuingModel
-from cskd_tf.training.inputs import (
-    Expectations,
-    assert_all,
-    check_for_sequences,
-    check_for_training,
-    one_hot_targets,
-    unpack,
-)
-from cskd_tf.training.labels import counted, global_count, label_weights
-from cskd_tf.training.views import run_view
+from cskd_tf.training.inputs import Expectations, assert_all, check_for_training, check_weighable, unpack
+from cskd_tf.training.label_kinds import label_kind
+from cskd_tf.training.labels import WEIGHT, class_weight_table, global_count
+from cskd_tf.training.objective import Objective
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -44,6 +38,13 @@ class SelfDistiller(ContinuingModel):
     position, and their sum is divided by the number of labels in the global batch, so that a long sequence counts more
     than a short one, and -1 nothing. `"image"` is what the network takes, whatever it shows.
 
+    With `multi_label` each image has any of the classes: targets `[B, C]` from 0 to 1, and a sigmoid for each class.
+    Every part of the loss is then the mean over the classes, as of Keras' `BinaryCrossentropy`.
+
+    Weights of examples and classes are Keras': with weight `w_i` of image i the loss is
+    `sum_i w_i * (hard_weight * cross_entropy_i + terms_i) / B`, and what layers add is not weighted. Logs are of
+    weighted parts, so that they add up; `weighted_metrics` get the weights, `metrics` do not.
+
     Example:
         >>> images, labels = np.random.default_rng(0).normal(size=(20, 8, 8, 3)).astype("float32"), np.arange(20) % 4
         >>> network = cskd_tf.networks.build("preact_resnet10", num_classes=4, input_shape=(8, 8, 3), width=4)
@@ -60,12 +61,13 @@ class SelfDistiller(ContinuingModel):
         embedding_layer: name of the layer whose input is the embedding; found by itself where that is the last dense
             layer.
         sequences: whether the network returns logits for every position.
+        multi_label: whether each image has any of the classes, yes or no each.
 
     Attributes:
         step: int64, training steps so far, and which batch of a `PairedDataset` comes next. It is saved with the model.
 
     Raises:
-        UserError: methods that cannot work together, or on sequences, or a network that returns something else than
+        UserError: methods that cannot work together, or on such labels, or a network that returns something else than
             logits.
     """
 
@@ -77,11 +79,12 @@ class SelfDistiller(ContinuingModel):
         num_examples: int | None = None,
         embedding_layer: str | None = None,
         sequences: bool = False,
+        multi_label: bool = False,
         **kwargs,
     ):
         composition = Composition(methods)
-        if sequences:
-            check_for_sequences(composition)
+        kind = label_kind(sequences=sequences, multi_label=multi_label)
+        kind.check_methods(composition)
         check_one_input(network)
         # The network casts its inputs by its own policy; raw pixels must not be rounded to bfloat16 before that.
         super().__init__(autocast=False, dtype=kwargs.pop("dtype", network.dtype_policy), **kwargs)
@@ -91,8 +94,11 @@ class SelfDistiller(ContinuingModel):
         self.num_examples = num_examples
         self.embedding_layer = embedding_layer
         self.sequences = sequences
+        self.multi_label = multi_label
+        self.label_kind = kind
         self.gradient_accumulation_steps = 1
         self._network_outputs = NetworkOutputs(network, embedding_layer=embedding_layer)
+        self._objective = Objective(composition, kind, network=self._network_outputs, added=lambda: self.losses)
         self._trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", *composition.term_names)}
         # A subclassed network may be built and not know its input's shape: the first batch does.
         if network.built and (shape := getattr(network, "input_shape", None)) is not None:
@@ -104,9 +110,11 @@ class SelfDistiller(ContinuingModel):
         if not self.network.built:
             # A symbolic call; build() would not reach the layers of a subclassed network.
             self.network(keras.KerasTensor(tuple(shape), dtype=input_dtype(self.network)))
-        self._num_classes = check_logits(self.network, input_shape=shape, sequences=self.sequences)
+        self._num_classes = check_logits(self.network, input_shape=shape, sequences=self.label_kind.per_position)
         if self.composition.attachable:
             parts = self._network_outputs.parts(shape)
+            logits = keras.KerasTensor(tuple(parts.logits.shape), keras.backend.standardize_dtype(parts.logits.dtype))
+            parts = dataclasses.replace(parts, logits=self.label_kind.scores(logits))
             for method in self.composition.attachable:
                 method.attach_once(self.network, parts=parts, num_examples=self.num_examples)
         self.built = True
@@ -122,19 +130,15 @@ class SelfDistiller(ContinuingModel):
             **kwargs: as for Keras.
 
         Raises:
-            UserError: a loss, several parts beside a method that needs a batch in one, or unweighted metrics of
-                sequences.
+            UserError: a loss, several parts beside a method that needs a batch in one, or metrics that would count
+                something else of such labels.
         """
         if kwargs.get("loss") is not None:
             raise UserError(
                 "Expected no loss: SelfDistiller minimises cross-entropy and the terms of its methods. "
                 f"Received: loss={kwargs['loss']!r}"
             )
-        if self.sequences and kwargs.get("metrics"):
-            raise UserError(
-                "Expected weighted_metrics=[...] of sequences, where positions without a label weigh nothing. "
-                f"Received: metrics={kwargs['metrics']!r}"
-            )
+        self.label_kind.check_metrics(kwargs.get("metrics"), kwargs.get("weighted_metrics"))
         check_accumulation(gradient_accumulation_steps, composition=self.composition)
         super().compile(optimizer=optimizer, **kwargs)
         self.gradient_accumulation_steps = gradient_accumulation_steps
@@ -152,8 +156,8 @@ class SelfDistiller(ContinuingModel):
     def classifier(self) -> "SelfDistiller":
         """What inference needs, sharing its layers: the network, and the method that replaces its head."""
         heads = [] if self.composition.head is None else [self.composition.head]
-        named, sequences = self.embedding_layer, self.sequences
-        classifier = SelfDistiller(self.network, heads, embedding_layer=named, sequences=sequences)
+        options = {key: getattr(self, key) for key in ("embedding_layer", "sequences", "multi_label")}
+        classifier = SelfDistiller(self.network, heads, **options)
         # Around a subclassed network it is not built, and its file would lack the head's weights.
         if self.built and not classifier.built:
             classifier.build(self._image_shape)
@@ -190,53 +194,55 @@ class SelfDistiller(ContinuingModel):
 
     def outputs(self, images, *, training: bool = False) -> dict[str, Any]:
         """`{"logits", "embedding", "stages"}` of one run of the network, with the logits as inference sees them."""
-        return self._with_logits(self._network_outputs(images, training=training), training=training)
+        return self._objective.outputs(images, training=training)
 
     def call(self, inputs, training: bool = False):
         images = inputs[IMAGE] if isinstance(inputs, dict) else inputs
         return self.outputs(images, training=training)["logits"]
 
     def train_step(self, data) -> dict[str, Any]:
-        batch, labels = unpack(data, sequences=self.sequences)
+        batch, labels, weights = unpack(data)
         check_for_training(batch, self.composition)
         if not self.built:
             self.build(batch[IMAGE].shape)
-        # For loops of the user's own; fit looks at the data before they get here, where XLA drops the assertions.
-        conditions = self.expectations(training=True).conditions(labels, batch.get("index"))
-        with tf.control_dependencies(assert_all(conditions)):
-            labels = batch["label"] = tf.identity(labels)
-        if "targets" in batch:
-            batch["targets"] = one_hot_targets(batch, classes=self._num_classes)
+        conditions = self.expectations(training=True).conditions(labels, index=batch.get("index"), weights=weights)
+        batch, labels = self._read(batch, labels, weights, conditions=conditions)
+        if self.class_weight is not None:
+            table = class_weight_table(self.class_weight, num_classes=self._num_classes)
+            batch = self.label_kind.weighted_by_class(batch, table)
+        if WEIGHT in batch:
+            check_weighable(self.composition)
         sound = tf.reduce_all(list(conditions.values()))
-        count = global_count(labels, sequences=self.sequences, replicas=self._replicas())
+        count = global_count(self.label_kind.counts(batch), replicas=self._replicas())
         variables = self.trainable_variables
 
         def differentiate(part: dict[str, Any]):
             """Gradients of a part of this replica's batch, and one row per example of all else."""
             with tf.GradientTape() as tape:
-                outputs, terms, regularization = self._forward(part, tape)
-                per_example = tf.where(sound, tf.add_n(list(terms.values())), math.nan) + regularization
+                outputs, terms, regularization = self._objective.training(part, tape)
+                values = tf.where(sound, tf.add_n(list(terms.values())), math.nan)
+                values += self.label_kind.counts(part) * regularization
                 # The gradients of all parts, and then of all replicas, are summed.
-                total = tf.reduce_sum(counted(per_example, part["label"], sequences=self.sequences))
-                loss = self.optimizer.scale_loss(total / count)
-            return tape.gradient(loss, variables), (outputs, terms, per_example)
+                loss = self.optimizer.scale_loss(tf.reduce_sum(values) / count)
+            return tape.gradient(loss, variables), (outputs, terms, values)
 
         parts, unit = self.gradient_accumulation_steps, self.composition.rows_together
-        gradients, (outputs, terms, per_example) = accumulated(differentiate, batch, parts=parts, unit=unit)
+        gradients, (outputs, terms, values) = accumulated(differentiate, batch, parts=parts, unit=unit)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         for method in self.composition.terms:
             method.after_step(batch, outputs)
         self.step.assign_add(1)
-        return self._metrics_after({**terms, "loss": per_example}, batch, outputs[IMAGE]["logits"])
+        logits = self.label_kind.logits(outputs[IMAGE]["logits"])
+        return self._metrics_after({**terms, "loss": values}, batch, labels, logits)
 
     def test_step(self, data) -> dict[str, Any]:
         """Cross-entropy alone, as `loss`, and the compiled metrics."""
-        batch, labels = unpack(data, sequences=self.sequences)
+        batch, labels, weights = unpack(data)
         logits = self(batch, training=False)
-        with tf.control_dependencies(assert_all(self.expectations(training=False).conditions(labels))):
-            labels = batch["label"] = tf.identity(labels)
-        values = losses.cross_entropy(logits, targets=one_hot_targets(batch, classes=logits.shape[-1]))
-        results = self._metrics_after({"loss": values, "cross_entropy": values}, batch, logits)
+        conditions = self.expectations(training=False).conditions(labels, weights=weights)
+        batch, labels = self._read(batch, labels, weights, conditions=conditions)
+        values = self._objective.evaluation(batch, logits)
+        results = self._metrics_after({"loss": values, "cross_entropy": values}, batch, labels, logits)
         unmoved = set(self._trackers) - {"loss", "cross_entropy"}
         return {name: value for name, value in results.items() if name not in unmoved}
 
@@ -249,6 +255,7 @@ class SelfDistiller(ContinuingModel):
             "num_examples": self.num_examples,
             "embedding_layer": self.embedding_layer,
             "sequences": self.sequences,
+            "multi_label": self.multi_label,
         }
 
     @classmethod
@@ -260,74 +267,33 @@ class SelfDistiller(ContinuingModel):
 
     def expectations(self, *, training: bool) -> Expectations:
         """What every batch has to be like, of the built model."""
-        classes = self._num_classes
+        expected = Expectations(num_classes=self._num_classes, labels=self.label_kind)
         if not training:
-            return Expectations(num_classes=classes, sequences=self.sequences)
-        return Expectations(
-            num_classes=classes,
-            sequences=self.sequences,
-            pairs_adjacent=self.composition.needs.pairs_adjacent,
+            return expected
+        needs = self.composition.needs
+        return dataclasses.replace(
+            expected,
+            reading_class=tuple(self.composition.reading_class),
+            pairs_adjacent=needs.pairs_adjacent,
             parts=self.gradient_accumulation_steps,
-            num_examples=self.num_examples if "index" in self.composition.needs.extras else None,
+            num_examples=self.num_examples if "index" in needs.extras else None,
         )
 
-    def _forward(
-        self, batch: dict, tape: tf.GradientTape
-    ) -> tuple[dict[str, dict[str, Any]], dict[str, Any], tf.Tensor]:
-        """The outputs of each view, the terms of the loss, and what the network's layers add to it."""
-        outputs, regularization = self._run_views(batch, tape)
-        targets = one_hot_targets(batch, classes=self._num_classes)
-        for method in self.composition.terms:
-            targets = method.targets(batch, targets)
-        terms = self._cross_entropies(outputs, batch["label"], targets)
-        outputs = {name: self._with_logits(output, training=True) for name, output in outputs.items()}
-        outputs[IMAGE]["targets"] = targets
-        for method in self.composition.terms:
-            terms.update(self.composition.terms_of(method, batch, outputs, targets))
-        return outputs, terms, regularization
-
-    def _run_views(self, batch: dict, tape: tf.GradientTape) -> tuple[dict[str, dict[str, Any]], tf.Tensor]:
-        """The network's outputs for each view, and what its layers add to the loss for the image itself."""
-        outputs = {}
-        for view in self.composition.views:
-            outputs[view.name] = run_view(view, batch, run=self._network_outputs, tape=tape)
-            if view.name == IMAGE:
-                # Read now: the next run of the network clears what its layers added.
-                # Each layer has its own precision; what is added up has float32.
-                regularization = tf.add_n([tf.constant(0.0), *(tf.cast(loss, tf.float32) for loss in self.losses)])
-        return outputs, regularization
-
-    def _with_logits(self, outputs: dict[str, Any], *, training: bool) -> dict[str, Any]:
-        """The outputs with the head's logits, where a method replaces the network's."""
-        head, logits = self.composition.head, outputs["logits"]
-        if head is not None:
-            # As a layer of float32: inside a mixed-precision model Keras would round the variables that it reads.
-            logits = head(outputs, training=training)
-        return {**outputs, "logits": tf.cast(logits, tf.float32)}
-
-    def _cross_entropies(self, outputs: dict[str, dict[str, Any]], labels, targets) -> dict[str, Any]:
-        """The weighted cross-entropy of each labelled view, by the names of their terms."""
-        head, terms = self.composition.head, {}
-        for view in self.composition.views:
-            if view.labelled:
-                output = outputs[view.name]
-                logits = output["logits"] if head is None else head.labelled_logits(output, labels)
-                hard = losses.cross_entropy(logits, targets=_as_wide(targets, logits))
-                terms[view.term_name] = self.composition.hard_weight * hard
-        return terms
-
-    def _metrics_after(self, terms: dict[str, Any], batch: dict, logits) -> dict[str, Any]:
-        """All metrics, after this step's terms `[B]` or `[B, L]` and logits have been added to them."""
-        labels = batch["label"]
-        weights = label_weights(labels) if self.sequences else None
-        for name, values in terms.items():
-            self._trackers[name].update_state(values, sample_weight=weights)
+    def _read(
+        self, batch: dict[str, Any], labels: tf.Tensor, weights: tf.Tensor | None, *, conditions: dict[str, tf.Tensor]
+    ) -> tuple[dict[str, Any], tf.Tensor]:
+        """The batch with labels and weights as losses and methods take them, and the labels as metrics do."""
+        # For loops of the user's own; fit looks at the data before they get here, where XLA drops the assertions.
+        with tf.control_dependencies(assert_all(conditions)):
+            labels = tf.identity(labels)
+        batch = self.label_kind.read(batch, labels, num_classes=self._num_classes)
         if weights is not None:
-            labels = tf.maximum(labels, 0)  # Keras' metrics take classes alone, also where they weigh nothing
-        return self.compute_metrics(batch, labels, logits, sample_weight=weights)
+            batch = self.label_kind.weighted(batch, weights)
+        return batch, self.label_kind.of_metrics(labels, num_classes=self._num_classes)
 
-
-def _as_wide(targets, logits):
-    """Targets `[..., C]` with zeros for the classes that a head has added to its logits."""
-    added = logits.shape[-1] - targets.shape[-1]
-    return tf.pad(targets, [(0, 0)] * (targets.shape.rank - 1) + [(0, added)])
+    def _metrics_after(self, terms: dict[str, Any], batch: dict, labels, logits) -> dict[str, Any]:
+        """All metrics, after this step's terms, of the shape of `LabelKind.counts`, and logits were added to them."""
+        counts = self.label_kind.counts(batch)
+        for name, values in terms.items():
+            self._trackers[name].update_state(values, sample_weight=counts)
+        return self.compute_metrics(batch, labels, logits, sample_weight=self.label_kind.weights(batch))

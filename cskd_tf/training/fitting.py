@@ -1,13 +1,15 @@
 """The Keras model that goes on with its data where it was, and whose data are looked at before they reach its step."""
 
+import contextlib
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from cskd_tf.data.batches.dataset import PairedDataset, split_in_turn
+from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
 from cskd_tf.training.compiling import (
     check_for_replicas,
@@ -18,6 +20,7 @@ from cskd_tf.training.compiling import (
 )
 from cskd_tf.training.course import Course, prepare_callbacks
 from cskd_tf.training.inputs import Expectations, check_batch, checked, image_shape, peeked
+from cskd_tf.training.labels import class_weight_table
 from cskd_tf.training.optimizers import with_loss_scaling
 from cskd_tf.training.workers import Workers
 
@@ -46,6 +49,8 @@ class ContinuingModel(keras.Model):
             ),
             under_way=None,  # what the metrics were, for an epoch that is gone on with
             batches_before=0,
+            class_weight=None,
+            traced_with=None,  # the class weights that are part of the traced step
         )
 
     def expectations(self, *, training: bool) -> Expectations:
@@ -103,6 +108,27 @@ class ContinuingModel(keras.Model):
         """Those of the running or last `fit`, in their order."""
         return getattr(self._state, "callbacks", ())
 
+    @property
+    def class_weight(self) -> Mapping[int, float] | None:
+        """Keras' `class_weight` of the running `fit` or `train_on_batch`."""
+        return self._state.class_weight
+
+    @contextlib.contextmanager
+    def _weighing(self, class_weight: Mapping[int, float] | None, sample_weight) -> Iterator[None]:
+        """Trains with these weights of classes, in the step itself, so that mixed and soft targets are weighted too."""
+        if class_weight is not None and sample_weight is not None:
+            raise UserError("Expected class_weight or sample_weight, and not both. Received: both")
+        if class_weight is not None and self.built:
+            class_weight_table(class_weight, num_classes=self.expectations(training=True).num_classes)
+        state, class_weight = self._state, class_weight and dict(class_weight)
+        if class_weight != state.traced_with:
+            self.train_function = None  # to be traced anew
+        state.class_weight = state.traced_with = class_weight
+        try:
+            yield
+        finally:
+            state.class_weight = None
+
     def save_own_variables(self, store) -> None:
         super().save_own_variables(store)
         store["step"] = self.step.numpy()
@@ -126,7 +152,19 @@ class ContinuingModel(keras.Model):
             )
         super().compile(optimizer=optimizer, **kwargs)
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        *,
+        class_weight=None,
+        sample_weight=None,
+        **kwargs,
+    ):
         """As `keras.Model.fit`; what cannot be trained is refused before the first step.
 
         A data set of `cskd_tf.data.paired_dataset` knows its steps per epoch, and is read on from where the model is:
@@ -144,36 +182,38 @@ class ContinuingModel(keras.Model):
         self._state.callbacks = callbacks if isinstance(callbacks, list) else callbacks.callbacks
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
-        x = self._checked(x, y, shuffle=kwargs.get("shuffle", True), opened_at=course.position)
+        x = self._checked(x, y, sample_weight, shuffle=kwargs.get("shuffle", True), opened_at=course.position)
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)):
-            self._checked(*validation[:2])
+            self._checked(*validation[:3])
         elif validation is not None:
             kwargs["validation_data"] = self._checked(validation, None)
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+        with self._weighing(class_weight, sample_weight):
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, sample_weight=sample_weight, **kwargs)
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, *args, **kwargs):
         """As `keras.Model.evaluate`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # of fit, which has checked it
-            x = self._checked(self._built_from(x), y)
-        return super().evaluate(x, y, *args, **kwargs)
+            x = self._checked(self._built_from(x), y, sample_weight)
+        return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 
     def compute_metrics(self, *args, **kwargs):
         """As `keras.Model.compute_metrics`; of several workers each as `[1]`, since Keras takes means over axis 0."""
         results = super().compute_metrics(*args, **kwargs)
         return {name: tf.reshape(value, [1]) for name, value in results.items()} if self.workers.count > 1 else results
 
-    def train_on_batch(self, x, y=None, *args, **kwargs):
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *args, **kwargs):
         """As `keras.Model.train_on_batch`."""
         self._built_from(x)
-        check_batch((x, y), self.expectations(training=True))
-        return super().train_on_batch(x, y, *args, **kwargs)
+        check_batch((x, y, sample_weight), self.expectations(training=True))
+        with self._weighing(class_weight, sample_weight):
+            return super().train_on_batch(x, y, sample_weight, None, *args, **kwargs)
 
-    def test_on_batch(self, x, y=None, *args, **kwargs):
+    def test_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
         """As `keras.Model.test_on_batch`."""
         self._built_from(x)
-        check_batch((x, y), self.expectations(training=False))
-        return super().test_on_batch(x, y, *args, **kwargs)
+        check_batch((x, y, sample_weight), self.expectations(training=False))
+        return super().test_on_batch(x, y, sample_weight, *args, **kwargs)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """As Keras', which takes a batch's form from the mean of its parts.
@@ -200,13 +240,13 @@ class ContinuingModel(keras.Model):
                 self.build(shape)
         return x
 
-    def _checked(self, x, y, *, shuffle: bool = False, opened_at: Callable[[], int] | None = None):
+    def _checked(self, x, y, weights=None, *, shuffle: bool = False, opened_at: Callable[[], int] | None = None):
         """What Keras is to read in place of `x`; for training, where `opened_at` says at which step."""
         if not self.built:
             return x
         expected = self.expectations(training=opened_at is not None)
         if not isinstance(x, PairedDataset):
-            return checked(x, y, expected=expected, shuffle=shuffle)
+            return checked(x, y, weights=weights, expected=expected, shuffle=shuffle)
         expected.check_data(x)
 
         def read(context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -1,53 +1,37 @@
 """What `SelfDistiller` reads: its form is checked when a step is traced, its values where XLA cannot drop the check.
 
-Keras compiles the step with XLA on a GPU, which leaves out every assertion inside. So labels, pairs and indices are
-checked before they get there: of arrays and of a `PairedDataset` when `fit` begins, of other data as they flow by. What
-reaches a compiled step all the same, in a loop of the user's own, makes its loss NaN and moves no weight.
+Keras compiles the step with XLA on a GPU, which leaves out every assertion inside. So labels, weights, pairs and
+indices are checked before they get there: of arrays and of a `PairedDataset` when `fit` begins, of other data as they
+flow by. What reaches a compiled step all the same, in a loop of the user's own, makes its loss NaN and moves no weight.
 """
 
 import dataclasses
 import itertools
 import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf import losses
 from cskd_tf.data.batches.dataset import PairedDataset
 from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
-from cskd_tf.training.labels import NO_LABEL
+from cskd_tf.training.label_kinds import OneClass
+from cskd_tf.training.labels import LabelKind
 
 BUILD = "build the data with cskd_tf.data.paired_dataset(..., **model.data_options)"
 
 
-def unpack(data, *, sequences: bool = False) -> tuple[dict[str, Any], tf.Tensor]:
-    """The batch as a dictionary with the labels in it, and the labels, int64 `[B]`, or `[B, L]` of sequences."""
-    inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if labels is None or sample_weight is not None:
-        received = "no labels" if labels is None else "weights"
-        raise UserError(f"Expected batches (images, labels) without sample or class weights. Received: {received}")
-    labels = tf.convert_to_tensor(labels)
-    if sequences:
-        form, as_expected = "[B, L]", labels.shape.rank in (None, 2)
-    else:
-        form, as_expected = "[B]", labels.shape.rank in (None, 1) or labels.shape[1:] == [1]
-    if not (labels.dtype.is_integer and as_expected):
-        raise UserError(f"Expected integer labels {form}. Received: {labels.dtype.name} of shape {labels.shape}")
-    # A byte cannot hold the number of 256 classes.
-    labels = tf.cast(labels if sequences else tf.reshape(labels, [-1]), tf.int64)
-    return {**(inputs if isinstance(inputs, dict) else {"image": inputs}), "label": labels}, labels
-
-
-def check_for_sequences(composition: Composition) -> None:
-    """Raises UserError for methods that take images alone."""
-    if composition.of_images_alone:
-        raise UserError(
-            "Expected methods that work on every position of a sequence (Method.per_position). "
-            f"Received: {composition.of_images_alone}"
-        )
+def unpack(data) -> tuple[dict[str, Any], tf.Tensor, tf.Tensor | None]:
+    """The inputs of a batch as a dictionary, its labels, and the weights of its examples, where it has some."""
+    inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is None or isinstance(labels, dict):
+        received = "no labels" if labels is None else f"labels by name, {sorted(labels)}"
+        raise UserError(f"Expected batches (images, labels) or (images, labels, weights). Received: {received}")
+    inputs = dict(inputs) if isinstance(inputs, dict) else {"image": inputs}
+    return inputs, tf.convert_to_tensor(labels), None if weights is None else tf.convert_to_tensor(weights)
 
 
 def check_for_training(batch: dict, composition: Composition) -> None:
@@ -61,14 +45,13 @@ def check_for_training(batch: dict, composition: Composition) -> None:
         raise UserError(f"{composition.mixing_names} work in the pipeline: {BUILD}. {received}")
 
 
-def one_hot_targets(batch: dict, *, classes: int) -> tf.Tensor:
-    """float32 `[B, C]`: what the pipeline has mixed, or the labels as one-hot rows; C are the network's classes."""
-    if "targets" in batch:
-        targets = batch["targets"]
-        if (given := targets.shape[-1]) > classes:
-            raise UserError(f"Expected targets of the network's {classes} classes. Received: {given} classes")
-        return tf.pad(targets, [(0, 0), (0, classes - given)])
-    return losses.one_hot(batch["label"], num_classes=classes)
+def check_weighable(composition: Composition) -> None:
+    """Raises UserError for methods that images or classes with weights cannot be trained with."""
+    if names := composition.unable("weighable"):
+        raise UserError(
+            "Expected no weights of examples or classes beside methods whose terms are of other images than the "
+            f"batch's own (Method.weighable). Received: {names}"
+        )
 
 
 def image_shape(data) -> tuple[int | None, ...] | None:
@@ -102,74 +85,104 @@ class Expectations:
     """What the network and the methods take for granted of each batch.
 
     Attributes:
-        num_classes: C of the network: labels are from 0 to C - 1.
-        sequences: labels are `[n, L]`, and -1 where there is none.
+        num_classes: C of the network.
+        labels: what they are.
+        reading_class: names of methods that read the class of each image, which may then not have shares of several.
         pairs_adjacent: rows 0 and 1, 2 and 3 and so on are of one class (`CSKD(in_batch=True)`).
         parts: in which a replica computes its rows, each of at least one row, or pair.
         num_examples: of methods that keep something for each image: indices are below it; None: no method does.
     """
 
     num_classes: int
-    sequences: bool = False
+    labels: LabelKind = dataclasses.field(default_factory=OneClass)
+    reading_class: tuple[str, ...] = ()
     pairs_adjacent: bool = False
     parts: int = 1
     num_examples: int | None = None
 
     @property
-    def _messages(self) -> tuple[str, str, str]:
-        return (
-            f"Expected labels from 0 to {self.num_classes - 1}, one of the classes of the network"
-            f"{f', or {NO_LABEL} for none' if self.sequences else ''}.",
-            f"Expected batches of pairs of one class, image, partner, image, partner: {BUILD}.",
-            f"Expected indices below num_examples={self.num_examples}, which SelfDistiller was told is the size of the "
-            "training set.",
-        )
+    def _wrong_pair(self) -> str:
+        return f"Expected batches of pairs of one class, image, partner, image, partner: {BUILD}."
 
     @property
-    def _least_label(self) -> int:
-        return NO_LABEL if self.sequences else 0
+    def _wrong_index(self) -> str:
+        return (
+            f"Expected indices below num_examples={self.num_examples}, which SelfDistiller was told is the size of the "
+            "training set."
+        )
 
-    def check(self, labels, index=None) -> None:
-        """Raises UserError for labels `[n]`, `[n, 1]` or `[n, L]`, and indices `[n]`, that are not as expected."""
+    def check(self, labels, *, index=None, weights=None) -> None:
+        """Raises UserError for labels, indices `[n]` and weights that are not as expected."""
         labels = np.asarray(labels)
-        if labels.dtype.kind not in "ui" or not (self.sequences or labels.size == len(labels)):
-            return  # of another form, which the step refuses when it is traced
-        labels = labels.reshape(-1)
-        wrong_label, wrong_pair, wrong_index = self._messages
-        if len(outside := np.unique(labels[(labels < self._least_label) | (labels >= self.num_classes)])):
-            raise UserError(f"{wrong_label} Received: {outside[:10].tolist()}")
-        if self.pairs_adjacent and (len(labels) % 2 or (labels[::2] != labels[1::2]).any()):
-            raise UserError(f"{wrong_pair} Received: labels {labels[:10].tolist()}")
-        if self.num_examples is not None and index is not None and np.max(index) >= self.num_examples:
-            raise UserError(f"{wrong_index} Received: index {np.max(index)}")
+        weights = None if weights is None else np.asarray(weights)
+        count = labels.shape[0] if labels.ndim else 0
+        for message, sound, received in self._required(labels, index, weights, count=count, namespace=np):
+            if not sound:
+                raise UserError(f"{message} Received: {received()}")
 
     def check_data(self, data: PairedDataset) -> None:
         """Raises UserError for a data set that says of itself that it is not as expected."""
-        wrong_label, wrong_pair, wrong_index = self._messages
+        if not (self.labels.takes_classes or data.relabelled):
+            raise UserError(
+                f"Expected data whose labels are {self.labels.called}. Received: a PairedDataset, of one class each"
+            )
         if data.num_classes > self.num_classes and not data.relabelled:
-            raise UserError(f"{wrong_label} Received: data of {data.num_classes} classes")
+            raise UserError(f"{self.labels.expected(self.num_classes)} Received: data of {data.num_classes} classes")
         if self.pairs_adjacent and not data.pairs_adjacent:
-            raise UserError(f"{wrong_pair} Received: a data set with pairs_adjacent=False")
+            raise UserError(f"{self._wrong_pair} Received: a data set with pairs_adjacent=False")
         if self.num_examples is not None and data.num_examples > self.num_examples:
-            images = f"{data.num_examples} training images"
-            raise UserError(f"{wrong_index} Received: {images}")
+            raise UserError(f"{self._wrong_index} Received: {data.num_examples} training images")
 
-    def conditions(self, labels: tf.Tensor, index: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """The same inside a graph, labels int `[n]` or `[n, L]`: for each message whether all is well, bool."""
-        wrong_label, wrong_pair, wrong_index = self._messages
-        labels = tf.cast(labels, tf.int64)
-        conditions = {wrong_label: tf.reduce_all((labels >= self._least_label) & (labels < self.num_classes))}
-        if self.pairs_adjacent:
-            even = tf.shape(labels)[0] // 2 * 2
-            equal = tf.reduce_all(labels[:even:2] == labels[1:even:2])
-            conditions[wrong_pair] = equal & (tf.shape(labels)[0] == even)
+    def conditions(self, labels: tf.Tensor, *, index=None, weights=None) -> dict[str, tf.Tensor]:
+        """The same inside a graph: for each message whether all is well, bool.
+
+        Raises:
+            UserError: labels or weights of another form.
+        """
+        count, namespace = tf.shape(labels)[0], tf.experimental.numpy
+        required = self._required(labels, index, weights, count=count, namespace=namespace)
+        conditions = {message: sound for message, sound, _ in required}
         if self.parts > 1:
             rows = self.parts * (2 if self.pairs_adjacent else 1)
             enough = f"Expected batches of at least {rows} images on each replica: {self.parts} parts of each."
-            conditions[enough] = tf.shape(labels)[0] >= rows
-        if self.num_examples is not None and index is not None:
-            conditions[wrong_index] = tf.reduce_all(tf.cast(index, tf.int64) < self.num_examples)
+            conditions[enough] = count >= rows
         return conditions
+
+    def _required(
+        self, labels, index, weights, *, count, namespace: Any
+    ) -> Iterator[tuple[str, Any, Callable[[], object]]]:
+        """For each requirement its message, whether it is met, and what is shown of what came where it is not.
+
+        `namespace` is `numpy`, or `tf.experimental.numpy` inside of a graph.
+        """
+        classes, kind = {"num_classes": self.num_classes, "namespace": namespace}, self.labels
+        kind.check_form(labels, num_classes=self.num_classes)
+        wrong = kind.wrong(labels, **classes)
+        yield kind.expected(self.num_classes), ~namespace.any(wrong), lambda: _some_of(labels, wrong)
+        several = kind.of_several(labels, **classes)
+        if self.reading_class and several is not None:
+            names = ", ".join(self.reading_class)
+            message = f"Expected one-hot rows, of images of one class, beside {names}, which reads it."
+            yield message, ~namespace.any(several), lambda: _some_of(labels, several)
+        if self.pairs_adjacent:
+            of_images, even = kind.classes(labels, **classes), count // 2 * 2
+            sound = namespace.all(of_images[:even:2] == of_images[1:even:2]) & (count == even)
+            yield self._wrong_pair, sound, lambda: f"labels {of_images[:10].tolist()}"
+        if self.num_examples is not None and index is not None:
+            wrong_index = namespace.asarray(index, namespace.int64) >= self.num_examples
+            yield self._wrong_index, ~namespace.any(wrong_index), lambda: f"index {np.max(index)}"
+        if weights is not None:
+            kind.check_weights(weights, labels)
+            numbers = namespace.asarray(weights, namespace.float32)
+            wrong_weight = ~(namespace.isfinite(numbers) & (numbers >= 0))
+            message = "Expected sample weights that are finite and not below 0."
+            yield message, ~namespace.any(wrong_weight), lambda: _some_of(weights, wrong_weight)
+
+
+def _some_of(values: np.ndarray, wrong: np.ndarray) -> list:
+    """Some of the values that are wrong: numbers once each, or a row of several."""
+    found = values[wrong] if values.ndim == wrong.ndim or values.shape[-1] > 1 else values[wrong, 0]
+    return found[:1].tolist() if found.ndim > 1 else np.unique(found)[:10].tolist()
 
 
 def assert_all(conditions: dict[str, tf.Tensor]) -> list[tf.Operation]:
@@ -178,12 +191,13 @@ def assert_all(conditions: dict[str, tf.Tensor]) -> list[tf.Operation]:
     return [check for check in checks if check is not None]  # eagerly there is nothing to return
 
 
-def checked(data, labels, *, expected: Expectations, shuffle: bool = False) -> Any:
+def checked(data, labels, *, weights=None, expected: Expectations, shuffle: bool = False) -> Any:
     """The same data for Keras, checked now or, batch by batch, on their way to the step.
 
     Args:
         data: what `fit` or `evaluate` takes as `x`.
         labels: as `y`.
+        weights: as `sample_weight`.
         expected: of every batch.
         shuffle: whether Keras will reorder arrays.
 
@@ -192,17 +206,18 @@ def checked(data, labels, *, expected: Expectations, shuffle: bool = False) -> A
             `tf.errors.InvalidArgumentError`.
     """
     if isinstance(data, tf.data.Dataset):
-        return data.map(lambda *parts: _asserted(parts, expected))
+        # AutoGraph would make other errors of ours.
+        return data.map(tf.autograph.experimental.do_not_convert(lambda *parts: _asserted(parts, expected)))
     if isinstance(data, keras.utils.PyDataset):
         return _CheckedBatches(data, expected)
     if isinstance(data, types.GeneratorType):
         return _passed_on(data, expected)
     if labels is None and _is_iterable(data):
         check_batch(next(iter(data)), expected)  # PyTorch's loader or Grain's: of others than the first, the step
-    if labels is not None:
+    if labels is not None and not isinstance(labels, dict):  # which the step refuses
         if expected.pairs_adjacent and shuffle:
-            raise UserError(f"{expected._messages[1]} Received: arrays, which fit() shuffles")
-        expected.check(labels, _index(data))
+            raise UserError(f"{expected._wrong_pair} Received: arrays, which fit() shuffles")
+        expected.check(labels, index=_index(data), weights=weights)
     return data
 
 
@@ -211,18 +226,19 @@ def _index(inputs):
 
 
 def check_batch(batch, expected: Expectations) -> None:
-    """As `Expectations.check`, of `(inputs, labels, ...)` on the host."""
+    """As `Expectations.check`, of `(inputs, labels)` or `(inputs, labels, weights)` on the host."""
     if isinstance(batch, (tuple, list)) and len(batch) > 1 and batch[1] is not None:
-        expected.check(batch[1], _index(batch[0]))
+        expected.check(batch[1], index=_index(batch[0]), weights=batch[2] if len(batch) > 2 else None)
 
 
 def _asserted(parts: tuple, expected: Expectations):
-    """A batch of tf.data, which is handed on once its labels have been looked at."""
+    """A batch of tf.data, which is handed on once its labels and weights have been looked at."""
     element = parts if len(parts) > 1 else parts[0]
-    if len(parts) < 2 or not tf.is_tensor(parts[1]) or not parts[1].dtype.is_integer:
+    if len(parts) < 2 or not tf.is_tensor(parts[1]):
         return element
-    labels = parts[1] if expected.sequences else tf.reshape(parts[1], [-1])
-    with tf.control_dependencies(assert_all(expected.conditions(labels, _index(parts[0])))):
+    weights = parts[2] if len(parts) > 2 else None
+    conditions = expected.conditions(parts[1], index=_index(parts[0]), weights=weights)
+    with tf.control_dependencies(assert_all(conditions)):
         return tf.nest.map_structure(lambda part: tf.identity(part) if tf.is_tensor(part) else part, element)
 
 

@@ -71,6 +71,15 @@ def changed(**changes):
         ),
         (changed(data__augment__padding=33), r"padding of at most image_size \(32\). Received: padding=33"),
         (changed(gradient_accumulation_steps=0), "gradient_accumulation_steps to be at least 1"),
+        (changed(class_weights__scheme="sqrt"), r"Unknown scheme; expected one of \['', 'effective', 'inverse'\]"),
+        (
+            changed(class_weights__beta=1.0),
+            "class_weights.beta to be at most 0.999999999. Received: class_weights.beta",
+        ),
+        (
+            changed(class_weights__scheme="inverse", data__pairing__balanced=True),
+            "class_weights.scheme=\"\" beside data.pairing.balanced.*Received: class_weights.scheme='inverse'",
+        ),
         (changed(steps_per_execution=0), "steps_per_execution to be at least 1"),
         (changed(jit_compile="yes"), r"Unknown jit_compile; expected one of \['auto', 'off', 'on'\]"),
         (changed(jit_compile="on"), "Expected deterministic=False beside jit_compile=on.*Received: deterministic=True"),
@@ -124,7 +133,7 @@ def test_the_changelog_has_the_renamed_keys():
 def as_before(config):
     """What the `config.json` of a run held before keys were renamed, and others added."""
     values = flatten(config.as_dict() | {"methods": None})
-    values = {key: value for key, value in values.items() if key not in ADDED}
+    values = {key: value for key, value in values.items() if key.partition(".")[0] not in ADDED}
     values |= {old: values.pop(new) for old, new in RENAMED.items()} | {"methods": config.as_dict()["methods"]}
     result = {}
     for key, value in values.items():

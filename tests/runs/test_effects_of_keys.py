@@ -24,6 +24,7 @@ FOLDER = {
     "data.split.train_per_class": 0,
     "batch_size": 4,
 }
+UNEVEN = {"data.split.train_per_class": 0, "data.split.test_fraction": 0.9}  # images per class
 COLOUR = {
     **FOLDER, "data.source.channels": 3, "data.augment.mean": (0.5, 0.5, 0.5), "data.augment.std": (0.5, 0.5, 0.5),
 }  # fmt: skip
@@ -152,6 +153,11 @@ def parts_of(built):
     return len(asked)
 
 
+def class_weight(config):
+    """What `fit` is told that classes weigh."""
+    return told_to_fit(config)["class_weight"]
+
+
 images = of_built(lambda built: built.splits["train"].load(np.arange(len(built.splits["train"].labels))))
 weights = of_built(lambda built: built.model.get_weights())
 optimizer = of_built(lambda built: {**built.model.optimizer.get_config(), "learning_rate": None, "name": ""})
@@ -171,6 +177,8 @@ CASES = {
     "log_images": Case(1, logs_images, given={"epochs": 1}),
     "verbose": Case(2, progress),
     "methods": Case(({"name": "PSKD"},), of_built(lambda built: [type(each).__name__ for each in built.model.methods])),
+    "class_weights.scheme": Case("inverse", class_weight, given=UNEVEN),
+    "class_weights.beta": Case(0.5, class_weight, given={**UNEVEN, "class_weights.scheme": "effective"}),
     "data.source.name": Case(
         "image_folder", size_of("train"), given={"data.split.train_per_class": 0, "batch_size": 4},
         along={"data.source.path": "PHOTOS"},

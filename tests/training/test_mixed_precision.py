@@ -44,9 +44,9 @@ def test_losses_targets_and_state_of_every_method_are_float32(name, policy, monk
         return terms
 
     monkeypatch.setattr(model.composition, "terms_of", terms_of)
-    cross_entropies = model._cross_entropies
+    cross_entropies = model._objective._cross_entropies
     monkeypatch.setattr(
-        model,
+        model._objective,
         "_cross_entropies",
         lambda *args: [terms := cross_entropies(*args), seen["terms"].update(types_of(terms))][0],
     )

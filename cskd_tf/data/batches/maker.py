@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from cskd_tf.data.batches import views
@@ -26,6 +27,7 @@ class BatchMaker:
         distribution: which part of every batch to make.
         augment: transform of every view but `"clean"`.
         clean: transform of the view `"clean"`.
+        sample_weight: of each image of the source, float32 `[N]`; None: without.
 
     Raises:
         UserError: the view `"clean"` without its transform.
@@ -37,20 +39,21 @@ class BatchMaker:
     distribution: Distribution
     augment: Transform | None = None
     clean: Transform | None = None
+    sample_weight: np.ndarray | None = None
 
     def __post_init__(self):
         if views.CLEAN in self.needs.views and self.clean is None:
             raise UserError("Expected a transform for the view 'clean'. Received: clean=None")
 
-    def __call__(self, step: tf.Tensor, num_classes: int) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """The batch of a step and its labels.
+    def __call__(self, step: tf.Tensor, num_classes: int) -> tuple[dict[str, tf.Tensor], *tuple[tf.Tensor, ...]]:
+        """The batch of a step, its labels, and its weights, where images have some.
 
         Args:
             step: int64 scalar, counted from 0 through all epochs.
             num_classes: of the targets that methods mix.
 
         Returns:
-            Views float32 `[b, H, W, C]` and extras by name, and int32 labels `[b]`.
+            Views float32 `[b, H, W, C]` and extras by name, int32 labels `[b]`, and float32 weights `[b]`.
         """
         places = self.order.at(step)
         batch = {}
@@ -67,10 +70,11 @@ class BatchMaker:
         batch |= {name: self._loaded_part(extras[name]) for name in self.needs.extras}
         indices = self._loaded_part(places.indices)
         labels = tf.gather(self.order.buckets.labels, indices)
-        if not self.needs.mixing:
-            return batch, labels
-        batch = self._mixed(batch, labels, step=step, num_classes=num_classes)
-        return tf.nest.map_structure(self._own_part, (batch, labels))
+        weights = None if self.sample_weight is None else tf.gather(self.sample_weight, indices)
+        if self.needs.mixing:
+            batch, weights = self._mixed(batch, labels, weights, step=step, num_classes=num_classes)
+        made = (batch, labels) if weights is None else (batch, labels, weights)
+        return tf.nest.map_structure(self._own_part, made) if self.needs.mixing else made
 
     def _images(self, view: str, places: Places) -> tf.Tensor:
         """float32 images of one view."""
@@ -82,14 +86,30 @@ class BatchMaker:
         return load_images(self.source, self._loaded_part(indices), seeds, transform=transform)
 
     def _mixed(
-        self, batch: Mapping[str, tf.Tensor], labels: tf.Tensor, *, step: tf.Tensor, num_classes: int
-    ) -> dict[str, tf.Tensor]:
-        """The batch after all methods that mix, with their targets, float32 `[B, C]`."""
-        targets = tf.one_hot(labels, num_classes)
+        self,
+        batch: Mapping[str, tf.Tensor],
+        labels: tf.Tensor,
+        weights: tf.Tensor | None,
+        *,
+        step: tf.Tensor,
+        num_classes: int,
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
+        """The batch after all methods that mix, with their targets, float32 `[B, C]`, and its weights.
+
+        Of images i and j, mixed by the share l, the loss is `l w_i CE(y_i) + (1 - l) w_j CE(y_j)`. That is a weight,
+        `l w_i + (1 - l) w_j`, times the cross-entropy of targets in proportion to `l w_i` and `(1 - l) w_j`: what
+        mixing makes of weights times targets.
+        """
+        labelled = tf.one_hot(labels, num_classes)
+        targets = labelled if weights is None else labelled * weights[:, None]
         for number, mix in enumerate(self.needs.mixing):
             mix_seed = tf.bitcast(key(self.order.seed, MIX, step, number)[:2], tf.int32)
             batch, targets = mix(batch, targets, seed=mix_seed)
-        return {**batch, "targets": targets}
+        if weights is not None:
+            weights = tf.reduce_sum(targets, axis=-1)
+            shares = tf.math.divide_no_nan(targets, weights[:, None])
+            targets = tf.where(weights[:, None] > 0, shares, labelled)  # which weigh nothing
+        return {**batch, "targets": targets}, weights
 
     def _own_part(self, rows: tf.Tensor) -> tf.Tensor:
         """The worker's rows of a whole batch."""

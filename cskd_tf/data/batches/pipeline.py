@@ -11,6 +11,7 @@ from cskd_tf.data.batches.loading import load_images
 from cskd_tf.data.batches.maker import BatchMaker
 from cskd_tf.data.batches.pairing import BatchOrder, ClassBuckets, Pairing, count_steps
 from cskd_tf.data.batches.views import Distribution, Needs
+from cskd_tf.data.batches.weights import check_sample_weight
 from cskd_tf.data.images.transforms import Transform
 from cskd_tf.data.sources.arrays import as_source
 from cskd_tf.data.sources.base import Source
@@ -30,6 +31,7 @@ def paired_dataset(
     needs: Needs = Needs(views=(views.PARTNER,)),
     pairing: Pairing = Pairing(),
     distribution: Distribution = Distribution(),
+    sample_weight: npt.ArrayLike | None = None,
 ) -> PairedDataset:
     """Training batches in which every image comes beside another image of its class.
 
@@ -58,9 +60,13 @@ def paired_dataset(
         needs: what the methods need in a batch.
         pairing: which images and partners come together.
         distribution: among whom each batch is split.
+        sample_weight: of each image `[N]`, not below 0: what its loss is multiplied by, as Keras' `sample_weight`. A
+            batch then has its weights as a third part. A mixed image has the mixed weight, and targets in proportion to
+            what each of its images contributes, so that each counts as its weight says.
 
     Raises:
-        UserError: a batch size or view that does not fit, or data that cannot be used (see `ArraySource`).
+        UserError: a batch size or view that does not fit, weights that are none, or data that cannot be used (see
+            `ArraySource`).
     """
     source = as_source(images, labels)
     check_batches(len(source.labels), batch_size=batch_size, needs=needs, pairing=pairing, distribution=distribution)
@@ -72,7 +78,8 @@ def paired_dataset(
         pairs_adjacent=needs.pairs_adjacent,
         static_shapes=distribution.static_shapes,
     )
-    maker = BatchMaker(source, order, needs, distribution, augment=augment, clean=clean)
+    weights = None if sample_weight is None else check_sample_weight(sample_weight, size=len(source.labels))
+    maker = BatchMaker(source, order, needs, distribution, augment=augment, clean=clean, sample_weight=weights)
     dataset = PairedDataset(maker, epochs=epochs, first_step=first_step)
     _log_peculiarities(maker)
     return dataset
