@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 
 from cskd_tf.data.batches.pairing import Pairing
 from cskd_tf.data.catalogue.datasets import SourceOptions, SplitOptions
-from cskd_tf.data.images.transforms import Augmentation
+from cskd_tf.data.images.augmentation import Augmentation
 from cskd_tf.errors import UserError
 from cskd_tf.settings import Within, check_value, kinds
 
@@ -49,7 +49,13 @@ RENAMED = {
     "data.replica_local": "data.pairing.replica_local",
 }
 # Keys that configs did not have before, and what runs were computed with then.
-ADDED = {"gradient_accumulation_steps": 1, "steps_per_execution": 1, "jit_compile": "auto", "log_images": 0}
+ADDED = {
+    "gradient_accumulation_steps": 1,
+    "steps_per_execution": 1,
+    "jit_compile": "auto",
+    "log_images": 0,
+    "data.augment.layers": [],
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,9 +211,9 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     Example:
         >>> new = upgraded({"seed": 1, "data": {"crop": "none"}})
         >>> new["seed"], new["data"], new["steps_per_execution"]
-        (1, {'augment': {'crop': 'none'}}, 1)
+        (1, {'augment': {'crop': 'none', 'layers': []}}, 1)
     """
-    result = {**ADDED, **copy.deepcopy(dict(values))}
+    result = copy.deepcopy(dict(values))
     for old, new in RENAMED.items():
         (*old_groups, old_key), (*new_groups, new_key) = old.split("."), new.split(".")
         source: Any = result
@@ -220,6 +226,13 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
                     target[group] = {}  # of neither form
                 target = target[group]
             target[new_key] = source.pop(old_key)
+    for key, value in ADDED.items():
+        *groups, last = key.split(".")
+        group: Any = result
+        for name in groups:
+            group = group.get(name) if isinstance(group, dict) else None
+        if isinstance(group, dict):
+            group.setdefault(last, copy.copy(value))
     return result
 
 

@@ -1,7 +1,7 @@
 """Makes one batch from the number of its step."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -26,6 +26,7 @@ class BatchMaker:
         distribution: which part of every batch to make.
         augment: transform of every view but `"clean"`.
         clean: transform of the view `"clean"`.
+        weights: float32 `[N]`, of the images; None where they have none.
 
     Raises:
         UserError: the view `"clean"` without its transform.
@@ -37,20 +38,21 @@ class BatchMaker:
     distribution: Distribution
     augment: Transform | None = None
     clean: Transform | None = None
+    weights: tf.Tensor | None = None
 
     def __post_init__(self):
         if views.CLEAN in self.needs.views and self.clean is None:
             raise UserError("Expected a transform for the view 'clean'. Received: clean=None")
 
-    def __call__(self, step: tf.Tensor, num_classes: int) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """The batch of a step and its labels.
+    def __call__(self, step: tf.Tensor, num_classes: int) -> tuple:
+        """The batch of a step, its labels and, where there are any, its weights.
 
         Args:
             step: int64 scalar, counted from 0 through all epochs.
             num_classes: of the targets that methods mix.
 
         Returns:
-            Views float32 `[b, H, W, C]` and extras by name, and int32 labels `[b]`.
+            Views float32 `[b, H, W, C]` and extras by name, int32 labels `[b]`, and float32 weights `[b]`.
         """
         places = self.order.at(step)
         batch = {}
@@ -67,10 +69,11 @@ class BatchMaker:
         batch |= {name: self._loaded_part(extras[name]) for name in self.needs.extras}
         indices = self._loaded_part(places.indices)
         labels = tf.gather(self.order.buckets.labels, indices)
+        weights = () if self.weights is None else (tf.gather(self.weights, indices),)
         if not self.needs.mixing:
-            return batch, labels
-        batch = self._mixed(batch, labels, step=step, num_classes=num_classes)
-        return tf.nest.map_structure(self._own_part, (batch, labels))
+            return batch, labels, *weights
+        batch = mixed(batch, labels, self.needs.mixing, seed=self.order.seed, step=step, num_classes=num_classes)
+        return tf.nest.map_structure(self._own_part, (batch, labels, *weights))
 
     def _images(self, view: str, places: Places) -> tf.Tensor:
         """float32 images of one view."""
@@ -81,16 +84,6 @@ class BatchMaker:
         transform = self.clean if view == views.CLEAN else self.augment
         return load_images(self.source, self._loaded_part(indices), seeds, transform=transform)
 
-    def _mixed(
-        self, batch: Mapping[str, tf.Tensor], labels: tf.Tensor, *, step: tf.Tensor, num_classes: int
-    ) -> dict[str, tf.Tensor]:
-        """The batch after all methods that mix, with their targets, float32 `[B, C]`."""
-        targets = tf.one_hot(labels, num_classes)
-        for number, mix in enumerate(self.needs.mixing):
-            mix_seed = tf.bitcast(key(self.order.seed, MIX, step, number)[:2], tf.int32)
-            batch, targets = mix(batch, targets, seed=mix_seed)
-        return {**batch, "targets": targets}
-
     def _own_part(self, rows: tf.Tensor) -> tf.Tensor:
         """The worker's rows of a whole batch."""
         return part_of(rows, self.distribution.worker, self.distribution.num_workers)
@@ -98,6 +91,32 @@ class BatchMaker:
     def _loaded_part(self, rows: tf.Tensor) -> tf.Tensor:
         """The rows of a batch that are loaded here: all where they are mixed, which needs the whole batch."""
         return rows if self.needs.mixing else self._own_part(rows)
+
+
+def mixed(
+    batch: Mapping[str, tf.Tensor],
+    labels: tf.Tensor,
+    mixing: Sequence[Callable],
+    *,
+    seed: int,
+    step: tf.Tensor,
+    num_classes: int,
+) -> dict[str, tf.Tensor]:
+    """The batch after all methods that mix, with their targets, float32 `[B, C]`.
+
+    Args:
+        batch: views of all images of a step.
+        labels: int `[B]`.
+        mixing: as `Needs` has it.
+        seed: that all randomness follows from.
+        step: int64 scalar.
+        num_classes: C.
+    """
+    targets = tf.one_hot(labels, num_classes)
+    for number, mix in enumerate(mixing):
+        mix_seed = tf.bitcast(key(seed, MIX, step, number)[:2], tf.int32)
+        batch, targets = mix(batch, targets, seed=mix_seed)
+    return {**batch, "targets": targets}
 
 
 def part_of(rows: tf.Tensor, part: int, parts: int) -> tf.Tensor:
