@@ -15,7 +15,7 @@ from cskd_tf.errors import UserError
 _CHOICES = 8  # of a layer that chooses in Python, while the graph is made
 # Operations that keep their own state of randomness, or any other; those of tf.random.stateless_* keep none.
 _WITH_STATE = re.compile(
-    r"(Random(?!IndexShuffle)|Multinomial|TruncatedNormal|ParameterizedTruncated|SampleDistorted|Assign|"
+    r"(Random(?!IndexShuffle)|Rng|Multinomial|TruncatedNormal|ParameterizedTruncated|SampleDistorted|Assign|"
     r"Stateful(?!PartitionedCall)|\w*SeedGenerator)"
 )
 _IMAGE_LAYER = keras.layers.RandomFlip.__base__  # what Keras' image layers have in common has no public name
@@ -56,6 +56,7 @@ class KerasLayers:
     def __init__(self, layers: keras.layers.Layer | Sequence[keras.layers.Layer]):
         self._layers = [layers] if isinstance(layers, keras.layers.Layer) else list(layers)
         self._graphs: dict[tuple[int | None, ...], list[Callable]] = {}
+        self._assign_variables = False  # beside the states of their seed generators
         kinds = {type(layer).__name__ for layer in _with_those_inside(self._layers)}
         if received := sorted(kinds.intersection(_OF_LABELS_TOO)):
             raise UserError(
@@ -90,7 +91,7 @@ class KerasLayers:
             except UserError:
                 raise
             except Exception as error:  # whatever layers raise
-                message = next(iter(str(error).splitlines()), "")
+                message = str(error).strip().rpartition("\n")[2].strip()  # behind where TensorFlow says it was
                 raise UserError(
                     f"Expected Keras layers that take images of shape {shape}. "
                     f"Received: {[layer.name for layer in self._layers]}, {type(error).__name__}: {message}"
@@ -111,7 +112,10 @@ class KerasLayers:
             specs = tf.TensorSpec(shape, tf.float32), tf.TensorSpec([2], tf.int32)
             graph = tf.function(self._one_image).get_concrete_function(*specs)
             chosen_in_python = random.getstate() != before
-            _refuse_state(graph, names=[layer.name for layer in self._layers])
+            names = [layer.name for layer in self._layers]
+            if self._assign_variables:
+                raise _with_state(names, "variables that they assign")
+            _refuse_state(graph, names=names)
             graphs.append(graph)
         return graphs
 
@@ -127,8 +131,7 @@ class KerasLayers:
         with keras.StatelessScope(state_mapping=mapping, initialize_variables=False) as scope:
             for layer in self._layers:
                 images = layer(images, training=True)
-        if set(scope.state_mapping) - {id(state) for state in states}:
-            raise _with_state([layer.name for layer in self._layers], "variables that they assign")
+        self._assign_variables = bool(set(scope.state_mapping) - {id(state) for state in states})
         return tf.cast(images[0], tf.float32)
 
 
@@ -267,10 +270,12 @@ def build_layers(descriptions: Sequence[Mapping[str, Any]]) -> KerasLayers:
     for description in descriptions:
         arguments = dict(description)
         name = arguments.pop("name")
-        if "value_range" in inspect.signature(LAYERS[name]).parameters:
-            arguments["value_range"] = _VALUE_RANGE
+        taken = inspect.signature(LAYERS[name]).parameters
+        # The seed is replaced; without one, Keras would draw one from Python's random.
+        ours = {"value_range": _VALUE_RANGE, "seed": 0}
+        arguments |= {key: value for key, value in ours.items() if key in taken}
         try:
-            layers.append(LAYERS[name](**arguments, **_GIVEN))
+            layers.append(LAYERS[name](**arguments, data_format="channels_last", dtype="float32"))
         except Exception as error:  # whatever Keras raises
             message = next(iter(str(error).splitlines()), "")
             raise UserError(

@@ -74,7 +74,7 @@ def gathered(data: Any, *, memory: float, channels: int) -> tuple[Source, np.nda
         UserError: data without an end, of another form, that take more memory than `memory`, or that cannot be read.
     """
     examples = examples_of(data)
-    images, labels, weights = _read(examples, budget=int(memory * GIB))
+    images, labels, weights = _read(examples, memory=memory)
     numbers, num_classes = class_numbers(labels)
     names = examples.class_names or list(map(str, range(num_classes or int(numbers.max(initial=0)) + 1)))
     source: Source
@@ -93,15 +93,15 @@ def gathered(data: Any, *, memory: float, channels: int) -> tuple[Source, np.nda
     return source.subset(order), None if weights is None else weights[order]
 
 
-def _read(examples: Examples, *, budget: int) -> tuple[tf.Tensor, np.ndarray, np.ndarray | None]:
-    """All images, labels and weights of a data set that fits into `budget` bytes."""
+def _read(examples: Examples, *, memory: float) -> tuple[tf.Tensor, np.ndarray, np.ndarray | None]:
+    """All images, labels and weights of a data set that fits into `memory` GiB."""
     count = int(examples.dataset.cardinality())
     if count == tf.data.INFINITE_CARDINALITY:
         raise UserError(
             "Expected data that end; cskd_tf.data.paired_stream pairs a stream. Received: an endless data set"
         )
     if not examples.batched and count > 0 and examples.image_bytes is not None:
-        _refuse_more(count * examples.image_bytes, budget)
+        _refuse_more(count * examples.image_bytes, memory)
     # Images whose size the form leaves open may still be all of one size.
     open_size = examples.image_bytes is None and examples.image_spec.dtype != tf.string
     batches = examples.dataset if examples.batched else examples.dataset.batch(1 if open_size else _BATCH)
@@ -111,9 +111,9 @@ def _read(examples: Examples, *, budget: int) -> tuple[tf.Tensor, np.ndarray, np
         for images, *others in track(batches, total=known if known >= 0 else None, description="Reading the data set"):
             taken = _bytes(images)
             if not parts:
-                _refuse_more(taken * (known - 1), budget)  # at least so much, for only the last batch is smaller
+                _refuse_more(taken * (known - 1), memory)  # at least so much, for only the last batch is smaller
             total += taken
-            _refuse_more(total, budget)
+            _refuse_more(total, memory)
             shapes.add(tuple(images.shape[1:]))
             if len(shapes) > 1:
                 raise UserError(
@@ -130,10 +130,10 @@ def _read(examples: Examples, *, budget: int) -> tuple[tf.Tensor, np.ndarray, np
     return tf.concat(images, axis=0), np.concatenate(labels), weight
 
 
-def _refuse_more(taken: int, budget: int) -> None:
-    if taken > budget:
+def _refuse_more(taken: int, memory: float) -> None:
+    if taken > memory * GIB:
         raise UserError(
-            f"Expected data of at most memory={budget / GIB:g} GiB, to be held in memory; more may be given, or "
+            f"Expected data of at most memory={memory:g} GiB, to be held in memory; more may be given, or "
             "cskd_tf.data.paired_stream pairs what is not held, with partners among the last images of a class. "
             f"Received: {taken / GIB:.2f} GiB or more"
         )

@@ -33,21 +33,23 @@ NEEDED = {
     "Resizing": {"height": 8, "width": 8},
     "Solarization": {"threshold_factor": 0.5},
 }
-FIXED = {"AutoContrast", "CLAHE", "CenterCrop", "Equalization", "Resizing"}
+FIXED = {"AutoContrast", "ContrastLimitedAdaptiveHistogramEqualization", "CenterCrop", "Equalization", "Resizing"}
 
 
-HEAVY = pytest.param("AugMix", marks=pytest.mark.slow)  # eight graphs of nine operations
+QUICK = {"RandAugment", "RandomColorJitter", "RandomCrop", "RandomErasing", "RandomFlip", "RandomHue", "RandomRotation"}
 
 
-@pytest.mark.parametrize("name", [HEAVY, *(name for name in LAYERS if name != "AugMix")])
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LAYERS]
+)
 def test_what_a_layer_draws_follows_from_the_seed_alone(name):
     layers = build_layers([{"name": name, **NEEDED.get(name, {})}])
     five = seeds(5)
-    changed = layers(tf.constant(IMAGES), five).numpy()
+    changed = tf.function(layers)(tf.constant(IMAGES), five).numpy()
     assert changed.dtype == np.float32
     assert changed.shape[1:] == layers.output_shape((12, 12, 3))
     assert np.isfinite(changed).all()
-    again = tf.function(layers)(tf.constant(IMAGES[2:4]), five[2:4])  # in another batch, and in a graph
+    again = layers(tf.constant(IMAGES[2:4]), five[2:4])  # in another batch, and without a graph
     np.testing.assert_allclose(again, changed[2:4], atol=1e-3)
     assert (len({image.tobytes() for image in changed}) > 1) == (name not in FIXED)
 
@@ -68,12 +70,15 @@ def test_what_is_chosen_in_python_differs_from_image_to_image():
             chosen.append(random.choice([0.0, 1.0, 2.0]))
             return 0 * images + chosen[-1]
 
+    def shown(layers):
+        return tf.function(layers)(tf.zeros([40, 1, 1, 1]), seeds(40)).numpy().ravel()
+
     layers = KerasLayers(Chosen())
-    shown = layers(tf.zeros([64, 1, 1, 1]), seeds(64)).numpy().ravel()
-    assert set(shown) == {0.0, 1.0, 2.0}
+    first = shown(layers)
+    assert set(first) == {0.0, 1.0, 2.0}
     traced = len(chosen)
-    np.testing.assert_array_equal(layers(tf.zeros([64, 1, 1, 1]), seeds(64)).numpy().ravel(), shown)
-    np.testing.assert_array_equal(KerasLayers(Chosen())(tf.zeros([64, 1, 1, 1]), seeds(64)).numpy().ravel(), shown)
+    np.testing.assert_array_equal(shown(layers), first)
+    np.testing.assert_array_equal(shown(KerasLayers(Chosen())), first)  # as in another process
     assert len(chosen) == 2 * traced
 
 
@@ -106,7 +111,7 @@ class Drawn(keras.layers.Layer):
 
 STATEFUL = {
     "tensorflow": (lambda: Drawn(tf.random.uniform), "with RandomUniform"),
-    "a generator": (lambda: Drawn(tf.random.Generator.from_seed(0).uniform), "with .*Stateful"),
+    "a generator": (lambda: Drawn(tf.random.Generator.from_seed(0).uniform), "with RngReadAndSkip"),
     "keras' own seed": (lambda: Drawn(keras.random.uniform), "with variables that they assign"),
     "batch norm": (keras.layers.BatchNormalization, "with variables that they assign"),
     "a function": (lambda: lambda images: images + tf.random.normal([]), "<lambda>, with RandomStandardNormal"),
