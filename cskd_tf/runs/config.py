@@ -228,11 +228,11 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
             target[new_key] = source.pop(old_key)
     for key, value in ADDED.items():
         *groups, last = key.split(".")
-        group: Any = result
+        added_to: Any = result
         for name in groups:
-            group = group.get(name) if isinstance(group, dict) else None
-        if isinstance(group, dict):
-            group.setdefault(last, copy.copy(value))
+            added_to = added_to.get(name) if isinstance(added_to, dict) else None
+        if isinstance(added_to, dict):
+            added_to.setdefault(last, copy.copy(value))
     return result
 
 

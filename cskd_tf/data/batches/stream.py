@@ -70,8 +70,8 @@ class RecentImages:
 def paired_stream(
     examples: tf.data.Dataset,
     *,
-    batch_size: int,
     seed: int,
+    batch_size: int | None = None,
     num_classes: int | None = None,
     bucket_size: int = 16,
     augment: Augment | None = None,
@@ -101,8 +101,9 @@ def paired_stream(
     Args:
         examples: a `tf.data.Dataset` of `(image, label)` or `(image, label, weight)`, one by one or in batches, or a
             `keras.utils.PyDataset`; images encoded (strings) or arrays of one shape; labels integers or one-hot.
-        batch_size: images per batch.
         seed: of partners and augmentation, which follow from it, from the order of the stream and from the step.
+        batch_size: images per batch; may be left out where the data come in batches, which then stay as they are. Of
+            other batches than its own Keras cannot tell beforehand how many there are.
         num_classes: C; may be left out where one-hot labels or `class_names` tell it.
         bucket_size: K. Memory: at most `num_classes * bucket_size` images, see `RecentImages`.
         augment: of every view but `"clean"`, as `paired_dataset` takes it.
@@ -125,11 +126,13 @@ def paired_stream(
     num_classes = given.num_classes if num_classes is None else num_classes
     if num_classes is None:
         raise UserError("Expected num_classes, which labels that are numbers do not tell. Received: num_classes=None")
-    if min(num_classes, batch_size, bucket_size) < 1:
+    if min(num_classes, bucket_size, 1 if batch_size is None else batch_size) < 1:
         raise UserError(
             "Expected num_classes, batch_size and bucket_size of at least 1. "
             f"Received: {num_classes=}, {batch_size=}, {bucket_size=}"
         )
+    if batch_size is None and not given.batched:
+        raise UserError("Expected batch_size for data that come one by one. Received: batch_size=None")
     _check_needs(needs, batch_size=batch_size, distribution=distribution, clean=transforms.get(views.CLEAN))
     _check_memory(given, images=num_classes * bucket_size, memory=memory)
     logging.info(
@@ -175,7 +178,7 @@ def _partner_seed(seed: int, step: tf.Tensor, number: int) -> tf.Tensor:
     return tf.bitcast(key(seed, PARTNER, step, *([number - 1] if number > 1 else []))[:2], tf.int32)
 
 
-def _check_needs(needs: Needs, *, batch_size: int, distribution: Distribution, clean: Transform | None) -> None:
+def _check_needs(needs: Needs, *, batch_size: int | None, distribution: Distribution, clean: Transform | None) -> None:
     unmet = [*needs.extras, *(view for view in needs.views if view == views.PREVIOUS)]
     if needs.pairs_adjacent:
         unmet.append("pairs_adjacent")
@@ -186,13 +189,17 @@ def _check_needs(needs: Needs, *, batch_size: int, distribution: Distribution, c
         )
     if views.CLEAN in needs.views and clean is None:
         raise UserError("Expected a transform for the view 'clean'. Received: clean=None")
-    if needs.largest_batch is not None and batch_size > needs.largest_batch:
+    if batch_size is None and (needs.largest_batch is not None or distribution.static_shapes):
+        raise UserError(
+            "Expected batch_size, for a method with a largest_batch or for a TPU. Received: batch_size=None"
+        )
+    if needs.largest_batch is not None and batch_size is not None and batch_size > needs.largest_batch:
         raise UserError(
             f"Expected batch_size of at most {needs.largest_batch}, the largest_batch of a method. "
             f"Received: {batch_size=}"
         )
     rows = distribution.num_replicas * distribution.parts
-    if distribution.num_workers > 1 or batch_size < rows:
+    if distribution.num_workers > 1 or (batch_size is not None and batch_size < rows):
         raise UserError(
             f"Expected a single worker, and a batch_size of at least {rows}: an image for each part of each replica. "
             f"Received: num_workers={distribution.num_workers}, {batch_size=}"

@@ -55,7 +55,7 @@ class KerasLayers:
 
     def __init__(self, layers: keras.layers.Layer | Sequence[keras.layers.Layer]):
         self._layers = [layers] if isinstance(layers, keras.layers.Layer) else list(layers)
-        self._graphs: dict[tuple[int | None, ...], list[Callable]] = {}
+        self._graphs: dict[tuple[int | None, ...], list[Any]] = {}
         self._assign_variables = False  # beside the states of their seed generators
         kinds = {type(layer).__name__ for layer in _with_those_inside(self._layers)}
         if received := sorted(kinds.intersection(_OF_LABELS_TOO)):
@@ -81,7 +81,7 @@ class KerasLayers:
         """`(H, W, C)` of what becomes of images `[n, *shape]`. Errors as of a call."""
         return tuple(self._graphs_of(tuple(shape))[0].output_shapes)
 
-    def _graphs_of(self, shape: tuple[int | None, ...]) -> list[Callable]:
+    def _graphs_of(self, shape: tuple[int | None, ...]) -> list[Any]:
         """The layers as functions of one image and its seed: one, or `_CHOICES` where they choose in Python."""
         if shape not in self._graphs:
             state = random.getstate()
@@ -100,11 +100,11 @@ class KerasLayers:
                 random.setstate(state)
         return self._graphs[shape]
 
-    def _traced(self, shape: tuple[int | None, ...]) -> list[Callable]:
+    def _traced(self, shape: tuple[int | None, ...]) -> list[Any]:
         images: Any = keras.KerasTensor((1, *shape))
         for layer in self._layers:
             images = layer(images)  # which builds it
-        graphs: list[Callable] = []
+        graphs: list[Any] = []
         chosen_in_python = True  # until the first has shown that it is not
         while not graphs or (chosen_in_python and len(graphs) < _CHOICES):
             random.seed(len(graphs))

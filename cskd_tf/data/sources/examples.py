@@ -50,8 +50,10 @@ class Examples:
         one_hot = shape.rank == 1 + self.batched and shape[-1] is not None and shape[-1] > 1
         return shape[-1] if one_hot else None
 
-    def batches(self, size: int, *, drop_remainder: bool = False) -> tf.data.Dataset:
-        """The same in batches of `size`."""
+    def batches(self, size: int | None, *, drop_remainder: bool = False) -> tf.data.Dataset:
+        """The same in batches of `size`; None: in those that it has."""
+        if size is None:
+            return self.dataset
         change = self.dataset.rebatch if self.batched else self.dataset.batch
         return change(size, drop_remainder=drop_remainder)
 

@@ -106,7 +106,7 @@ def _read(examples: Examples, *, memory: float) -> tuple[tf.Tensor, np.ndarray, 
     open_size = examples.image_bytes is None and examples.image_spec.dtype != tf.string
     batches = examples.dataset if examples.batched else examples.dataset.batch(1 if open_size else _BATCH)
     known = int(batches.cardinality())  # below 0: not known
-    total, parts, shapes = 0, [], set()
+    total, parts, shapes = 0, list[tuple](), set[tuple]()
     try:
         for images, *others in track(batches, total=known if known >= 0 else None, description="Reading the data set"):
             taken = _bytes(images)
