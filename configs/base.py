@@ -44,7 +44,8 @@ def get_config() -> ConfigDict:
     config.data.source = ConfigDict()  # where the images are from
     # One of cskd_tf.data.DATASETS, "tfds:NAME" for any of TensorFlow Datasets', or several joined by "+".
     config.data.source.name = ""
-    # An image folder, or the folder in which TFDS keeps data sets ("": ~/tensorflow_datasets).
+    # An image folder, a CSV file of paths and labels, or the folder in which TFDS keeps data sets ("":
+    # ~/tensorflow_datasets).
     config.data.source.path = ""
     config.data.source.archive = ""  # for tiny_imagenet and mit67: an archive other than the published one
     config.data.source.channels = 3  # 3 colour, 1 grey
@@ -71,6 +72,9 @@ def get_config() -> ConfigDict:
     # Brightness, contrast and saturation of training images change by up to this share.
     config.data.augment.color_jitter = 0.0
     config.data.augment.lighting = 0.0  # standard deviation of AlexNet's colour noise on training images
+    # Keras layers in training, on pixels from 0 to 255, after crop and flip: as "name" one of keras.layers that change
+    # images, such as {"name": "RandAugment", "num_ops": 2, "factor": 0.3}, and its arguments.
+    config.data.augment.layers = ()
     config.data.augment.short_side = 0  # pixels; at evaluation resize to this, then crop the centre; 0: image_size
     config.data.augment.mean = (0.4914, 0.4822, 0.4465)  # per channel, of pixels in [0, 1]
     config.data.augment.std = (0.2023, 0.1994, 0.2010)

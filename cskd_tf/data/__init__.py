@@ -8,12 +8,14 @@ from cskd_tf.data.batches.views import Distribution, Needs
 from cskd_tf.data.batches.weights import ClassWeights
 from cskd_tf.data.catalogue.datasets import DATASETS, SourceOptions, SplitOptions
 from cskd_tf.data.catalogue.splits import load_splits
-from cskd_tf.data.images.transforms import Augmentation, build_transforms
+from cskd_tf.data.images.augmentation import Augmentation, build_transforms
+from cskd_tf.data.images.keras_layers import KerasLayers
 from cskd_tf.data.sources.arrays import ArraySource
 from cskd_tf.data.sources.base import EncodedSource, PixelSource, Source
 from cskd_tf.data.sources.caching import in_memory
 from cskd_tf.data.sources.encoded import Concatenation
 from cskd_tf.data.sources.folders import ImageFolder
+from cskd_tf.data.sources.image_table import ImageTable
 
 __all__ = [
     "DATASETS",
@@ -24,6 +26,8 @@ __all__ = [
     "Distribution",
     "EncodedSource",
     "ImageFolder",
+    "ImageTable",
+    "KerasLayers",
     "Needs",
     "PairedDataset",
     "Pairing",

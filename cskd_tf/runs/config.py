@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 from cskd_tf.data.batches.pairing import Pairing
 from cskd_tf.data.batches.weights import ClassWeights
 from cskd_tf.data.catalogue.datasets import SourceOptions, SplitOptions
-from cskd_tf.data.images.transforms import Augmentation
+from cskd_tf.data.images.augmentation import Augmentation
 from cskd_tf.errors import UserError
 from cskd_tf.settings import Within, check_value, kinds
 
@@ -56,6 +56,7 @@ ADDED = {
     "jit_compile": "auto",
     "log_images": 0,
     "class_weights": {"scheme": "", "beta": 0.999},
+    "data.augment.layers": [],
 }
 
 
@@ -218,9 +219,9 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     Example:
         >>> new = upgraded({"seed": 1, "data": {"crop": "none"}})
         >>> new["seed"], new["data"], new["steps_per_execution"]
-        (1, {'augment': {'crop': 'none'}}, 1)
+        (1, {'augment': {'crop': 'none', 'layers': []}}, 1)
     """
-    result = copy.deepcopy({**ADDED, **values})
+    result = copy.deepcopy(dict(values))
     for old, new in RENAMED.items():
         (*old_groups, old_key), (*new_groups, new_key) = old.split("."), new.split(".")
         source: Any = result
@@ -233,6 +234,13 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
                     target[group] = {}  # of neither form
                 target = target[group]
             target[new_key] = source.pop(old_key)
+    for key, value in ADDED.items():
+        *groups, last = key.split(".")
+        added_to: Any = result
+        for name in groups:
+            added_to = added_to.get(name) if isinstance(added_to, dict) else None
+        if isinstance(added_to, dict):
+            added_to.setdefault(last, copy.deepcopy(value))
     return result
 
 

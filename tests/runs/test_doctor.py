@@ -89,3 +89,15 @@ def test_a_file_that_is_no_image_is_in_the_table(image_folder, capsys):
 def test_settings_that_cannot_be_trained_fail(image_folder):
     with pytest.raises(ValueError, match="batch_size from 1 to 8"):
         doctor.examine(config_of(image_folder, batch_size=9))
+
+
+def test_lines_of_a_table_are_named(image_folder, capsys):
+    files = sorted(path.relative_to(image_folder) for path in image_folder.glob("*/*/*"))
+    rows = "".join(f"{path},{path.parts[1]},{path.parts[0]}\n" for path in files)
+    (image_folder / "table.csv").write_text(f"path,label,split\n{rows}")
+    config = config_of(image_folder / "table.csv", **{"data.source.name": "csv"})
+    doctor.examine(config)
+    assert row(capsys.readouterr().out, "images  ") == ["8", "4", "6"]
+    (image_folder / files[1]).write_bytes(b"no image")
+    with pytest.raises(ValueError, match=rf"1 images of test cannot be decoded: \S+table.csv, line 3: {files[1]} \("):
+        doctor.examine(config)

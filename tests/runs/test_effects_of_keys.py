@@ -206,6 +206,7 @@ CASES = {
     "data.augment.flip": Case(True, transformed),
     "data.augment.color_jitter": Case(0.5, transformed, given=COLOUR),
     "data.augment.lighting": Case(0.5, transformed, given=COLOUR),
+    "data.augment.layers": Case(({"name": "RandomFlip"},), transformed),
     "data.augment.short_side": Case(10, transformed),
     "data.augment.mean": Case((0.4,), transformed),
     "data.augment.std": Case((0.4,), transformed),

@@ -44,6 +44,7 @@ class PairedDataset(tf.data.Dataset):
         steps_per_epoch: batches per epoch.
         num_examples: images of the training set.
         num_classes: of its labels.
+        class_names: of the source; the numbers of the classes where it has no others.
         pairs_adjacent: whether the batch is made of pairs.
         relabelled: as given.
 
@@ -62,6 +63,7 @@ class PairedDataset(tf.data.Dataset):
     ):
         self.steps_per_epoch = maker.order.steps_per_epoch
         self.num_examples, self.num_classes = len(maker.source.labels), len(maker.source.class_names)
+        self.class_names = maker.source.class_names
         self.pairs_adjacent = maker.needs.pairs_adjacent
         steps = epochs * self.steps_per_epoch
         if epochs < 1 or not 0 <= first_step <= steps:

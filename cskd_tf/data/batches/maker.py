@@ -1,7 +1,7 @@
 """Makes one batch from the number of its step."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -72,7 +72,10 @@ class BatchMaker:
         labels = tf.gather(self.order.buckets.labels, indices)
         weights = None if self.sample_weight is None else tf.gather(self.sample_weight, indices)
         if self.needs.mixing:
-            batch, weights = self._mixed(batch, labels, weights, step=step, num_classes=num_classes)
+            mixing, seed = self.needs.mixing, self.order.seed
+            batch, weights = mixed(
+                batch, labels, mixing, weights=weights, seed=seed, step=step, num_classes=num_classes
+            )
         made = (batch, labels) if weights is None else (batch, labels, weights)
         return tf.nest.map_structure(self._own_part, made) if self.needs.mixing else made
 
@@ -85,32 +88,6 @@ class BatchMaker:
         transform = self.clean if view == views.CLEAN else self.augment
         return load_images(self.source, self._loaded_part(indices), seeds, transform=transform)
 
-    def _mixed(
-        self,
-        batch: Mapping[str, tf.Tensor],
-        labels: tf.Tensor,
-        weights: tf.Tensor | None,
-        *,
-        step: tf.Tensor,
-        num_classes: int,
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
-        """The batch after all methods that mix, with their targets, float32 `[B, C]`, and its weights.
-
-        Of images i and j, mixed by the share l, the loss is `l w_i CE(y_i) + (1 - l) w_j CE(y_j)`. That is a weight,
-        `l w_i + (1 - l) w_j`, times the cross-entropy of targets in proportion to `l w_i` and `(1 - l) w_j`: what
-        mixing makes of weights times targets.
-        """
-        labelled = tf.one_hot(labels, num_classes)
-        targets = labelled if weights is None else labelled * weights[:, None]
-        for number, mix in enumerate(self.needs.mixing):
-            mix_seed = tf.bitcast(key(self.order.seed, MIX, step, number)[:2], tf.int32)
-            batch, targets = mix(batch, targets, seed=mix_seed)
-        if weights is not None:
-            weights = tf.reduce_sum(targets, axis=-1)
-            shares = tf.math.divide_no_nan(targets, weights[:, None])
-            targets = tf.where(weights[:, None] > 0, shares, labelled)  # which weigh nothing
-        return {**batch, "targets": targets}, weights
-
     def _own_part(self, rows: tf.Tensor) -> tf.Tensor:
         """The worker's rows of a whole batch."""
         return part_of(rows, self.distribution.worker, self.distribution.num_workers)
@@ -118,6 +95,43 @@ class BatchMaker:
     def _loaded_part(self, rows: tf.Tensor) -> tf.Tensor:
         """The rows of a batch that are loaded here: all where they are mixed, which needs the whole batch."""
         return rows if self.needs.mixing else self._own_part(rows)
+
+
+def mixed(
+    batch: Mapping[str, tf.Tensor],
+    labels: tf.Tensor,
+    mixing: Sequence[Callable],
+    *,
+    weights: tf.Tensor | None = None,
+    seed: int,
+    step: tf.Tensor,
+    num_classes: int,
+) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
+    """The batch after all methods that mix, with their targets, float32 `[B, C]`, and its weights.
+
+    Of images i and j, mixed by the share l, the loss is `l w_i CE(y_i) + (1 - l) w_j CE(y_j)`. That is a weight,
+    `l w_i + (1 - l) w_j`, times the cross-entropy of targets in proportion to `l w_i` and `(1 - l) w_j`: what mixing
+    makes of weights times targets.
+
+    Args:
+        batch: views of all images of a step.
+        labels: int `[B]`.
+        mixing: as `Needs` has it.
+        weights: float32 `[B]`; None: without.
+        seed: that all randomness follows from.
+        step: int64 scalar.
+        num_classes: C.
+    """
+    labelled = tf.one_hot(labels, num_classes)
+    targets = labelled if weights is None else labelled * weights[:, None]
+    for number, mix in enumerate(mixing):
+        mix_seed = tf.bitcast(key(seed, MIX, step, number)[:2], tf.int32)
+        batch, targets = mix(batch, targets, seed=mix_seed)
+    if weights is not None:
+        weights = tf.reduce_sum(targets, axis=-1)
+        shares = tf.math.divide_no_nan(targets, weights[:, None])
+        targets = tf.where(weights[:, None] > 0, shares, labelled)  # which weigh nothing
+    return {**batch, "targets": targets}, weights
 
 
 def part_of(rows: tf.Tensor, part: int, parts: int) -> tf.Tensor:

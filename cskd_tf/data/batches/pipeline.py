@@ -12,22 +12,25 @@ from cskd_tf.data.batches.maker import BatchMaker
 from cskd_tf.data.batches.pairing import BatchOrder, ClassBuckets, Pairing, count_steps
 from cskd_tf.data.batches.views import Distribution, Needs
 from cskd_tf.data.batches.weights import check_sample_weight
+from cskd_tf.data.images.keras_layers import Augment, as_transform
 from cskd_tf.data.images.transforms import Transform
-from cskd_tf.data.sources.arrays import as_source
 from cskd_tf.data.sources.base import Source
+from cskd_tf.data.sources.gathering import indexed
 from cskd_tf.errors import UserError
 
 
 def paired_dataset(
-    images: Source | npt.ArrayLike,
+    images: Source | npt.ArrayLike | tf.data.Dataset,
     labels: npt.ArrayLike | None = None,
     *,
     batch_size: int,
     seed: int,
     epochs: int = 1,
     first_step: int = 0,
-    augment: Transform | None = None,
-    clean: Transform | None = None,
+    augment: Augment | None = None,
+    clean: Augment | None = None,
+    channels: int = 3,
+    memory: float = 4.0,
     needs: Needs = Needs(views=(views.PARTNER,)),
     pairing: Pairing = Pairing(),
     distribution: Distribution = Distribution(),
@@ -48,15 +51,21 @@ def paired_dataset(
         [4, 4, 2, 4, 4, 2]
 
     Args:
-        images: array `[N, H, W, C]`, or a source (`ImageFolder`, ...) that brings its labels.
-        labels: int `[N]`, every class of `range(max + 1)` at least once; None with a source.
+        images: array `[N, H, W, C]`; or what brings its labels: a source (`ImageFolder`, ...), a `tf.data.Dataset` of
+            `(image, label)`, one by one or in batches, or a `keras.utils.PyDataset`. A data set is read once and held
+            in memory. If it brings weights, these are the third part of each batch.
+        labels: int `[N]`, every class of `range(max + 1)` at least once, or one-hot `[N, C]`; None beside what brings
+            them.
         batch_size: images per batch over all replicas, partners not counted, from 1 to N.
         seed: integer; all randomness follows from it.
         epochs: how many epochs there are to read by hand; `fit` reads as many as it trains.
         first_step: how many batches to leave out at the start: their images are not read, and `fit` begins no earlier.
-        augment: transform of every view but `"clean"` (see `cskd_tf.data.images.transforms`); without one, pixels pass
+        augment: of every view but `"clean"`, each view by draws of its own: Keras layers, a transform (see
+            `cskd_tf.data.images.transforms`), a function of images, or a list of these; without one, pixels pass
             unchanged as float32.
-        clean: transform of the view `"clean"`.
+        clean: the same, of the view `"clean"`.
+        channels: 3 (colour) or 1 (grey), of the encoded images of a data set.
+        memory: GiB that the images of a data set may take.
         needs: what the methods need in a batch.
         pairing: which images and partners come together.
         distribution: among whom each batch is split.
@@ -65,10 +74,13 @@ def paired_dataset(
             what each of its images contributes, so that each counts as its weight says.
 
     Raises:
-        UserError: a batch size or view that does not fit, weights that are none, or data that cannot be used (see
-            `ArraySource`).
+        UserError: a batch size or view that does not fit, weights that are none or come twice, or data that cannot be
+            used (see `ArraySource`) or that have no end, or take more memory.
     """
-    source = as_source(images, labels)
+    transform, clean_transform = as_transform(augment), as_transform(clean)
+    source, weights = indexed(images, labels, memory=memory, channels=channels)
+    if weights is not None and sample_weight is not None:
+        raise UserError("Expected no sample_weight beside a data set that brings its own weights.")
     check_batches(len(source.labels), batch_size=batch_size, needs=needs, pairing=pairing, distribution=distribution)
     order = BatchOrder(
         ClassBuckets(source.labels, num_classes=len(source.class_names), shards=pairing.shards(distribution)),
@@ -78,8 +90,16 @@ def paired_dataset(
         pairs_adjacent=needs.pairs_adjacent,
         static_shapes=distribution.static_shapes,
     )
-    weights = None if sample_weight is None else check_sample_weight(sample_weight, size=len(source.labels))
-    maker = BatchMaker(source, order, needs, distribution, augment=augment, clean=clean, sample_weight=weights)
+    weights = sample_weight if weights is None else weights
+    maker = BatchMaker(
+        source,
+        order,
+        needs,
+        distribution,
+        augment=transform,
+        clean=clean_transform,
+        sample_weight=None if weights is None else check_sample_weight(weights, size=len(source.labels)),
+    )
     dataset = PairedDataset(maker, epochs=epochs, first_step=first_step)
     _log_peculiarities(maker)
     return dataset

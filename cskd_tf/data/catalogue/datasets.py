@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Collection, Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import sklearn.datasets
@@ -12,6 +12,7 @@ import sklearn.datasets
 from cskd_tf.data.sources.arrays import ArraySource
 from cskd_tf.data.sources.base import Source
 from cskd_tf.data.sources.folders import ImageFolder
+from cskd_tf.data.sources.image_table import ImageTable, read_rows
 from cskd_tf.errors import UserError
 from cskd_tf.settings import Within, check
 
@@ -22,7 +23,8 @@ class SourceOptions:
 
     Attributes:
         name: one of `DATASETS`, `tfds:NAME`, or several joined by `+`.
-        path: of an image folder, or of the folder where TFDS keeps data sets (empty: `~/tensorflow_datasets`).
+        path: of an image folder, of a CSV file, or of the folder where TFDS keeps data sets (empty:
+            `~/tensorflow_datasets`).
         archive: for `tiny_imagenet` and `mit67`, another one than the published.
         channels: 3 colour, 1 grey.
         class_levels: levels of an image folder's folders that make a class.
@@ -114,6 +116,31 @@ def _refuse_other_split_names(root: pathlib.Path, *, known: list[str]) -> None:
         )
 
 
+def csv(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
+    """The images that the CSV file PATH lists, by `path`, `label` and, where there is such a column, `split`."""
+    if not source.path:
+        raise UserError("Expected data.source.path to name a CSV file. Received: data.source.path=''")
+    rows = read_rows(pathlib.Path(source.path).expanduser())
+    options: dict[str, Any] = {"channels": source.channels, "check_files": check_files}
+    written = {row.split for row in rows}
+    if written == {""}:
+        if named := {part: name for part, name in split.names.items() if name}:
+            raise UserError(f"Expected a column split in {source.path} for data.split. Received: {named}")
+        return {"train": ImageTable(rows, **options)}
+    names = {part: name or part for part, name in split.names.items()}
+    for row in rows:
+        if row.split not in names.values():
+            raise UserError(
+                f"Expected split to be one of {list(names.values())}, or as data.split.train, data.split.val and "
+                f"data.split.test say. Received: {row.place}, {row.split!r}"
+            )
+    splits: dict[str, Source] = {"train": ImageTable(rows, split=names["train"], **options)}
+    for part, name in names.items():
+        if part != "train" and (name in written or split.names[part]):
+            splits[part] = ImageTable(rows, split=name, class_names=splits["train"].class_names, **options)
+    return splits
+
+
 @dataclasses.dataclass(frozen=True)
 class FromTfds:
     """A data set of TFDS, or one of ours in TFDS' form.
@@ -160,6 +187,7 @@ _OF_ARCHIVES = (*_OF_TFDS, "archive")
 DATASETS = {
     "digits": Dataset(digits),
     "image_folder": Dataset(image_folder, ("path", "class_levels", "train", "val", "test")),
+    "csv": Dataset(csv, ("path", "train", "val", "test")),
     "cifar10": Dataset(FromTfds("cifar10"), _OF_TFDS),
     "cifar100": Dataset(FromTfds("cifar100"), _OF_TFDS),
     "tiny_imagenet": Dataset(FromTfds("tiny_imagenet", test="validation"), _OF_ARCHIVES),

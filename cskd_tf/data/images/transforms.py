@@ -8,16 +8,13 @@ attribute `any_dtype` also takes the bytes as they are stored, which are a quart
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.data.images.colours import ColorJitter, Lighting
 from cskd_tf.data.images.random_draws import draws
 from cskd_tf.data.images.resampling import resample
-from cskd_tf.errors import UserError
-from cskd_tf.settings import Within, check
 
 Transform = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -231,70 +228,3 @@ class Normalize:
         rows = tf.reshape(tf.cast(images, tf.float32), [-1, width * len(mean)])
         rows = rows * np.tile(1 / (255 * std), width) - np.tile(mean / std, width)
         return tf.ensure_shape(tf.reshape(rows, tf.shape(images)), images.shape)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """How images are made to fit the network, and changed in training; configs/base.py has the defaults and units.
-
-    Example, as the papers have it on ImageNet:
-        >>> pixels = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-        >>> Augmentation(image_size=224, crop="random_resized_crop", short_side=256, **pixels).flip
-        True
-
-    Raises:
-        UserError: an unknown crop, or a size out of range.
-    """
-
-    image_size: Annotated[int, Within(1, 4096)]
-    crop: Literal["none", "pad_crop", "random_resized_crop"] = "pad_crop"
-    padding: Annotated[int, Within(0)] = 4
-    flip: bool = True
-    color_jitter: Annotated[float, Within(0, 1)] = 0.0
-    lighting: Annotated[float, Within(0, 10)] = 0.0
-    short_side: Annotated[int, Within(0, 8192)] = 0
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self):
-        check(self)
-        if 0 < self.short_side < self.image_size:
-            raise UserError(
-                f"Expected short_side to be at least image_size ({self.image_size}). "
-                f"Received: short_side={self.short_side}"
-            )
-        if self.padding > self.image_size:
-            raise UserError(
-                f"Expected padding of at most image_size ({self.image_size}). Received: padding={self.padding}"
-            )
-        mean, std = tuple(self.mean), tuple(self.std)
-        if len(mean) != len(std) or not mean or not all(value > 0 for value in std):
-            raise UserError(f"Expected as many means as stds, the stds above 0. Received: {mean=}, {std=}")
-        if (self.color_jitter or self.lighting) and len(mean) != 3:
-            raise UserError(f"Expected colour images for color_jitter and lighting. Received: {len(mean)} channels")
-
-
-def build_transforms(augmentation: Augmentation) -> tuple[Transform, Transform]:
-    """Two transforms: one for training, one for evaluation and serving.
-
-    Example:
-        >>> augmentation = Augmentation(image_size=8, crop="none", flip=False, mean=(0.5,), std=(0.5,))
-        >>> training, evaluation = build_transforms(augmentation)
-        >>> training.transforms == evaluation.transforms
-        True
-    """
-    size = augmentation.image_size
-    centre = CentreCrop(size=size, short_side=augmentation.short_side or size)
-    crops = {
-        "none": (centre,),
-        "pad_crop": (CentreCrop(size=size, short_side=size), PadCrop(augmentation.padding)),
-        "random_resized_crop": (RandomResizedCrop(size),),
-    }
-    changes = (
-        (augmentation.flip, Flip()),
-        (augmentation.color_jitter, ColorJitter(augmentation.color_jitter)),
-        (augmentation.lighting, Lighting(augmentation.lighting)),
-    )
-    normalize = Normalize(tuple(augmentation.mean), tuple(augmentation.std))
-    wanted = [transform for amount, transform in changes if amount]
-    return Compose((*crops[augmentation.crop], *wanted, normalize)), Compose((centre, normalize))

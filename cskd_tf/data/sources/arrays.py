@@ -20,7 +20,7 @@ class ArraySource(PixelSource):
 
     Args:
         images: `[N, H, W, C]`, uint8 or float, pixels from 0 to 255 where the transforms normalise them.
-        labels: int `[N]`.
+        labels: int `[N]`, or another form that `base.class_numbers` takes.
         class_names: one per class; the numbers of the classes where left out.
         class_groups: for each class the name of its group.
         locate: says of an index where its image is to be found, for messages; `image 2` and the like where left out.
@@ -88,7 +88,8 @@ def as_source(images: Source | npt.ArrayLike, labels: npt.ArrayLike | None = Non
         return images
     if not hasattr(images, "__array__") and not isinstance(images, (list, tuple)):
         raise UserError(
-            "Expected images as an array [N, height, width, channels] or as a source, such as an ImageFolder. "
+            "Expected images as an array [N, height, width, channels], as a tf.data.Dataset or PyDataset of images and "
+            "labels, or as a source, such as an ImageFolder. "
             f"Received: {type(images).__name__}"
         )
     if labels is None:

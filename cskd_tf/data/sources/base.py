@@ -163,26 +163,59 @@ class _EncodedSubset(EncodedSource):
         return self._source.locate(int(self._indices[index]))
 
 
+def class_numbers(labels: npt.ArrayLike) -> tuple[np.ndarray, int | None]:
+    """Labels in any form that Keras has for classes, as integers `[N]`, and C where the form tells it.
+
+    Example:
+        >>> forms = [2, 0], [[2], [0]], [[2.0], [0.0]], [[0, 0, 1], [1, 0, 0]]
+        >>> [class_numbers(labels)[0].tolist() for labels in forms]
+        [[2, 0], [2, 0], [2, 0], [2, 0]]
+
+    Args:
+        labels: integers `[N]` or `[N, 1]`, as whole numbers of floating point too, or one-hot rows `[N, C]`.
+
+    Raises:
+        UserError: any other form, such as soft targets or several labels, of which no image has a partner.
+    """
+    numbers = np.asarray(labels)
+    if numbers.ndim == 2 and numbers.shape[1] > 1:
+        are_one_hot = ((numbers == 0) | (numbers == 1)).all(axis=1) & (numbers.sum(axis=1) == 1)
+        if not are_one_hot.all():
+            received = numbers[~are_one_hot][0].tolist()[:10]
+            raise UserError(
+                f"Expected one class for each image: labels [N], or one-hot [N, C]. Received: a row {received}"
+            )
+        return numbers.argmax(axis=1), numbers.shape[1]
+    if numbers.ndim == 2 and numbers.shape[1] == 1:
+        numbers = numbers[:, 0]
+    if (
+        numbers.ndim == 1
+        and numbers.dtype.kind == "f"
+        and (np.isfinite(numbers) & (numbers == np.round(numbers))).all()
+    ):
+        numbers = numbers.astype(np.int64)
+    if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
+        raise UserError(f"Expected labels to be integers [N]. Received: {numbers.dtype} of shape {numbers.shape}")
+    return numbers, None
+
+
 def check_labels(labels: npt.ArrayLike, *, num_classes: int | None = None, complete: bool = True) -> np.ndarray:
-    """Labels `[N]`, or `[N, 1]` as `keras.datasets` has them, as int32 `[N]`.
+    """Labels in any form that `class_numbers` takes as int32 `[N]`.
 
     Example:
         >>> check_labels([[2], [0], [1]])
         array([2, 0, 1], dtype=int32)
 
     Args:
-        labels: integers from 0 to C - 1.
-        num_classes: C; the largest label and 1 where left out.
+        labels: from 0 to C - 1.
+        num_classes: C; that of one-hot labels, or the largest label and 1, where left out.
         complete: whether every class must have an image.
 
     Raises:
-        UserError: not integers of that shape, a label outside the classes, or (`complete`) a class without an image.
+        UserError: of another form, a label outside the classes, or (`complete`) a class without an image.
     """
-    numbers = np.asarray(labels)
-    if numbers.ndim == 2 and numbers.shape[1] == 1:
-        numbers = numbers[:, 0]
-    if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
-        raise UserError(f"Expected labels to be integers [N]. Received: {numbers.dtype} of shape {numbers.shape}")
+    numbers, width = class_numbers(labels)
+    num_classes = width if num_classes is None else num_classes
     if not len(numbers):
         raise UserError("Expected at least one image. Received: no labels")
     classes = int(numbers.max()) + 1 if num_classes is None else num_classes

@@ -3,20 +3,17 @@
 import collections
 import os
 import pathlib
-import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from cskd_tf.data.sources.encoded import Files
-from cskd_tf.data.sources.reading import read_and_decode
+from cskd_tf.data.sources.image_files import check_image_files, sizes_of_files
 from cskd_tf.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-_ENDS = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND"))  # first and last bytes of JPEG and PNG
 
 
 class ImageFolder(Files):
@@ -71,7 +68,7 @@ class ImageFolder(Files):
             class_names=names,
             class_groups=[name.split("/")[0] for name in names] if levels > 1 else None,
             channels=channels,
-            sizes=_check_image_files(paths, channels=channels) if check_files else _sizes(paths),
+            sizes=check_image_files(paths, channels=channels) if check_files else sizes_of_files(paths),
         )
 
 
@@ -137,48 +134,21 @@ def _files(folder: pathlib.Path) -> Iterator[str]:
 
 
 def _refuse_similar_names(names: Sequence[str], folder: pathlib.Path) -> None:
-    """Refuses names that are one where case, or how an accent is written, makes no difference."""
-    spellings = collections.defaultdict(list)
-    for name in names:
-        spellings[unicodedata.normalize("NFKC", name).casefold()].append(name)
-    if similar := [same for same in spellings.values() if len(same) > 1]:
+    if similar := similar_names(names):
         raise UserError(
             f"Expected class names in {folder} that differ by more than case, or they are one folder on other systems. "
             f"Received: {similar[:10]}"
         )
 
 
-def _sizes(paths: Sequence[str]) -> list[int]:
-    """Bytes of each file. Refuses what is none, such as a pipe or a device, from which reading might never end."""
-    stats = [os.stat(path) if os.path.exists(path) else None for path in paths]
-    if others := [path for path, each in zip(paths, stats, strict=True) if not each or not stat.S_ISREG(each.st_mode)]:
-        raise UserError(f"Expected files of images. Received: {len(others)} that are no files: {others[:10]}")
-    return [each.st_size for each in stats if each]
+def similar_names(names: Sequence[str]) -> list[list[str]]:
+    """Names that are one where case, or how an accent is written, makes no difference.
 
-
-def _check_image_files(paths: Sequence[str], *, channels: int) -> list[int]:
-    """Bytes of each file. Refuses files that are no images, or cut off; only suspicious ones are decoded here."""
-    sizes = [_size_of_image(path, channels=channels) for path in paths]
-    if broken := [path for path, size in zip(paths, sizes, strict=True) if size is None]:
-        raise UserError(f"Expected JPEG or PNG files. Received: {len(broken)} that are not whole images: {broken[:10]}")
-    return [size for size in sizes if size is not None]
-
-
-def _size_of_image(path: str, *, channels: int) -> int | None:
-    """Bytes of one file; None if it is no whole image. A file that begins and ends like one is not decoded."""
-    try:
-        # Opening a pipe would wait for somebody who writes into it.
-        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
-            start = file.read(8)
-            size = file.seek(0, 2)
-            file.seek(max(size - 64, 0))
-            end = file.read()
-    except OSError:  # a link to itself or to nothing
-        return None
-    for first_bytes, last_bytes in _ENDS:
-        if start.startswith(first_bytes):
-            whole = last_bytes in end or not read_and_decode(lambda: tf.io.read_file(path), channels=channels).problem
-            return size if whole else None
-    return None
+    Example:
+        >>> similar_names(["cat", "dog", "Cat"])
+        [['cat', 'Cat']]
+    """
+    spellings = collections.defaultdict(list)
+    for name in names:
+        spellings[unicodedata.normalize("NFKC", name).casefold()].append(name)
+    return [same for same in spellings.values() if len(same) > 1]

@@ -18,7 +18,7 @@ def without_graph_rewriting(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
-def track(iterable: Iterable[Item], *, total: int, description: str) -> Iterable[Item]:
+def track(iterable: Iterable[Item], *, total: int | None, description: str) -> Iterable[Item]:
     """The same items, with a progress bar on the terminal that is gone when the work is done.
 
     Example:
@@ -27,7 +27,7 @@ def track(iterable: Iterable[Item], *, total: int, description: str) -> Iterable
 
     Args:
         iterable: of the items.
-        total: how many there are.
+        total: how many there are; None: not known.
         description: what is done, in front of the bar.
     """
     silent = not sys.stderr.isatty()

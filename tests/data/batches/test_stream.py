@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from cskd_tf.data import paired_stream
+from cskd_tf.data import Distribution, Needs, paired_stream
 from cskd_tf.data.batches.stream import RecentImages
 from cskd_tf.data.images.transforms import CentreCrop
 
@@ -83,3 +83,50 @@ def test_bad_streams_are_refused():
         paired_stream(examples, num_classes=2, batch_size=4, seed=0, bucket_size=0)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"labels from 0 to 1. Received: \[0, 1, 2\]"):
         list(paired_stream(examples, num_classes=2, batch_size=4, seed=0))
+
+
+def test_batches_may_stay_as_they_are_or_not():
+    images = np.zeros((20, 2, 2, 1), np.uint8)
+    examples = tf.data.Dataset.from_tensor_slices((images, np.arange(20) % 2, np.arange(20) / 10))
+    own, others = (
+        [len(labels) for _, labels, _ in paired_stream(examples.batch(6), num_classes=2, seed=0, batch_size=size)]
+        for size in (None, 8)
+    )
+    assert (own, others) == ([6, 6, 6, 2], [8, 8, 4])
+    ((_, _, weights),) = paired_stream(examples, num_classes=2, seed=0, batch_size=20)
+    np.testing.assert_allclose(weights, np.arange(20) / 10)
+
+
+def test_several_partners_are_drawn_apart():
+    images = np.arange(400, dtype=np.float32)[:, None, None, None]
+    examples = tf.data.Dataset.from_tensor_slices((images, np.arange(400) % 2)).batch(400)
+    options = {"num_classes": 2, "seed": 0, "bucket_size": 200}
+    needs = Needs(views=("partner", "partner_2", "clean"))
+    ((batch, labels),) = paired_stream(examples, needs=needs, clean=lambda images: -images, **options)
+    first, second, clean = (batch[view][:, 0, 0, 0].numpy() for view in needs.views)
+    np.testing.assert_array_equal(first % 2, labels)
+    np.testing.assert_array_equal(second % 2, labels)
+    np.testing.assert_array_equal(clean, -np.arange(400))
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.25
+    ((alone, _),) = paired_stream(examples, **options)
+    np.testing.assert_array_equal(alone["partner"][:, 0, 0, 0], first)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_classes": None}, "num_classes, which labels that are numbers do not tell"),
+        ({"batch_size": None}, "batch_size for data that come one by one"),
+        ({"memory": 1e-9}, "at most memory=1e-09 GiB. Received: 32 images of 0.00 GiB"),
+        ({"needs": Needs(pairs_adjacent=True)}, r"needs a stream can meet.*Received: \['pairs_adjacent'\]"),
+        ({"needs": Needs(views=("previous",), extras=("index",))}, r"Received: \['index', 'previous'\]"),
+        ({"needs": Needs(views=("clean",))}, "transform for the view 'clean'"),
+        ({"needs": Needs(largest_batch=2)}, "at most 2, the largest_batch"),
+        ({"distribution": Distribution(num_replicas=2, parts=4)}, "batch_size of at least 8"),
+        ({"distribution": Distribution(worker=1, num_workers=2)}, "a single worker.*num_workers=2"),
+    ],
+)
+def test_what_a_stream_cannot_do_is_refused(change, message):
+    examples = tf.data.Dataset.from_tensor_slices((np.zeros((4, 2, 2, 1)), [0, 1, 1, 0]))
+    with pytest.raises(ValueError, match=message):
+        paired_stream(examples, **{"num_classes": 2, "batch_size": 4, "seed": 0, **change})

@@ -4,14 +4,12 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data.images.transforms import (
-    Augmentation,
     CentreCrop,
     Compose,
     Flip,
     Normalize,
     PadCrop,
     RandomResizedCrop,
-    build_transforms,
 )
 from tests.data.helpers import seeds
 
@@ -96,60 +94,3 @@ def test_the_same_seeds_give_the_same_images_whatever_the_batch():
     whole = transform(images, seeds(6))
     np.testing.assert_allclose(transform(images[2:4], seeds(6)[2:4]), whole[2:4], atol=1e-5)
     assert np.abs(transform(images, seeds(6, start=1)) - whole).max() > 0.1
-
-
-SETTINGS = {
-    "crop": "pad_crop",
-    "image_size": 8,
-    "short_side": 0,
-    "padding": 1,
-    "flip": True,
-    "mean": (0.5,),
-    "std": (0.5,),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("crop", ["none", "pad_crop", "random_resized_crop"])
-def test_config_transforms_give_the_size_and_evaluation_is_fixed(crop):
-    training, evaluation = build_transforms(Augmentation(**{**SETTINGS, "crop": crop}))
-    images = tf.random.stateless_uniform((3, 12, 10, 1), [0, 1], maxval=255.0)
-    assert training(images, seeds(3)).shape == evaluation(images, seeds(3)).shape == (3, 8, 8, 1)
-    np.testing.assert_array_equal(evaluation(images, seeds(3)), evaluation(images, seeds(3, start=1)))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"crop": "centre"}, r"Unknown crop; expected one of \['none', 'pad_crop', 'random_resized_crop'\]"),
-        ({"image_size": 0}, "image_size=0"),
-        ({"padding": -1}, "padding=-1"),
-        ({"short_side": 4}, "short_side=4"),
-        ({"std": (0.0,)}, "stds above 0"),
-        ({"mean": (0.5, 0.5)}, "as many means as stds"),
-    ],
-)
-def test_bad_settings_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        Augmentation(**{**SETTINGS, **arguments})
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"color_jitter": 1.5}, "color_jitter to be at most 1. Received: color_jitter=1.5"),
-        ({"lighting": -0.1}, "lighting to be at least 0. Received: lighting=-0.1"),
-        ({"lighting": 0.1, "mean": (0.5,), "std": (0.5,)}, "colour images.*1 channels"),
-    ],
-)
-def test_colours_that_cannot_be_changed_are_refused(options, message):
-    base = {
-        "crop": "none",
-        "image_size": 8,
-        "short_side": 0,
-        "padding": 0,
-        "flip": True,
-        "mean": [0] * 3,
-        "std": [1] * 3,
-    }
-    with pytest.raises(ValueError, match=message):
-        Augmentation(**{**base, **options})

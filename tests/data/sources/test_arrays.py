@@ -13,11 +13,13 @@ IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 1, 0])
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (IMAGES, [0.0, 1.0, 1.0, 0.0], r"labels to be integers \[N\]. Received: float64"),
+        (IMAGES, [0.5, 1.0, 1.0, 0.0], r"labels to be integers \[N\]. Received: float64"),
+        (IMAGES, [0.0, 1.0, np.inf, 0.0], r"labels to be integers \[N\]. Received: float64"),
         (IMAGES, [0, 1, 1], "4 images and 3 labels"),
         (IMAGES, [0, 1, -1, 0], r"labels from 0 to 1. Received: \[-1\]"),
         (IMAGES, [0, 2, 2, 0], r"each of the 3 classes. Received: none of \[1\]"),
-        (IMAGES, [[0, 1], [1, 0], [1, 0], [0, 1]], r"shape \(4, 2\)"),
+        (IMAGES, [[0, 1], [1, 0], [1, 1], [0, 1]], r"or one-hot \[N, C\]. Received: a row \[1, 1\]"),
+        (IMAGES, np.zeros((4, 1, 1), int), r"shape \(4, 1, 1\)"),
         (IMAGES[..., 0], LABELS, r"Received: uint8 of shape \(4, 2, 2\)"),
         (IMAGES.astype(str), LABELS, "images to be numbers"),
         (np.where(np.arange(4)[:, None, None, None] == 2, np.nan, IMAGES), LABELS, r"NaN or infinity in images \[2\]"),
@@ -37,7 +39,7 @@ def test_class_names_fix_the_number_of_classes():
         ArraySource(IMAGES, LABELS, class_names=["a", "b", "c"])
 
 
-@pytest.mark.parametrize("images", ["folder", tf.data.Dataset.range(3), {"image": IMAGES}, object()])
+@pytest.mark.parametrize("images", ["folder", {"image": IMAGES}, object()])
 def test_what_is_neither_a_source_nor_an_array_is_refused(images):
     with pytest.raises(ValueError, match="Expected images as an array.*or as a source"):
         paired_dataset(images, LABELS, batch_size=2, seed=0)
