@@ -97,13 +97,13 @@ def build(
             neither here nor within reach.
     """
     kind, _, which = name.partition(":")
-    if kind == APPLICATIONS:
-        backbone, pixels_to_inputs = _application(which, weights=weights, input_shape=input_shape)
-    else:
-        backbone, pixels_to_inputs = _of_hub(which, weights=weights, input_shape=input_shape)
+    make = _application if kind == APPLICATIONS else _of_hub
+    backbone, pixels_to_inputs = make(which, weights=weights, input_shape=input_shape)
     images = keras.Input(tuple(input_shape), name="image")
-    between = None if None in (normalization, pixels_to_inputs) else _renormalization(pixels_to_inputs, normalization)
-    features = _run(backbone, images, images if between is None else between(images))
+    inputs = images
+    if normalization is not None and pixels_to_inputs is not None:
+        inputs = _renormalization(pixels_to_inputs, normalization)(images)
+    features = _run(backbone, images, inputs)
     features = _pooled(features, name=name)
     head = keras.layers.Dense(num_classes, dtype="float32", name="classifier")
     return keras.Model(images, head(features), name=which.rstrip("/").rpartition("/")[2].replace(":", "_"))
@@ -132,7 +132,7 @@ def _pooled(features: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     raise UserError(f"Expected a backbone of features per pixel, token or image. Received: {name} of {features.shape}")
 
 
-def _application(name: str, *, weights: str, input_shape: Sequence[int | None]) -> tuple[keras.Model, Callable]:
+def _application(name: str, *, weights: str, input_shape: Sequence[int | None]) -> tuple[keras.Model, Callable | None]:
     """The application without its classifier, and its preprocessing of pixels from 0 to 255."""
     known = {
         key: function

@@ -6,7 +6,7 @@ All input is checked here, before any work starts.
 import dataclasses
 import inspect
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -34,7 +34,7 @@ from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.workers import Workers
 
 # What `runs.config.ScheduleConfig.name` can be, and what makes each.
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[..., Any]] = {
     "step": schedules.step_schedule,
     "cosine": schedules.cosine_schedule,
     "constant": schedules.constant_schedule,
@@ -248,7 +248,7 @@ def _optimizer(config: Config, model: SelfDistiller, *, steps_per_epoch: int) ->
     if factor < 1:
         named = config.network.embedding_layer or None
         rates = layer_rates(model.network, model.trainable_variables, factor=factor, embedding_layer=named)
-    options = {"rates": rates, "restarts": bool(config.network.frozen_epochs)}
+    options: dict[str, Any] = {"rates": rates, "restarts": bool(config.network.frozen_epochs)}
     schedule = _schedule(config, steps_per_epoch=steps_per_epoch)
     return optimizers.make(settings.pop("name"), schedule, **settings, **options)
 

@@ -109,6 +109,6 @@ def prepare_callbacks(callbacks, *, own: Course, model: keras.Model):
         others = [callback for callback in callbacks.callbacks if not isinstance(callback, Course)]
         callbacks.callbacks = [own, *order.ordered(others)]
         return callbacks
-    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
+    callbacks = keras.tree.flatten(callbacks) if callbacks else []  # as Keras takes lists in lists
     order.check(callbacks, model=model)
     return [own, *order.ordered(callbacks)]

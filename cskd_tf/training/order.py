@@ -12,8 +12,10 @@ from cskd_tf.evaluation.metrics import DIRECTIONS
 READERS = (
     keras.callbacks.CSVLogger,
     keras.callbacks.EarlyStopping,
+    keras.callbacks.History,
     keras.callbacks.ModelCheckpoint,
     keras.callbacks.OrbaxCheckpoint,
+    keras.callbacks.ProgbarLogger,
     keras.callbacks.ReduceLROnPlateau,
     keras.callbacks.RemoteMonitor,
     keras.callbacks.TensorBoard,

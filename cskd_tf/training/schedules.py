@@ -151,8 +151,8 @@ def constant_schedule(
 
     Args and errors as of `cosine_schedule`; the warm-up may take the whole run.
     """
-    options = {"milestones": (), "factor": 1.0, "warmup_epochs": warmup_epochs}
-    return step_schedule(learning_rate, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+    lengths = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "warmup_epochs": warmup_epochs}
+    return step_schedule(learning_rate, milestones=(), factor=1.0, **lengths)
 
 
 def _warm_up_steps(warmup_epochs: int, *, epochs: int, steps_per_epoch: int) -> int:
