@@ -34,7 +34,8 @@ def blocks(network: keras.Model, *, classifier: keras.layers.Layer) -> list[list
     layers: dict[str, list[keras.Variable]] = {}
     for variable in network.trainable_variables:
         if id(variable) not in left_out:
-            layers.setdefault(variable.path.rpartition("/")[0], []).append(variable)
+            path = variable.path.removeprefix(f"{network.name}/")  # as in a Sequential
+            layers.setdefault(path.rpartition("/")[0], []).append(variable)
     name = ""
     for layer, variables in layers.items():
         if named := _BLOCK.match(layer):

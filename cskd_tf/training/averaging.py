@@ -47,6 +47,11 @@ class WeightAverage:
         )
         self.variables = [*(average for _, average in self._pairs), self._in_place]
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the averages are where the variables' own values were."""
+        return bool(self._in_place.numpy())
+
     def update(self, step: keras.Variable) -> None:
         """Takes in what the variables are after a step, of number `step` from 0; on each replica its own."""
         done = tf.cast(step, tf.float32)
@@ -60,7 +65,7 @@ class WeightAverage:
 
         On several replicas, outside of them, when all have the same values.
         """
-        if bool(self._in_place.numpy()) == in_place:
+        if self.in_place == in_place:
             return
         for variable, average in self._pairs:
             value = tf.identity(variable.value)

@@ -60,9 +60,8 @@ class FrozenBackbone(keras.callbacks.Callback):
             self._freeze()
         else:
             self._thaw()
-            optimizer = self._optimizer()
-            if int(optimizer.iterations) == int(optimizer._iterations) > 0:  # in the first such epoch
-                optimizer.restart()
+            if self._optimizer().awaits_restart:  # in the first such epoch, also where a training goes on with it
+                self._optimizer().restart()
 
     def on_train_end(self, logs=None):
         self._thaw()

@@ -79,6 +79,11 @@ class Tuned(keras.optimizers.Optimizer):
         """Steps since the last `restart`; a schedule counts all of them."""
         return super().iterations if self._began is None else super().iterations - self._began
 
+    @property
+    def awaits_restart(self) -> bool:
+        """Whether there have been steps, and no `restart` since the first of them."""
+        return self._began is not None and int(self._began.numpy()) == 0 < int(self._iterations.numpy())
+
     def restart(self) -> None:
         """Forgets gradients, as a new optimizer would, which knows the steps of the schedule so far.
 
