@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.training.distiller import SelfDistiller
-from cskd_tf.training.optimizers import SGD, check, make
+from cskd_tf.training.optimizers import SGD, LossScaleOptimizer, check, make
 from cskd_tf.training.tuned import OPTIMIZERS
 
 NAMES = ["SGD", *OPTIMIZERS]
@@ -129,3 +129,22 @@ def test_arguments_that_keras_refuses_are_refused_in_one_line():
         make("Lion", 0.1, weight_decay=0.0, arguments={"beta_1": 2.0})
     with pytest.raises(ValueError, match="a rate for each of 1 variables. Received: 2 rates"):
         make("Lion", 0.1, **OWN, rates=[1.0, 1.0]).build([keras.Variable([1.0])])
+
+
+def test_a_step_that_overflows_moves_nothing_and_parts_of_a_batch_are_one_batch(linear_network, images_and_labels):
+    weight = keras.Variable([1.0])
+    optimizer = LossScaleOptimizer(make("AdamW", 0.1, **{**OWN, "weight_decay": 0.0}, restarts=True), initial_scale=8.0)
+    optimizer.apply([tf.constant([np.inf])], [weight])
+    assert (float(weight.numpy()[0]), float(optimizer.dynamic_scale), int(optimizer.iterations)) == (1.0, 4.0, 1)
+    optimizer.inner_optimizer.restart()
+    optimizer.apply([tf.constant([4.0 * 0.5])], [weight])
+    np.testing.assert_allclose(weight.numpy(), [0.9], rtol=1e-5)  # the first step of Adam is the rate
+    results = []
+    for parts in (1, 3):
+        keras.utils.set_random_seed(1)
+        model = SelfDistiller(linear_network())
+        model.compile(make("AdamW", 0.01, **OWN, clip_norm=0.5), gradient_accumulation_steps=parts, ema_momentum=0.5)
+        model.fit(*images_and_labels, batch_size=22, epochs=2, shuffle=False, verbose=0)
+        results.append(model.network.get_weights())
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
