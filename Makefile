@@ -26,7 +26,7 @@ papers: .venv/test
 parity: .venv/parity
 	$(BIN)/python -m pytest -m parity
 
-# A backbone of ours under a detector of KerasHub, which this installs.
+# What needs KerasHub, which this installs: its presets as networks, and a backbone of ours under its detector.
 detection: .venv/detection
 	$(BIN)/python -m pytest -m detection
 

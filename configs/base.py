@@ -86,20 +86,34 @@ def get_config() -> ConfigDict:
 
     config.network = ConfigDict()
     config.network.name = "preact_resnet18"  # one of cskd_tf.networks.NETWORKS, or package.module:function of your own
+    # Weights to begin with: a .keras file, such as a run's classifier.keras, or its folder; a .weights.h5 or .h5 file.
+    # random: none, also of a network that has some by itself. "": those it has by itself.
+    config.network.weights = ""
     config.network.width = 0  # channels of the first stage, at most 512; 0: as published
     config.network.embedding_layer = ""  # the layer whose input is the embedding; "": the classifier, found by itself
     config.network.synchronized = False  # batch norm averages over all replicas, not over each by itself
+    # Train the classifier alone for so many epochs, and then all; docs/runs.md says what it means for batch norm.
+    config.network.frozen_epochs = 0
 
-    config.optimizer = ConfigDict()  # SGD as PyTorch means it
-    config.optimizer.momentum = 0.9
-    config.optimizer.weight_decay = 1e-4  # added to the gradient, on every parameter
-    config.optimizer.nesterov = False
+    config.optimizer = ConfigDict()
+    # SGD as PyTorch means it, or any other of Keras': AdamW, Lion, Muon, ..., which take another learning rate.
+    config.optimizer.name = "SGD"
+    config.optimizer.arguments = ConfigDict()  # of those others, as {"beta_2": 0.98}; the rest as Keras has them
+    config.optimizer.momentum = 0.9  # of SGD
+    config.optimizer.nesterov = False  # of SGD
+    # SGD adds it to the gradient; others take it off the weights, times the learning rate (decoupled).
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.decay_vectors = True  # whether biases and normalisation are decayed too
     # Longest norm of all gradients together; 0: any. With 1, CS-KD at a weight of 3 does not run to NaN.
     config.optimizer.clip_norm = 0.0
+    config.optimizer.layer_decay = 1.0  # factor of the learning rate for each block further from the classifier
+    # Evaluate and export a running average of the weights, of which each step keeps this share; 0: the weights.
+    config.optimizer.ema_momentum = 0.0
 
     config.schedule = ConfigDict()
+    config.schedule.name = "step"  # or cosine, down to nothing at the end, or constant
     config.schedule.learning_rate = 0.1
-    config.schedule.milestones = (0.5, 0.75)  # fractions of the run, at which the rate is multiplied by `factor`
+    config.schedule.milestones = (0.5, 0.75)  # of step: parts of the run, at which the rate is multiplied by `factor`
     config.schedule.factor = 0.1
     config.schedule.warmup_epochs = 0  # epochs over which the rate rises from nothing
 

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from configs import base, cskd_paper, few_images, followers, pskd_paper, saved, variants
+from configs import base, cskd_paper, few_images, finetune, followers, pskd_paper, saved, variants
 from cskd_tf import methods, networks
 from cskd_tf.data.catalogue.datasets import DATASETS
 from cskd_tf.runs import experiment
@@ -35,6 +35,7 @@ COMPOSED = {
     "followers": [f"{data},{method}" for data in ("cifar100_pad_crop", "mit67") for method in followers.METHODS],
     "variants": list(variants.VARIANTS),
     "few_images": ["tiny_imagenet_5,cutmix_pskd", "omniglot_14,kd_cskd,preact_resnet18"],
+    "finetune": ["pretrain", *finetune.EXPERIMENTS[:2]],
 }
 NO_CONFIGS = ("base", "command_line", "launch", "processes", "published", "saved", "sweep", "tables")
 SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py"))
@@ -88,6 +89,10 @@ def test_a_config_takes_a_step(name, argument, image_folder, tmp_path):
             method["teacher"] = str(tmp_path / "teacher.keras")
     # tests/data/catalogue reads the data sets' own layouts.
     assert all(part in DATASETS for part in config.data.source.name.split("+"))
+    if config.network.weights:  # of a run that would have to come first
+        assert config.network.weights.startswith(f"workdirs/{name}/")
+        networks.build(config.network.name, num_classes=7, input_shape=(32, 32, 3), width=4).save(tmp_path / "w.keras")
+        config.network.weights = str(tmp_path / "w.keras")
     for split in ("train", "test"):  # AdaCos needs three classes
         shutil.copytree(image_folder / split / "dog", image_folder / split / "fox")
     config.data.source.name = "image_folder"
@@ -112,6 +117,8 @@ def test_a_config_has_known_keys_methods_and_network(name, argument):
         (cskd_paper, "cifar100,resnet18,cskt"),
         (pskd_paper, "resnet18,pskd"),
         (few_images, "omniglot_5,cskd,resnet18,"),
+        (finetune, "cskd,5"),
+        (finetune, "0,cskd"),
         (followers, "cifar100,cskd"),
         (followers, "cifar,dlb"),
     ],

@@ -12,7 +12,7 @@ from configs import cskd_paper, pskd_paper
 from cskd_tf.methods import METHODS
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import flatten
-from cskd_tf.training.optimizers import milestone_epochs
+from cskd_tf.training.schedules import milestone_epochs
 
 # Of the machine, of files, or of splits that these data sets bring themselves.
 OF_NO_PAPER = {

@@ -9,6 +9,7 @@ import tensorflow as tf
 from cskd_tf.errors import UserError
 from cskd_tf.networks.features import Parts
 from cskd_tf.networks.logits import check_logits
+from cskd_tf.networks.weights import load_keras_file
 
 
 class Teacher:
@@ -70,8 +71,4 @@ class Teacher:
 def _load(file: pathlib.Path) -> keras.Model:
     if not file.is_file() or file.suffix != ".keras":
         raise UserError(f"Expected a teacher: a .keras file, such as a run's classifier.keras. Received: {file}")
-    try:
-        return keras.models.load_model(file, compile=False, safe_mode=True)  # what is code in it is not executed
-    except Exception as error:  # whatever Keras' parsers raise for a file that is not one of theirs
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
-        raise UserError(f"Expected a teacher that Keras can load. Received: {file} ({why})") from error
+    return load_keras_file(file, what="a teacher")

@@ -3,12 +3,14 @@
 import functools
 import importlib
 import inspect
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
 
 from cskd_tf.errors import UserError
+from cskd_tf.networks import pretrained
 from cskd_tf.networks.backbone import backbone
 from cskd_tf.networks.densenet import densenet
 from cskd_tf.networks.features import NetworkOutputs
@@ -16,6 +18,7 @@ from cskd_tf.networks.preact_resnet import preact_resnet
 from cskd_tf.networks.pyramidnet import pyramidnet
 from cskd_tf.networks.resnet import bottleneck, resnet, resnet_cifar
 from cskd_tf.networks.resnext import SMALL_IMAGES, resnext
+from cskd_tf.networks.weights import RANDOM, find_file, load_into
 
 
 class _Network(NamedTuple):
@@ -73,7 +76,8 @@ def _find(name: str):
     module, colon, function = name.partition(":")
     if not (module and colon and function):
         raise UserError(
-            f"Unknown network; expected one of {sorted(NETWORKS)}, or package.module:function. Received: name={name!r}"
+            f"Unknown network; expected one of {sorted(NETWORKS)}, keras.applications:NAME, keras_hub:PRESET, or "
+            f"package.module:function. Received: name={name!r}"
         )
     try:
         return getattr(importlib.import_module(module), function)
@@ -88,18 +92,54 @@ def check(
     input_shape: tuple[int | None, int | None, int],
     width: int | None = None,
     synchronized: bool = False,
+    weights: str = "",
 ) -> None:
-    """Refuses what `build` cannot build, without building anything. Arguments and errors as of `build`."""
-    function = _find(name)
+    """Refuses what `build` cannot build, without the work of it. Arguments and errors as of `build`."""
     if num_classes < 2:
         raise UserError(f"Expected at least two classes. Received: num_classes={num_classes}")
+    _check_shape(input_shape)
+    if pretrained.is_pretrained(name):
+        if synchronized:
+            raise UserError(f"Expected none of synchronized, which {name} does not take. Received: synchronized=True")
+        pretrained.check(name, input_shape=input_shape, weights=weights, width=width)
+    else:
+        _check_function(name, input_shape=input_shape, width=width, synchronized=synchronized)
+    if not _comes_with(name, weights):
+        find_file(weights)
+
+
+def is_known(name: str) -> bool:
+    """Whether a network is made by code of this package or of Keras alone, whatever files there are."""
+    return name in NETWORKS or name.startswith(f"{pretrained.APPLICATIONS}:")
+
+
+def for_other_weights(name: str, weights: str) -> str:
+    """What `weights` may be where all of them are about to be replaced: the file of the first ones may be gone."""
+    return weights if _is_preset(name, weights) else RANDOM
+
+
+def _comes_with(name: str, weights: str) -> bool:
+    """Whether these are the weights that a network is built with, and not those of a file."""
+    return weights in ("", RANDOM) or _is_preset(name, weights)
+
+
+def _is_preset(name: str, weights: str) -> bool:
+    return name.startswith(f"{pretrained.HUB}:") and (pathlib.Path(weights) / pretrained.PRESET).is_file()
+
+
+def _check_shape(input_shape: tuple[int | None, ...]) -> None:
+    if len(input_shape) != 3 or any(size is not None and size < 1 for size in input_shape) or input_shape[2] is None:
+        raise UserError(f"Expected input_shape to be (height, width, channels). Received: {input_shape=}")
+
+
+def _check_function(name: str, *, input_shape: tuple[int | None, ...], width: int | None, synchronized: bool) -> None:
+    """Refuses what a network of the papers, or the user's function, cannot make."""
+    function = _find(name)
     least = _TABLE[name].least_width if name in _TABLE else 1
     if width is not None and width < least:
         raise UserError(
             f"Expected a width of at least {least} for {name}, a channel for each layer and group. Received: {width=}"
         )
-    if len(input_shape) != 3 or any(size is not None and size < 1 for size in input_shape) or input_shape[2] is None:
-        raise UserError(f"Expected input_shape to be (height, width, channels). Received: {input_shape=}")
     least = _TABLE[name].least_pixels if name in _TABLE else 1
     if any(size is not None and size < least for size in input_shape[:2]):
         raise UserError(
@@ -125,6 +165,9 @@ def build(
     input_shape: tuple[int | None, int | None, int],
     width: int | None = None,
     synchronized: bool = False,
+    weights: str = "",
+    normalization: pretrained.Normalization | None = None,
+    embedding_layer: str | None = None,
 ) -> keras.Model:
     """A network of the papers, initialised as theirs: normalised images `[B, H, W, C]` to logits `[B, num_classes]`.
 
@@ -134,17 +177,34 @@ def build(
         181916
 
     Args:
-        name: one of `NETWORKS`, or `package.module:function` of your own, which is called with `num_classes`,
-            `input_shape` and, where they are not the defaults, `width` and `synchronized`.
+        name: one of `NETWORKS`; `keras.applications:NAME` or `keras_hub:PRESET`, pretrained; or
+            `package.module:function` of your own, which is called with `num_classes`, `input_shape` and, where they are
+            not the defaults, `width` and `synchronized`.
         num_classes: at least 2.
         input_shape: `(H, W, C)`; H and W may be None.
         width: channels of the first stage, at least 1; None: as published.
         synchronized: whether batch norm averages over replicas (and is then computed unfused).
+        weights: a file to begin with, as of `load_into`; "random": none, also of a pretrained network; "": its own.
+        normalization: of the images, as of `pretrained.build`, for pretrained networks.
+        embedding_layer: where the classifier is found by name, as for `NetworkOutputs`; it keeps its first weights.
 
     Raises:
-        UserError: an unknown name, a size out of range, or images too small for the network's strides.
+        UserError: an unknown name, a size out of range, images too small for the network's strides, or weights that
+            are not there or are another network's.
     """
-    check(name, num_classes=num_classes, input_shape=input_shape, width=width, synchronized=synchronized)
+    sizes: dict[str, Any] = {"num_classes": num_classes, "input_shape": input_shape}
+    check(name, **sizes, width=width, synchronized=synchronized, weights=weights)
+    if pretrained.is_pretrained(name):
+        network = pretrained.build(name, **sizes, weights=weights, normalization=normalization)
+    else:
+        network = _call(name, **sizes, width=width, synchronized=synchronized)
+    if not _comes_with(name, weights):
+        load_into(network, weights, embedding_layer=embedding_layer)
+    return network
+
+
+def _call(name: str, *, width: int | None, synchronized: bool, num_classes: int, input_shape) -> keras.Model:
+    """What a network of the papers, or the user's function, makes."""
     options = _given_options(width=width, synchronized=synchronized)
     try:
         network = _find(name)(num_classes=num_classes, input_shape=tuple(input_shape), **options)
@@ -164,4 +224,4 @@ def _given_options(*, width: int | None, synchronized: bool) -> dict[str, Any]:
     return {**({} if width is None else {"width": width}), **({"synchronized": True} if synchronized else {})}
 
 
-__all__ = ["NETWORKS", "NetworkOutputs", "backbone", "build", "check"]
+__all__ = ["NETWORKS", "NetworkOutputs", "backbone", "build", "check", "for_other_weights", "is_known"]

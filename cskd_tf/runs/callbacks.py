@@ -133,6 +133,8 @@ class Checkpoint(keras.callbacks.Callback):
             "optimizer": [variable.value for variable in model.optimizer.variables],
             "training": [variable.value for variable in only_training.values()],
         }
+        if model.average is not None:  # checkpoints of before have none
+            state["average"] = [variable.value for variable in model.average.variables]
         methods = [variable.value for method in model.composition.terms for variable in method.epoch_state]
         self._last = tf.train.Checkpoint(epoch=self._epoch, **weights, **state)
         self._within = tf.train.Checkpoint(epoch=self._epoch, **weights, **state, methods=methods)

@@ -83,7 +83,7 @@ def open_classifier(path: str, *, config: Config | None = None) -> Classifier:
 
 def refuse_own_network(workdir: Workdir) -> None:
     """A folder may come from anybody, and can say of code that lies in it that it makes the network."""
-    if (name := workdir.config().network.name) not in networks.NETWORKS:
+    if not networks.is_known(name := workdir.config().network.name):
         raise UserError(
             "Expected --config=FILE of the run as well, because its network is a function that is no part of this "
             f"package, and which a folder alone may not call. Received: network.name={name!r} in {workdir.path}"

@@ -57,6 +57,14 @@ ADDED = {
     "log_images": 0,
     "class_weights": {"scheme": "", "beta": 0.999},
     "data.augment.layers": [],
+    "network.weights": "",
+    "network.frozen_epochs": 0,
+    "optimizer.name": "SGD",
+    "optimizer.arguments": {},
+    "optimizer.decay_vectors": True,
+    "optimizer.layer_decay": 1.0,
+    "optimizer.ema_momentum": 0.0,
+    "schedule.name": "step",
 }
 
 
@@ -79,22 +87,29 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """The network; `networks.check` knows which names and widths there are."""
+    """The network; `networks.check` knows which names, widths and weights there are."""
 
     name: str
+    weights: str
     width: Annotated[int, Within(0, 512)]  # at 512 a ResNet-18 has 700 million weights
     embedding_layer: str
     synchronized: bool
+    frozen_epochs: Annotated[int, Within(0)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Arguments of `optimizers.SGD`."""
+    """Arguments of `optimizers.make`, which checks the name and what goes with it, and what else moves weights."""
 
+    name: str
+    arguments: dict[str, Any]
     momentum: Annotated[float, Within(0, 0.9999)]  # at 1 the first gradient would never fade
     weight_decay: NotNegative
     nesterov: bool
     clip_norm: NotNegative
+    decay_vectors: bool
+    layer_decay: Annotated[float, Within(0.01, 1)]
+    ema_momentum: Annotated[float, Within(0, 0.999999)]
 
     def __post_init__(self):
         if self.nesterov and not self.momentum:
@@ -106,8 +121,9 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """Arguments of `optimizers.step_schedule`, which checks them."""
+    """Which of the `SCHEDULES` of `runs.experiment`, and their arguments, which they check."""
 
+    name: Literal["step", "cosine", "constant"]
     learning_rate: float
     milestones: tuple[float, ...]
     factor: Annotated[float, Within(0, 1)]  # 10 in place of 0.1 would be a mistake
@@ -156,6 +172,11 @@ class Config:
     export: ExportConfig
 
     def __post_init__(self):
+        if self.network.frozen_epochs > self.epochs:
+            raise UserError(
+                f"Expected network.frozen_epochs of at most {self.epochs} epochs. "
+                f"Received: network.frozen_epochs={self.network.frozen_epochs}"
+            )
         if self.jit_compile == "on" and self.deterministic:
             raise UserError(
                 "Expected deterministic=False beside jit_compile=on: Keras leaves XLA out where operations have to be "
@@ -223,25 +244,24 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     result = copy.deepcopy(dict(values))
     for old, new in RENAMED.items():
-        (*old_groups, old_key), (*new_groups, new_key) = old.split("."), new.split(".")
+        *groups, key = old.split(".")
         source: Any = result
-        for group in old_groups:
+        for group in groups:
             source = source.get(group) if isinstance(source, dict) else None
-        if isinstance(source, dict) and old_key in source:
-            target = result
-            for group in new_groups:
-                if not isinstance(target.setdefault(group, {}), dict):
-                    target[group] = {}  # of neither form
-                target = target[group]
-            target[new_key] = source.pop(old_key)
+        if isinstance(source, dict) and key in source:
+            _group_of(new, result)[new.rpartition(".")[2]] = source.pop(key)
     for key, value in ADDED.items():
-        *groups, last = key.split(".")
-        added_to: Any = result
-        for name in groups:
-            added_to = added_to.get(name) if isinstance(added_to, dict) else None
-        if isinstance(added_to, dict):
-            added_to.setdefault(last, copy.deepcopy(value))
+        _group_of(key, result).setdefault(key.rpartition(".")[2], copy.deepcopy(value))
     return result
+
+
+def _group_of(key: str, values: dict[str, Any]) -> dict[str, Any]:
+    """The group that a dotted key is in, made where it is missing, or of neither form."""
+    for group in key.split(".")[:-1]:
+        if not isinstance(values.setdefault(group, {}), dict):
+            values[group] = {}
+        values = values[group]
+    return values
 
 
 def _differences(group: type, values: Mapping[str, Any], *, name: str = "") -> tuple[list[str], list[str]]:

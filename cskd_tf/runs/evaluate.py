@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cskd_tf import methods
+from cskd_tf import methods, networks
 from cskd_tf.data.sources.base import Source
 from cskd_tf.data.sources.thumbnails import thumbnails
 from cskd_tf.errors import UserError
@@ -49,7 +49,9 @@ def load_run(workdir: Workdir, *, config: Config | None = None) -> Experiment:
         )
     # Without what training alone needs, such as a teacher, which may be gone.
     inference = methods.for_inference(config.methods)
-    experiment = prepare(dataclasses.replace(config, methods=inference, strategy=strategy))
+    weights = networks.for_other_weights(config.network.name, config.network.weights)
+    network = dataclasses.replace(config.network, weights=weights)
+    experiment = prepare(dataclasses.replace(config, methods=inference, network=network, strategy=strategy))
     if not Checkpoint(workdir, experiment.model, monitor=None).restore_classifier():
         raise UserError(f"Expected a run with a checkpoint. Received: workdir {workdir.path}, without one")
     return dataclasses.replace(experiment, config=config)

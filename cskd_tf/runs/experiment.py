@@ -4,8 +4,9 @@ All input is checked here, before any work starts.
 """
 
 import dataclasses
+import inspect
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,10 +22,11 @@ from cskd_tf.errors import UserError
 from cskd_tf.evaluation.groups import group_error
 from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.networks.depth import layer_rates
 from cskd_tf.runs import precision, strategies
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import CLASSIFIER
-from cskd_tf.training import optimizers
+from cskd_tf.training import optimizers, schedules
 from cskd_tf.training.accumulation import check_accumulation
 from cskd_tf.training.collector import Collector
 from cskd_tf.training.compiling import check_jit, check_steps_per_execution
@@ -32,6 +34,12 @@ from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.inputs import check_weighable
 from cskd_tf.training.workers import Workers
 
+# What `runs.config.ScheduleConfig.name` can be, and what makes each.
+SCHEDULES: dict[str, Callable[..., Any]] = {
+    "step": schedules.step_schedule,
+    "cosine": schedules.cosine_schedule,
+    "constant": schedules.constant_schedule,
+}
 JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}  # as Keras takes them
 
 
@@ -127,13 +135,19 @@ def network_arguments(config: Config) -> dict[str, Any]:
         "input_shape": (size, size, config.data.source.channels),
         "width": config.network.width or None,
         "synchronized": config.network.synchronized,
+        "weights": config.network.weights,
     }
 
 
 def build_network(config: Config, *, num_classes: int) -> keras.Model:
     """The network of a config; its first weights follow from the config's seed alone. Errors as of `networks.build`."""
     keras.utils.set_random_seed(config.seed)
-    return networks.build(**network_arguments(config), num_classes=num_classes)
+    return networks.build(
+        **network_arguments(config),
+        num_classes=num_classes,
+        normalization=(config.data.augment.mean, config.data.augment.std),
+        embedding_layer=config.network.embedding_layer or None,
+    )
 
 
 def prepare(config: Config) -> Experiment:
@@ -159,6 +173,7 @@ def prepare(config: Config) -> Experiment:
     check_jit(JIT_COMPILE[config.jit_compile], replicas=strategy.num_replicas_in_sync)
     networks.check(**network_arguments(config), num_classes=2)
     _schedule(config, steps_per_epoch=1)
+    optimizers.check(config.optimizer.name, arguments=config.optimizer.arguments)
     training_transform, evaluation_transform = data.build_transforms(config.data.augment)
     splits = data.load_splits(config.data.source, config.data.split)
     size, distribution = len(splits["train"].labels), _distribution(config, strategy)
@@ -198,9 +213,12 @@ def _with_teacher_file(method: Any) -> Any:
 
 
 def _schedule(config: Config, *, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rates of a config. Errors as of `step_schedule`."""
+    """The learning rates of a config. Errors as of the functions in `SCHEDULES`."""
     settings = dataclasses.asdict(config.schedule)
-    return optimizers.step_schedule(**settings, epochs=config.epochs, steps_per_epoch=steps_per_epoch)
+    make = SCHEDULES[settings.pop("name")]
+    taken = inspect.signature(make).parameters
+    settings = {key: value for key, value in settings.items() if key in taken}
+    return make(**settings, epochs=config.epochs, steps_per_epoch=steps_per_epoch)
 
 
 def _build_model(
@@ -219,15 +237,29 @@ def _build_model(
         num_examples=len(train.labels),
         embedding_layer=config.network.embedding_layer or None,
     )
-    schedule = _schedule(config, steps_per_epoch=steps_per_epoch)
     model.compile(
-        optimizer=optimizers.SGD(schedule, **dataclasses.asdict(config.optimizer)),
+        optimizer=_optimizer(config, model, steps_per_epoch=steps_per_epoch),
+        ema_momentum=config.optimizer.ema_momentum,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         steps_per_execution=config.steps_per_execution,
         jit_compile=JIT_COMPILE[config.jit_compile],
     )
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _optimizer(config: Config, model: SelfDistiller, *, steps_per_epoch: int) -> optimizers.Tuned:
+    """The optimizer of a config, with a learning rate for each of the model's variables where they have their own."""
+    settings = dataclasses.asdict(config.optimizer)
+    del settings["ema_momentum"]
+    factor = settings.pop("layer_decay")
+    rates = None
+    if factor < 1:
+        named = config.network.embedding_layer or None
+        rates = layer_rates(model.network, model.trainable_variables, factor=factor, embedding_layer=named)
+    options: dict[str, Any] = {"rates": rates, "restarts": bool(config.network.frozen_epochs)}
+    schedule = _schedule(config, steps_per_epoch=steps_per_epoch)
+    return optimizers.make(settings.pop("name"), schedule, **settings, **options)
 
 
 def _seed_methods(config: Config) -> None:

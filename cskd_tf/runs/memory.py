@@ -21,6 +21,8 @@ def describe(experiment: Experiment) -> str:
     attached = model.composition.attachable
     owned = [variable for method in attached for variable in (*method.variables, *method.untracked_variables)]
     state = {"weights": model.network.variables, "optimizer": model.optimizer.variables, "methods": owned}
+    if model.average:
+        state["average"] = model.average.variables
     sizes = ", ".join(f"{name} {size_of(variables) / MIB:.1f}" for name, variables in state.items())
     held = {key: count for source in experiment.splits.values() for key, count in source.held_bytes().items()}
     images = f"images in memory {sum(held.values()) / MIB:.1f} MiB"

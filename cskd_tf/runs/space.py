@@ -45,7 +45,8 @@ def _needs(experiment: Experiment, workdir: Workdir) -> list[tuple[pathlib.Path,
     """Folders, and the bytes that will be written to each."""
     model, config = experiment.model, experiment.config
     methods = [variable for method in model.composition.terms for variable in method.epoch_state]
-    whole = _bytes([*model.variables, *model.optimizer.variables, *methods])
+    averages = model.average.variables if model.average else []
+    whole = _bytes([*model.variables, *model.optimizer.variables, *methods, *averages])
     inference = _bytes(model.classifier().weights)
     shape = (None, *network_arguments(config)["input_shape"])
     parts = NetworkOutputs(model.network, embedding_layer=model.embedding_layer).parts(shape)

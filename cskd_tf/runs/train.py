@@ -22,6 +22,7 @@ from cskd_tf.runs.space import check_space
 from cskd_tf.runs.termination import Terminated, Termination
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
+from cskd_tf.training.freezing import FrozenBackbone
 from cskd_tf.training.workers import Workers
 
 BASELINE = "cross_entropy"
@@ -148,6 +149,8 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
     log = RunLog(workdir, begun=under_way and under_way["log"])
     with Termination(workers) as termination:
         callbacks: list[keras.callbacks.Callback] = [StopOnNaN(), termination, evaluation]
+        if frozen_epochs := config.network.frozen_epochs:
+            callbacks.insert(0, FrozenBackbone(frozen_epochs))
         if config.log_images:
             callbacks.append(ImageLog(experiment, workdir, every=config.log_images))
         if workers.is_chief:
@@ -196,6 +199,7 @@ def _go_on(
 def _end_epoch(experiment: Experiment, callbacks: Sequence[keras.callbacks.Callback], *, epoch: int, metrics) -> None:
     """Does what `fit` would have done after the last step of an epoch, where the run was interrupted."""
     experiment.model.restore_metrics(metrics)
+    experiment.model.put_average(True)
     ends = keras.callbacks.CallbackList(
         callbacks, model=experiment.model, epochs=experiment.config.epochs, steps=experiment.steps_per_epoch
     )

@@ -20,7 +20,8 @@ class Evaluation(keras.callbacks.Callback):
     """One pass over validation data at the end of each epoch; all six metrics go to `logs`, named `val_...`.
 
     They are `val_top1_error`, `val_top5_error`, `val_nll`, `val_ece`, `val_recall_at_1` and `val_aurc`, as fractions
-    (NLL in nats). Put it before callbacks that read the logs, such as `ModelCheckpoint(monitor="val_ece", mode="min")`.
+    (NLL in nats). `SelfDistiller.fit` puts it before those of Keras' callbacks that read the logs, such as
+    `ModelCheckpoint(monitor="val_ece", mode="min")`; with a plain Keras model, or before your own callbacks, you do.
     Keras cannot know the direction of these metrics: lower is better for all of them but `val_recall_at_1`.
 
     Example: of two classes, one image each, nothing is right or wrong by more than the network's first weights say:
@@ -67,6 +68,11 @@ class Evaluation(keras.callbacks.Callback):
         self.ece_bins = ece_bins
         self.predictions: Predictions
         self._collector = collector
+
+    @property
+    def adds_to_logs(self) -> str:
+        """What the names in the logs begin with."""
+        return f"{self.split}_"
 
     def _batches(self, data, batch_size: int) -> tf.data.Dataset:
         if not isinstance(data, (tuple, list)) or len(data) != 2:

@@ -1,13 +1,11 @@
-"""Where the data of a `fit` begin, which epoch methods are told of, and which callbacks are refused."""
-
-from collections.abc import Sequence
+"""Where the data of a `fit` begin, which epoch methods are told of, and what is evaluated of it."""
 
 import keras
 import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.metrics import DIRECTIONS
+from cskd_tf.training import order
 
 
 class Course(keras.callbacks.Callback):
@@ -38,6 +36,7 @@ class Course(keras.callbacks.Callback):
         return self._position or 0
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.model.put_average(False)
         if self._position is None:
             self._join(epoch)
         state = self.model._state
@@ -59,10 +58,15 @@ class Course(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self._end is not None:
             self.model.stop_training, self._end = False, None
-        share_running_statistics(self.model)  # before other callbacks evaluate
+        self._settle()  # before other callbacks evaluate
 
     def on_test_begin(self, logs=None):
-        share_running_statistics(self.model)  # before Keras' own validation, which comes before that
+        self._settle()  # before Keras' own validation, which comes before that
+
+    def _settle(self) -> None:
+        """Makes the model what is evaluated and saved of this epoch."""
+        share_running_statistics(self.model)
+        self.model.put_average(True)
 
     def _join(self, epoch: int) -> None:
         # Now and not before, because callbacks restore models when the training begins.
@@ -87,37 +91,24 @@ def share_running_statistics(model: keras.Model) -> None:
     Else batch norm that is not synchronised would be evaluated as another network than the one that is saved.
     """
     if model.distribute_strategy.num_replicas_in_sync > 1:
-        for variable in model.network.non_trainable_variables:
+        running = model.network.non_trainable_variables
+        for variable in [*running, *(model.average.of(running) if model.average else ())]:
             of_replica = tf.identity(variable.value)  # as read here, that of this worker's first
             variable.value.assign(model.workers.gather(of_replica.numpy()[None])[0])
 
 
 def prepare_callbacks(callbacks, *, own: Course, model: keras.Model):
-    """What `fit` takes as callbacks, with ours in front of them; refuses those that would fail after the first epoch.
+    """What `fit` takes as callbacks, ours in front of them, and in an order in which they work.
 
     Raises:
-        UserError: `ModelCheckpoint` is to save a model that cannot be saved whole, or a callback watches one of our
-            metrics and does not say whether less of it is better.
+        UserError: as of `order.check`.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        _check_callbacks(callbacks.callbacks, model)
+        order.check(callbacks.callbacks, model=model)
         own.set_model(model)
-        callbacks.callbacks = [own, *(callback for callback in callbacks.callbacks if not isinstance(callback, Course))]
+        others = [callback for callback in callbacks.callbacks if not isinstance(callback, Course)]
+        callbacks.callbacks = [own, *order.ordered(others)]
         return callbacks
-    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
-    _check_callbacks(callbacks, model)
-    return [own, *callbacks]
-
-
-def _check_callbacks(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
-    for callback in callbacks:
-        metric = str(getattr(callback, "monitor", "")).removeprefix("val_").removeprefix("test_")
-        if getattr(callback, "mode", None) == "auto" and metric in DIRECTIONS:
-            # Keras knows the direction of its own metrics only, and would say so after the first epoch.
-            raise UserError(
-                f"Expected {type(callback).__name__}(monitor={callback.monitor!r}, mode={DIRECTIONS[metric]!r}): Keras "
-                "cannot know whether less of it is better. Received: mode='auto'"
-            )
-    savers = [callback for callback in callbacks if isinstance(callback, keras.callbacks.ModelCheckpoint)]
-    if any(not saver.save_weights_only for saver in savers):
-        model.get_config()  # where a teacher is an object, it says what to do
+    callbacks = keras.tree.flatten(callbacks) if callbacks else []  # as Keras takes lists in lists
+    order.check(callbacks, model=model)
+    return [own, *order.ordered(callbacks)]

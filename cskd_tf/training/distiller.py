@@ -229,6 +229,7 @@ class SelfDistiller(ContinuingModel):
         parts, unit = self.gradient_accumulation_steps, self.composition.rows_together
         gradients, (outputs, terms, values) = accumulated(differentiate, batch, parts=parts, unit=unit)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self._update_average()
         for method in self.composition.terms:
             method.after_step(batch, outputs)
         self.step.assign_add(1)

@@ -1,16 +1,20 @@
-"""SGD as the papers' code means it, and their step schedule."""
+"""SGD as the papers' code means it, any other optimizer by its name, and loss scaling for float16."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from cskd_tf.errors import UserError
+from cskd_tf.training.schedules import check_learning_rate
+from cskd_tf.training.tuned import OPTIMIZERS, Tuned, arguments_of, check_arguments
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
-class SGD(keras.optimizers.SGD):
+class SGD(Tuned, keras.optimizers.SGD):
     """Stochastic gradient descent with coupled weight decay, as PyTorch's `torch.optim.SGD` computes it.
 
     `g = gradient + weight_decay * w; buffer = momentum * buffer + g; w = w - learning_rate * buffer`, on every
@@ -31,44 +35,27 @@ class SGD(keras.optimizers.SGD):
         nesterov: whether to look ahead.
         clip_norm: the longest that the gradients of all parameters together may be, before decay and momentum; longer
             ones are shortened to it. 0: any.
+        **kwargs: `rates`, `decay_vectors` and `restarts` as of `Tuned`, and others as Keras' SGD takes them.
 
     Raises:
         UserError: a value out of range.
     """
 
-    def __init__(self, learning_rate=0.1, *, momentum=0.9, weight_decay=1e-4, nesterov=False, clip_norm=0.0, **kwargs):
+    def __init__(self, learning_rate=0.1, *, momentum=0.9, weight_decay=1e-4, nesterov=False, **kwargs):
         if isinstance(learning_rate, (float, int)):
-            _check_learning_rate(learning_rate)
+            check_learning_rate(learning_rate)
         if not 0 <= momentum <= 1:
             raise UserError(f"Expected momentum to be from 0 to 1. Received: momentum={momentum!r}")
         if not 0 <= weight_decay < math.inf:
             raise UserError(f"Expected weight_decay to be at least 0. Received: weight_decay={weight_decay!r}")
-        clipping = {name: value for name, value in kwargs.items() if "clip" in name and value is not None}
-        if clip_norm and clipping:
-            raise UserError(f"Expected one kind of clipping. Received: clip_norm={clip_norm!r}, {clipping}")
-        if not 0 <= clip_norm < math.inf:
-            raise UserError(f"Expected clip_norm to be at least 0. Received: clip_norm={clip_norm!r}")
         super().__init__(learning_rate, momentum=float(momentum), nesterov=nesterov, weight_decay=None, **kwargs)
         self.coupled_weight_decay = weight_decay
-        self.clip_norm = clip_norm
-
-    def apply(self, grads, trainable_variables=None):
-        # Weight decay reaches every row, so nothing is gained by sparse gradients, which Keras cannot unscale.
-        grads = [tf.convert_to_tensor(grad) if isinstance(grad, tf.IndexedSlices) else grad for grad in grads]
-        if self.clip_norm:
-            # Keras clips where it should, after the loss scale was taken out and parts of a batch were added up, but
-            # on each replica by itself, whose gradients it then adds up. So each is given its share of the whole.
-            context = tf.distribute.get_replica_context()
-            replicas = 1 if context is None else context.num_replicas_in_sync
-            if replicas > 1:
-                means = iter(context.all_reduce("MEAN", [grad for grad in grads if grad is not None]))
-                grads = [None if grad is None else next(means) for grad in grads]
-            self.global_clipnorm = self.clip_norm / replicas
-        return super().apply(grads, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
-        learning_rate = ops.cast(learning_rate, variable.dtype)
-        step = ops.cast(gradient, variable.dtype) + self.coupled_weight_decay * variable
+        learning_rate = ops.cast(self._rate_of(variable, learning_rate), variable.dtype)
+        step = ops.cast(gradient, variable.dtype)
+        if self._use_weight_decay(variable):
+            step = step + self.coupled_weight_decay * variable
         if self.momentum:
             buffer = self.momentums[self._get_variable_index(variable)]
             self.assign(buffer, self.momentum * buffer + step)
@@ -76,8 +63,7 @@ class SGD(keras.optimizers.SGD):
         self.assign_sub(variable, learning_rate * step)
 
     def get_config(self):
-        config = {**super().get_config(), "weight_decay": self.coupled_weight_decay, "clip_norm": self.clip_norm}
-        return {**config, "global_clipnorm": None} if self.clip_norm else config
+        return {**super().get_config(), "weight_decay": self.coupled_weight_decay}
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -107,10 +93,11 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         return context.all_reduce("SUM", tf.cast(~finite, tf.float32)) == 0
 
     def apply(self, grads, trainable_variables=None):
-        following = self.iterations + 1
+        counter = self.inner_optimizer._iterations
+        following = counter + 1
         super().apply(grads, trainable_variables)
         if not self.inner_optimizer.gradient_accumulation_steps:  # which waits for another part
-            self.iterations.assign(following)
+            counter.assign(following)
 
 
 def with_loss_scaling(
@@ -122,99 +109,55 @@ def with_loss_scaling(
     return LossScaleOptimizer(keras.optimizers.get(optimizer), name="loss_scale_optimizer")
 
 
-def _check_learning_rate(learning_rate: float) -> None:
-    if not 0 < learning_rate < math.inf:
-        raise UserError(f"Expected learning_rate to be above 0. Received: learning_rate={learning_rate!r}")
+def check(name: str, *, arguments: Mapping[str, Any]) -> None:
+    """Refuses an optimizer that `make` cannot make. Arguments and errors as of `make`."""
+    if name != "SGD" and name not in OPTIMIZERS:
+        raise UserError(f"Unknown optimizer; expected one of {['SGD', *OPTIMIZERS]}. Received: name={name!r}")
+    if name != "SGD":
+        check_arguments(name, arguments)
+    elif arguments:
+        raise UserError(
+            f"Expected no arguments of SGD, whose momentum has a key of its own. Received: arguments={dict(arguments)}"
+        )
 
 
-@keras.saving.register_keras_serializable("cskd_tf")
-class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Raises the learning rate over the first steps, in a line from nothing to what `schedule` says.
-
-    Example:
-        >>> schedule = WarmUp(keras.optimizers.schedules.PiecewiseConstantDecay([100], [0.1, 0.01]), steps=4)
-        >>> [round(float(schedule(step)), 3) for step in range(6)]
-        [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
-
-    Args:
-        schedule: the learning rate otherwise.
-        steps: at least 1.
-    """
-
-    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, *, steps: int):
-        super().__init__()
-        self.schedule, self.steps = schedule, steps
-
-    def __call__(self, step):
-        share = ops.minimum((ops.cast(step, "float32") + 1) / self.steps, 1.0)
-        return share * self.schedule(step)
-
-    def get_config(self):
-        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config["schedule"]), steps=config["steps"])
-
-
-def milestone_epochs(milestones: tuple[float, ...], *, epochs: int) -> list[int]:
-    """After which epoch each rate ends, counted from 1.
-
-    Example:
-        >>> milestone_epochs((0.5, 0.75), epochs=200), milestone_epochs((0.5, 0.75), epochs=3)
-        ([100, 150], [1, 2])
-    """
-    last, result = 0, []
-    for milestone in milestones:
-        # 0.29 * 100 is 28.999999999999996.
-        last = max(math.floor(milestone * epochs + 1e-9), last + 1)
-        result.append(last)
-    return result
-
-
-def step_schedule(
-    learning_rate: float,
+def make(
+    name: str,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     *,
-    milestones: tuple[float, ...],
-    factor: float,
-    epochs: int,
-    steps_per_epoch: int,
-    warmup_epochs: int = 0,
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Multiplies the learning rate by `factor` at each milestone.
+    weight_decay: float,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    arguments: Mapping[str, Any],
+    **options: Any,
+) -> Tuned:
+    """An optimizer by its name.
 
-    Example: 0.1 through epoch 100 of 200, 0.01 through epoch 150, 0.001 to the end, as the CS-KD paper says (its public
-    code drops one epoch later), here with one step per epoch:
-        >>> schedule = step_schedule(0.1, milestones=(0.5, 0.75), factor=0.1, epochs=200, steps_per_epoch=1)
-        >>> [round(float(schedule(epoch - 1)), 6) for epoch in (1, 100, 101, 150, 151, 200)]
-        [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
-
-    A milestone within an epoch counts from that epoch's start, but the first epoch always has the full rate and each
-    milestone comes at least an epoch after the one before: of 90 epochs (0.5, 0.75) are 45 and 67, of 3 epochs 1 and 2,
-    of 2 epochs 1 alone, because the second would come when the run is over. (The public code compares the epoch, from
-    0, with 67.5 after it was trained, and so drops after 69.)
+    Example:
+        >>> optimizer = make("AdamW", 1e-3, weight_decay=0.05, arguments={"beta_2": 0.98}, decay_vectors=False)
+        >>> optimizer.name, optimizer.weight_decay, optimizer.beta_1, optimizer.beta_2
+        ('AdamW', 0.05, 0.9, 0.98)
 
     Args:
-        learning_rate: of the first epochs.
-        milestones: as fractions of the run, rising, each within (0, 1); none: the rate stays.
-        factor: above 0.
-        epochs: of the whole run.
-        steps_per_epoch: batches per epoch.
-        warmup_epochs: over which the rate rises at the start, from nothing; 0, as in the papers: it does not.
+        name: SGD for this package's, or any other of Keras', which are the keys of `OPTIMIZERS`.
+        learning_rate: as the optimizer takes it.
+        weight_decay: of SGD added to the gradient; of the others taken off the weights themselves, times the learning
+            rate (Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101), in both parts of Muon too.
+        momentum: of SGD.
+        nesterov: of SGD.
+        arguments: others of Keras' optimizer.
+        **options: as of `Tuned`.
 
     Raises:
-        UserError: learning rate, milestones or factor out of range.
+        UserError: an unknown name or unknown arguments; what there is is listed.
     """
-    _check_learning_rate(learning_rate)
-    if list(milestones) != sorted(set(milestones)) or not all(0 < milestone < 1 for milestone in milestones):
-        raise UserError(f"Expected rising milestones between 0 and 1. Received: milestones={tuple(milestones)}")
-    if not 0 < factor < math.inf:
-        raise UserError(f"Expected factor to be above 0. Received: factor={factor!r}")
-    if not 0 <= warmup_epochs <= epochs:
-        raise UserError(f"Expected warmup_epochs from 0 to {epochs}. Received: warmup_epochs={warmup_epochs!r}")
-    # Keras uses the old value up to and including the boundary; the first step of the new epoch must have the new one.
-    drops_at = milestone_epochs(milestones, epochs=epochs) or [epochs]  # Keras needs one: without any, the end
-    boundaries = [epoch * steps_per_epoch - 1 for epoch in drops_at]
-    values = [learning_rate * factor**drops for drops in range(len(boundaries) + 1)]
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
-    return WarmUp(schedule, steps=warmup_epochs * steps_per_epoch) if warmup_epochs else schedule
+    check(name, arguments=arguments)
+    if name == "SGD":
+        return SGD(learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, **options)
+    decay = {"weight_decay": weight_decay}
+    if "adam_weight_decay" in arguments_of(name):  # of Muon, for what is no matrix
+        decay["adam_weight_decay"] = weight_decay
+    try:
+        return OPTIMIZERS[name](learning_rate, name=name, **{**decay, **arguments}, **options)
+    except ValueError as error:
+        raise UserError(f"Expected arguments that {name} takes. Received: {dict(arguments)} ({error})") from error

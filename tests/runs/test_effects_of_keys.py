@@ -15,6 +15,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import experiment, export, strategies, train
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.experiment import build_network
 from cskd_tf.runs.workdir import Workdir, flatten
 from tests.runs.helpers import config_of
 
@@ -130,6 +131,14 @@ def exported(config):
     return workdir.metrics().get("saved_model")
 
 
+def first_weights(config):
+    """Weights of the network, where `trained.keras` is that of another seed."""
+    build_network(dataclasses.replace(config, seed=7, network=config_of({}).network), num_classes=3).save(
+        "trained.keras"
+    )
+    return experiment.prepare(config).model.network.get_weights()
+
+
 def ece(built):
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 50)
@@ -221,10 +230,18 @@ CASES = {
     "network.synchronized": Case(
         True, of_built(lambda built: [getattr(layer, "synchronized", None) for layer in built.model.network.layers])
     ),
+    "network.weights": Case("trained.keras", first_weights),
+    "network.frozen_epochs": Case(1, logs_images, given={"epochs": 1}),
+    "optimizer.name": Case("AdamW", of_built(lambda built: type(built.model.optimizer).__name__)),
+    "optimizer.arguments": Case({"beta_2": 0.5}, optimizer, given={"optimizer.name": "Lion"}),
+    "optimizer.decay_vectors": Case(False, optimizer),
+    "optimizer.layer_decay": Case(0.5, optimizer),
+    "optimizer.ema_momentum": Case(0.9, of_built(lambda built: built.model.average and built.model.average.momentum)),
     "optimizer.momentum": Case(0.5, optimizer),
     "optimizer.weight_decay": Case(0.5, optimizer),
     "optimizer.nesterov": Case(True, optimizer),
     "optimizer.clip_norm": Case(0.5, optimizer),
+    "schedule.name": Case("cosine", rates),
     "schedule.learning_rate": Case(0.2, rates),
     "schedule.milestones": Case((0.25,), rates),
     "schedule.factor": Case(0.5, rates),

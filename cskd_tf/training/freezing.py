@@ -1,0 +1,111 @@
+"""A backbone that is frozen while its new classifier learns, and then trained with it."""
+
+import keras
+
+from cskd_tf.errors import UserError
+from cskd_tf.networks.features import NetworkOutputs, layers_of
+from cskd_tf.training.tuned import Tuned
+
+
+class FrozenBackbone(keras.callbacks.Callback):
+    """Trains the classifier alone for the first epochs, and then the whole network.
+
+    The classifier is the layer that reads the embedding; what methods own, such as AdaCos' vectors or BYOT's exits, is
+    trained from the start too. Batch norm of a frozen network runs as at inference, by its running statistics, which
+    stay as they are. When the backbone joins in, the step is traced anew, and the optimizer begins anew, as
+    `Tuned.restart` says; the schedule goes on. Layers that were frozen before stay so.
+
+    Example: of three epochs, the first one moves the last layer alone:
+        >>> images, labels = np.random.default_rng(0).normal(size=(8, 4)).astype("float32"), np.arange(8) % 2
+        >>> first, last = keras.layers.Dense(3, activation="tanh"), keras.layers.Dense(2)
+        >>> model = cskd_tf.SelfDistiller(keras.Sequential([keras.Input((4,)), first, last]))
+        >>> model.compile(cskd_tf.optimizers.SGD(0.1, restarts=True))
+        >>> before = first.kernel.numpy()
+        >>> unmoved = []
+        >>> look = keras.callbacks.LambdaCallback(
+        ...     on_epoch_end=lambda epoch, logs: unmoved.append(bool((first.kernel.numpy() == before).all()))
+        ... )
+        >>> _ = model.fit(images, labels, epochs=3, verbose=0, callbacks=[FrozenBackbone(1), look])
+        >>> unmoved
+        [True, False, False]
+
+    Args:
+        epochs: for which the backbone is frozen, at least 1.
+
+    Raises:
+        UserError: fewer epochs; when training begins, an optimizer that cannot restart or does not know all weights, or
+            a network whose classifier was not found.
+    """
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        if epochs < 1:
+            raise UserError(f"Expected at least one epoch. Received: epochs={epochs}")
+        self.epochs = epochs
+        self._frozen: list[tuple[keras.layers.Layer, bool]] = []  # and whether they were trained before
+
+    def on_train_begin(self, logs=None):
+        self._thaw()
+        optimizer = self._optimizer()
+        if not isinstance(optimizer, Tuned) or not optimizer.restarts:
+            raise UserError(
+                "Expected an optimizer of cskd_tf.optimizers, made with restarts=True, beside FrozenBackbone. "
+                f"Received: {type(optimizer).__name__}"
+            )
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch < self.epochs:
+            self._freeze()
+        else:
+            self._thaw()
+            if self._optimizer().awaits_restart:  # in the first such epoch, also where a training goes on with it
+                self._optimizer().restart()
+
+    def on_train_end(self, logs=None):
+        self._thaw()
+
+    def _optimizer(self) -> keras.optimizers.Optimizer:
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+
+    def _freeze(self) -> None:
+        if not self._frozen:
+            self._frozen = [(layer, layer.trainable) for layer in backbone_layers(self.model)]
+            self._set((layer, False) for layer, _ in self._frozen)
+
+    def _thaw(self) -> None:
+        if self._frozen:
+            self._set(self._frozen)
+            self._frozen = []
+
+    def _set(self, trainable) -> None:
+        for layer, value in trainable:
+            layer.trainable = value
+        self.model.make_train_function(force=True)
+
+
+def classifier_of(model: keras.Model) -> keras.layers.Layer:
+    """The layer of a `SelfDistiller`'s network that reads the embedding.
+
+    Raises:
+        UserError: it was not found.
+    """
+    outputs = NetworkOutputs(model.network, embedding_layer=model.embedding_layer)
+    classifier = outputs.parts(model._image_shape).classifier
+    if classifier is None:
+        raise UserError(
+            "Expected a network whose classifier is found, or embedding_layer to name it. "
+            f"Received: {model.network.name!r}"
+        )
+    return classifier
+
+
+def backbone_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a `SelfDistiller`'s network that do not hold its classifier, the outer ones first."""
+    classifier = classifier_of(model)
+    return [
+        layer
+        for layer in layers_of(model.network)
+        if layer is not classifier and all(inner is not classifier for inner in layers_of(layer))
+    ]

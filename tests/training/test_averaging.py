@@ -1,0 +1,102 @@
+"""Averaged weights: what they are, who sees them, and that training goes on without them."""
+
+import keras
+import numpy as np
+import pytest
+
+from cskd_tf.errors import UserError
+from cskd_tf.training.callbacks import Evaluation
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD, make
+
+EPOCHS, STEPS = 3, 3  # of each epoch
+MOMENTUM = 0.4  # reached in the fifth step, (1 + 5) / (10 + 5)
+
+
+@pytest.fixture
+def fit(batch_norm_network, images_and_labels):
+    def train(callbacks=(), *, ema_momentum=MOMENTUM, epochs=EPOCHS, optimizer=None, **options):
+        keras.utils.set_random_seed(1)
+        model = SelfDistiller(batch_norm_network())
+        model.compile(optimizer or make("AdamW", 0.05, weight_decay=0.1, arguments={}), ema_momentum=ema_momentum)
+        options = {"batch_size": 8, "shuffle": False, "verbose": 0, **options}
+        return model, model.fit(*images_and_labels, epochs=epochs, callbacks=list(callbacks), **options).history
+
+    return train
+
+
+class Raw(keras.callbacks.Callback):
+    """Notes the weights after each step, and at the end of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.ends = [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps.append(self.model.network.get_weights())
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.ends.append(self.model.network.get_weights())
+
+
+def test_weights_and_running_statistics_are_averaged_and_evaluated_and_training_goes_on_without(fit, images_and_labels):
+    noted, alone = Raw(), Raw()
+    evaluation = Evaluation(images_and_labels)
+    model, history = fit([noted, evaluation], validation_data=images_and_labels)
+    initial = [keras.ops.convert_to_numpy(each) for each in fit(epochs=0)[0].network.weights]
+    fit([alone], ema_momentum=0.0)
+    for one, two in zip(noted.steps, alone.steps, strict=True):  # to the bit
+        assert all(map(np.array_equal, one, two))
+    averages = [array.astype("float64") for array in initial]
+    for step, arrays in enumerate(noted.steps):
+        momentum = min(MOMENTUM, (1 + step) / (10 + step))
+        averages = [momentum * old + (1 - momentum) * new for old, new in zip(averages, arrays, strict=True)]
+        if step % STEPS == STEPS - 1:
+            for one, two in zip(noted.ends[step // STEPS], averages, strict=True):
+                np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+    assert len(model.average.variables) == len(initial) + 1 == 9
+    np.testing.assert_allclose(history["val_nll"], history["val_cross_entropy"], rtol=1e-5)
+    assert all(map(np.array_equal, model.network.get_weights(), noted.ends[-1]))
+    own = model.evaluate(*images_and_labels, verbose=0, return_dict=True)["cross_entropy"]
+    assert own == pytest.approx(history["val_nll"][-1], rel=1e-5)
+
+
+def test_a_training_goes_on_from_a_backup_to_the_same_bits(fit, images_and_labels, tmp_path):
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)
+
+    model, history = fit([Evaluation(images_and_labels)])
+    fit([backup()], epochs=2)
+    again, rest = fit([backup(), Evaluation(images_and_labels)])
+    assert rest["val_nll"] == history["val_nll"][2:]
+    assert all(map(np.array_equal, again.get_weights(), model.get_weights()))
+
+
+def test_a_file_has_the_averages_and_what_they_stand_for(fit, images_and_labels, tmp_path):
+    model, _ = fit(epochs=1)
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras")
+    for each in (model, copy):
+        each.fit(*images_and_labels, batch_size=8, shuffle=False, verbose=0)
+    assert copy.average.momentum == MOMENTUM
+    for one, two in zip(model.average.variables, copy.average.variables, strict=True):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+    assert all(map(np.array_equal, copy.get_weights(), model.get_weights()))
+
+
+@pytest.mark.slow
+def test_single_steps_train_the_weights_that_are_no_averages(fit, images_and_labels):
+    model, other = fit(epochs=1)[0], fit(epochs=1, ema_momentum=0.0)[0]
+    for each in (model, other):
+        each.train_on_batch(*images_and_labels)
+    assert all(map(np.array_equal, model.get_weights(), other.get_weights()))
+    model.put_average(True)
+    assert not np.array_equal(model.get_weights()[0], other.get_weights()[0])
+
+
+def test_what_cannot_be_averaged_is_refused(fit, linear_network):
+    model = SelfDistiller(linear_network())
+    with pytest.raises(UserError, match="ema_momentum from 0 to below 1. Received: ema_momentum=1.0"):
+        model.compile(SGD(0.1), ema_momentum=1.0)
+    with pytest.raises(UserError, match="one average of the weights. Received: ema_momentum=0.5 and use_ema=True"):
+        model.compile(SGD(0.1, use_ema=True), ema_momentum=0.5)
