@@ -42,7 +42,7 @@ def lines() -> list[dict]:
 
 def main(argv):
     for seed in range(SEEDS.value):
-        train(f"{workdir()}/{seed}", f"--config=configs/{DATA.value}.py", *argv[1:], seed=seed)
+        train(f"{workdir()}/{seed}", *argv[1:], seed=seed, config=DATA.value)
     subprocess.run([sys.executable, "train_main.py", "--mode=report", f"--workdir={workdir()}"], check=True)
     record(DATA.value, lines())
 

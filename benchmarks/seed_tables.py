@@ -1,4 +1,4 @@
-"""Tables of two methods over seeds, and of what each method costs, of results/digits.json, fonts.json, method_cost.json."""
+"""Tables of two methods over seeds, and of what each method costs."""
 
 from benchmarks.markdown import read, rows_of, where
 
