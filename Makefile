@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test newcomer papers parity detection slow kills soak mutations lint format table benchmark clean
+.PHONY: train test newcomer papers parity detection slow kills soak mutations lint format table benchmark docs dist clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
@@ -13,7 +13,7 @@ train: .venv/train
 test: .venv/test
 	$(BIN)/python -m pytest
 
-# The longer commands of README and docs as they stand: 3 minutes.
+# The longer commands of README and docs as they stand, and the notebook: 6 minutes.
 newcomer: .venv/test
 	$(BIN)/python -m pytest -m newcomer
 
@@ -72,6 +72,17 @@ benchmark: .venv/train
 	for case in arrays32 folder64 folder500; do $(BIN)/python -m benchmarks.pipeline_speed --case=$$case || exit 1; done
 	$(BIN)/python -m benchmarks.pairing_speed
 
+# README, docs and docstrings as pages to be read without network: site/index.html. Every warning is an error.
+docs: .venv/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env -b html -c docs . site
+	@echo "The pages: site/index.html"
+
+# Wheel and source distribution in dist/, and their sizes.
+dist: .venv/test
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	@ls -l dist | awk 'NR > 1 { printf "%s: %.0f KiB\n", $$9, $$5 / 1024 }'
+
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Expected Python 3.11, 3.12 or 3.13 on the PATH, or make PYTHON=...; found none."; exit 1; }
 	@echo "Creating .venv with $$($(PYTHON) --version) ..."
@@ -90,6 +101,11 @@ benchmark: .venv/train
 .venv/detection: requirements-detection.txt .venv/test | .venv/bin/python
 	@echo "Installing requirements-detection.txt into .venv (a minute) ..."
 	$(INSTALL) -r requirements-detection.txt
+	@touch $@
+
+.venv/docs: requirements-docs.txt .venv/train | .venv/bin/python
+	@echo "Installing requirements-docs.txt into .venv ..."
+	$(INSTALL) -r requirements-docs.txt
 	@touch $@
 
 .venv/parity: requirements-parity.txt requirements-torch.txt .venv/test | .venv/bin/python

@@ -1,8 +1,9 @@
-"""The README's first table: cross-entropy and CS-KD on the embedded default, over seeds of weights, data and split.
+"""The README's first table, and that of the glyphs: cross-entropy and CS-KD over seeds of weights, data and split.
 
 `python -m benchmarks.digits` trains `configs/digits.py` with each seed, in `workdirs/digits_seeds/`, prints the report
-of all and writes `results/digits.json`. Runs that are there already are not trained again. What stands behind `--` goes
-to `train_main.py`, as in `python -m benchmarks.digits --workdir=workdirs/short -- --config.epochs=10`.
+of all and writes `results/digits.json`; with `--data=fonts` it does so for `configs/fonts.py`. Runs that are there
+already are not trained again. What stands behind `--` goes to `train_main.py`, as in
+`python -m benchmarks.digits --workdir=workdirs/short -- --config.epochs=10`.
 """
 
 import pathlib
@@ -15,7 +16,14 @@ from benchmarks.results import record
 from benchmarks.seeded_runs import summed_up, train
 
 SEEDS = flags.DEFINE_integer("seeds", 5, "How many, from 0.")
-WORKDIR = flags.DEFINE_string("workdir", "workdirs/digits_seeds", "Where the runs lie.")
+DATA = flags.DEFINE_enum("data", "digits", ["digits", "fonts"], "Which config.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where the runs lie; by default workdirs/, the config's name and _seeds."
+)
+
+
+def workdir() -> str:
+    return WORKDIR.value or f"workdirs/{DATA.value}_seeds"
 
 
 def lines() -> list[dict]:
@@ -23,9 +31,9 @@ def lines() -> list[dict]:
     from cskd_tf.runs import report
 
     made = []
-    for group in report.group_by_seed(report.find_runs(pathlib.Path(WORKDIR.value))):
+    for group in report.group_by_seed(report.find_runs(pathlib.Path(workdir()))):
         members = [run.metrics()["test"] for run in group]
-        line = {"benchmark": "digits", "methods": report.name_of_methods(group[0].config()), "runs": len(group)}
+        line = {"benchmark": DATA.value, "methods": report.name_of_methods(group[0].config()), "runs": len(group)}
         for _, key, _ in report.COLUMNS:
             line[key] = summed_up([member[key] for member in members])
         made.append({**line, "ece_bins": members[0]["ece_bins"]})
@@ -34,9 +42,9 @@ def lines() -> list[dict]:
 
 def main(argv):
     for seed in range(SEEDS.value):
-        train(f"{WORKDIR.value}/{seed}", *argv[1:], seed=seed)
-    subprocess.run([sys.executable, "train_main.py", "--mode=report", f"--workdir={WORKDIR.value}"], check=True)
-    record("digits", lines())
+        train(f"{workdir()}/{seed}", *argv[1:], seed=seed, config=DATA.value)
+    subprocess.run([sys.executable, "train_main.py", "--mode=report", f"--workdir={workdir()}"], check=True)
+    record(DATA.value, lines())
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ CASES = {
     "PSKD, from the network": [("PSKD", {"source": "network"})],
     "TFKD, reg": [("TFKD", {})],
     "TFKD, self": [("TFKD", {"teacher": TEACHER})],
+    "ZipfLabelSmoothing": [("ZipfLabelSmoothing", {})],
+    "USKD": [("USKD", {})],
+    "DLB": [("DLB", {})],
 }
 METHOD = flags.DEFINE_multi_enum("method", list(CASES), list(CASES), "Which methods.")
 NETWORK = flags.DEFINE_string("network", "preact_resnet18", "One of cskd_tf.networks; the teacher is another of it.")
@@ -63,7 +66,8 @@ def method_step(descriptions: list, network: str, width: int | None, images: int
         method.on_epoch_begin(1, epochs=2)
     views = [view.name for view in model.composition.views]
     drawn = tf.random.stateless_normal((len(views), images, 32, 32, 3), [0, 0])
-    batch = {**dict(zip(views, tf.unstack(drawn), strict=True)), "index": tf.range(images, dtype=tf.int64)}
+    numbers = dict.fromkeys(("index", "position", "previous_position"), tf.range(images, dtype=tf.int64))
+    batch = {**dict(zip(views, tf.unstack(drawn), strict=True)), **numbers}
     labels = tf.repeat(tf.range(images // 2), 2)
 
     @tf.function(autograph=False)

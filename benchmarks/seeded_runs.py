@@ -9,11 +9,22 @@ from collections.abc import Sequence
 METRICS = ("top1_error", "top5_error", "nll", "ece", "recall_at_1", "aurc")
 
 
-def train(workdir: str | pathlib.Path, *options: str, seed: int) -> None:
-    """Trains the embedded default with a seed of weights, data and split; a run that is there is not trained again."""
+def train(workdir: str | pathlib.Path, *options: str, seed: int, config: str = "digits") -> None:
+    """Trains an embedded default with a seed of weights, data and split; a run that is there is not trained again."""
     seeded = [f"--config.seed={seed}", f"--config.data.split.seed={seed}"]
     quiet = ["--config.export.enabled=False", "--config.verbose=0"]
-    subprocess.run([sys.executable, "train_main.py", f"--workdir={workdir}", *seeded, *quiet, *options], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "train_main.py",
+            f"--config=configs/{config}.py",
+            f"--workdir={workdir}",
+            *seeded,
+            *quiet,
+            *options,
+        ],
+        check=True,
+    )
 
 
 def summed_up(values: Sequence[float]) -> dict:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app
 
-from benchmarks import few_images_tables
+from benchmarks import few_images_tables, seed_tables
 from benchmarks.markdown import read, rows_of, where
 from benchmarks.results import ROOT
 from benchmarks.seeded_runs import summed_up
@@ -22,28 +22,6 @@ _BLOCK = re.compile(r"<!-- (\w+)((?: \w+)*) -->\n(.*?)<!-- end -->\n", re.DOTALL
 def pages() -> list[pathlib.Path]:
     """The files in which tables may stand."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-DIGITS_COLUMNS = (
-    ("top-1 error %", "top1_error", 100, 2),
-    ("top-5 error %", "top5_error", 100, 2),
-    ("NLL", "nll", 1, 3),
-    ("ECE % (20 bins)", "ece", 100, 2),
-    ("R@1 %", "recall_at_1", 100, 2),
-    ("AURC × 1000", "aurc", 1000, 2),
-)
-
-
-def digits() -> list[str]:
-    """Mean ± deviation over the seeds."""
-    rows = []
-    for line in read("digits"):
-        cells = [
-            f"{factor * line[key]['mean']:.{places}f} ± {factor * line[key]['deviation']:.{places}f}"
-            for _, key, factor, places in DIGITS_COLUMNS
-        ]
-        rows.append([f"{line['methods']}, {line['runs']} seeds", *cells])
-    return [*rows_of(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", where("digits")]
 
 
 def precision() -> list[str]:
@@ -57,10 +35,10 @@ def precision() -> list[str]:
             name, spread = f"{name} - {line['minus']}", "standard_error"
         cells = [
             f"{factor * line[key]['mean']:.{places}f} ± {factor * line[key][spread]:.{places}f}"
-            for _, key, factor, places in DIGITS_COLUMNS
+            for _, key, factor, places in seed_tables.COLUMNS
         ]
         rows.append([f"{name}, {line['runs']} seeds", *cells])
-    return [*rows_of(["", *(column[0] for column in DIGITS_COLUMNS)], rows), "", where("precision")]
+    return [*rows_of(["", *(column[0] for column in seed_tables.COLUMNS)], rows), "", where("precision")]
 
 
 TRANSLATION_COLUMNS = (("BLEU", "bleu", 100, 1), ("NLL per word", "nll", 1, 3), ("ECE % of words", "ece", 100, 2))
@@ -271,7 +249,9 @@ def workers_speed() -> list[str]:
 TABLES: dict[str, Callable[..., list[str]]] = {
     each.__name__: each
     for each in (
-        digits,
+        seed_tables.digits,
+        seed_tables.fonts,
+        seed_tables.method_cost,
         precision,
         step_time,
         network_speed,

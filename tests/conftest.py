@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -102,6 +103,15 @@ def image_folder(tmp_path):
                 suffix = "jpg" if number % 2 else "png"
                 (folder / f"{number}.{suffix}").write_bytes(encode(pixels).numpy())
     return tmp_path / "photos"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """The repository as a newcomer has it, without what runs leave behind."""
+    target = tmp_path_factory.mktemp("newcomer") / "cskd_tf"
+    ignored = shutil.ignore_patterns(".git", ".venv", "workdirs", "site", "dist", "__pycache__", "[0-9]*")
+    shutil.copytree(ROOT, target, ignore=ignored)
+    return target
 
 
 @pytest.fixture

@@ -226,3 +226,8 @@ def test_the_step_compiles_for_an_accelerator_with_static_shapes(images_and_labe
     assert "custom-call" not in program
     assert "<=" not in program  # no dimension that is only bounded
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_sparsemax_is_wrong_where_several_classes_keep_a_share():
+    # docs/replacements.md says so; (.75, .25, 0) is right. Where this fails, Keras has mended it.
+    assert np.sum(keras.activations.sparsemax(np.array([[2.0, 1.5, -1.0]], "float32"))) < 0.5

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import sklearn.datasets
 
+from cskd_tf.data.catalogue.glyphs import glyphs
 from cskd_tf.data.sources.arrays import ArraySource
 from cskd_tf.data.sources.base import Source
 from cskd_tf.data.sources.folders import ImageFolder
@@ -78,6 +79,11 @@ def digits(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> 
     bunch = sklearn.datasets.load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     return {"train": ArraySource(images, bunch.target, class_names=[str(name) for name in bunch.target_names])}
+
+
+def fonts(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
+    """50 characters in the 21 fonts of Matplotlib, 1,050 grey images of 24 x 24 pixels."""
+    return {"train": glyphs()}
 
 
 def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
@@ -186,6 +192,7 @@ _OF_TFDS = ("path", "train", "val", "test")
 _OF_ARCHIVES = (*_OF_TFDS, "archive")
 DATASETS = {
     "digits": Dataset(digits),
+    "fonts": Dataset(fonts),
     "image_folder": Dataset(image_folder, ("path", "class_levels", "train", "val", "test")),
     "csv": Dataset(csv, ("path", "train", "val", "test")),
     "cifar10": Dataset(FromTfds("cifar10"), _OF_TFDS),
