@@ -48,8 +48,15 @@ RENAMED = {
     "data.exclude_self": "data.pairing.exclude_self",
     "data.replica_local": "data.pairing.replica_local",
 }
-# Keys that configs did not have before, and what runs were computed with then.
-ADDED = {"gradient_accumulation_steps": 1, "steps_per_execution": 1, "jit_compile": "auto", "log_images": 0}
+# Keys that configs did not have before, and what runs were computed with then; of an export, what the next one does.
+ADDED = {
+    "gradient_accumulation_steps": 1,
+    "steps_per_execution": 1,
+    "jit_compile": "auto",
+    "log_images": 0,
+    "export.temperature": "auto",
+    "export.coverage": 0.9,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,10 +123,12 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Whether a finished run is exported, and where to."""
+    """Whether a finished run is exported, where to, and what is fitted for it on validation images."""
 
     enabled: bool
     directory: str
+    temperature: Literal["auto", "off"]
+    coverage: Annotated[float, Within(0, 0.9999)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,12 +195,12 @@ class Config:
     def may_change(self) -> set[str]:
         """Keys that may be others when the run goes on: what it computes follows from them by no more than rounding.
 
-        Where a run is exported to may be said afterwards.
+        Where a run is exported to, and how it is calibrated for that, may be said afterwards.
         On another strategy the order of images and partners, and all that is averaged over a batch, stay the same. But
         a TPU leaves out the smaller last batch of an epoch, and shards depend on the number of replicas.
         """
         depends_on_strategy = self.strategy == "tpu" or self.data.pairing.replica_local
-        free = {"verbose", "export.enabled", "export.directory"}
+        free = {"verbose", "export.enabled", "export.directory", "export.temperature", "export.coverage"}
         return free if depends_on_strategy else {*free, "strategy"}
 
     def as_dict(self) -> dict[str, Any]:
@@ -207,7 +216,14 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
         >>> new["seed"], new["data"], new["steps_per_execution"]
         (1, {'augment': {'crop': 'none'}}, 1)
     """
-    result = {**ADDED, **copy.deepcopy(dict(values))}
+    result = copy.deepcopy(dict(values))
+    for key, value in ADDED.items():
+        *groups, last = key.split(".")
+        group: Any = result
+        for name in groups:
+            group = group.setdefault(name, {}) if isinstance(group, dict) else None
+        if isinstance(group, dict):
+            group.setdefault(last, value)
     for old, new in RENAMED.items():
         (*old_groups, old_key), (*new_groups, new_key) = old.split("."), new.split(".")
         source: Any = result
