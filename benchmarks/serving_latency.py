@@ -54,7 +54,7 @@ def measure(name: str) -> list[dict]:
     bare = tf.function(lambda pixels: network(pixels, training=False), autograph=False)
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch) / "1"
-        saved_model.write(serving, model, folder)
+        saved_model.write(serving, folder)
         served = tf.saved_model.load(str(folder))
         megabytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
     lines = []

@@ -66,7 +66,7 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
 
 def _write(folder: pathlib.Path, serving: Serving, *, experiment: Experiment, workdir: Workdir, name: str) -> None:
     """The SavedModel, what belongs to it, and its card."""
-    saved_model.write(serving, experiment.model, folder)
+    saved_model.write(serving, folder)
     extra = folder / "assets.extra"
     extra.mkdir()
     (extra / CLASSES).write_text(json.dumps(serving.class_names))

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from cskd_tf.serving.functions import IMAGE_BYTES, Serving
-from cskd_tf.training.distiller import SelfDistiller
 
 # Runs where this package cannot be imported, as on a server. Of each signature it saves every output.
 _CHECK = """
@@ -34,10 +33,9 @@ np.savez(results, **outputs)
 """
 
 
-def write(serving: Serving, model: SelfDistiller, folder: pathlib.Path) -> None:
-    """Writes the signatures of a classifier, and nothing that training alone needs, to a folder that is not there."""
-    archive = keras.export.ExportArchive()
-    archive.track(model.classifier())
+def write(serving: Serving, folder: pathlib.Path) -> None:
+    """Writes the signatures of a classifier, and the variables that these read, to a folder that is not there."""
+    archive = keras.export.ExportArchive()  # told of no model: Keras would write its variables once more
     for name, (function, spec) in serving.signatures.items():
         archive.add_endpoint(name, function, [spec])
     archive.write_out(str(folder), verbose=False)

@@ -32,10 +32,10 @@ def serving(model):
 
 
 @pytest.fixture(scope="package")
-def folder(serving, model, tmp_path_factory):
+def folder(serving, tmp_path_factory):
     """Its SavedModel, where TensorFlow Serving looks for version 3 of the model `zoo`."""
     folder = tmp_path_factory.mktemp("models") / "zoo" / "3"
-    saved_model.write(serving, model, folder)
+    saved_model.write(serving, folder)
     return folder
 
 
