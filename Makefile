@@ -67,6 +67,7 @@ benchmark: .venv/train
 	$(BIN)/python -m benchmarks.recall_speed
 	$(BIN)/python -m benchmarks.data_wait
 	$(BIN)/python -m benchmarks.workers_speed
+	$(BIN)/python -m benchmarks.serving_latency
 	$(BIN)/python -m benchmarks.network_speed
 	$(BIN)/python -m benchmarks.method_cost
 	for case in arrays32 folder64 folder500; do $(BIN)/python -m benchmarks.pipeline_speed --case=$$case || exit 1; done

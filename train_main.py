@@ -1,6 +1,7 @@
 """Trains, evaluates, sweeps, exports, reports and draws: `python train_main.py [--config=FILE] [--workdir=DIR]`.
 
 `python train_main.py launch --workers=N [...]` trains by N processes of this machine.
+`python train_main.py predict --workdir=DIR PATH ...` predicts images, by a run or a SavedModel.
 """
 
 import pathlib
@@ -21,7 +22,8 @@ GRID = flags.DEFINE_multi_string("grid", [], "KEY=VALUE,VALUE of --mode=sweep, a
 CHOOSE = flags.DEFINE_string("choose", None, "Validation metric; --mode=sweep trains the best point on all images.")
 JOBS = flags.DEFINE_integer("jobs", 1, "Runs of --mode=sweep at a time.", lower_bound=1)
 TABLE = flags.DEFINE_list("table", [], "Tables of the papers that --mode=report makes, as cvpr1,pskd3; or all.")
-FORMAT = flags.DEFINE_enum("format", None, ["text", "markdown", "latex", "csv"], "Of those tables; by default text.")
+FORMAT = flags.DEFINE_enum("format", None, ["text", "markdown", "latex", "csv", "jsonl"], "Of tables, or predictions.")
+OUTPUT = flags.DEFINE_string("output", None, "File that `predict` writes, .csv or .jsonl; by default the screen.")
 SPLIT = flags.DEFINE_enum("split", None, ["train", "val", "test", "all"], "Which images --mode=evaluate assesses.")
 WITH = flags.DEFINE_list("with", None, "Further workdirs or SavedModels that --mode=evaluate makes an ensemble with.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")
@@ -34,16 +36,25 @@ def parse_flags(argv):
 
 def main(argv):
     words = argv[1:]
-    if words not in ([], ["launch"]):
-        raise app.UsageError(f"Expected flags only, or launch. Received: {words}")
+    predicts = words[:1] == ["predict"] and not flags.FLAGS["mode"].present
+    if not predicts and (words not in ([], ["launch"]) or OUTPUT.value):
+        received = [*words, *(f"--{name}" for name in ("mode", "output") if flags.FLAGS[name].present)]
+        raise app.UsageError(f"Expected flags only, launch, or predict PATH ... without --mode. Received: {received}")
     config: Any = flags.FLAGS["config"]
     workdir = WORKDIR.value or command_line.default_workdir(config, mode=MODE.value)
-    if words or WORKERS.value:
+    config_given = bool(config.present or config_flags.get_override_values(config))
+    if WORKERS.value or words == ["launch"]:
         with command_line.one_line():
             given = {"workers": WORKERS.value, "mode": MODE.value, "strategy": config.value.get("strategy")}
             sys.exit(launch.run(words, workdir=workdir, **given))
     command_line.leave_at_sigterm()
     processes.end_with_starter()
+    if predicts:
+        with command_line.one_line(), command_line.quiet():
+            from cskd_tf.runs import cli
+        with cli.one_line_for_users():
+            given = {"workdir": workdir, "output": OUTPUT.value, "form": FORMAT.value}
+            sys.exit(cli.predict(words[1:], config.value if config_given else None, **given))
     with_tables, with_sweep = TABLE.value or FORMAT.value, MODE.value == "sweep" or GRID.value or CHOOSE.value
     if with_tables or with_sweep:
         with command_line.one_line():
@@ -57,7 +68,6 @@ def main(argv):
     with command_line.one_line(), command_line.quiet():
         from cskd_tf.runs import cli
     other = {name: flags.FLAGS[name].value for name in ("on", "against")}
-    config_given = bool(config.present or config_flags.get_override_values(config))
     with cli.one_line_for_users():
         question = {"split": SPLIT.value, "members": WITH.value, **other}
         more: Any = {"checkpoint": CHECKPOINT.value, "question": question}

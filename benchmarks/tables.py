@@ -246,6 +246,28 @@ def workers_speed() -> list[str]:
     return [*rows_of([first, "images per second"], rows), "", where("workers_speed")]
 
 
+def serving_latency() -> list[str]:
+    """A SavedModel's signatures, and Keras' own calls, over the network alone."""
+    kinds = {
+        "images": "`serve`",
+        "large_images": "`serve`, larger images",
+        "files": "`serve_bytes`",
+        "keras_call": "`network(pixels)`",
+        "keras_predict": "`predict_on_batch`",
+    }
+    rows = [
+        [
+            f"`{line['network']}`, batch {line['batch']}, {line['image']} of {line['larger']} pixels",
+            f"{line['saved_model_megabytes']:.0f}",
+            f"{line['bare_milliseconds']:.1f}",
+            *(f"{line[f'{kind}_over_bare']:.2f}" for kind in kinds),
+        ]
+        for line in read("serving_latency")
+    ]
+    heading = ["a call over one of the network alone", "SavedModel, MB", "network, ms", *kinds.values()]
+    return [*rows_of(heading, rows), "", where("serving_latency")]
+
+
 TABLES: dict[str, Callable[..., list[str]]] = {
     each.__name__: each
     for each in (
@@ -262,6 +284,7 @@ TABLES: dict[str, Callable[..., list[str]]] = {
         data_wait,
         first_step,
         workers_speed,
+        serving_latency,
         narrow_networks,
         cskd_cost,
         pskd_cost,

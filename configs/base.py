@@ -124,6 +124,10 @@ def get_config() -> ConfigDict:
     config.export = ConfigDict()
     config.export.enabled = True  # write a SavedModel when the run has finished
     config.export.directory = "saved_models"  # below which each workdir has its versions
+    # auto: logits are divided by the temperature that fits the validation images best; off: they are as they are.
+    config.export.temperature = "auto"
+    # Share of images whose conformal set is to hold their class, by the validation images; 0: no sets.
+    config.export.coverage = 0.9
     return config
 
 

@@ -170,6 +170,8 @@ def run(workdir: str, *, mode: str, names: Sequence[str], form: str) -> None:
     """
     if not names:
         raise UserError(f"Expected --table=NAME beside --format: some of {[*FORMS, 'all']}. Received: --format={form}")
+    if form not in rendering.FORMATS:
+        raise UserError(f"Expected a format of tables, of {[*rendering.FORMATS]}. Received: --format={form}")
     if mode != "report":
         raise UserError(f"Expected --mode=report beside --table. Received: --mode={mode}")
     if unknown := sorted(set(names) - {*FORMS, "all"}):

@@ -49,6 +49,7 @@ ROOMS = {
     "data.batches": Look("partners, batches", GREEN, 3.05),
     "methods": Look("CS-KD, PS-KD, ...", BLUE, 6.7),
     "training": Look("SelfDistiller, fit", BLUE, 5.7),
+    "serving": Look("SavedModels, clients", ORANGE, 5.7),
     "runs": Look("one verb each", ORANGE, 3.7),
 }
 WIDTH, HEIGHT, STEP = 1.56, 0.62, 1.12  # of a room, and from floor to floor

@@ -21,7 +21,8 @@ ROOMS = {
     "data": {"errors", "files", "settings"},
     "methods": {"errors", "losses", "networks", "data.batches.views"},
     "training": {"errors", "losses", "networks", "evaluation", "data", "methods"},
-    "runs": {"errors", "files", "settings", "networks", "evaluation", "data", "methods", "training"},
+    "serving": {"errors", "evaluation", "data", "training"},
+    "runs": {"errors", "files", "settings", "networks", "evaluation", "data", "methods", "training", "serving"},
 }
 INSIDE_DATA = {
     "data.images": {"errors", "settings"},

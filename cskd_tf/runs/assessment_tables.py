@@ -75,13 +75,15 @@ def _table(title: str, *headings: str) -> rich.table.Table:
     return table
 
 
-def _cell(value: float | None, factor: int) -> str:
+def cell(value: float | None, factor: int) -> str:
+    """A metric times its factor, as it is printed."""
     # "z": what rounds to zero has no sign.
     return "undefined" if value is None else f"{factor * value:z.{3 if factor == 1 else 2}f}"
 
 
-def _ends(interval: list[float] | None, factor: int) -> str:
-    return f"{_cell(interval[0], factor)} to {_cell(interval[1], factor)}" if interval else "-"
+def ends(interval: list[float] | None, factor: int) -> str:
+    """Both ends of an interval, as `cell`; a dash where there is none."""
+    return f"{cell(interval[0], factor)} to {cell(interval[1], factor)}" if interval else "-"
 
 
 def _headline(assessment: dict[str, Any], *, title: str) -> rich.table.Table:
@@ -90,7 +92,7 @@ def _headline(assessment: dict[str, Any], *, title: str) -> rich.table.Table:
     table = _table(f"{title}, {assessment['images']} images", "", "value", level)
     for name, heading, factor in METRICS:
         if name in assessment["metrics"]:
-            table.add_row(heading, _cell(assessment["metrics"][name], factor), _ends(intervals.get(name), factor))
+            table.add_row(heading, cell(assessment["metrics"][name], factor), ends(intervals.get(name), factor))
     return table
 
 
@@ -103,7 +105,7 @@ def _scaling(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:
     for row, values in {"as it is": assessment["metrics"], **scaling}.items():
         if "undefined" not in values:
             name = f"temperature {values['temperature']:.3f}" if row == "temperature" else row
-            table.add_row(name, *(_cell(values[key], HEADINGS[key][1]) for key in SCALED))
+            table.add_row(name, *(cell(values[key], HEADINGS[key][1]) for key in SCALED))
     yield table
     yield from (f"{row} scaling: {values['undefined']}" for row, values in scaling.items() if "undefined" in values)
 
@@ -119,7 +121,7 @@ def _normalized_logits(assessment: dict[str, Any]) -> Iterator[rich.table.Table 
     table = _table("Answering first what it is surest of", "sure by", *(HEADINGS[name][0] for name in names))
     by = f"logits over their {normalized['norm']}-norm"
     for row, values in {"the largest probability": assessment["metrics"], by: normalized}.items():
-        table.add_row(row, *(_cell(values[name], HEADINGS[name][1]) for name in names))
+        table.add_row(row, *(cell(values[name], HEADINGS[name][1]) for name in names))
     yield table
 
 
@@ -132,7 +134,7 @@ def _conformal(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:
     table = _table(title, "", "coverage %", "classes", "empty %")
     for kind, values in conformal.items():
         if kind != "alpha":
-            table.add_row(kind, _cell(values["coverage"], 100), f"{values['size']:.2f}", _cell(values["empty"], 100))
+            table.add_row(kind, cell(values["coverage"], 100), f"{values['size']:.2f}", cell(values["empty"], 100))
     yield table
 
 
@@ -141,7 +143,7 @@ def _detection(detection: dict[str, Any]) -> rich.table.Table:
     table = _table(title, "", *(heading for _, heading in DETECTION))
     for score in ("maximum_probability", "energy", "feature_distance"):
         values = detection[score]
-        cells = ["undefined"] * 4 if "undefined" in values else [_cell(values[key], 100) for key, _ in DETECTION]
+        cells = ["undefined"] * 4 if "undefined" in values else [cell(values[key], 100) for key, _ in DETECTION]
         table.add_row(score.replace("_", " "), *cells)
     return table
 
@@ -151,8 +153,8 @@ def _comparison(compared: dict[str, Any], *, names: tuple[str, str]) -> rich.tab
     table = _table(f"{names[0]} less {names[1]}", "", "difference", f"{100 * compared['level']:.0f} % interval")
     for name in SCALED:
         heading, factor = HEADINGS[name]
-        ends = compared["intervals"][name]
-        table.add_row(heading, _cell(compared["differences"][name], factor), _ends(ends, factor))
+        limits = compared["intervals"][name]
+        table.add_row(heading, cell(compared["differences"][name], factor), ends(limits, factor))
     right = f"{test['one_alone_right']} to {test['other_alone_right']}"
     table.add_row("one alone is right (McNemar)", right, f"p = {test['p']:.4f}")
     return table
@@ -162,7 +164,7 @@ def _groups(groups: dict[str, Any]) -> rich.table.Table:
     table = _table("Groups of classes", "", "images", "top-1 error %", "group error %")
     rows = zip(groups["groups"], groups["images"], groups["top1_error"], groups["group_error"], strict=True)
     for name, images, error, group_error in rows:
-        table.add_row(name, str(images), _cell(error, 100), _cell(group_error, 100))
+        table.add_row(name, str(images), cell(error, 100), cell(group_error, 100))
     return table
 
 
@@ -174,6 +176,6 @@ def _worst(rows: list[dict[str, Any]]) -> rich.table.Table:
         title = f"The {min(WORST, len(known))} classes with the lowest recall, of {len(rows)}"
     table = _table(title, "", "images", "recall %", "precision %", "confidence %")
     for row in known[:WORST]:
-        cells = (_cell(row[key], 100) for key in ("recall", "precision", "confidence"))
+        cells = (cell(row[key], 100) for key in ("recall", "precision", "confidence"))
         table.add_row(str(row["name"]), str(row["images"]), *cells)
     return table

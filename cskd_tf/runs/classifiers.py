@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -90,24 +91,37 @@ def refuse_own_network(workdir: Workdir) -> None:
         )
 
 
-def _of_saved_model(folder: pathlib.Path, *, config: Config | None) -> Classifier:
-    """A SavedModel as `export` writes it: raw images to probabilities, whose logarithms are its logits."""
+def load_saved_model(folder: pathlib.Path) -> tuple[Any, list[str]]:
+    """A SavedModel as `export` writes it, and the names of its classes.
+
+    Raises:
+        UserError: any other folder.
+    """
     try:
         names = json.loads((folder / "assets.extra" / CLASSES).read_text())
         model = tf.saved_model.load(str(folder))
-        channels = int(model.serve.input_signature[0].shape[-1])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"names of classes that are none: {str(names)[:60]}")
+        int(model.serve.input_signature[0].shape[-1])
     except (OSError, ValueError, AttributeError, TypeError, LookupError, tf.errors.OpError) as error:
         raise UserError(f"Expected a SavedModel as --mode=export writes it. Received: {folder} ({error})") from error
+    return model, names
+
+
+def _of_saved_model(folder: pathlib.Path, *, config: Config | None) -> Classifier:
+    """A SavedModel as `export` writes it, or wrote it before there were embeddings in it."""
+    model, names = load_saved_model(folder)
+    channels = int(model.serve.input_signature[0].shape[-1])
 
     def predict(source: data.Source, name: str) -> Predictions:
         size = 1 if None in source.image_shape else BATCH_SIZE  # images of several sizes do not fit into one batch
-        parts, labels = [], []
+        logits, labels, embeddings = [], [], []
         for images, numbers in data.evaluation_dataset(source, batch_size=size):
-            parts.append(model.serve(tf.cast(tf.round(images), tf.uint8))["probabilities"].numpy())
+            features = _features(model, tf.cast(tf.round(images), tf.uint8))
+            logits.append(features["logits"])
+            embeddings.append(features["embedding"])
             labels.append(numbers.numpy())
-        probabilities = np.concatenate(parts).astype(np.float64)
-        logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float32)
-        return Predictions(logits, np.concatenate(labels), np.zeros((len(logits), 0), np.float32))
+        return Predictions(*(np.concatenate(parts) for parts in (logits, labels, embeddings)))
 
     if config and config.data.source.channels != channels:
         raise UserError(
@@ -116,6 +130,15 @@ def _of_saved_model(folder: pathlib.Path, *, config: Config | None) -> Classifie
         )
     splits = data.load_splits(config.data.source, config.data.split) if config else {}
     return Classifier(str(folder), names, channels, predict, trained_on=config.data if config else None, splits=splits)
+
+
+def _features(model: Any, images: tf.Tensor) -> dict[str, np.ndarray]:
+    """Logits `[N, C]` and embeddings `[N, D]` by a SavedModel; of one without them, logarithms of its probabilities."""
+    if hasattr(model, "embeddings"):
+        return {name: value.numpy() for name, value in model.embeddings(images).items()}
+    probabilities = model.serve(images)["probabilities"].numpy()
+    logits = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny)).astype(np.float32)
+    return {"logits": logits, "embedding": np.zeros((len(logits), 0), np.float32)}
 
 
 def check_together(members: Sequence[Classifier]) -> None:

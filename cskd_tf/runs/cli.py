@@ -7,14 +7,25 @@ import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.runs import assess, doctor, evaluate, export, figures, import_checkpoint, report, strategies, train
+from cskd_tf.runs import (
+    assess,
+    doctor,
+    evaluate,
+    export,
+    figures,
+    import_checkpoint,
+    report,
+    strategies,
+    train,
+)
+from cskd_tf.runs import predict as predictions
 from cskd_tf.runs.classifiers import refuse_own_network
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
@@ -78,6 +89,34 @@ def run(
         export.export_run(folder, config=config if config_given else None)
     if strategies.is_chief():
         report.report(folder.path)
+
+
+def predict(
+    paths: Sequence[str], values: Mapping[str, Any] | None, *, workdir: str, output: str | None, form: Any
+) -> int:
+    """Predicts image files by a workdir or a SavedModel.
+
+    Args:
+        paths: see `predictions.predict`, as of output and form.
+        values: the config of the run; None: the workdir's.
+        workdir: folder of a run, or of a SavedModel.
+        output: the file to write.
+        form: `csv`, `jsonl` or None.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: as of `predictions.predict`, or another format.
+    """
+    _keep_log_readable()
+    if strategies.num_workers() > 1 or form not in (None, "csv", "jsonl"):
+        raise UserError(
+            "Expected one process, and --format=csv or jsonl, for predict. "
+            f"Received: {strategies.num_workers()} processes, --format={form}"
+        )
+    config = None if values is None else Config.read(values)
+    return predictions.predict(paths, model=workdir, config=config, output=output, form=form)
 
 
 def _question(values: Mapping[str, Any], *, mode: str) -> assess.Question:

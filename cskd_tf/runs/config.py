@@ -49,7 +49,7 @@ RENAMED = {
     "data.exclude_self": "data.pairing.exclude_self",
     "data.replica_local": "data.pairing.replica_local",
 }
-# Keys that configs did not have before, and what runs were computed with then.
+# Keys that configs did not have before, and what runs were computed with then; of an export, what the next one does.
 ADDED = {
     "gradient_accumulation_steps": 1,
     "steps_per_execution": 1,
@@ -65,6 +65,8 @@ ADDED = {
     "optimizer.layer_decay": 1.0,
     "optimizer.ema_momentum": 0.0,
     "schedule.name": "step",
+    "export.temperature": "auto",
+    "export.coverage": 0.9,
 }
 
 
@@ -140,10 +142,12 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Whether a finished run is exported, and where to."""
+    """Whether a finished run is exported, where to, and what is fitted for it on validation images."""
 
     enabled: bool
     directory: str
+    temperature: Literal["auto", "off"]
+    coverage: Annotated[float, Within(0, 0.9999)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -221,12 +225,12 @@ class Config:
     def may_change(self) -> set[str]:
         """Keys that may be others when the run goes on: what it computes follows from them by no more than rounding.
 
-        Where a run is exported to may be said afterwards.
+        Where a run is exported to, and how it is calibrated for that, may be said afterwards.
         On another strategy the order of images and partners, and all that is averaged over a batch, stay the same. But
         a TPU leaves out the smaller last batch of an epoch, and shards depend on the number of replicas.
         """
         depends_on_strategy = self.strategy == "tpu" or self.data.pairing.replica_local
-        free = {"verbose", "export.enabled", "export.directory"}
+        free = {"verbose", "export.enabled", "export.directory", "export.temperature", "export.coverage"}
         return free if depends_on_strategy else {*free, "strategy"}
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,41 +1,30 @@
-"""SavedModels for serving: raw uint8 images in, probabilities out, checked in a process of their own."""
+"""SavedModels for serving, laid out for TensorFlow Serving, checked in a process of their own, with a model card."""
 
 import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 
-import keras
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from cskd_tf.data.images.decode import reason
 from cskd_tf.errors import UserError
 from cskd_tf.files import nearest_folder, partial_mark, remove_leftovers
+from cskd_tf.runs import model_card
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.experiment import Experiment
-from cskd_tf.runs.workdir import Workdir
+from cskd_tf.runs.served import serving_of
+from cskd_tf.runs.workdir import Workdir, write_json
+from cskd_tf.serving import saved_model
+from cskd_tf.serving.functions import Serving
 
 TOLERANCE = 1e-5
 RUN = "run.json"  # of which run a SavedModel is
 CLASSES = "classes.json"  # and what its classes are called
-
-# Runs where this package cannot be imported, as on a server.
-_CHECK = """
-import sys
-sys.modules["cskd_tf"] = None
-import numpy as np
-import tensorflow as tf
-
-folder, images, results = sys.argv[1:]
-model = tf.saved_model.load(folder)
-probabilities = model.serve(tf.constant(np.load(images)))["probabilities"]
-np.save(results, probabilities.numpy())
-"""
+CALIBRATION = "calibration.json"  # and what its probabilities and sets were fitted to
 
 
 def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
@@ -45,30 +34,47 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
         The folder of the new version.
 
     Raises:
-        RuntimeError: the SavedModel does not load by itself, or its probabilities differ from the model's; nothing is
-            left behind then.
+        UserError: predictions that the calibration and the card need are not there.
+        RuntimeError: the SavedModel does not load by itself, or what it returns differs from what the model does;
+            nothing is left behind then.
+        OSError: it cannot be written, such as on a full disk; nothing is left behind.
     """
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
-    root.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(root)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".", suffix=partial_mark()) as partial:
-        folder = pathlib.Path(partial) / "model"
-        serve = _serving_function(experiment)
-        channels = experiment.splits["test"].image_shape[2]
-        archive = keras.export.ExportArchive()
-        archive.track(experiment.model.classifier())  # and nothing that training alone needs
-        archive.add_endpoint("serve", serve, [tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")])
-        archive.write_out(str(folder), verbose=False)
-        extra = folder / "assets.extra"
-        extra.mkdir()
-        (extra / CLASSES).write_text(json.dumps(experiment.splits["train"].class_names))
-        (extra / RUN).write_text(json.dumps(workdir.identity()))
-        difference = _difference_in_fresh_process(folder, experiment)
-        if not difference <= TOLERANCE:
-            raise RuntimeError(f"The SavedModel's probabilities differ from the model's by {difference:.2e}")
-        target = _publish(folder, root)
+    serving = serving_of(experiment, workdir)
+    for part, why in serving.calibration.left_out.items():
+        logging.warning("Exported without %s: %s", part, why)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(root)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".", suffix=partial_mark()) as partial:
+            folder = pathlib.Path(partial) / "model"
+            _write(folder, serving, experiment=experiment, workdir=workdir, name=root.name)
+            images = experiment.splits["test"].examples(32)
+            difference = saved_model.difference_in_fresh_process(folder, serving, images)
+            if not difference <= TOLERANCE:
+                raise RuntimeError(f"What the SavedModel returns differs from what the model does by {difference:.2e}")
+            target = _publish(folder, root)
+    except (OSError, tf.errors.OpError) as error:
+        why = reason(error).split("; ")[-1]  # of TensorFlow's "path; reason"
+        raise OSError(
+            f"The SavedModel could not be written to {root} ({why}). Nothing of it is left there, and the same command "
+            "writes it once that is mended"
+        ) from error
     logging.info("%s: loaded in a fresh process, largest difference %.1e", target, difference)
     return target
+
+
+def _write(folder: pathlib.Path, serving: Serving, *, experiment: Experiment, workdir: Workdir, name: str) -> None:
+    """The SavedModel, what belongs to it, and its card."""
+    saved_model.write(serving, folder)
+    extra = folder / "assets.extra"
+    extra.mkdir()
+    (extra / CLASSES).write_text(json.dumps(serving.class_names))
+    (extra / RUN).write_text(json.dumps(workdir.identity()))
+    calibration = serving.calibration
+    fitted = {key: getattr(calibration, key) for key in ("temperature", "threshold", "coverage")}
+    write_json(extra / CALIBRATION, {**fitted, "left_out": dict(calibration.left_out)})
+    model_card.write(folder, serving, experiment=experiment, workdir=workdir, name=name)
 
 
 def check_directory(config: Config) -> None:
@@ -109,30 +115,6 @@ def _name(workdir: Workdir) -> str:
     path, here = workdir.path.resolve(), pathlib.Path.cwd().resolve()
     parts = path.relative_to(here).parts if path.is_relative_to(here) else path.parts[1:]
     return "-".join(parts[1:] if parts[0] == "workdirs" and len(parts) > 1 else parts)
-
-
-def _serving_function(experiment: Experiment):
-    def serve(images):
-        inputs = experiment.evaluation_transform(tf.cast(images, tf.float32), None)
-        return {"probabilities": tf.nn.softmax(tf.cast(experiment.model(inputs, training=False), tf.float32))}
-
-    return serve
-
-
-def _difference_in_fresh_process(folder: pathlib.Path, experiment: Experiment) -> float:
-    """Largest difference between the model's probabilities and the SavedModel's, on raw images of the test split."""
-    images = experiment.splits["test"].examples(32)
-    # As a graph, as it is served: run op by op, half precision rounds in other places.
-    expected = tf.function(_serving_function(experiment))(images)["probabilities"].numpy()
-    with tempfile.TemporaryDirectory() as scratch:
-        inputs, outputs = pathlib.Path(scratch) / "images.npy", pathlib.Path(scratch) / "probabilities.npy"
-        np.save(inputs, images.numpy())
-        command = [sys.executable, "-I", "-c", _CHECK, str(folder.resolve()), str(inputs), str(outputs)]
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        finished = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True, check=False)
-        if finished.returncode:
-            raise RuntimeError(f"The SavedModel does not load in a process of its own:\n{finished.stderr[-2000:]}")
-        return float(np.abs(np.load(outputs) - expected).max())
 
 
 def _publish(folder: pathlib.Path, root: pathlib.Path) -> pathlib.Path:

@@ -18,7 +18,8 @@ from cskd_tf.runs.workdir import CONFIG, Workdir, flatten
 FACTORS = {key: factor for _, key, factor in report.COLUMNS}  # from fractions to what papers print
 # Of the machine and of files; no experiment of a paper says them.
 OF_NO_PAPER = ("seed", "data.split.seed", "baseline", "verbose", "strategy", "data.source.path", "data.source.archive",
-               "data.source.memory", "export.enabled", "export.directory")  # fmt: skip
+               "data.source.memory", "export.enabled", "export.directory", "export.temperature",
+               "export.coverage")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -246,3 +246,13 @@ def test_every_command_is_run_here():
     tested = [name.removeprefix("test_") for name in globals()]
     left_out = {program for program in programs if not any(name.startswith(program) for name in tested)}
     assert left_out == {"few_images", "mutations", "paper_cost", "tables"}  # which have files of their own
+
+
+@pytest.mark.slow
+def test_serving_latency(command):
+    lines = command("serving_latency", "--network=preact_resnet18", "--width=2", "--classes=7", "--rounds=2")
+    assert [(line["batch"], line["image"], line["larger"]) for line in lines] == [(1, 32, 64), (32, 32, 64)]
+    for line in lines:
+        for kind in ("keras_call", "keras_predict", "images", "large_images", "files"):
+            assert line[f"{kind}_over_bare"] > 0
+            assert line[f"{kind}_milliseconds"] > 0

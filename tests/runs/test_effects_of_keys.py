@@ -13,10 +13,11 @@ from tensorflow.python.framework import config as tensorflow_config  # nothing p
 from configs import base
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs import experiment, export, strategies, train
+from cskd_tf.runs import experiment, export, served, strategies, train
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import build_network
 from cskd_tf.runs.workdir import Workdir, flatten
+from cskd_tf.serving import saved_model
 from tests.runs.helpers import config_of
 
 FOLDER = {
@@ -121,8 +122,9 @@ def logs_images(config):
 def exported(config):
     """Where a finished run is exported to."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "_difference_in_fresh_process", lambda folder, built: 0.0)
-        patch.setattr(train.evaluate, "evaluate_splits", lambda built, workdir: {})
+        patch.setattr(saved_model, "difference_in_fresh_process", lambda *_: 0.0)
+        patch.setattr(export.model_card, "write", lambda *_, **__: None)
+        patch.setattr(train.evaluate, "evaluate_splits", lambda built, workdir: predictions(built, workdir) or {})
         for folder in ("run", config.export.directory):
             shutil.rmtree(folder, ignore_errors=True)
         workdir = Workdir("run")
@@ -137,6 +139,21 @@ def first_weights(config):
         "trained.keras"
     )
     return experiment.prepare(config).model.network.get_weights()
+
+
+def predictions(built, workdir):
+    """Writes some of the validation images."""
+    labels = built.splits["val"].labels
+    logits = 3 * np.random.default_rng(0).normal(size=(len(labels), 10)) + 3 * np.eye(10)[labels]
+    Predictions(logits, labels).save(workdir.predictions("val"))
+
+
+def fitted(built):
+    """What an export is calibrated by."""
+    workdir = Workdir("fitted")
+    workdir.path.mkdir(exist_ok=True)
+    predictions(built, workdir)
+    return served.serving_of(built, workdir).calibration
 
 
 def ece(built):
@@ -250,6 +267,8 @@ CASES = {
     "evaluation.ece_bins": Case(3, of_built(ece)),
     "export.enabled": Case(False, exported),
     "export.directory": Case("elsewhere", exported),
+    "export.temperature": Case("off", of_built(fitted)),
+    "export.coverage": Case(0.5, of_built(fitted)),
 }  # fmt: skip
 
 

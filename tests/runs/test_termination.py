@@ -124,7 +124,7 @@ def test_a_real_process_leaves_with_143_and_one_line(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["cskd_tf.evaluation.predictions.np.savez", "cskd_tf.runs.export.np.load"])
+@pytest.mark.parametrize("part", ["cskd_tf.evaluation.predictions.np.savez", "cskd_tf.serving.saved_model.np.load"])
 def test_a_run_that_is_evaluated_or_exported_leaves_at_once(part, command, monkeypatch, tmp_path):
     arguments = ("--workdir=run", "--config.epochs=1", "--config.baseline=False", "--config.verbose=0", *SMALL)
 

@@ -24,8 +24,8 @@ def test_a_run_on_two_replicas_trains_resumes_and_exports(config, two_replicas, 
     before = Predictions.load(workdir.predictions("test"))
     assert len(before.labels) == 1168
     served = tf.train.load_checkpoint(workdir.metrics()["saved_model"] + "/variables/variables")
-    shapes = served.get_variable_to_shape_map().items()  # Keras writes them once more, as _all_variables
-    sizes = [math.prod(shape) for name, shape in shapes if name.startswith("variables/")]
+    shapes = served.get_variable_to_shape_map().items()
+    sizes = [math.prod(shape) for name, shape in shapes if name.endswith("VARIABLE_VALUE")]
     network = experiment.build_network(Config.read(config), num_classes=10)
     assert sum(sizes) == network.count_params() + 1  # AdaCos' scale
 

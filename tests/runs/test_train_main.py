@@ -15,7 +15,7 @@ import tensorflow as tf
 from cskd_tf.data.catalogue.splits import split_by_class
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.workdir import Workdir
-from tests.helpers import ALONE, ROOT, SMALL, files
+from tests.helpers import ALONE, ROOT, SMALL, files, softmax
 
 MAIN = ROOT / "train_main.py"
 QUICK = (*ALONE, *SMALL)
@@ -113,11 +113,12 @@ def test_export_serves_raw_images_without_the_package(command, tmp_path):
     half, _ = command("--workdir=half", "--config.epochs=1", "--config.precision=mixed_bfloat16", *arguments)
     assert half == 0
     test = Predictions.load(tmp_path / "run" / "predictions_test.npz")
-    expected = np.exp(test.logits) / np.exp(test.logits).sum(axis=1, keepdims=True)
     labels = load_digits().target
     settings = json.loads((tmp_path / "run" / "config.json").read_text())["data"]["split"]
     _, indices = split_by_class(labels, fraction=settings["test_fraction"], seed=settings["seed"], name="test")
     np.testing.assert_array_equal(labels[indices], test.labels)
+    temperature = json.loads((folder / "assets.extra" / "calibration.json").read_text())["temperature"]
+    expected = softmax(test.logits / temperature)
     np.testing.assert_allclose(probabilities[indices], expected, atol=1e-5)
     before = files(folder)
     assert command("--workdir=run", "--mode=export")[0] == 0

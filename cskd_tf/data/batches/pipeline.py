@@ -78,8 +78,8 @@ def paired_dataset(
             used (see `ArraySource`) or that have no end, or take more memory.
     """
     transform, clean_transform = as_transform(augment), as_transform(clean)
-    source, weights = indexed(images, labels, memory=memory, channels=channels)
-    if weights is not None and sample_weight is not None:
+    source, brought = indexed(images, labels, memory=memory, channels=channels)
+    if brought is not None and sample_weight is not None:
         raise UserError("Expected no sample_weight beside a data set that brings its own weights.")
     check_batches(len(source.labels), batch_size=batch_size, needs=needs, pairing=pairing, distribution=distribution)
     order = BatchOrder(
@@ -90,7 +90,7 @@ def paired_dataset(
         pairs_adjacent=needs.pairs_adjacent,
         static_shapes=distribution.static_shapes,
     )
-    weights = sample_weight if weights is None else weights
+    weights = sample_weight if brought is None else brought
     maker = BatchMaker(
         source,
         order,

@@ -181,18 +181,20 @@ class Dataset:
     Attributes:
         load: takes SourceOptions, SplitOptions and check_files, and returns the splits that the data set brings itself.
         takes: the options that mean something to it, beside those that do to every data set (`TAKEN_BY_ALL`).
+        licence: of its images, as those who publish them say; empty where they say nothing that is known here.
     """
 
     load: Callable[..., dict[str, Source]]
     takes: Collection[str] = ()
+    licence: str = ""
 
 
 TAKEN_BY_ALL = {"name", "channels", "memory", "seed", "test_fraction", "validation_fraction", "train_per_class"}
 _OF_TFDS = ("path", "train", "val", "test")
 _OF_ARCHIVES = (*_OF_TFDS, "archive")
 DATASETS = {
-    "digits": Dataset(digits),
     "fonts": Dataset(fonts),
+    "digits": Dataset(digits, licence="CC BY 4.0 (UCI Machine Learning Repository)"),
     "image_folder": Dataset(image_folder, ("path", "class_levels", "train", "val", "test")),
     "csv": Dataset(csv, ("path", "train", "val", "test")),
     "cifar10": Dataset(FromTfds("cifar10"), _OF_TFDS),
@@ -201,8 +203,12 @@ DATASETS = {
     "caltech_birds2011": Dataset(FromTfds("caltech_birds2011"), _OF_TFDS),
     "stanford_dogs": Dataset(FromTfds("stanford_dogs"), _OF_TFDS),
     "mit67": Dataset(FromTfds("mit67"), _OF_ARCHIVES),
-    "imagenet2012": Dataset(FromTfds("imagenet2012", test="validation"), _OF_TFDS),
-    "omniglot": Dataset(FromTfds("omniglot", train="train+test", test=""), _OF_TFDS),
+    "imagenet2012": Dataset(
+        FromTfds("imagenet2012", test="validation"),
+        _OF_TFDS,
+        licence="ImageNet's terms of access: non-commercial research and education alone",
+    ),
+    "omniglot": Dataset(FromTfds("omniglot", train="train+test", test=""), _OF_TFDS, licence="MIT"),
 }
 TFDS_PREFIX = "tfds:"
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}

@@ -72,7 +72,7 @@ def decode_batch(
     Returns:
         float32 `[n, H, W, channels]`.
     """
-    resize, rest = _split(transform)
+    resize, rest = split_resize(transform)
     if resize is None:
 
         def transformed(content_and_seed):
@@ -113,7 +113,7 @@ def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform
     Returns:
         float32 images.
     """
-    resize, rest = _split(transform)
+    resize, rest = split_resize(transform)
     channels = images.shape[3]
     # Small images cost less as one matrix product per batch (`resample`) than one after the other.
     large = None not in images.shape[1:3] and max(images.shape[1:3]) > 128
@@ -126,7 +126,7 @@ def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform
     return apply(transform, images, seeds)
 
 
-def _split(transform: Transform | None) -> tuple[Resize | None, list[Transform]]:
+def split_resize(transform: Transform | None) -> tuple[Resize | None, list[Transform]]:
     """The resizing that a transform begins with, and what follows it; `(None, [])` if it begins with something else."""
     if isinstance(transform, Compose):
         first, *rest = transform.transforms

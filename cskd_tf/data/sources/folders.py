@@ -88,7 +88,7 @@ def _images_by_class(folder: pathlib.Path, class_names: Sequence[str]) -> list[l
     paths_by_class: list[list[str]] = []
     left_out: collections.Counter[str] = collections.Counter()  # files by suffix
     for name in class_names:
-        files = sorted(_files(folder / name))
+        files = sorted(files_below(folder / name))
         images = [path for path in files if path.lower().endswith(SUFFIXES)]
         left_out.update(os.path.splitext(path)[1].lower() for path in set(files) - set(images))
         if not images:
@@ -121,7 +121,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _files(folder: pathlib.Path) -> Iterator[str]:
+def files_below(folder: pathlib.Path) -> Iterator[str]:
     """All files below `folder`, each folder once."""
     seen = {os.path.realpath(folder)}
     for path, folders, names in os.walk(folder, followlinks=True, onerror=_raise):

@@ -1,0 +1,238 @@
+"""The card of an exported classifier: what it is, what it was trained on, how good it is, and how it is called.
+
+Its form is that of Hugging Face's model cards (Mitchell et al., 2019): Markdown under a head of YAML. All figures are
+read from the run's files or computed from its predictions.
+"""
+
+import json
+import pathlib
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import cskd_tf
+from cskd_tf.data.catalogue.datasets import find_dataset
+from cskd_tf.evaluation.conformal import coverage_and_size
+from cskd_tf.evaluation.figures.reliability import save_reliability_diagram
+from cskd_tf.evaluation.intervals import LEVEL, interval, resampled
+from cskd_tf.evaluation.outcomes import Outcomes
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.evaluation.scores import softmax
+from cskd_tf.runs.assessment_tables import HEADINGS, cell, ends
+from cskd_tf.runs.experiment import Experiment
+from cskd_tf.runs.report import name_of_methods
+from cskd_tf.runs.served import predictions_of
+from cskd_tf.runs.workdir import Workdir
+from cskd_tf.serving.calibration import SETS, TEMPERATURE, Calibration
+from cskd_tf.serving.functions import Serving
+
+CARD, FIGURE = "README.md", "calibration.png"
+METRICS = ("top1_error", "top5_error", "nll", "brier", "ece_10", "ece_15", "ece_20", "aurc")
+NOT_KNOWN = "not known"
+NAMED = 50  # classes, at most; classes.json has all of them
+
+
+def write(folder: pathlib.Path, serving: Serving, *, experiment: Experiment, workdir: Workdir, name: str) -> None:
+    """Writes `README.md` and `calibration.png` to the folder of a SavedModel.
+
+    Args:
+        folder: of the SavedModel.
+        serving: what it serves.
+        experiment: of the run.
+        workdir: with the predictions of its test split.
+        name: under which it is served.
+
+    Raises:
+        UserError: there are no predictions of the test split, or of other images.
+    """
+    test = predictions_of("test", experiment, workdir)
+    served = Predictions(test.logits / (serving.calibration.temperature or 1.0), test.labels)
+    bins = experiment.config.evaluation.ece_bins
+    save_reliability_diagram(served, folder / FIGURE, bins=bins, title=f"{name}: test images, as served")
+    outcomes = Outcomes.of(served.logits, served.labels)
+    parts = [
+        _head(name, experiment, metrics=outcomes.metrics()),
+        f"# {name}\n",
+        _what(serving, experiment, workdir),
+        _USE,
+        _data(experiment),
+        _metrics(outcomes, Outcomes.of(test.logits, test.labels), calibration=serving.calibration),
+        _calibration(serving.calibration, test),
+        _calls(serving),
+        _origin(experiment, workdir),
+    ]
+    (folder / CARD).write_text("\n".join(parts))
+
+
+def _head(name: str, experiment: Experiment, *, metrics: Mapping[str, float]) -> str:
+    """What machines read, as YAML, in which JSON is at home too."""
+    config = experiment.config
+    measured = [("accuracy", 1 - metrics["top1_error"]), ("nll", metrics["nll"]), ("ece_15", metrics["ece_15"])]
+    data_set = {"name": config.data.source.name, "type": config.data.source.name, "split": "test"}
+    result = {
+        "task": {"type": "image-classification"},
+        "dataset": data_set,
+        "metrics": [{"type": kind, "value": round(value, 6)} for kind, value in measured],
+    }
+    head = {
+        "pipeline_tag": "image-classification",
+        "tags": ["tensorflow", "saved-model", "image-classification", config.network.name],
+        "metrics": ["accuracy"],
+        "model-index": [{"name": name, "results": [result]}],
+    }
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
+    return "\n".join(["---", *lines, "---", ""])
+
+
+def _what(serving: Serving, experiment: Experiment, workdir: Workdir) -> str:
+    config = experiment.config
+    names = serving.class_names
+    listed = ", ".join(names[:NAMED]) + (f", and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    imported = workdir.imported_from()
+    rows = [
+        ("network", config.network.name + (f", width {config.network.width}" if config.network.width else "")),
+        ("parameters", f"{experiment.model.network.count_params():,}"),
+        ("trained by", f"{name_of_methods(config)}, {config.epochs} epochs" if imported is None else "another program"),
+        ("precision", config.precision),
+        ("images", f"{_colours(serving)}, resized to {serving.size} x {serving.size} pixels"),
+        ("classes", f"{len(names)}: {listed}"),
+    ]
+    return "\n".join(["A classifier of images.\n", *_table(("", ""), rows), ""])
+
+
+def _colours(serving: Serving) -> str:
+    return "colour" if serving.channels == 3 else "grey"
+
+
+_USE = """\
+## Intended use and limits
+
+It is meant for images like those that it was trained on: of the same classes, taken in the same way. One of its classes
+is the answer to every image, whatever that shows; of images of another kind neither the class, nor its probability, nor
+the conformal set means anything. How good it is where images differ from the test images, or for groups of them, was
+not measured. Nobody has examined it for uses in which a mistake does harm.
+
+- An image is cropped to its central square before it is resized; an EXIF orientation is not applied.
+- The intervals below say how far the figures would move on other test images, not on another training.
+- Whether the classifier may be used, and for what, also depends on the licence of its images.
+"""
+
+
+def _data(experiment: Experiment) -> str:
+    config, rows = experiment.config, []
+    for split, source in experiment.splits.items():
+        counts = np.bincount(source.labels, minlength=len(source.class_names))
+        rows.append((split, f"{len(source.labels):,}", f"{counts.min():,} to {counts.max():,}"))
+    licences = [f"- {name}: {find_dataset(name).licence or NOT_KNOWN}" for name in config.data.source.name.split("+")]
+    table = _table((config.data.source.name, "images", "per class"), rows)
+    return "\n".join(["## Data\n", *table, "", "Licence of the images:\n", *licences, ""])
+
+
+def _metrics(served: Outcomes, raw: Outcomes, *, calibration: Calibration) -> str:
+    drawn = resampled(served.metrics, len(served.correct))
+    values, before = served.metrics(), raw.metrics()
+    rows = []
+    for name in METRICS:
+        heading, factor = HEADINGS[name]
+        row = [heading, cell(values[name], factor), ends(interval(drawn[name]), factor)]
+        rows.append([*row, cell(before[name], factor)] if calibration.temperature else row)
+    headings = ["", "as served", f"{100 * LEVEL:.0f} % interval"]
+    headings += ["before the temperature"] if calibration.temperature else []
+    return "\n".join(
+        [f"## Metrics\n\nOn {len(served.correct):,} test images, after the last epoch.\n", *_table(headings, rows), ""]
+    )
+
+
+def _calibration(calibration: Calibration, test: Predictions) -> str:
+    lines = [f"## Calibration\n\n![Accuracy against confidence]({FIGURE})\n"]
+    if calibration.temperature:
+        lines.append(f"Logits are divided by {calibration.temperature:.4f}, fitted on validation images.\n")
+    elif TEMPERATURE in calibration.left_out:
+        lines.append(f"There is no temperature: {calibration.left_out[TEMPERATURE]}\n")
+    else:
+        lines.append("There is no temperature, because none was asked for.\n")
+    if calibration.threshold is not None and calibration.coverage is not None:
+        sets = coverage_and_size(softmax(test.logits) >= calibration.threshold, test.labels)
+        lines.append(
+            f"The conformal set of an image is to hold its class in {100 * calibration.coverage:g} % of the cases. Of "
+            f"the test images it holds it in {100 * sets['coverage']:.2f} %, with {sets['size']:.2f} classes on "
+            f"average, and is empty for {100 * sets['empty']:.2f} %. A class is in the set if its probability before "
+            f"the temperature is at least {calibration.threshold:.6f}.\n"
+        )
+    elif SETS in calibration.left_out:
+        lines.append(f"There are no conformal sets: {calibration.left_out[SETS]}\n")
+    else:
+        lines.append("There are no conformal sets, because none were asked for.\n")
+    return "\n".join(lines)
+
+
+def _calls(serving: Serving) -> str:
+    rows = []
+    for name, (function, spec) in serving.signatures.items():
+        outputs = tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
+        listed = ", ".join(f"`{output}`" for output in outputs.structured_outputs)
+        rows.append((f"`{name}`", f"`{spec.name}` {spec.dtype.name} {_shape(spec)}", listed))
+    call = f"""\
+## How to call it
+
+```python
+import tensorflow as tf
+
+model = tf.saved_model.load(FOLDER)
+outputs = model.serve(images)  # uint8 [N, H, W, {serving.channels}], of any size
+outputs["top_names"][:, 0], outputs["confidence"]
+model.serve_bytes(tf.stack([tf.io.read_file(FILE)]))  # JPEG or PNG, each of its own size
+model.embeddings(images)["embedding"]
+```
+
+TensorFlow alone is needed for it. TensorFlow Serving takes the folder above this one as a model's base path, and calls
+`serve` by the name `serving_default` too.
+"""
+    return "\n".join([call, *_table(("signature", "input", "outputs"), rows), ""])
+
+
+def _shape(spec: tf.TensorSpec) -> str:
+    known = iter("NHW")
+    return "[" + ", ".join(next(known) if size is None else str(size) for size in spec.shape) + "]"
+
+
+def _origin(experiment: Experiment, workdir: Workdir) -> str:
+    rows = [
+        ("run", str(workdir.path)),
+        ("exported by", f"cskd_tf {cskd_tf.__version__}, commit {commit() or NOT_KNOWN}"),
+        ("with", f"TensorFlow {tf.__version__}, Keras {keras.__version__}"),
+    ]
+    if (checkpoint := workdir.imported_from()) is not None:
+        rows.append(("made of", checkpoint))
+    config = json.dumps(experiment.config.as_dict(), indent=2)
+    return "\n".join(["## Origin\n", *_table(("", ""), rows), "", "The run's config:\n", f"```json\n{config}\n```", ""])
+
+
+def commit() -> str:
+    """The commit of this package where it lies in a checkout of its own, with `-dirty` where it differs; else empty."""
+    folder = pathlib.Path(cskd_tf.__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # an installed package lies in somebody else's checkout
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of a table in Markdown; what a name may have of its signs is written as text."""
+    yield f"| {' | '.join(headings)} |"
+    yield f"|{'|'.join(' --- ' for _ in headings)}|"
+    for row in rows:
+        yield f"| {' | '.join(_plain(text) for text in row)} |"
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

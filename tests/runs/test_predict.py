@@ -1,0 +1,147 @@
+"""`train_main.py predict`: files to CSV or JSON lines."""
+
+import csv
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.datasets import load_digits
+
+from cskd_tf.errors import UserError
+from cskd_tf.runs.predict import UNREADABLE, find_files, predict
+
+NAMES = [str(digit) for digit in range(10)]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """70 files of digits, two of which are none, in two folders."""
+    root = tmp_path_factory.mktemp("photos")
+    (root / "more").mkdir()
+    images = np.round(load_digits().images[:70] * (255 / 16)).astype(np.uint8)[..., None]
+    for number, image in enumerate(images):
+        encode = tf.io.encode_jpeg if number % 3 else tf.io.encode_png
+        name = f"{number:02}.{'jpg' if number % 3 else 'png'}"
+        (root / ("more" if number % 2 else "") / name).write_bytes(encode(image).numpy())
+    (root / "05a.jpg").write_bytes(b"GIF89a")
+    (root / "more" / "cut.png").write_bytes((root / "00.png").read_bytes()[:40])
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+def csv_rows(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_workdir_and_a_saved_model_say_the_same(exported_run, exported_folder, photos, capsys):
+    """Of files that can be read, at most 1e-5 apart, and as the SavedModel's signature does."""
+    printed = []
+    for model, config in ((exported_run.path, exported_run.config()), (exported_folder, None)):
+        assert predict([str(photos)], model=str(model), config=config, form="jsonl") == UNREADABLE
+        printed.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    assert [row["path"] for row in printed[0]] == [row["path"] for row in printed[1]]
+    assert len(printed[0]) == 72
+    served = tf.saved_model.load(str(exported_folder))
+    for mine, theirs in zip(*printed, strict=True):
+        if "error" in mine:
+            assert mine == theirs
+            continue
+        assert (mine["label"], mine["set"]) == (theirs["label"], theirs["set"])
+        outputs = served.serve_bytes([tf.io.read_file(mine["path"])])
+        for row in (mine, theirs):
+            found = [top["probability"] for top in row["top"]]
+            np.testing.assert_allclose(found, outputs["top_probabilities"][0], atol=1e-5)
+            assert row["confidence"] == found[0]
+            assert row["label"] == row["top"][0]["label"] == outputs["top_names"][0, 0].numpy().decode()
+        assert mine["set"] == [NAMES[number] for number in np.flatnonzero(outputs["conformal_set"][0])]
+
+
+def test_a_line_for_each_image_those_too_that_cannot_be_read(exported_folder, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(photos)
+    os.mkfifo(tmp_path / "pipe.png")
+    given = ["notes.txt", "more/0*.jpg", "05a.jpg", str(tmp_path / "pipe.png")]
+    assert predict(given, model=str(exported_folder), output=str(tmp_path / "out.csv")) == UNREADABLE
+    rows = csv_rows((tmp_path / "out.csv").read_text())
+    classes = [f"{kind}_{place}" for place in (2, 3, 4, 5) for kind in ("label", "probability")]
+    assert list(rows[0]) == ["path", "label", "confidence", *classes, "set", "error"]
+    errors = {row["path"]: row["error"] for row in rows}
+    assert errors == {
+        "notes.txt": "Expected JPEG or PNG.", "more/01.jpg": "", "more/05.jpg": "", "more/07.jpg": "",
+        "05a.jpg": "Expected JPEG or PNG.", str(tmp_path / "pipe.png"): "no file",
+    }  # fmt: skip
+    for row in rows:
+        if not row["error"]:
+            chain = [float(row[name]) for name in ("confidence", *classes[1::2])]
+            assert chain == sorted(chain, reverse=True)
+            assert set(json.loads(row["set"])) <= set(NAMES)
+        else:
+            assert row["label"] == row["confidence"] == row["set"] == ""
+    assert predict(["00.png"], model=str(exported_folder)) == 0
+    (row,) = csv_rows(capsys.readouterr().out)
+    assert row["path"] == "00.png"
+
+
+def test_files_are_found_once_and_in_order(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    found = find_files(["more/03.png", "more", "**/0[0-2].*", "05a.jpg"])
+    assert found[0] == "more/03.png"
+    assert found.count("more/03.png") == len([file for file in found if file.endswith("03.png")]) == 1
+    assert found[1:36] == sorted(found[1:36])
+    assert found[36:] == ["00.png", "02.jpg", "05a.jpg"]
+
+
+def test_what_cannot_be_done_is_refused_before_anything_is_computed(exported_folder, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.csv").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    image = str(photos / "00.png")
+    for given, options, why in (
+        ([image], {"output": "there.csv"}, "--output to be a new file .*Received: there.csv, which is there already"),
+        ([image], {"output": "nowhere/out.csv"}, "nowhere/out.csv, whose folder is not there"),
+        ([image], {"output": "out.txt"}, "Expected --format=csv or jsonl, or an output that ends so"),
+        (["nothing.jpg"], {}, r"Expected an image, a folder of images .* or a pattern .*Received: nothing.jpg"),
+        (["empty"], {}, "Received: empty"),
+        ([], {}, "Expected images, folders or patterns behind predict. Received: none"),
+        ([image], {"model": str(tmp_path / "empty")}, "Expected the folder of a run"),
+    ):
+        with pytest.raises(UserError, match=why):
+            predict(given, **{"model": str(exported_folder), **options})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "there.csv"]
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+def test_a_saved_model_that_takes_no_files_is_refused(photos, tmp_path):
+    module = tf.Module()
+    spec = tf.TensorSpec([None, None, None, 1], tf.uint8)
+    module.serve = tf.function(lambda images: {"probabilities": tf.cast(images, tf.float32)}, input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path / "1"))
+    (tmp_path / "1" / "assets.extra").mkdir()
+    (tmp_path / "1" / "assets.extra" / "classes.json").write_text("[]")
+    with pytest.raises(UserError, match="Expected a SavedModel that takes files, as --mode=export"):
+        predict([str(photos)], model=str(tmp_path / "1"))
+
+
+def test_the_command(exported_folder, photos, command, tmp_path, caplog):
+    code, printed = command(
+        "predict", f"--workdir={exported_folder}", photos / "00.png", photos / "05a.jpg", "--format=jsonl"
+    )
+    assert code == UNREADABLE
+    first, second = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert (first["label"] in NAMES, second["error"]) == (True, "Expected JPEG or PNG.")
+    assert "05a.jpg: Expected JPEG or PNG." in caplog.text
+    assert "1 of 2 images could not be read" in caplog.text
+    code, printed = command(
+        "predict", f"--workdir={exported_folder}", photos / "00.png", f"--output={tmp_path / 'out.csv'}"
+    )
+    assert code == 0
+    assert len(csv_rows((tmp_path / "out.csv").read_text())) == 1
+    for wrong in (("predict", "--mode=evaluate", "x.png"), ("--output=x.csv",), ("guess", "x.png")):
+        code, printed = command(*wrong)
+        assert code != 0
+        assert "Expected flags only, launch, or predict PATH ... without --mode. Received: " in printed
+    start = ("predict", f"--workdir={exported_folder}")
+    code, printed = command(*start, photos / "00.png", "--format=latex")
+    assert (code, "--format=csv or jsonl, for predict" in printed) == (1, True)

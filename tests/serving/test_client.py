@@ -1,0 +1,102 @@
+"""The clients against servers of this machine: `servers.py` says what that shows, and what it does not."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from cskd_tf.errors import UserError
+from cskd_tf.serving.client import GrpcClient, RestClient
+from tests.serving.servers import grpc_server, rest_server
+
+KINDS = {"rest": (RestClient, rest_server), "grpc": (GrpcClient, grpc_server)}
+MODEL = {"name": "zoo", "version": 3}
+DTYPES = {
+    "probabilities": np.float32, "confidence": np.float32, "top_classes": np.int32, "top_probabilities": np.float32,
+    "conformal_set": np.bool_, "embedding": np.float32, "logits": np.float32,
+}  # fmt: skip
+
+
+@pytest.fixture(params=KINDS)
+def asked(request, loaded):
+    """A kind of client, and the address of a server for it."""
+    make, serve = KINDS[request.param]
+    if request.param == "grpc":
+        pytest.importorskip("tensorflow_serving")
+    with serve(loaded, **MODEL) as address:
+        yield make, address
+
+
+def check(answer, expected):
+    """An answer is what the SavedModel returns, and of the types that it has."""
+    assert set(answer) == set(expected)
+    for name, value in answer.items():
+        if name == "top_names":
+            assert value.tolist() == [[each.decode() for each in row] for row in expected[name].numpy()]
+        else:
+            assert value.dtype == DTYPES[name]
+            np.testing.assert_allclose(value, expected[name], rtol=1e-6, atol=1e-7)
+
+
+def test_images_and_files_are_predicted_as_by_the_saved_model(asked, loaded, images, files):
+    make, address = asked
+    client = make(address, "zoo")
+    check(client.predict(images), loaded.serve(images))
+    check(client.predict(files), loaded.serve_bytes(files))
+    check(client.embeddings(images[:2]), loaded.embeddings(images[:2]))
+    check(make(address, "zoo", version=3).embeddings(tuple(files)), loaded.embeddings_bytes(files))
+
+
+def test_a_large_batch_is_one_message_of_grpc(loaded):
+    pytest.importorskip("tensorflow_serving")
+    images = np.random.default_rng(0).integers(0, 256, (30, 256, 256, 3), np.uint8)  # 6 MB, of which gRPC takes 4
+    with grpc_server(loaded, **MODEL) as address:
+        check(GrpcClient(address, "zoo").predict(images), loaded.serve(images))
+
+
+def test_what_the_server_refuses_is_said_in_its_words(asked, images):
+    make, address = asked
+    client = make(address, "zoo")
+    for given, why in ((images[..., :1], r"Expected images \[N, H, W, 3\]"), ([b"GIF89a"], "Expected JPEG or PNG")):
+        with pytest.raises(UserError, match=rf"(?s)Expected images, and a model, that the server at .*takes. .*{why}"):
+            client.predict(given)
+    for name, version in (("aquarium", None), ("zoo", 4)):
+        with pytest.raises(UserError, match="Servable not found for request"):
+            make(address, name, version=version).predict(images)
+
+
+@pytest.mark.parametrize(
+    ("given", "received"),
+    [
+        (np.zeros((1, 8, 8, 3), np.float32), r"float32 \(1, 8, 8, 3\)"),
+        (np.zeros((8, 8, 3), np.uint8), r"uint8 \(8, 8, 3\)"),
+        (np.zeros((0, 8, 8, 3), np.uint8), r"uint8 \(0, 8, 8, 3\)"),
+        (["seven.png"], "list"),
+        ([], "list"),
+        (b"GIF89a", "bytes"),
+    ],
+)
+def test_what_are_no_images_is_not_sent(given, received):
+    with pytest.raises(UserError, match=rf"Expected images, uint8 \[N, H, W, C\], or a list .*Received: {received}"):
+        RestClient("http://127.0.0.1:9", "zoo").predict(given)
+
+
+def test_a_server_that_is_not_there_is_named(images):
+    with pytest.raises(
+        UserError, match=r"Expected a TensorFlow Serving at http://127.0.0.1:9/v1/models/zoo:predict\. "
+    ):
+        RestClient("http://127.0.0.1:9", "zoo", seconds=5).predict(images)
+    with pytest.raises(UserError, match="Expected an address as http://127.0.0.1:8501. Received: 'file:///etc'"):
+        RestClient("file:///etc", "zoo")
+
+
+def test_a_grpc_server_that_is_not_there_is_named(images):
+    pytest.importorskip("tensorflow_serving")
+    with pytest.raises(UserError, match="server at 127.0.0.1:9 takes. Received: UNAVAILABLE"):
+        GrpcClient("127.0.0.1:9", "zoo", seconds=5).predict(images)
+
+
+def test_without_the_api_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    with pytest.raises(UserError, match=r"Expected tensorflow-serving-api: pip install cskd_tf\[serving\]"):
+        GrpcClient("127.0.0.1:8500", "zoo")

@@ -1,0 +1,121 @@
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+
+from cskd_tf.data.images.transforms import Normalize
+from cskd_tf.errors import UserError
+from cskd_tf.serving.functions import Serving
+from tests.helpers import softmax
+from tests.serving.conftest import MEAN, NAMES, STD
+
+
+def by_hand(model, pixels):
+    """Embedding and logits of images `[N, 6, 6, 3]` that need no resizing."""
+    _, first, last = model.network.layers
+    (weights, biases), (head, offsets) = first.get_weights(), last.get_weights()
+    inputs = ((pixels / 255.0 - MEAN) / STD).reshape(len(pixels), -1)
+    embedding = np.tanh(inputs @ weights + biases)
+    return embedding, embedding @ head + offsets
+
+
+def test_a_saved_model_returns_what_the_formulas_say(model, loaded, images):
+    embedding, logits = by_hand(model, images[:, 1:7, 1:7])
+    served, features = loaded.serve(images), loaded.embeddings(images)
+    np.testing.assert_allclose(features["embedding"], embedding, atol=1e-5)
+    np.testing.assert_allclose(features["logits"], logits, atol=1e-5)
+    probabilities = softmax(logits / 1.7)
+    np.testing.assert_allclose(served["probabilities"], probabilities, atol=1e-6)
+    order = np.argsort(-probabilities, axis=1)[:, :5]
+    np.testing.assert_array_equal(served["top_classes"], order)
+    np.testing.assert_allclose(served["top_probabilities"], np.sort(probabilities)[:, :1:-1], atol=1e-6)
+    np.testing.assert_array_equal(served["confidence"], served["top_probabilities"][:, 0])
+    names = [[name.decode() for name in row] for row in served["top_names"].numpy()]
+    assert names == [[NAMES[number] for number in row] for row in order]
+    sets = served["conformal_set"].numpy()
+    np.testing.assert_array_equal(sets, softmax(logits) >= 0.12)
+    assert 0 < sets.mean() < 1
+    assert (sets != (probabilities >= 0.12)).any()  # the temperature would change them
+
+
+def test_signatures_have_names(loaded):
+    inputs = {name: list(each.structured_input_signature[1]) for name, each in loaded.signatures.items()}
+    assert inputs == {
+        "serving_default": ["images"], "serve": ["images"], "serve_bytes": ["image_bytes"],
+        "embeddings": ["images"], "embeddings_bytes": ["image_bytes"],
+    }  # fmt: skip
+    outputs = {"probabilities", "confidence", "top_classes", "top_names", "top_probabilities", "conformal_set"}
+    for name in ("serving_default", "serve", "serve_bytes"):
+        assert set(loaded.signatures[name].structured_outputs) == outputs
+    for name in ("embeddings", "embeddings_bytes"):
+        assert set(loaded.signatures[name].structured_outputs) == {"embedding", "logits"}
+
+
+def test_files_are_decoded_as_pil_decodes_them_each_of_its_own_size(loaded, files):
+    together = loaded.serve_bytes(files)["probabilities"]
+    apart = [np.asarray(PIL.Image.open(io.BytesIO(content)).convert("RGB")) for content in files]
+    expected = np.concatenate([loaded.serve(image[None])["probabilities"] for image in apart])
+    np.testing.assert_allclose(together, expected, atol=1e-6)
+    embeddings = loaded.embeddings_bytes(files)["embedding"]
+    assert (np.ptp(embeddings, axis=0) > 1e-3).all()
+    np.testing.assert_allclose(embeddings[1], loaded.embeddings(apart[1][None])["embedding"][0], atol=1e-6)
+
+
+def test_pixels_of_the_networks_size_lead_to_the_same(serving, images):
+    raw = serving.of_images(tf.constant(images))
+    outputs = serving.of_pixels(tf.constant(images[:, 1:7, 1:7], tf.float32))
+    assert set(outputs) == {*raw, "embedding", "logits"} - {"top_names"}
+    for name in set(outputs) & set(raw):
+        np.testing.assert_allclose(outputs[name], raw[name], atol=1e-6)
+
+
+def test_no_images_are_no_error(loaded):
+    assert loaded.serve(np.zeros((0, 4, 4, 3), np.uint8))["top_names"].shape == (0, 5)
+    assert loaded.serve_bytes(tf.constant([], tf.string))["probabilities"].shape == (0, 7)
+
+
+@pytest.mark.parametrize(
+    ("signature", "given", "why"),
+    [
+        ("serve", np.zeros((1, 8, 8, 3), np.float32), "dtype=tf.uint8"),
+        ("serve", np.zeros((1, 8, 8, 1), np.uint8), r"\(None, None, None, 3\)"),
+        ("serve", np.zeros((8, 8, 3), np.uint8), r"\(None, None, None, 3\)"),
+        ("serve", np.zeros((1, 0, 8, 3), np.uint8), r"Expected images \[N, H, W, 3\] of at least one pixel. Received"),
+        ("serve", "seven.png", "dtype=tf.uint8"),
+        ("serve_bytes", np.zeros((1, 8, 8, 3), np.uint8), "dtype=tf.string"),
+        ("serve_bytes", [b"GIF89a"], "Expected JPEG or PNG"),
+        ("serve_bytes", [b""], "Expected JPEG or PNG"),
+        ("embeddings_bytes", ["seven.png"], "Expected JPEG or PNG"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_what_was_expected(loaded, signature, given, why):
+    with pytest.raises((TypeError, ValueError, tf.errors.InvalidArgumentError), match=why):
+        getattr(loaded, signature)(tf.constant(given))
+
+
+def test_a_file_that_is_cut_off_is_refused(loaded, files):
+    for content in files[:2]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Invalid|Expected"):
+            loaded.serve_bytes([content[: len(content) // 2]])
+
+
+def test_a_server_that_compares_no_shapes_refuses_other_channels_too(folder):
+    """TensorFlow Serving feeds what it is given, as a session's callable does."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+        signature = meta.signature_def["serving_default"]
+        options = config_pb2.CallableOptions()
+        options.feed.append(signature.inputs["images"].name)
+        options.fetch.append(signature.outputs["probabilities"].name)
+        run = session._make_callable_from_options(options)
+        assert run(np.zeros((2, 9, 9, 3), np.uint8))[0].shape == (2, 7)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"Expected images \[N, H, W, 3\].*\[2 9 9 1\]"):
+            run(np.zeros((2, 9, 9, 1), np.uint8))
+
+
+def test_a_transform_that_does_not_resize_is_refused(model):
+    with pytest.raises(UserError, match="Expected a transform that begins by resizing"):
+        Serving(model, Normalize(MEAN, STD), class_names=NAMES)
