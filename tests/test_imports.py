@@ -28,7 +28,7 @@ INSIDE_DATA = {
     "data.images": {"errors", "settings"},
     "data.sources": {"errors", "files", "data.images"},
     "data.catalogue": {"errors", "settings", "data.sources"},
-    "data.batches": {"errors", "data.images", "data.sources"},
+    "data.batches": {"errors", "settings", "data.images", "data.sources"},
 }
 
 

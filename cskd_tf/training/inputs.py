@@ -127,7 +127,8 @@ class Expectations:
                 f"Expected data whose labels are {self.labels.called}. Received: a PairedDataset, of one class each"
             )
         if data.num_classes > self.num_classes and not data.relabelled:
-            raise UserError(f"{self.labels.expected(self.num_classes)} Received: data of {data.num_classes} classes")
+            expected = self.labels.expected(None, num_classes=self.num_classes)
+            raise UserError(f"{expected} Received: data of {data.num_classes} classes")
         if self.pairs_adjacent and not data.pairs_adjacent:
             raise UserError(f"{self._wrong_pair} Received: a data set with pairs_adjacent=False")
         if self.num_examples is not None and data.num_examples > self.num_examples:
@@ -158,7 +159,11 @@ class Expectations:
         classes, kind = {"num_classes": self.num_classes, "namespace": namespace}, self.labels
         kind.check_form(labels, num_classes=self.num_classes)
         wrong = kind.wrong(labels, **classes)
-        yield kind.expected(self.num_classes), ~namespace.any(wrong), lambda: _some_of(labels, wrong)
+        yield (
+            kind.expected(labels, num_classes=self.num_classes),
+            ~namespace.any(wrong),
+            lambda: _some_of(labels, wrong),
+        )
         several = kind.of_several(labels, **classes)
         if self.reading_class and several is not None:
             names = ", ".join(self.reading_class)

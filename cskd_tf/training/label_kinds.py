@@ -35,11 +35,11 @@ class OneClass(LabelKind):
                 f"network's classes. Received: {type_of(labels)} of shape {sizes}"
             )
 
-    def expected(self, num_classes):
-        return (
-            f"Expected labels from 0 to {num_classes - 1}, one of the classes of the network, whole numbers, or rows "
-            "of shares that are not below 0 and sum to 1."
-        )
+    def expected(self, labels, *, num_classes):
+        if labels is not None and self._are_rows(labels, num_classes):
+            return f"Expected rows [B, {num_classes}] of shares that are not below 0 and sum to 1."
+        whole = ", as whole numbers" if labels is not None and kind_of(labels) == "float" else ""
+        return f"Expected labels from 0 to {num_classes - 1}, one of the classes of the network{whole}."
 
     def wrong(self, labels, *, num_classes, namespace):
         if self._are_rows(labels, num_classes):
@@ -127,7 +127,7 @@ class ClassPerPosition(LabelKind):
         if not (kind_of(labels) == "int" and (sizes is None or len(sizes) == 2)):
             raise UserError(f"Expected integer labels [B, L]. Received: {type_of(labels)} of shape {sizes}")
 
-    def expected(self, num_classes):
+    def expected(self, labels, *, num_classes):
         return (
             f"Expected labels from 0 to {num_classes - 1}, one of the classes of the network, or {NO_LABEL} for none."
         )
@@ -174,8 +174,8 @@ class SeveralClasses(LabelKind):
         >>> batch = kind.read({}, tf.constant([[1, 0]]), num_classes=2)
         >>> scores, targets = kind.scores(tf.constant([[math.log(3), 0.0]])), kind.targets(batch, num_classes=2)
         >>> values = cskd_tf.losses.cross_entropy(scores, targets=targets)
-        >>> values.numpy().round(6).tolist(), round(float(kind.in_the_loss(values, batch)[0]), 6)
-        ([[0.287682, 0.693147]], 0.490415)
+        >>> [round(float(value), 6) for value in values[0]], round(float(kind.in_the_loss(values, batch)[0]), 6)
+        ([0.287682, 0.693147], 0.490415)
     """
 
     ability = "per_class"
@@ -199,7 +199,7 @@ class SeveralClasses(LabelKind):
                 f"Received: {type_of(labels)} of shape {sizes}"
             )
 
-    def expected(self, num_classes):
+    def expected(self, labels, *, num_classes):
         return "Expected targets from 0 to 1 of several classes (multi_label=True)."
 
     def wrong(self, labels, *, num_classes, namespace):

@@ -49,8 +49,8 @@ class LabelKind(abc.ABC):
         """Raises UserError for labels of a shape or type that they cannot have."""
 
     @abc.abstractmethod
-    def expected(self, num_classes: int) -> str:
-        """The sentence about values that cannot be."""
+    def expected(self, labels, *, num_classes: int) -> str:
+        """The sentence about values that cannot be, of labels of a possible form, or of None: of a data set."""
 
     @abc.abstractmethod
     def wrong(self, labels, *, num_classes: int, namespace: Any) -> Any:
