@@ -95,7 +95,7 @@ def test_lines_of_a_table_are_named(image_folder, capsys):
     files = sorted(path.relative_to(image_folder) for path in image_folder.glob("*/*/*"))
     rows = "".join(f"{path},{path.parts[1]},{path.parts[0]}\n" for path in files)
     (image_folder / "table.csv").write_text(f"path,label,split\n{rows}")
-    config = config_of(image_folder / "table.csv", **{"data.source.name": "csv"})
+    config = config_of(image_folder / "table.csv", data={"source": {"name": "csv"}})
     doctor.examine(config)
     assert row(capsys.readouterr().out, "images  ") == ["8", "4", "6"]
     (image_folder / files[1]).write_bytes(b"no image")

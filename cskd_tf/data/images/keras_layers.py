@@ -91,9 +91,12 @@ class KerasLayers:
             except UserError:
                 raise
             except Exception as error:  # whatever layers raise
-                message = str(error).strip().rpartition("\n")[2].strip()  # behind where TensorFlow says it was
+                # Between where TensorFlow says it was and what Keras called it with.
+                message = re.sub(r"\x1b\[\d*m", "", str(error)).split("Arguments received by")[0].strip()
+                message = message.rpartition("\n")[2].strip()
                 raise UserError(
-                    f"Expected Keras layers that take images of shape {shape}. "
+                    f"Expected Keras layers that take images of shape {shape}; keras.layers.Resizing makes all images "
+                    "of one size. "
                     f"Received: {[layer.name for layer in self._layers]}, {type(error).__name__}: {message}"
                 ) from error
             finally:

@@ -98,7 +98,10 @@ def test_layers_that_are_none_are_refused_before_one_is_built(layer, message):
     [
         ({"name": "RandomRotation", "factor": "much"}, "arguments that keras.layers.RandomRotation takes. Received: "),
         ({"name": "RandomCrop", "height": 4, "width": 4}, r"keep images of shape \(8, 8, 1\). Received: \(4, 4, 1\)"),
-        ({"name": "RandomHue", "factor": 0.5}, r"Keras layers that take images of shape \(8, 8, 1\). Received: "),
+        (
+            {"name": "RandomHue", "factor": 0.5},
+            r"Keras layers that take images of shape \(8, 8, 1\); .*Received: .*hue",
+        ),
     ],
 )
 def test_layers_that_do_not_work_on_the_images_are_refused_before_any_is_read(layer, message):
