@@ -28,6 +28,8 @@ SPLIT = flags.DEFINE_enum("split", None, ["train", "val", "test", "all"], "Which
 WITH = flags.DEFINE_list("with", None, "Further workdirs or SavedModels that --mode=evaluate makes an ensemble with.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")
 
+NOT_TO_PREDICT = ("mode", "workers", "grid", "choose", "jobs", "table", "split", "with", "on", "against", "checkpoint")
+
 
 def parse_flags(argv):
     with command_line.one_line():
@@ -36,10 +38,11 @@ def parse_flags(argv):
 
 def main(argv):
     words = argv[1:]
-    predicts = words[:1] == ["predict"] and not flags.FLAGS["mode"].present
-    if not predicts and (words not in ([], ["launch"]) or OUTPUT.value):
-        received = [*words, *(f"--{name}" for name in ("mode", "output") if flags.FLAGS[name].present)]
-        raise app.UsageError(f"Expected flags only, launch, or predict PATH ... without --mode. Received: {received}")
+    predicts = words[:1] == ["predict"]
+    wrong = [f"--{name}" for name in (NOT_TO_PREDICT if predicts else ["output"]) if flags.FLAGS[name].present]
+    if wrong or (not predicts and words not in ([], ["launch"])):
+        expected = "flags only, launch, or predict PATH ... with --workdir, --config, --output and --format"
+        raise app.UsageError(f"Expected {expected}. Received: {[*words, *wrong]}")
     config: Any = flags.FLAGS["config"]
     workdir = WORKDIR.value or command_line.default_workdir(config, mode=MODE.value)
     config_given = bool(config.present or config_flags.get_override_values(config))

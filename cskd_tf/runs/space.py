@@ -53,7 +53,7 @@ def _needs(experiment: Experiment, workdir: Workdir) -> list[tuple[pathlib.Path,
     row = 8 + 4 * (parts.logits.shape[-1] + (0 if parts.embedding is None else parts.embedding.shape[-1]))
     images = sum(len(experiment.splits[split].labels) for split in experiment.evaluation_splits)
     # Two checkpoints are kept while the next is written; the best one, while its successor is.
-    size = 3 * whole + 2 * inference + (inference + 2 * GRAPHS) + images * row + config.epochs * PER_EPOCH
+    size = 3 * whole + 2 * inference + (inference + GRAPHS) + images * row + config.epochs * PER_EPOCH
     size += len(experiment.evaluation_splits) * THUMBNAILS * THUMBNAIL_SIZE**2 * config.data.source.channels
     if config.log_images:
         size += -(-config.epochs // config.log_images) * len(experiment.splits["train"].labels) * PER_LOGGED_IMAGE

@@ -138,10 +138,15 @@ def test_the_command(exported_folder, photos, command, tmp_path, caplog):
     )
     assert code == 0
     assert len(csv_rows((tmp_path / "out.csv").read_text())) == 1
-    for wrong in (("predict", "--mode=evaluate", "x.png"), ("--output=x.csv",), ("guess", "x.png")):
+    for wrong in (
+        ("predict", "--mode=evaluate", "x.png"),
+        ("predict", "--grid=seed=1", "x.png"),
+        ("--output=x.csv",),
+        ("guess", "x.png"),
+    ):
         code, printed = command(*wrong)
         assert code != 0
-        assert "Expected flags only, launch, or predict PATH ... without --mode. Received: " in printed
+        assert "Expected flags only, launch, or predict PATH ... with --workdir, --config, --output and" in printed
     start = ("predict", f"--workdir={exported_folder}")
     code, printed = command(*start, photos / "00.png", "--format=latex")
     assert (code, "--format=csv or jsonl, for predict" in printed) == (1, True)
