@@ -2,8 +2,8 @@
 
     python train_main.py --config=configs/fonts.py
 
-Matplotlib's fonts, drawn at 24 x 24 pixels; both runs together take two minutes on two CPU cores. Harder than the
-digits: there are more classes of fewer images, and which fonts are trained on is drawn for each class by itself.
+Matplotlib's fonts, drawn at 24 x 24 pixels; both runs together take about a minute on two CPU cores. Harder than
+the digits: there are more classes of fewer images, and which fonts are trained on is drawn for each class by itself.
 """
 
 from configs import digits

@@ -10,9 +10,13 @@ import posixpath
 import re
 import sys
 import tomllib
+import typing
+
+import numpy.typing
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+numpy.typing.ArrayLike = typing.NewType("ArrayLike", object)  # by its name, not as all the types that it stands for
 
 import cskd_tf  # noqa: E402
 

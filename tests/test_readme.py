@@ -1,5 +1,6 @@
 """Runs what README and docs tell their readers to run, and follows their links."""
 
+import functools
 import json
 import pathlib
 import re
@@ -10,6 +11,7 @@ import pytest
 
 import cskd_tf
 from benchmarks import tables
+from configs import cskd_paper, pskd_paper
 from tests.helpers import ROOT
 from tests.pages import ALL, PAGES, anchors, blocks, prose
 
@@ -54,6 +56,11 @@ def test_the_words_hold_what_the_tables_hold(name):
     assert cskd["aurc"]["mean"] < cross_entropy["aurc"]["mean"]
     assert cskd["ece"]["mean"] > cross_entropy["ece"]["mean"]
     assert cskd["runs"] == cross_entropy["runs"] >= 5
+    if name == "fonts":  # "with each of the seeds", "half as many", "nearer"
+        pairs = zip(cskd["top1_error"]["values"], cross_entropy["top1_error"]["values"], strict=True)
+        assert all(one < other for one, other in pairs)
+        assert round(cskd["top1_error"]["mean"] / cross_entropy["top1_error"]["mean"], 1) == 0.5
+        assert cskd["recall_at_1"]["mean"] > cross_entropy["recall_at_1"]["mean"]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -136,3 +143,25 @@ def test_own_images_are_trained_by_the_command(repository, image_folder):
     printed = run(f"{BIN}/python train_main.py {config} --workdir=workdirs/mine {small}", repository)
     assert "image_folder, preact_resnet10" in printed
     assert "cross-entropy" in printed
+
+
+def test_the_flags_of_the_public_code_lead_to_what_is_here_with_their_defaults():
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in PAGES["docs/pytorch.md"].splitlines()
+        if line.startswith("| `-")
+    ]
+    assert len(rows) > 25
+    for _, _, here in rows:
+        for key, known in (("network", cskd_tf.networks.NETWORKS), ("data.source", cskd_tf.data.DATASETS)):
+            _, named, names = here.partition(f"`config.{key}.name`:")
+            assert set(re.findall(r"`(\w+)`", names)) <= set(known)
+            assert bool(named) == bool(names)
+    paper = cskd_paper.get_config("cifar100_pad_crop,resnet18,cskd"), pskd_paper.get_config("preact_resnet18,pskd")
+    defaults = {"config.epochs": ("200", "300"), "config.batch_size": ("128", "128")}
+    defaults |= {"config.schedule.learning_rate": ("0.1", "0.1"), "config.optimizer.weight_decay": ("1e-4", "5e-4")}
+    for key, values in defaults.items():
+        given = [default for _, default, here in rows if f"`{key}`" in here]
+        assert [each.split(",")[0] for each in given] == list(values)
+        for config, value in zip(paper, values, strict=True):
+            assert functools.reduce(getattr, key.split(".")[1:], config) == float(value)
