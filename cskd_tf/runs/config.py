@@ -49,7 +49,16 @@ RENAMED = {
     "data.replica_local": "data.pairing.replica_local",
 }
 # Keys that configs did not have before, and what runs were computed with then.
-ADDED = {"gradient_accumulation_steps": 1, "steps_per_execution": 1, "jit_compile": "auto", "log_images": 0}
+ADDED = {
+    "gradient_accumulation_steps": 1,
+    "steps_per_execution": 1,
+    "jit_compile": "auto",
+    "log_images": 0,
+    "loggers": (),
+    "profile_steps": 0,
+}
+# Keys on which nothing depends that a run computes.
+OF_NO_RESULT = ("baseline", "verbose", "log_images", "loggers", "profile_steps", "export.enabled", "export.directory")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +146,8 @@ class Config:
     deterministic: bool
     baseline: bool
     log_images: Annotated[int, Within(0, 1_000_000)]
+    loggers: Sequence[str]  # of `LOGGERS` in cskd_tf.runs.loggers, which checks them
+    profile_steps: Annotated[int, Within(0, 1000)]
     verbose: Literal[0, 1, 2]
     methods: Sequence[Mapping[str, Any]]  # as `methods.build` takes and checks them
     data: DataConfig
@@ -191,7 +202,7 @@ class Config:
         a TPU leaves out the smaller last batch of an epoch, and shards depend on the number of replicas.
         """
         depends_on_strategy = self.strategy == "tpu" or self.data.pairing.replica_local
-        free = {"verbose", "export.enabled", "export.directory"}
+        free = {"verbose", "loggers", "profile_steps", "export.enabled", "export.directory"}
         return free if depends_on_strategy else {*free, "strategy"}
 
     def as_dict(self) -> dict[str, Any]:

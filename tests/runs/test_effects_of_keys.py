@@ -89,11 +89,16 @@ def outcome(config):
 
 
 def trained_runs(config):
-    """Names of the workdirs of the runs that training goes through."""
+    """Names of the workdirs that training goes through, and what is on the screen; or why there are none."""
     runs = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_train_run", lambda config, workdir: runs.append(workdir.path.name))
-        train.train(config, Workdir("run"))
+        patch.setattr(
+            train, "_train_run", lambda config, workdir, screen: runs.append((workdir.path.name, screen.verbose))
+        )
+        try:
+            train.train(config, Workdir("run"))
+        except UserError as error:
+            return str(error)
     shutil.rmtree("run", ignore_errors=True)
     return runs
 
@@ -106,12 +111,7 @@ def told_to_fit(config):
     return told
 
 
-def progress(config):
-    """What `fit` is told to print."""
-    return told_to_fit(config)["verbose"]
-
-
-def logs_images(config):
+def callbacks_of_fit(config):
     """Which callbacks `fit` is given."""
     return [type(callback).__name__ for callback in told_to_fit(config)["callbacks"]]
 
@@ -168,8 +168,10 @@ CASES = {
     "strategy": Case("mirrored", of_built(lambda built: built.model.distribute_strategy.num_replicas_in_sync)),
     "deterministic": Case(True, determinism),
     "baseline": Case(True, trained_runs),
-    "log_images": Case(1, logs_images, given={"epochs": 1}),
-    "verbose": Case(2, progress),
+    "log_images": Case(1, callbacks_of_fit, given={"epochs": 1}),
+    "loggers": Case(("nowhere",), trained_runs),
+    "profile_steps": Case(1, callbacks_of_fit),
+    "verbose": Case(2, trained_runs),
     "methods": Case(({"name": "PSKD"},), of_built(lambda built: [type(each).__name__ for each in built.model.methods])),
     "data.source.name": Case(
         "image_folder", size_of("train"), given={"data.split.train_per_class": 0, "batch_size": 4},
