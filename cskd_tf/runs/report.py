@@ -190,7 +190,13 @@ def report(root: pathlib.Path) -> None:
     for run in runs:
         if saved := run.metrics().get("saved_model"):
             screen.print(f"SavedModel of {run.path}: {saved}")
-    screen.print(f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {root}")
+    screen.print(f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {_logdir(root)}")
+
+
+def _logdir(root: pathlib.Path) -> pathlib.Path:
+    """The folder of which TensorBoard shows runs by their shortest names: that of events, where all lie in one."""
+    own = root / "tensorboard"
+    return own if all(path.is_relative_to(own) for path in root.rglob("*tfevents*")) and own.is_dir() else root
 
 
 def _relative(path: str) -> str:

@@ -184,7 +184,7 @@ def _boards(
     config, model = experiment.config, experiment.model
     folder = workdir.tensorboard / name_of_run(config)
     pictures = Pictures(experiment.splits[evaluation.split], bins=config.evaluation.ece_bins)
-    about = functools.partial(write_about, model, config)
+    about = functools.partial(write_about, model, config, workdir.path)
     boards: list[keras.callbacks.Callback] = [
         TensorBoard(folder, evaluation=evaluation, pictures=pictures, about=about, done=done)
     ]

@@ -1,6 +1,7 @@
 """What TensorBoard shows of a run itself: its name, its config, its hyperparameters and its network's graph."""
 
 import json
+import pathlib
 from typing import Any
 
 import keras
@@ -39,11 +40,24 @@ def hyperparameters(config: Config) -> dict[str, Any]:
     return {**chosen, "methods": name_of_methods(config)}
 
 
-def write_about(model: keras.Model, config: Config) -> None:
-    """Writes, for the default writer, the run's config as text, its hyperparameters, and the graph of its network."""
+def trial(path: pathlib.Path) -> str:
+    """What the HParams tab calls a run, whose column is narrow: the end of its workdir's path, and then the rest.
+
+    Example:
+        >>> trial(pathlib.Path("workdirs/digits/weight=1/seed=0"))
+        'weight=1/seed=0 in workdirs/digits'
+    """
+    return f"{pathlib.Path(*path.parts[-2:])} in {pathlib.Path(*path.parts[:-2])}"
+
+
+def write_about(model: keras.Model, config: Config, path: pathlib.Path) -> None:
+    """Writes, for the default writer, the run's config as text, its hyperparameters, and the graph of its network.
+
+    `path` is that of its workdir.
+    """
     text = json.dumps(config.as_dict(), indent=2)
     tf.summary.text("config", f"{name_of_methods(config)}\n\n```json\n{text}\n```")
-    api.hparams(hyperparameters(config))
+    api.hparams(hyperparameters(config), trial_id=trial(path))
     images = tf.TensorSpec((None, *network_arguments(config)["input_shape"]), tf.float32, name="images")
     infer = tf.function(lambda images: model.network(images, training=False), autograph=False)
     tf.summary.graph(infer.get_concrete_function(images).graph)

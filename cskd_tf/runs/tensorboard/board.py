@@ -22,7 +22,7 @@ SECTIONS = {
     "ece": "calibration",
 }
 SPLITS = ("val", "test")  # whose scalars begin with the name of the split in the logs
-PICTURES = 10  # how often in a run, at most, pictures are drawn: they take longer than all scalars
+PICTURES = 5  # how often in a run, at most, pictures are drawn: they take longer than all scalars
 
 
 def tag(name: str) -> str:
@@ -63,13 +63,13 @@ def is_drawn(epoch: int, *, epochs: int) -> bool:
 
     Example:
         >>> [epoch for epoch in range(1, 26) if is_drawn(epoch, epochs=25)]
-        [3, 6, 9, 12, 15, 18, 21, 24, 25]
+        [5, 10, 15, 20, 25]
     """
     return epoch == epochs or epoch % -(-epochs // PICTURES) == 0
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Every scalar of the logs each epoch, and pictures of the evaluated split some ten times a run.
+    """Every scalar of the logs each epoch, and pictures of the evaluated split some five times a run.
 
     Training and validation are two runs, `train` and `val`, of tags that they share, so that one chart shows both; a
     tag is the scalar's name behind that of a section, as in `calibration/ece`. (Keras' callback would rename `val_ece`

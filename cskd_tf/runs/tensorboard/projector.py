@@ -81,8 +81,8 @@ def _metadata(predictions: Predictions, indices: np.ndarray, class_names: Sequen
     """A line for each image: its class, the predicted one, and how sure the network is of it."""
     probabilities = softmax(predictions.logits[indices].astype(np.float64))
     names = [readable(name).replace("\n", " ") for name in class_names]
-    lines = ["class\tpredicted\tright\tconfidence"]
+    lines = ["class\tpredicted\tconfidence"]
     for label, row in zip(predictions.labels[indices], probabilities, strict=True):
         best = row.argmax()
-        lines.append(f"{names[label]}\t{names[best]}\t{'yes' if best == label else 'no'}\t{row[best]:.4f}")
+        lines.append(f"{names[label]}\t{names[best]}\t{row[best]:.4f}")
     return "\n".join(lines) + "\n"

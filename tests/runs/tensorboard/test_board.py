@@ -132,9 +132,10 @@ def test_the_projector_finds_embeddings_classes_and_pictures(run):
     tensors = np.loadtxt(folder / shown.tensor_path, delimiter="\t")
     np.testing.assert_allclose(tensors, predictions["embeddings"][thumbnails["indices"]], rtol=1e-5, atol=1e-12)
     header, *rows = (line.split("\t") for line in (folder / shown.metadata_path).read_text().splitlines())
-    assert header == ["class", "predicted", "right", "confidence"]
+    assert header == ["class", "predicted", "confidence"]
     assert [int(row[0]) for row in rows] == predictions["labels"][thumbnails["indices"]].tolist()
-    assert [row[2] for row in rows] == [{True: "yes", False: "no"}[row[0] == row[1]] for row in rows]
+    wrong = sum(row[0] != row[1] for row in rows)
+    assert wrong == (predictions["logits"].argmax(axis=1) != predictions["labels"])[thumbnails["indices"]].sum()
     width, height = shown.sprite.single_image_dim
     with PIL.Image.open(folder / shown.sprite.image_path) as image:
         sprite = np.asarray(image)
