@@ -13,7 +13,7 @@ EXPERIMENT, IDENTITY = "cskd_tf", "cskd_tf.identity"
 
 
 class Logger(keras.callbacks.Callback):
-    """Logs to one run of MLflow, in `WORKDIR/mlflow` or where MLFLOW_TRACKING_URI says.
+    """Logs to one run of MLflow, in `WORKDIR/mlflow.db` or where MLFLOW_TRACKING_URI says.
 
     A run that goes on goes on there too, under the same id, found by what tells the workdir from others.
 
@@ -27,7 +27,7 @@ class Logger(keras.callbacks.Callback):
         self._config, self._workdir = config, workdir
 
     def on_train_begin(self, logs=None):
-        place = os.environ.get("MLFLOW_TRACKING_URI") or (self._workdir.path.resolve() / "mlflow").as_uri()
+        place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self._workdir.path.resolve()}/mlflow.db"
         self._client = mlflow.MlflowClient(place)
         found = self._client.get_experiment_by_name(EXPERIMENT)
         experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT)

@@ -29,6 +29,7 @@ class Logger(keras.callbacks.Callback):
             resume="allow",
             dir=self._workdir.path,
             config=self._config.as_dict(),
+            settings=wandb.Settings(console="off"),  # the screen is ours
         )
 
     def on_epoch_end(self, epoch, logs=None):
