@@ -18,7 +18,8 @@ METRICS = ("top1_error", "top5_error", "nll", "ece", "aurc", "group_error", "rec
 
 def configs() -> tuple[list[str], list[str]]:
     """The names of the configs that there are: those that stand for one experiment, and those of several."""
-    single, several = [], []
+    single: list[str] = []
+    several: list[str] = []
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name == "get_config" and path.stem != "base":

@@ -140,9 +140,11 @@ class Screen:
             return
         shown = f"{name[:NAME]} {int(epochs)}/{of}"
         completed = self.epochs_before + epochs
+        starts = not self._progress.live.is_started
+        if starts:
+            self._progress.reset(self._task)  # the time counts from here
         self._progress.update(self._task, completed=completed, description=shown)
-        if not self._progress.live.is_started:
-            self._progress.reset(self._task, completed=completed, description=shown)  # from where the time is counted
+        if starts:
             self._progress.start()
             # To where rich leads stderr now; the handler has the stream that there was when it was made.
             self._before = logging.get_absl_handler().python_handler.setStream(sys.stderr)
