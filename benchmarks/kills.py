@@ -131,20 +131,22 @@ def state(folder: pathlib.Path) -> dict:
     return files
 
 
-def scalars(folder: pathlib.Path) -> list[tuple[int, str, bytes]]:
-    """The epoch, name and value of everything that TensorBoard shows, in its order; of pictures no value."""
+def scalars(folder: pathlib.Path) -> list[tuple[str, int, str, bytes]]:
+    """The run, epoch, name and value of everything that TensorBoard shows, in its order; a value of scalars alone."""
     from tensorboard.compat.proto import event_pb2
 
     found = []
-    for file in sorted(folder.glob("*tfevents*")):
+    for file in sorted(folder.rglob("*tfevents*"), key=lambda path: (path.parent, path.name)):
         content = file.read_bytes()
         while content:  # records of TensorFlow: length, checksum of 4 bytes, content, checksum
             length = int.from_bytes(content[:8], "little")
             event = event_pb2.Event.FromString(content[12 : 12 + length])
             content = content[16 + length :]
             for value in event.summary.value:
-                picture = value.tag.endswith("reliability")
-                found.append((event.step, value.tag, b"" if picture else value.tensor.SerializeToString()))
+                is_scalar = value.metadata.plugin_data.plugin_name == "scalars"
+                content_of_value = value.tensor.SerializeToString() if is_scalar else b""
+                run = str(file.parent.relative_to(folder))
+                found.append((run, event.step, value.tag, content_of_value))
     return found
 
 

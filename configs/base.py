@@ -28,7 +28,11 @@ def get_config() -> ConfigDict:
     # Every so many epochs, and after the last, one more pass over the training images, which writes how probable label
     # and prediction of each one are to WORKDIR/image_log, 5 bytes per image; 0: never.
     config.log_images = 0
-    config.verbose = 1  # Keras' progress: 0 none, 1 a bar, 2 one line per epoch
+    # 0: nothing of the epochs; 1: a line for each, and on a terminal a bar with the time left; 2: the lines alone.
+    config.verbose = 1
+    # Further places for the log: wandb, mlflow; whoever asks for one has to install it.
+    config.loggers = ()
+    config.profile_steps = 0  # profile so many training steps for TensorBoard, soon after the start; 0: none
 
     # One mapping per method: its class in cskd_tf.methods as "name", and its arguments. Empty: plain cross-entropy.
     config.methods = ()

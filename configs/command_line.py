@@ -10,6 +10,8 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
+from configs import base, right_names
+
 
 @contextlib.contextmanager
 def quiet():
@@ -35,6 +37,7 @@ def one_line():
         if os.environ.get("CSKD_TF_TRACEBACK"):
             raise
         message = _renamed(sys.argv) or _impossible(sys.argv) or _message(error)
+        message += right_names.did_you_mean(sys.argv, message)
         sys.exit(f"error: {message}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
 
 
@@ -90,6 +93,9 @@ def _impossible(arguments: list[str]) -> str:
 
 def _renamed(arguments: list[str]) -> str:
     """What keys on a command line are called now; empty where none was renamed."""
+    unknown = set(_keys(arguments)) - set(right_names.flat(base.get_config()))
+    if not any(re.fullmatch(r"data\.\w+", key) for key in unknown):  # as all of them were called
+        return ""
     try:
         with quiet():
             from cskd_tf.runs.config import RENAMED

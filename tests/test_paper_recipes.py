@@ -16,7 +16,8 @@ from cskd_tf.training.schedules import milestone_epochs
 
 # Of the machine, of files, or of splits that these data sets bring themselves.
 OF_NO_PAPER = {
-    "seed", "strategy", "deterministic", "baseline", "verbose", "log_images", "gradient_accumulation_steps",
+    "seed", "strategy", "deterministic", "baseline", "verbose", "log_images", "loggers",
+    "profile_steps", "gradient_accumulation_steps",
     "steps_per_execution",
     "jit_compile", "data.source.path", "data.source.archive",
     "data.source.class_levels", "data.source.memory", "data.split.train", "data.split.val", "data.split.test",

@@ -115,7 +115,9 @@ def test_make_train_trains_both_and_says_where_everything_lies(repository):
     assert max(errors) < 10  # per cent; which is the lower depends on the seed and on the CPU
     assert (repository / "saved_models" / "digits" / "1" / "saved_model.pb").exists()
     assert "SavedModel of workdirs/digits: saved_models/digits/1" in printed
-    assert re.search(r"TensorBoard: \S+ -m tensorboard.main --logdir workdirs/digits$", printed, re.MULTILINE)
+    assert re.search(
+        r"TensorBoard: \S+ -m tensorboard.main --logdir workdirs/digits/tensorboard$", printed, re.MULTILINE
+    )
     again = run(f"{BIN}/python train_main.py", repository)
     assert [line for line in again.splitlines() if "CSKD" in line] == [
         line for line in printed.splitlines() if "CSKD" in line

@@ -163,7 +163,7 @@ def test_several_at_a_time(swept):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--grid=epoch=1,2"], "error: Expected keys of configs/base.py, or of an entry of methods. Received: epoch"),
+        (["--grid=epoch=1,2"], "error: Expected --grid=KEY=VALUE,VALUE with keys of configs/base.py, "),
         (["--grid=epochs=1,many"], "error: epochs=1/seed=0: Expected epochs to be int. Received: epochs='1'"),
         (["--grid=epochs=1,0"], "error: epochs=0/seed=0: Expected epochs to be at least 1. Received: epochs=0"),
         (["--grid=methods.0.wait=1"], "error: wait=1/seed=0: Unknown argument of CSKD"),
@@ -171,7 +171,7 @@ def test_several_at_a_time(swept):
         (["--grid=network.name=resnet19"], "error: name=resnet19/seed=0: Unknown network"),
         (["--grid=seed=1", "--mode=train"], "error: Expected --mode=sweep beside --grid and --choose"),
         (["--choose=nll", "--mode=train"], "error: Expected --mode=sweep beside --grid and --choose"),
-        (["--choose=accuracy"], "error: Unknown metric to choose by"),
+        (["--choose=accuracy"], "error: flag --choose=accuracy: value should be one of <top1_error|"),
         (["--choose=nll", "--config.data.split.validation_fraction=0"], "error: Expected validation images to choose"),
     ],
 )

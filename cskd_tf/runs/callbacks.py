@@ -1,4 +1,4 @@
-"""What a run keeps of its training: the log, TensorBoard's files, and checkpoints."""
+"""What a run keeps of its training: the log, and checkpoints."""
 
 import math
 import pathlib
@@ -13,13 +13,9 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.figures.reliability import reliability_diagram
-from cskd_tf.evaluation.figures.style import as_image
 from cskd_tf.files import remove_leftovers
 from cskd_tf.runs import markers
-from cskd_tf.runs.events import keep_epochs
 from cskd_tf.runs.workdir import Workdir
-from cskd_tf.training.callbacks import Evaluation
 
 
 class RunLog(keras.callbacks.Callback):
@@ -57,42 +53,6 @@ class RunLog(keras.callbacks.Callback):
                 "seconds": round(time.perf_counter() - self._start, 3),
             }
         )
-
-
-class TensorBoard(keras.callbacks.Callback):
-    """Every scalar of the logs under its own name, and the reliability diagram of the evaluated split, each epoch.
-
-    Keras' TensorBoard callback would rename `val_ece` to `validation/epoch_ece`; here names are the same everywhere.
-
-    Args:
-        folder: for the event files.
-        evaluation: whose predictions the diagram shows; it has to come first.
-        done: epochs that this run trained before; what the folder has of later ones is removed, as it will be written
-            again. None: the folder's files stay as they are.
-    """
-
-    def __init__(self, folder: pathlib.Path, *, evaluation: Evaluation, done: int | None = None):
-        super().__init__()
-        self.folder = folder
-        self.evaluation = evaluation
-        self.done = done
-
-    def on_train_begin(self, logs=None):
-        if self.done is not None:
-            keep_epochs(self.folder, epochs=self.done)
-        self._writer = tf.summary.create_file_writer(str(self.folder))
-
-    def on_epoch_end(self, epoch, logs=None):
-        bins = self.evaluation.ece_bins
-        diagram = reliability_diagram(self.evaluation.predictions, bins=bins, title=f"epoch {epoch + 1}")
-        with self._writer.as_default(step=epoch + 1):
-            for name, value in logs.items():
-                tf.summary.scalar(name, float(value))
-            tf.summary.image(f"{self.evaluation.split}_reliability", as_image(diagram))
-        self._writer.flush()
-
-    def on_train_end(self, logs=None):
-        self._writer.close()
 
 
 class Checkpoint(keras.callbacks.Callback):

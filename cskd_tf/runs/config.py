@@ -67,7 +67,14 @@ ADDED = {
     "schedule.name": "step",
     "export.temperature": "auto",
     "export.coverage": 0.9,
+    "loggers": (),
+    "profile_steps": 0,
 }
+# Keys on which nothing depends that a run computes.
+OF_NO_RESULT = (
+    "baseline", "verbose", "log_images", "loggers", "profile_steps",
+    "export.enabled", "export.directory", "export.temperature", "export.coverage",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,6 +172,8 @@ class Config:
     deterministic: bool
     baseline: bool
     log_images: Annotated[int, Within(0, 1_000_000)]
+    loggers: Sequence[str]  # of `LOGGERS` in cskd_tf.runs.loggers, which checks them
+    profile_steps: Annotated[int, Within(0, 1000)]
     verbose: Literal[0, 1, 2]
     methods: Sequence[Mapping[str, Any]]  # as `methods.build` takes and checks them
     class_weights: ClassWeights
@@ -230,7 +239,7 @@ class Config:
         a TPU leaves out the smaller last batch of an epoch, and shards depend on the number of replicas.
         """
         depends_on_strategy = self.strategy == "tpu" or self.data.pairing.replica_local
-        free = {"verbose", "export.enabled", "export.directory", "export.temperature", "export.coverage"}
+        free = {"verbose", "loggers", "profile_steps"} | {key for key in OF_NO_RESULT if key.startswith("export.")}
         return free if depends_on_strategy else {*free, "strategy"}
 
     def as_dict(self) -> dict[str, Any]:

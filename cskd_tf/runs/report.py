@@ -18,7 +18,7 @@ from absl import logging
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import ensemble, summarize
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs.config import Config
+from cskd_tf.runs.config import OF_NO_RESULT, Config
 from cskd_tf.runs.grid import SEED_KEYS
 from cskd_tf.runs.workdir import CONFIG, METRICS, Workdir, flatten
 
@@ -95,7 +95,7 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
 
 def settings(run: Workdir) -> dict[str, Any]:
     """What runs of one group share, of teachers that a sweep has trained in `TEACHER/seed=0` the first part."""
-    ignored = (*SEED_KEYS, "baseline", "verbose", "log_images")
+    ignored = (*SEED_KEYS, *OF_NO_RESULT)
     values = {key: value for key, value in flatten(run.config().as_dict()).items() if key not in ignored}
     for key, value in values.items():
         if key.startswith("methods[") and isinstance(value, str):
@@ -190,7 +190,13 @@ def report(root: pathlib.Path) -> None:
     for run in runs:
         if saved := run.metrics().get("saved_model"):
             screen.print(f"SavedModel of {run.path}: {saved}")
-    screen.print(f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {root}")
+    screen.print(f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {_logdir(root)}")
+
+
+def _logdir(root: pathlib.Path) -> pathlib.Path:
+    """The folder of which TensorBoard shows runs by their shortest names: that of events, where all lie in one."""
+    own = root / "tensorboard"
+    return own if all(path.is_relative_to(own) for path in root.rglob("*tfevents*")) and own.is_dir() else root
 
 
 def _relative(path: str) -> str:

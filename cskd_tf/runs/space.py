@@ -16,7 +16,8 @@ from cskd_tf.runs.experiment import Experiment, network_arguments
 from cskd_tf.runs.workdir import Workdir
 
 MEGABYTE = 10**6
-PER_EPOCH = 50_000  # bytes, of the log and of TensorBoard with its picture
+PER_EPOCH = 10_000  # bytes, of the log and of TensorBoard's scalars
+BOARD = 5 * MEGABYTE  # of TensorBoard's pictures, graph and projector
 PER_LOGGED_IMAGE = 5  # bytes: two probabilities, and whether it is right
 GRAPHS = 2 * MEGABYTE  # of a Keras file and a SavedModel, beside their weights
 
@@ -53,7 +54,7 @@ def _needs(experiment: Experiment, workdir: Workdir) -> list[tuple[pathlib.Path,
     row = 8 + 4 * (parts.logits.shape[-1] + (0 if parts.embedding is None else parts.embedding.shape[-1]))
     images = sum(len(experiment.splits[split].labels) for split in experiment.evaluation_splits)
     # Two checkpoints are kept while the next is written; the best one, while its successor is.
-    size = 3 * whole + 2 * inference + (inference + GRAPHS) + images * row + config.epochs * PER_EPOCH
+    size = 3 * whole + 2 * inference + (inference + GRAPHS) + images * row + config.epochs * PER_EPOCH + BOARD
     size += len(experiment.evaluation_splits) * THUMBNAILS * THUMBNAIL_SIZE**2 * config.data.source.channels
     if config.log_images:
         size += -(-config.epochs // config.log_images) * len(experiment.splits["train"].labels) * PER_LOGGED_IMAGE

@@ -11,15 +11,17 @@ from typing import Any
 from cskd_tf.errors import UserError
 from cskd_tf.runs import report
 from cskd_tf.runs.choice import better
+from cskd_tf.runs.config import OF_NO_RESULT
 from cskd_tf.runs.grid import Run
 from cskd_tf.runs.sweep import CHOSEN
 from cskd_tf.runs.workdir import CONFIG, Workdir, flatten
 
 FACTORS = {key: factor for _, key, factor in report.COLUMNS}  # from fractions to what papers print
 # Of the machine and of files; no experiment of a paper says them.
-OF_NO_PAPER = ("seed", "data.split.seed", "baseline", "verbose", "strategy", "data.source.path", "data.source.archive",
-               "data.source.memory", "export.enabled", "export.directory", "export.temperature",
-               "export.coverage")  # fmt: skip
+OF_NO_PAPER = (
+    *OF_NO_RESULT, "seed", "data.split.seed", "strategy",
+    "data.source.path", "data.source.archive", "data.source.memory",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,19 +13,24 @@ from absl import logging
 from cskd_tf.data.sources.reading import unreadable_named
 from cskd_tf.errors import UserError
 from cskd_tf.runs import evaluate, export, memory, strategies
-from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
+from cskd_tf.runs.callbacks import Checkpoint, RunLog
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.image_log import ImageLog
+from cskd_tf.runs.loggers import build_loggers, check_loggers
 from cskd_tf.runs.report import name_of_methods
+from cskd_tf.runs.screen import Screen
 from cskd_tf.runs.space import check_space
+from cskd_tf.runs.tensorboard.about import CROSS_ENTROPY, name_of_run, write_about
+from cskd_tf.runs.tensorboard.board import TensorBoard
+from cskd_tf.runs.tensorboard.ending import write_ending
+from cskd_tf.runs.tensorboard.pictures import Pictures
+from cskd_tf.runs.tensorboard.profile import Profile
 from cskd_tf.runs.termination import Terminated, Termination
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 from cskd_tf.training.freezing import FrozenBackbone
 from cskd_tf.training.workers import Workers
-
-BASELINE = "cross_entropy"
 
 
 def baseline_of(config: Config) -> Config:
@@ -44,12 +49,13 @@ def train(config: Config, workdir: Workdir) -> None:
         FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
     export.check_directory(config)
+    check_loggers(config.loggers)
     workers = Workers(strategies.make(config.strategy))
     if config.precision == "auto" and (config := workdir.settled(config)).precision != "auto":
         logging.info("%s: precision %s, with which the run began", workdir.path, config.precision)
     runs = [(config, workdir)]
     if config.baseline:
-        runs.append((baseline_of(config), Workdir(workdir.path / BASELINE)))
+        runs.append((baseline_of(config), Workdir(workdir.path / CROSS_ENTROPY, tensorboard=workdir.tensorboard)))
     for run_config, run_workdir in runs:
         workers.on_chief(functools.partial(run_workdir.check_owner, run_config))
     with contextlib.ExitStack() as locks:
@@ -66,14 +72,16 @@ def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> Non
             config = prepare(config).config  # the whole config must be sound before the baseline's training starts
         workers.on_chief(lambda: workdir.claim(config))  # before the baseline is put inside
         runs = [(config, workdir), (baseline_of(config), runs[1][1])]
-    for (run_config, run_workdir), is_finished in reversed(list(zip(runs, finished, strict=True))):
-        if is_finished:
-            logging.info("%s is finished; remove it, or choose another --workdir, to train anew", run_workdir.path)
-        else:
-            _train_run(run_config, run_workdir)
+    left = [run_workdir for (_, run_workdir), is_finished in zip(runs, finished, strict=True) if not is_finished]
+    with Screen(config.verbose if workers.is_chief else 0, epochs=config.epochs * len(left)) as screen:
+        for (run_config, run_workdir), is_finished in reversed(list(zip(runs, finished, strict=True))):
+            if is_finished:
+                logging.info("%s is finished; remove it, or choose another --workdir, to train anew", run_workdir.path)
+            else:
+                _train_run(run_config, run_workdir, screen)
 
 
-def _train_run(config: Config, workdir: Workdir) -> None:
+def _train_run(config: Config, workdir: Workdir, screen: Screen) -> None:
     if checkpoint := workdir.imported_from():
         raise UserError(
             f"Expected a workdir to train in. Received: {workdir.path}, where an import was interrupted; "
@@ -92,7 +100,7 @@ def _train_run(config: Config, workdir: Workdir) -> None:
     if "val" not in experiment.splits:
         logging.info("No validation images: the test split is evaluated each epoch, and nothing is chosen by it")
     with unreadable_named(experiment.splits):
-        checkpoint = fit(experiment, workdir)
+        checkpoint = fit(experiment, workdir, more=[screen.following(workdir.path.name)])
     best = {}
     if best_epoch := checkpoint.restore_best():
         metrics = {split: experiment.metrics(experiment.predict(split)) for split in experiment.evaluation_splits}
@@ -103,9 +111,12 @@ def _train_run(config: Config, workdir: Workdir) -> None:
 
 def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
     """Evaluates, saves and exports what the model is now; `metrics.json`, with `more`, marks the run as finished."""
-    metrics = {**evaluate.evaluate_splits(experiment, workdir), **more}
+    of_splits = evaluate.evaluate_splits(experiment, workdir)
+    metrics = {**of_splits, **more}
 
     def write() -> None:
+        class_names = experiment.splits["train"].class_names
+        write_ending(workdir, experiment.config, metrics=of_splits, class_names=class_names)
         experiment.model.classifier().save(workdir.classifier)
         if experiment.config.export.enabled:
             published = export.exported(experiment, workdir) or export.export(experiment, workdir)
@@ -154,7 +165,7 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
         if config.log_images:
             callbacks.append(ImageLog(experiment, workdir, every=config.log_images))
         if workers.is_chief:
-            callbacks += [log, TensorBoard(workdir.tensorboard, evaluation=evaluation, done=done), checkpoint]
+            callbacks += [log, *_boards(experiment, workdir, evaluation=evaluation, done=done), checkpoint]
         try:
             finished = _go_on(experiment, [*callbacks, *more], done=done, under_way=under_way)
             if termination.requested():  # of several workers, in the evaluation behind the last step
@@ -167,6 +178,22 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
             )
             raise
     return checkpoint if finished else fit(experiment, workdir, more=more)
+
+
+def _boards(
+    experiment: Experiment, workdir: Workdir, *, evaluation: Evaluation, done: int
+) -> list[keras.callbacks.Callback]:
+    """What writes each epoch for others to show."""
+    config, model = experiment.config, experiment.model
+    folder = workdir.tensorboard / name_of_run(config)
+    pictures = Pictures(experiment.splits[evaluation.split], bins=config.evaluation.ece_bins)
+    about = functools.partial(write_about, model, config, workdir.path)
+    boards: list[keras.callbacks.Callback] = [
+        TensorBoard(folder, evaluation=evaluation, pictures=pictures, about=about, done=done)
+    ]
+    if config.profile_steps:
+        boards.append(Profile(folder, steps=config.profile_steps))
+    return [*boards, *build_loggers(config, workdir)]
 
 
 def _go_on(
@@ -190,7 +217,7 @@ def _go_on(
         epochs=experiment.config.epochs,
         initial_epoch=done,
         class_weight=experiment.class_weight,
-        verbose=experiment.config.verbose if experiment.workers.is_chief else 0,
+        verbose=0,
         callbacks=callbacks,
     )
     return True

@@ -87,17 +87,18 @@ class Workdir:
 
     Args:
         path: the folder, which need not exist.
+        tensorboard: folder for TensorBoard's files, where it is another run's; else it lies in `path`.
 
     Raises:
         UserError: an address, as of a bucket.
     """
 
-    def __init__(self, path: str | pathlib.Path):
+    def __init__(self, path: str | pathlib.Path, *, tensorboard: pathlib.Path | None = None):
         if "://" in str(path):
             raise UserError(f"Expected the path of a folder; mount a bucket to use it. Received: workdir {path}")
         self.path = pathlib.Path(path)
         self.checkpoints = self.path / "checkpoints"
-        self.tensorboard = self.path / "tensorboard"
+        self.tensorboard = tensorboard or self.path / "tensorboard"
         self.figures = self.path / "figures"
         self.image_log = self.path / "image_log"
         self.classifier = self.path / CLASSIFIER

@@ -49,11 +49,11 @@ def test_a_run_evaluates_the_test_split_and_has_no_best_epoch(config, tmp_path, 
     assert sorted(path.name for path in workdir.checkpoints.iterdir()) == ["last"]
     assert [path.name for path in workdir.path.glob("predictions_*")] == ["predictions_test.npz"]
     assert [path.name for path in workdir.figures.iterdir()] == ["reliability_test.png"]
-    events = EventAccumulator(str(workdir.tensorboard))
+    events = EventAccumulator(str(workdir.tensorboard / "cskd" / "test"))
     events.Reload()
     tags = set(events.Tags()["tensors"])
-    assert {"test_reliability", "test_ece", "loss"} <= tags
-    assert not [tag for tag in tags if tag.startswith("val")]
+    assert {"calibration/reliability", "calibration/ece", "loss/cross_entropy"} <= tags
+    assert sorted(path.name for path in (workdir.tensorboard / "cskd").iterdir() if path.is_dir()) == ["test", "train"]
 
     # The same bytes when it was interrupted after the first epoch, and when it is evaluated again.
     before = Predictions.load(workdir.predictions("test")).logits

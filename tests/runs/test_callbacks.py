@@ -1,15 +1,14 @@
-"""What a run keeps of its training: checkpoints and resuming from them, the log, TensorBoard's files."""
+"""What a run keeps of its training: checkpoints and resuming from them, and the log."""
 
 import json
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from cskd_tf import metrics
 from cskd_tf.data import paired_dataset
-from cskd_tf.runs.callbacks import Checkpoint, RunLog, TensorBoard
+from cskd_tf.runs.callbacks import Checkpoint, RunLog
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 from tests.helpers import EVALUATION_LOGS, trainable_model
@@ -163,35 +162,13 @@ def test_the_run_log_has_a_line_an_epoch(linear_network, images_and_labels, data
     assert (tmp_path / "log.jsonl").read_text().count("\n") == 1
 
 
-def test_tensorboard_has_every_scalar_and_the_diagram(linear_network, images_and_labels, data, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    model = trainable_model(linear_network())
-    evaluation = Evaluation(images_and_labels)
-    workdir = Workdir(tmp_path)
-    board = TensorBoard(tmp_path / "tensorboard", evaluation=evaluation)
-    history = model.fit(data(2), epochs=2, verbose=0, callbacks=[evaluation, RunLog(workdir), board]).history
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    tags = set(events.Tags()["tensors"])
-    assert tags == {"loss", "cross_entropy", "class_wise", "learning_rate", "val_reliability", *EVALUATION_LOGS}
-    steps = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors("val_ece")]
-    assert steps == [(1, pytest.approx(history["val_ece"][0])), (2, pytest.approx(history["val_ece"][1]))]
-    png = tf.make_ndarray(events.Tensors("val_reliability")[1].tensor_proto)[2]
-    pixels = tf.io.decode_png(png).numpy()
-    assert pixels.shape == (540, 440, 3)
-    blue = np.all(np.abs(pixels.astype(int) - [0x2A, 0x6F, 0x97]) < 8, axis=-1)
-    assert blue.sum() > 500  # the bars are there
-
-
 def test_an_epoch_log_with_an_undefined_figure_is_json(linear_network, images_and_labels, tmp_path):
     images, labels = images_and_labels
     network = linear_network()
     network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     workdir = Workdir(tmp_path)
     evaluation = Evaluation((images[5:7], labels[5:7]))
-    board = TensorBoard(workdir.tensorboard, evaluation=evaluation)
-    network.fit(images, labels, epochs=2, verbose=0, callbacks=[evaluation, RunLog(workdir), board])
+    network.fit(images, labels, epochs=2, verbose=0, callbacks=[evaluation, RunLog(workdir)])
     json.loads((tmp_path / "log.jsonl").read_text().splitlines()[1], parse_constant=pytest.fail)
     assert [entry["val_recall_at_1"] for entry in workdir.log()] == [None, None]
     assert workdir.log()[1]["val_nll"] == pytest.approx(

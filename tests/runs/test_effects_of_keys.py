@@ -92,11 +92,16 @@ def outcome(config):
 
 
 def trained_runs(config):
-    """Names of the workdirs of the runs that training goes through."""
+    """Names of the workdirs that training goes through, and what is on the screen; or why there are none."""
     runs = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_train_run", lambda config, workdir: runs.append(workdir.path.name))
-        train.train(config, Workdir("run"))
+        patch.setattr(
+            train, "_train_run", lambda config, workdir, screen: runs.append((workdir.path.name, screen.verbose))
+        )
+        try:
+            train.train(config, Workdir("run"))
+        except UserError as error:
+            return str(error)
     shutil.rmtree("run", ignore_errors=True)
     return runs
 
@@ -109,12 +114,7 @@ def told_to_fit(config):
     return told
 
 
-def progress(config):
-    """What `fit` is told to print."""
-    return told_to_fit(config)["verbose"]
-
-
-def logs_images(config):
+def callbacks_of_fit(config):
     """Which callbacks `fit` is given."""
     return [type(callback).__name__ for callback in told_to_fit(config)["callbacks"]]
 
@@ -200,8 +200,10 @@ CASES = {
     "strategy": Case("mirrored", of_built(lambda built: built.model.distribute_strategy.num_replicas_in_sync)),
     "deterministic": Case(True, determinism),
     "baseline": Case(True, trained_runs),
-    "log_images": Case(1, logs_images, given={"epochs": 1}),
-    "verbose": Case(2, progress),
+    "log_images": Case(1, callbacks_of_fit, given={"epochs": 1}),
+    "loggers": Case(("nowhere",), trained_runs),
+    "profile_steps": Case(1, callbacks_of_fit),
+    "verbose": Case(2, trained_runs),
     "methods": Case(({"name": "PSKD"},), of_built(lambda built: [type(each).__name__ for each in built.model.methods])),
     "class_weights.scheme": Case("inverse", class_weight, given=UNEVEN),
     "class_weights.beta": Case(0.5, class_weight, given={**UNEVEN, "class_weights.scheme": "effective"}),
@@ -248,7 +250,7 @@ CASES = {
         True, of_built(lambda built: [getattr(layer, "synchronized", None) for layer in built.model.network.layers])
     ),
     "network.weights": Case("trained.keras", first_weights),
-    "network.frozen_epochs": Case(1, logs_images, given={"epochs": 1}),
+    "network.frozen_epochs": Case(1, callbacks_of_fit, given={"epochs": 1}),
     "optimizer.name": Case("AdamW", of_built(lambda built: type(built.model.optimizer).__name__)),
     "optimizer.arguments": Case({"beta_2": 0.5}, optimizer, given={"optimizer.name": "Lion"}),
     "optimizer.decay_vectors": Case(False, optimizer),

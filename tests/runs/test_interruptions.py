@@ -6,13 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from cskd_tf.files import is_partial
 from cskd_tf.runs import export, train
-from cskd_tf.runs.callbacks import Checkpoint, TensorBoard
+from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.events import keep_epochs
 from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.workdir import Workdir
 
@@ -110,47 +108,8 @@ def test_a_directory_that_cannot_be_exported_to_is_refused_before_training(confi
     assert not (tmp_path / "run").exists()
 
 
-def events_in(folder):
-    """The step and the tags of every event, of all files."""
-    found = []
-    for file in sorted(folder.glob("*tfevents*")):
-        for record in tf.data.TFRecordDataset(str(file)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
-            found += [(event.step, value.tag) for value in event.summary.value]
-    return found
-
-
-def test_epochs_that_are_trained_again_are_shown_once(caplog, tmp_path):
-    for first, last in ((1, 3), (3, 4)):  # interrupted in epoch 4, and begun again after epoch 2
-        writer = tf.summary.create_file_writer(str(tmp_path))
-        with writer.as_default():
-            for step in range(first, last + 1):
-                tf.summary.scalar("loss", 1.0 / step, step=step)
-        writer.close()
-        if first == 1:
-            keep_epochs(tmp_path, epochs=2)
-            assert events_in(tmp_path) == [(1, "loss"), (2, "loss")]
-    assert events_in(tmp_path) == [(1, "loss"), (2, "loss"), (3, "loss"), (4, "loss")]
-    last_file = sorted(tmp_path.glob("*tfevents*"))[-1]
-    last_file.write_bytes(last_file.read_bytes()[:-3])
-    with caplog.at_level("WARNING", logger="absl"):
-        keep_epochs(tmp_path, epochs=9)
-    assert f"{last_file}: what follows its last whole record is left out" in caplog.text
-    assert events_in(tmp_path) == [(1, "loss"), (2, "loss"), (3, "loss")]
-    assert len(list(tmp_path.iterdir())) == 1
-
-
 def test_a_run_leaves_nothing_half_written(finished, tmp_path):
     names = [path for path in tmp_path.rglob("*") if is_partial(path) or path.name.endswith("_temp")]
     assert names == []
     _, workdir = finished
     assert np.isfinite(json.loads((workdir.path / "metrics.json").read_text())["test"]["nll"])
-
-
-def test_event_files_of_another_run_stay(tmp_path):
-    other = tmp_path / "events.out.tfevents.1.somewhere"
-    other.write_bytes(b"of somebody else")
-    board = TensorBoard(tmp_path, evaluation=None)
-    board.on_train_begin()
-    board.on_train_end()
-    assert other.read_bytes() == b"of somebody else"

@@ -76,6 +76,7 @@ def test_a_disk_that_fills_up_costs_an_epoch(blocks, config, small_disk, tmp_pat
     config.deterministic, config.epochs, config.network.width, config.export.enabled = True, 3, 2, False
     config = Config.read(config)
     monkeypatch.setattr("cskd_tf.runs.space.PER_EPOCH", 0)
+    monkeypatch.setattr("cskd_tf.runs.space.BOARD", 0)
     monkeypatch.setattr("cskd_tf.runs.space.GRAPHS", 0)
     monkeypatch.setattr("cskd_tf.runs.space.THUMBNAIL_SIZE", 8)
     workdir = Workdir(small_disk / "run")

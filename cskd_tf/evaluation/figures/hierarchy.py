@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.axes
-import matplotlib.colors
 import matplotlib.figure
 import matplotlib.patches
 import numpy as np
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.figures.compared import Compared
+from cskd_tf.evaluation.figures.confusion import NUMBERED, draw_shares, shares_of, side_of
 from cskd_tf.evaluation.figures.style import (
     legend_below,
     legend_height,
@@ -23,7 +22,6 @@ from cskd_tf.evaluation.figures.style import (
 )
 from cskd_tf.evaluation.groups import per_group
 
-NUMBERED = 12  # groups at most of which the cells have numbers
 DRAWN = 60  # groups at most that are drawn
 
 
@@ -43,21 +41,13 @@ def group_confusions(compared: Sequence[Compared], *, groups: Sequence[str], tit
     """
     names = _drawn_names(groups)
     shares = [group_shares(each, groups=groups) for each in compared]
-    side = min(max(2.9, 0.26 * len(names) + 1.2), 8.0)
+    side = side_of(len(names))
     figure, axes = panels(len(compared), columns=max(1, int(17 / side)), size=(side + 0.3, side), title=title)
-    numbered = len(names) <= NUMBERED
-    ticks = [shortened(name, characters=18) for name in names]
-    size = 8 if numbered else 6 if len(names) <= 30 else 5
     for axis, each, share in zip(axes, compared, shares, strict=True):
-        drawn = axis.imshow(100 * share, cmap="Blues", norm=matplotlib.colors.PowerNorm(0.5, 0, 100))
+        drawn = draw_shares(axis, share, names=names)
         axis.set_title(wrapped(each.name, characters=int(13 * side)), fontsize=9)
-        axis.set_xticks(range(len(names)), ticks, rotation=90 if len(names) > 3 else 0, fontsize=size)
-        axis.set_yticks(range(len(names)), ticks, fontsize=size)
         axis.set(xlabel="group of the predicted class", ylabel="group of the image")
-        axis.spines[:].set_visible(False)
-        if numbered:
-            _write_numbers(axis, 100 * share)
-    if not numbered:
+    if len(names) > NUMBERED:
         figure.colorbar(drawn, ax=axes, label="% of the group's images", shrink=0.8, aspect=40)
     return figure
 
@@ -124,8 +114,7 @@ def group_shares(each: Compared, *, groups: Sequence[str]) -> np.ndarray:
     """
     counted = _counted(each, groups)
     counts = np.sum([seed["confusion"] for seed in counted], axis=0)
-    images = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, images, out=np.full(counts.shape, np.nan), where=images > 0)
+    return shares_of(counts)
 
 
 def errors_of_groups(each: Compared, *, groups: Sequence[str]) -> np.ndarray:
@@ -141,10 +130,3 @@ def _counted(each: Compared, groups: Sequence[str]) -> list[dict[str, Any]]:
     """What `per_group` says of each seed."""
     group_names(groups)
     return [per_group(seed.logits, seed.labels, groups=groups) for seed in each.seeds]
-
-
-def _write_numbers(axis: matplotlib.axes.Axes, percent: np.ndarray) -> None:
-    for (row, column), value in np.ndenumerate(percent):
-        text = f"{value:.1f}" if np.isfinite(value) else "–"
-        dark = np.isfinite(value) and value > 40
-        axis.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")

@@ -1,0 +1,109 @@
+"""The right names of what a command line says, and the nearest one to a wrong one; nothing here loads TensorFlow."""
+
+import ast
+import difflib
+import itertools
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from configs.published import PUBLISHED
+
+METRICS = ("top1_error", "top5_error", "nll", "ece", "aurc", "group_error", "recall_at_1")  # to choose by
+
+
+def configs() -> tuple[list[str], list[str]]:
+    """The names of the configs that there are: those that stand for one experiment, and those of several."""
+    single: list[str] = []
+    several: list[str] = []
+    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name == "get_config" and path.stem != "base":
+                (several if node.args.args else single).append(path.stem)
+    return single, several
+
+
+def flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """The keys of a config, dotted, and their values."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {f"{prefix}{key}": value}
+    return found
+
+
+def check_words(words: Sequence[str], *, output: str | None) -> None:
+    """Refuses words between the flags, but for `launch`, and for `predict` and its paths, which alone has an output."""
+    if words[:1] == ["predict"] and not flags.FLAGS["mode"].present:
+        return
+    if words not in ([], ["launch"]) or output:
+        others = ["launch", "predict"]
+        close = nearest(words[0], [*others, *getattr(flags.FLAGS["mode"].parser, "enum_values", ())]) if words else ""
+        hint = {"": "", **{other: f"\nDid you mean {other}?" for other in others}}.get(
+            close, f"\nDid you mean --mode={close}?"
+        )
+        received = [*words, *(f"--{name}" for name in ("mode", "output") if flags.FLAGS[name].present)]
+        raise ValueError(f"Expected flags only, launch, or predict PATH ... without --mode. Received: {received}{hint}")
+
+
+def check_tables(names: Iterable[str]) -> None:
+    """Refuses tables that are none of the papers'."""
+    known = [*PUBLISHED, "all"]
+    if unknown := [name for name in names if name not in known]:
+        hint = _hint("--table=", unknown[0], known)
+        raise ValueError(f"Unknown table; expected some of {known}. Received: --table={','.join(unknown)}{hint}")
+
+
+def check_grid(texts: Iterable[str], *, config: ConfigDict) -> None:
+    """Refuses axes of keys that the config does not have; what a method is given, that method knows."""
+    known = [key for key in flat(config) if not key.startswith("sweep.")]
+    for text in texts:
+        for key in (part.strip() for part in text.partition("=")[0].split(",")):
+            if key not in known and not re.match(r"methods[.\[]", key):
+                raise ValueError(
+                    "Expected --grid=KEY=VALUE,VALUE with keys of configs/base.py, such as --grid=seed=0,1,2. "
+                    f"Received: --grid={text}{_hint('--grid=', key, known)}"
+                )
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The name that a word is most like; empty where it is like none.
+
+    Example:
+        >>> nearest("evalute", ["train", "evaluate"]), nearest("xyz", ["train", "evaluate"])
+        ('evaluate', '')
+    """
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
+
+
+def _hint(before: str, word: str, known: Iterable[str]) -> str:
+    close = nearest(word, known)
+    return f"\nDid you mean {before}{close}?" if close else ""
+
+
+def did_you_mean(arguments: Sequence[str], message: str) -> str:
+    """The nearest right name, in a line of its own, for what was mistyped on a command line; empty where none is near.
+
+    Args:
+        arguments: the command line.
+        message: of the error, in which absl lists the values that a flag can have.
+    """
+    if match := re.search(r"flag --(\w+)=(.*?): value should be one of <(.*?)>", message):
+        flag, value, known = match.groups()
+        return _hint(f"--{flag}=", value, known.split("|"))
+    for file in _values("config", arguments):
+        name = file.partition(".py:")[0].removesuffix(".py")
+        if not pathlib.Path(f"{name}.py").is_file():
+            close = nearest(pathlib.Path(name).name, [each for kind in configs() for each in kind])
+            return f"\nDid you mean --config=configs/{close}.py?" if close else ""
+    return ""
+
+
+def _values(flag: str, arguments: Sequence[str]) -> list[str]:
+    """What a flag is given on a command line, as `--flag=value` or as two words."""
+    found = [match[1] for each in arguments if (match := re.fullmatch(rf"--?{flag}=(.*)", each))]
+    pairs = itertools.pairwise(arguments)
+    return found + [value for name, value in pairs if re.fullmatch(rf"--?{flag}", name)]

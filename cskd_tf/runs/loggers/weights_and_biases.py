@@ -1,0 +1,39 @@
+"""Weights & Biases: the scalars of each epoch under the names that they have in `log.jsonl`."""
+
+import keras
+import wandb
+
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.workdir import Workdir
+
+
+class Logger(keras.callbacks.Callback):
+    """Logs to one run of W&B, whose files are in `WORKDIR/wandb`; `WANDB_MODE=offline` does without network.
+
+    A run that goes on goes on there too, under the same id, which follows from the workdir.
+
+    Args:
+        config: of the run.
+        workdir: of the run, with its config.
+    """
+
+    def __init__(self, config: Config, workdir: Workdir):
+        super().__init__()
+        self._config, self._workdir = config, workdir
+
+    def on_train_begin(self, logs=None):
+        self._run = wandb.init(
+            project="cskd_tf",
+            name=self._workdir.path.name,
+            id=self._workdir.identity()[:16],
+            resume="allow",
+            dir=self._workdir.path,
+            config=self._config.as_dict(),
+            settings=wandb.Settings(console="off"),  # the screen is ours
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._run.log({name: float(value) for name, value in logs.items()}, step=epoch + 1)
+
+    def on_train_end(self, logs=None):
+        self._run.finish()

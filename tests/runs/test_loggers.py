@@ -1,0 +1,84 @@
+"""Weights & Biases and MLflow get each epoch, with the real packages and without network."""
+
+import keras
+import pytest
+
+from cskd_tf.runs import loggers
+from cskd_tf.runs.loggers import build_loggers, check_loggers
+from cskd_tf.runs.workdir import Workdir
+from tests.runs.helpers import config_of
+
+LOGS = {"loss": 1.5, "class_wise": 0.25, "val_ece": 0.125, "val_recall_at_1": float("nan"), "learning_rate": 0.1}
+
+
+def run_of(name, tmp_path):
+    """A config with this logger, and its workdir."""
+    config = config_of({"loggers": (name,)})
+    workdir = Workdir(tmp_path / "run")
+    workdir.claim(config)
+    return config, workdir
+
+
+def log(config, workdir, *, epochs):
+    """What a process does that trains these epochs, counted from 0."""
+    (logger,) = build_loggers(config, workdir)
+    ends = keras.callbacks.CallbackList([logger])
+    ends.on_train_begin()
+    for epoch in epochs:
+        ends.on_epoch_end(epoch, {**LOGS, "loss": 1.5 - epoch})
+    ends.on_train_end()
+    return logger
+
+
+@pytest.mark.slow
+def test_the_log_goes_on_in_one_run_of_weights_and_biases(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="needs wandb, an extra")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    config, workdir = run_of("wandb", tmp_path)
+    ids = []
+    begun = wandb.init
+    monkeypatch.setattr(wandb, "init", lambda **given: (ids.append(given["id"]), begun(**given))[1])
+    for epochs in ((0, 1), (1, 2)):  # killed after the second, which it trains again
+        log(config, workdir, epochs=epochs)
+    assert ids == [workdir.identity()[:16]] * 2
+    folders = sorted((workdir.path / "wandb").glob(f"offline-run-*-{ids[0]}"))
+    assert folders
+    kept = [next(folder.glob("*.wandb")).read_bytes() for folder in folders]
+    assert all(part in content for content in kept for part in (b"milestones", b"val_ece", b"0.125", b"class_wise"))
+    assert [b"-0.5" in content for content in kept] == [False, True]  # the loss of the last epoch
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its SQL
+def test_the_log_goes_on_in_one_run_of_mlflow(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="needs mlflow-skinny, an extra")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    config, workdir = run_of("mlflow", tmp_path)
+    for epochs in ((0, 1), (1, 2)):  # killed after the second, which it trains again
+        log(config, workdir, epochs=epochs)
+    client = mlflow.MlflowClient(f"sqlite:///{workdir.path}/mlflow.db")
+    experiment = client.get_experiment_by_name("cskd_tf")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "run"
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert sorted((each.step, each.value) for each in history) == [(1, 1.5), (2, 0.5), (3, -0.5)]
+    assert set(run.data.metrics) == set(LOGS) - {"val_recall_at_1"}
+    assert run.data.params["schedule.learning_rate"] == str(config.schedule.learning_rate)
+    assert run.data.params["methods.0.name"] == "CSKD"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("tensorbored",), r"Unknown logger; expected some of \['wandb', 'mlflow'\]. Received: loggers="),
+        (("nowhere",), r"Expected the package of a logger, which `pip install 'cskd_tf\[nowhere\]'` installs"),
+    ],
+)
+def test_a_logger_that_cannot_be_is_refused(names, message, monkeypatch):
+    monkeypatch.setitem(loggers.LOGGERS, "nowhere", "nowhere")
+    if names == ("tensorbored",):
+        monkeypatch.delitem(loggers.LOGGERS, "nowhere")
+    with pytest.raises(ValueError, match=message):
+        check_loggers(names)

@@ -1,0 +1,76 @@
+"""The command line before TensorFlow is loaded: its screen of help, and the right names for wrong ones."""
+
+import subprocess
+import sys
+
+import pytest
+
+from configs import right_names
+from cskd_tf.runs import choice
+from tests.helpers import ROOT
+
+# Prints what train_main.py prints, and last whether TensorFlow was loaded.
+RUN = (
+    "import sys, train_main\n"
+    "try: train_main.run()\n"
+    "except SystemExit as leaving: print(leaving.code)\n"
+    "print('tensorflow' in sys.modules)"
+)
+
+
+def printed(*arguments):
+    done = subprocess.run([sys.executable, "-c", RUN, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *lines, loaded = done.stdout.splitlines()
+    assert loaded == "False"
+    return lines
+
+
+def test_help_is_one_screen_that_leads_to_configs_and_keys():
+    *lines, code = printed("--help")
+    assert code == "0"
+    assert 24 <= len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "None" not in text
+    assert "default: '" not in text
+    for word in ("--workdir", "--grid", "--helpfull", "evaluate", "launch", "cifar100", "cskd_paper", "data.*", "seed"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--mode=evalute"], "--mode=evaluate"),
+        (["evaluate"], "--mode=evaluate"),
+        (["lunch"], "launch"),
+        (["--config=configs/cifar_100.py"], "--config=configs/cifar100.py"),
+        (["--config", "cskd_papers.py:cifar100,resnet18,cskd"], "--config=configs/cskd_paper.py"),
+        (["--mode=sweep", "--grid=sed=0,1"], "--grid=seed"),
+        (["--mode=sweep", "--grid=seed=0,1", "--choose=top1_eror"], "--choose=top1_error"),
+        (["--mode=report", "--table=cvrp1"], "--table=cvpr1"),
+        (["--config.epoch=3"], '"epochs"'),
+    ],
+)
+def test_the_nearest_name_is_offered_without_tensorflow(arguments, hint):
+    lines = printed(*arguments)
+    assert lines[0].startswith("error: ")
+    (offer,) = [line for line in lines if line.lower().startswith("did you mean")]
+    assert hint in offer
+
+
+def test_names_that_are_like_none_are_listed_alone():
+    lines = printed("--mode=xyz")
+    assert not [line for line in lines if "Did you mean" in line]
+    assert "train|" in lines[0]
+
+
+def test_metrics_to_choose_by_are_those_that_have_a_direction():
+    assert tuple(choice.DIRECTIONS) == right_names.METRICS
+
+
+def test_configs_are_told_apart_by_whether_they_take_an_experiment():
+    single, several = right_names.configs()
+    assert {"digits", "cifar100"} <= set(single)
+    assert {"cskd_paper", "variants"} <= set(several)
+    assert not {"base", "sweep", "right_names"} & {*single, *several}
