@@ -107,6 +107,7 @@ ROWS = "path,label,split\na.png,dog,{0}\nb.jpg,cat,{0}\nf.png,dog,{1}\ndeep/e.pn
 
 def test_splits_of_a_table_and_those_that_are_taken(table, tmp_path):
     def load(**options):
+        options = {"memory": 0.0, **options}
         return {
             name: [source.locate(index).split(": ")[1] for index in range(len(source.labels))]
             for name, source in load_splits("csv", path=str(tmp_path / "photos" / "table.csv"), **options).items()
