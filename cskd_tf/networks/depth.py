@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
-from cskd_tf.errors import UserError
-from cskd_tf.networks.features import NetworkOutputs
+from cskd_tf.networks.features import find_classifier
 
 # How networks call the blocks that they repeat: stage1_block2, block2a, conv4_block6, transformer_layer_3, XBlock_0.
 _BLOCK = re.compile(r".*(?:(?:block|layer|unit|cell)_?\d+[a-z]?|expanded_conv(?:_\d+)?)", re.IGNORECASE)
@@ -74,12 +73,7 @@ def layer_rates(
     Raises:
         UserError: the classifier was not found.
     """
-    outputs = NetworkOutputs(network, embedding_layer=embedding_layer)
-    classifier = outputs.parts(network.input_shape).classifier
-    if classifier is None:
-        raise UserError(
-            f"Expected a network whose classifier is found, or embedding_layer to name it. Received: {network.name!r}"
-        )
+    classifier = find_classifier(network, input_shape=network.input_shape, embedding_layer=embedding_layer)
     found = blocks(network, classifier=classifier)
     distances = {id(variable): len(found) - number for number, block in enumerate(found) for variable in block}
     return [factor ** distances.get(id(variable), 0) for variable in variables]

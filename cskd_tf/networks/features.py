@@ -209,6 +209,22 @@ def _noted(layer: keras.layers.Layer) -> Callable[..., Any]:
     return noted_call
 
 
+def find_classifier(
+    network: keras.Model, *, input_shape: Sequence[int | None], embedding_layer: str | None = None
+) -> keras.layers.Layer:
+    """The layer that reads the embedding. Arguments as of `NetworkOutputs`, and of its `parts`.
+
+    Raises:
+        UserError: it was not found.
+    """
+    classifier = NetworkOutputs(network, embedding_layer=embedding_layer).parts(input_shape).classifier
+    if classifier is None:
+        raise UserError(
+            f"Expected a network whose classifier is found, or embedding_layer to name it. Received: {network.name!r}"
+        )
+    return classifier
+
+
 def layers_of(network: keras.layers.Layer) -> list[keras.layers.Layer]:
     """All layers inside a network, those inside its layers too, each once, the outer ones first.
 

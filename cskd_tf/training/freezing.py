@@ -3,7 +3,7 @@
 import keras
 
 from cskd_tf.errors import UserError
-from cskd_tf.networks.features import NetworkOutputs, layers_of
+from cskd_tf.networks.features import find_classifier, layers_of
 from cskd_tf.training.tuned import Tuned
 
 
@@ -85,25 +85,9 @@ class FrozenBackbone(keras.callbacks.Callback):
         self.model.make_train_function(force=True)
 
 
-def classifier_of(model: keras.Model) -> keras.layers.Layer:
-    """The layer of a `SelfDistiller`'s network that reads the embedding.
-
-    Raises:
-        UserError: it was not found.
-    """
-    outputs = NetworkOutputs(model.network, embedding_layer=model.embedding_layer)
-    classifier = outputs.parts(model._image_shape).classifier
-    if classifier is None:
-        raise UserError(
-            "Expected a network whose classifier is found, or embedding_layer to name it. "
-            f"Received: {model.network.name!r}"
-        )
-    return classifier
-
-
 def backbone_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers of a `SelfDistiller`'s network that do not hold its classifier, the outer ones first."""
-    classifier = classifier_of(model)
+    classifier = find_classifier(model.network, input_shape=model._image_shape, embedding_layer=model.embedding_layer)
     return [
         layer
         for layer in layers_of(model.network)
