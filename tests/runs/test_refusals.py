@@ -20,7 +20,7 @@ QUICK = (*ALONE, *SMALL)
         (["--config. seed=1"], r"Expected a key of configs/base.py, .*Received: \[' seed'\]"),
         (["--config.optimiser.momentum=1"], "Expected a key of configs/base.py. Received: .*optimiser"),
         (["--mode=serve"], "should be one of"),
-        (["train"], r"Expected flags only, or launch. Received: \['train'\]"),
+        (["train"], r"Expected flags only, launch, or predict .* Received: \['train'\]"),
         (["--config.epochs=0"], "Expected epochs to be at least 1. Received: epochs=0"),
         (["--config.precision=float64"], "Unknown precision; expected one of .*Received: precision='float64'"),
         (["--config.strategy=tpu"], "Expected a TPU for strategy=tpu. Received: "),
