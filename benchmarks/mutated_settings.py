@@ -98,7 +98,8 @@ CONFIG_FILES = (
 
 def _keys(values: dict[str, Any], prefix: str = "") -> list[str]:
     below = [
-        _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key] for key, value in values.items()
+        _keys(value, f"{prefix}{key}.") if value and isinstance(value, dict) else [prefix + key]
+        for key, value in values.items()
     ]
     return [key for keys in below for key in keys]
 

@@ -31,16 +31,26 @@ OF_NO_PAPER = {
 CVPR = {
     "epochs": 200,
     "precision": "float32",
+    "class_weights.scheme": "",
+    "class_weights.beta": 0.999,
+    "optimizer.name": "SGD",
+    "optimizer.arguments": {},
+    "optimizer.decay_vectors": True,
+    "optimizer.layer_decay": 1.0,
+    "optimizer.ema_momentum": 0.0,
     "optimizer.momentum": 0.9,
     "optimizer.weight_decay": 0.0001,
     "optimizer.nesterov": False,
     "optimizer.clip_norm": 0.0,
+    "schedule.name": "step",
     "schedule.learning_rate": 0.1,
     "schedule.milestones": [100, 150],  # in epochs
     "schedule.factor": 0.1,
     "schedule.warmup_epochs": 0,
     "evaluation.ece_bins": 20,
     "network.width": 0,  # as published
+    "network.weights": "",  # trained anew
+    "network.frozen_epochs": 0,
     "data.source.channels": 3,
     # Inferred: 24.71 and 43.53, against 25.82 and 45.16 in ICLR with 10 % held out.
     "data.split.validation_fraction": 0.0,
@@ -53,6 +63,7 @@ CVPR = {
     "data.augment.flip": True,
     "data.augment.color_jitter": 0.0,
     "data.augment.lighting": 0.0,
+    "data.augment.layers": [],
 }
 # Of the public code.
 IMAGENET_PIXELS = {"data.augment.mean": [0.485, 0.456, 0.406], "data.augment.std": [0.229, 0.224, 0.225]}

@@ -133,7 +133,7 @@ def test_the_changelog_has_the_renamed_keys():
 def as_before(config):
     """What the `config.json` of a run held before keys were renamed, and others added."""
     values = flatten(config.as_dict() | {"methods": None})
-    values = {key: value for key, value in values.items() if key.partition(".")[0] not in ADDED}
+    values = {key: value for key, value in values.items() if not any(f"{key}.".startswith(f"{new}.") for new in ADDED)}
     values |= {old: values.pop(new) for old, new in RENAMED.items()} | {"methods": config.as_dict()["methods"]}
     result = {}
     for key, value in values.items():
