@@ -31,7 +31,7 @@ flags.DEFINE_enum("choose", None, right_names.METRICS, "--mode=sweep trains what
 flags.DEFINE_integer("jobs", 1, "Runs of --mode=sweep at a time.", lower_bound=1)
 flags.DEFINE_list("table", [], "The papers' tables, of --mode=report, as cvpr1,pskd3; or all.")
 flags.DEFINE_enum("format", None, ["text", "markdown", "latex", "csv", "jsonl"], "Of those tables, or of predictions.")
-flags.DEFINE_string("output", None, "File that `predict` writes, .csv or .jsonl; by default the screen.")
+flags.DEFINE_string("output", None, "File that `predict` writes; by default the screen.")
 flags.DEFINE_enum("split", None, ["train", "val", "test", "all"], "Which images --mode=evaluate assesses.")
 flags.DEFINE_list("with", None, "Workdirs or SavedModels that join an ensemble (--mode=evaluate).")
 flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")

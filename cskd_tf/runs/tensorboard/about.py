@@ -33,7 +33,7 @@ def hyperparameters(config: Config) -> dict[str, Any]:
     """The keys of a config on which a run's results depend, as the HParams tab takes them; its methods in one word."""
     values = flatten(config.as_dict())
     chosen = {
-        key: str(value) if isinstance(value, list) else value
+        key: str(value) if isinstance(value, (list, dict)) else value
         for key, value in values.items()
         if key not in OF_NO_RESULT and not key.endswith("].name")
     }
