@@ -55,7 +55,7 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
                 raise RuntimeError(f"What the SavedModel returns differs from what the model does by {difference:.2e}")
             target = _publish(folder, root)
     except (OSError, tf.errors.OpError) as error:
-        why = reason(error).split("; ")[-1]  # of TensorFlow's "path; reason"
+        why = getattr(error, "strerror", None) or reason(error).split("; ")[-1]  # of TensorFlow's "path; reason"
         raise OSError(
             f"The SavedModel could not be written to {root} ({why}). Nothing of it is left there, and the same command "
             "writes it once that is mended"
