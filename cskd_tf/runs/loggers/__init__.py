@@ -1,6 +1,5 @@
-"""Further places for a run's log, each one of an optional package that is imported only where a config asks for it."""
+"""Further places for a run's log, each one of an optional package, for configs that ask for it."""
 
-import importlib
 import importlib.util
 from collections.abc import Sequence
 
@@ -8,9 +7,11 @@ import keras
 
 from cskd_tf.errors import UserError
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.loggers import mlflow_tracking, weights_and_biases
 from cskd_tf.runs.workdir import Workdir
 
-LOGGERS = {"wandb": "weights_and_biases", "mlflow": "mlflow_tracking"}  # files, by the packages that they need
+# By the packages that they need, which each imports when training begins.
+LOGGERS = {"wandb": weights_and_biases.Logger, "mlflow": mlflow_tracking.Logger}
 
 
 def check_loggers(names: Sequence[str]) -> None:
@@ -27,5 +28,4 @@ def check_loggers(names: Sequence[str]) -> None:
 
 def build_loggers(config: Config, workdir: Workdir) -> list[keras.callbacks.Callback]:
     """The callbacks of a config's loggers; they come behind what adds to the logs, on the chief alone."""
-    modules = [importlib.import_module(f"{__name__}.{LOGGERS[name]}") for name in config.loggers]
-    return [module.Logger(config, workdir) for module in modules]
+    return [LOGGERS[name](config, workdir) for name in config.loggers]

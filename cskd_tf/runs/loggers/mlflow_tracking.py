@@ -4,7 +4,6 @@ import math
 import os
 
 import keras
-import mlflow
 
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir, flatten
@@ -27,6 +26,8 @@ class Logger(keras.callbacks.Callback):
         self._config, self._workdir = config, workdir
 
     def on_train_begin(self, logs=None):
+        import mlflow
+
         place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self._workdir.path.resolve()}/mlflow.db"
         self._client = mlflow.MlflowClient(place)
         found = self._client.get_experiment_by_name(EXPERIMENT)

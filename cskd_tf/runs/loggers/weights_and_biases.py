@@ -1,7 +1,6 @@
 """Weights & Biases: the scalars of each epoch under the names that they have in `log.jsonl`."""
 
 import keras
-import wandb
 
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
@@ -22,6 +21,8 @@ class Logger(keras.callbacks.Callback):
         self._config, self._workdir = config, workdir
 
     def on_train_begin(self, logs=None):
+        import wandb
+
         self._run = wandb.init(
             project="cskd_tf",
             name=self._workdir.path.name,
