@@ -25,7 +25,10 @@ TABLE = flags.DEFINE_list("table", [], "Tables of the papers that --mode=report 
 FORMAT = flags.DEFINE_enum("format", None, ["text", "markdown", "latex", "csv", "jsonl"], "Of tables, or predictions.")
 OUTPUT = flags.DEFINE_string("output", None, "File that `predict` writes, .csv or .jsonl; by default the screen.")
 SPLIT = flags.DEFINE_enum("split", None, ["train", "val", "test", "all"], "Which images --mode=evaluate assesses.")
-WITH = flags.DEFINE_list("with", None, "Further workdirs or SavedModels that --mode=evaluate makes an ensemble with.")
+WITH = flags.DEFINE_list("with", None, "Further workdirs or SavedModels, of an ensemble that --mode=evaluate assesses.")
+LABELS = flags.DEFINE_integer(
+    "check_labels", None, "Of how many images at most, by --mode=doctor; 0: none.", lower_bound=0
+)
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")
 
 
@@ -70,7 +73,11 @@ def main(argv):
     other = {name: flags.FLAGS[name].value for name in ("on", "against")}
     with cli.one_line_for_users():
         question = {"split": SPLIT.value, "members": WITH.value, **other}
-        more: Any = {"checkpoint": CHECKPOINT.value, "question": question}
+        more: Any = {"checkpoint": CHECKPOINT.value, "question": question, "check_labels": LABELS.value}
+        if MODE.value == "doctor":
+            from configs import advice
+
+            more["advise"] = lambda findings: advice.advise(findings, config)
         cli.run(MODE.value, config.value, workdir=workdir, config_given=config_given, **more)
 
 
