@@ -165,8 +165,8 @@ def verdict(gains: Sequence[Gain], *, images: float, uneven: float) -> Iterator[
         )
     elif images > 2 * most.images:
         yield (
-            f"CS-KD: the paper has no data of so many images per class, and says nothing of its gain here. With the most, "
-            f"{most.images:,.0f} ({most.label}), it had {most.in_error:.1f} points of top-1 error less."
+            f"CS-KD: the paper has no data of so many images per class, and says nothing of its gain here. With "
+            f"the most, {most.images:,.0f} ({most.label}), it had {most.in_error:.1f} points of top-1 error less."
         )
     else:
         yield (

@@ -82,7 +82,7 @@ def _batch_size(findings: Findings, paper: Gain) -> Iterator[Setting]:
     elif size * STEPS <= images:
         yield Setting("batch_size", size, f"that of {paper.label}, for {images:,} training images")
     else:
-        fitting = 2 ** int(math.log2(max(images // STEPS, 1)))
+        fitting = 2 ** int(math.log2(max(images // STEPS, 2)))
         yield Setting("batch_size", fitting, f"{images:,} training images make few steps of {paper.label}'s {size}")
 
 

@@ -37,7 +37,10 @@ COMPOSED = {
     "few_images": ["tiny_imagenet_5,cutmix_pskd", "omniglot_14,kd_cskd,preact_resnet18"],
     "finetune": ["pretrain", *finetune.EXPERIMENTS[:2]],
 }
-NO_CONFIGS = ("base", "command_line", "launch", "processes", "published", "saved", "sweep", "tables")
+NO_CONFIGS = (
+    "advice", "base", "command_line", "evidence", "launch", "method_costs", "processes", "published", "recommendation",
+    "saved", "sweep", "tables",
+)  # fmt: skip
 SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py"))
 CONFIGS = [(name, ()) for name in SINGLE if name not in (*NO_CONFIGS, *COMPOSED)]
 WIDTHS = dict.fromkeys(("resnext29_8x64d", "resnext50_32x4d", "resnext101_32x4d"), 16)  # of which the groups take more
