@@ -234,8 +234,8 @@ def test_costs_by_measured_ratios(tmp_path):
 
 def test_the_recommended_command_trains(command, image_folder):
     given = (
-        "--config.network.name=tests.runs.helpers:small_network", "--config.network.width=4", "--config.data.augment.image_size=8",
-        "--config.deterministic=False", "--config.batch_size=4",
+        "--config.network.name=tests.runs.helpers:small_network", "--config.network.width=4",
+        "--config.data.augment.image_size=8", "--config.deterministic=False", "--config.batch_size=4",
     )  # fmt: skip
     own = (f"--config={image_folder_config.__file__}", f"--config.data.source.path={image_folder}")
     code, printed = command(*own, *given, "--mode=doctor")

@@ -147,8 +147,8 @@ def _question(values: Mapping[str, Any], *, mode: str) -> assess.Question:
     given |= {key: Config.read(given[key]) for key in ("on", "against") if key in given}
     if given and (mode != "evaluate" or strategies.num_workers() > 1):
         raise UserError(
-            f"Expected --split, --with, --on and --against beside --mode=evaluate alone, in one process. "
-            f"Received: {sorted(given)} and --mode={mode}"
+            "Expected --split, --with, --on and --against beside --mode=evaluate alone, in one process; --with also "
+            f"beside --mode=doctor. Received: {sorted(given)} and --mode={mode}"
         )
     return assess.Question(**given)
 
