@@ -34,9 +34,8 @@ flags.DEFINE_enum("format", None, ["text", "markdown", "latex", "csv", "jsonl"],
 flags.DEFINE_string("output", None, "File that `predict` writes; by default the screen.")
 flags.DEFINE_enum("split", None, ["train", "val", "test", "all"], "Which images --mode=evaluate assesses.")
 flags.DEFINE_list("with", None, "Workdirs or SavedModels that join an ensemble (--mode=evaluate).")
+flags.DEFINE_integer("check_labels", None, "Of how many images at most (--mode=doctor); 0: none.", lower_bound=0)
 flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")
-
-NOT_TO_PREDICT = ("mode", "workers", "grid", "choose", "jobs", "table", "split", "with", "on", "against", "checkpoint")
 
 
 def parse_flags(argv):

@@ -83,16 +83,9 @@ def method_step(descriptions: list, network: str, width: int | None, images: int
 
 def theory(descriptions: list) -> float:
     """Units of a step over the three of cross-entropy."""
-    from cskd_tf import methods
+    from cskd_tf.methods.cost import over_cross_entropy
 
-    units = 3
-    for name, arguments in descriptions:
-        # One more pass each: the teacher's, and that of the last epoch's network.
-        units += "teacher" in arguments or arguments.get("source") == "network"
-        known = {key: value for key, value in arguments.items() if key != "teacher"}
-        views = () if "teacher" in arguments else methods.Composition([getattr(methods, name)(**known)]).views[1:]
-        units += sum(3 if view.gradient else 1 for view in views)
-    return units / 3
+    return over_cross_entropy([{"name": name, **arguments} for name, arguments in descriptions])
 
 
 def measure(case: str) -> dict:

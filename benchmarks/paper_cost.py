@@ -13,14 +13,6 @@ from absl import app, flags
 
 from benchmarks.results import record
 
-TRAINING_IMAGES = {
-    "cifar100": 50_000,
-    "tiny_imagenet": 100_000,
-    "caltech_birds2011": 5_994,
-    "stanford_dogs": 12_000,
-    "mit67": 5_360,
-    "imagenet2012": 1_281_167,
-}
 SWEEPS = flags.DEFINE_multi_string("sweep", [], "FILE:SWEEP of configs; by default every table's.")
 RATE = flags.DEFINE_float("teraflops", 10.0, "Floating-point operations per second that the device holds, in 10^12.")
 
@@ -36,19 +28,15 @@ def flops(network: str, size: int) -> int:
 
 def run_flops(run, runs) -> float:
     """Floating-point operations of a run's training."""
-    from benchmarks.arithmetic import FORWARD, WITH_GRADIENT
-    from cskd_tf import methods
+    from configs.published import SIZES
+    from cskd_tf.methods.cost import FORWARD, passes
 
     config = run.config
-    without_teachers = [method for method in config["methods"] if "teacher" not in method]
-    views = methods.Composition(methods.build(without_teachers)).views
-    passes = sum(WITH_GRADIENT if view.gradient else FORWARD for view in views)
-    passes += FORWARD * sum(method.get("source") == "network" for method in config["methods"])
     size = config["data"]["augment"]["image_size"]
     teachers = sum(flops(runs[name].config["network"]["name"], size) for name in run.teachers)
-    images = TRAINING_IMAGES[config["data"]["source"]["name"]] * config["epochs"]
+    images = SIZES[config["data"]["source"]["name"]][0] * config["epochs"]
     images *= 1 - config["data"]["split"]["validation_fraction"]
-    return images * (passes * flops(config["network"]["name"], size) + FORWARD * teachers)
+    return images * (passes(config["methods"]) * flops(config["network"]["name"], size) + FORWARD * teachers)
 
 
 def every_sweep() -> list[str]:

@@ -6,6 +6,16 @@ ICCV 2021 (https://arxiv.org/abs/2006.12000). A line is an experiment's method a
 PS-KD's Table 4 are left out, whose figures it has from other papers.
 """
 
+# Of the data sets that the tables are of: training images, and classes.
+SIZES = {
+    "cifar100": (50_000, 100),
+    "tiny_imagenet": (100_000, 200),
+    "caltech_birds2011": (5_994, 200),
+    "stanford_dogs": (12_000, 120),
+    "mit67": (5_360, 67),
+    "imagenet2012": (1_281_167, 1_000),
+}
+
 PUBLISHED = {
     # CS-KD, CVPR 2020, Table 1.
     "cvpr1": """

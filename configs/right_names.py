@@ -35,18 +35,23 @@ def flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def check_words(words: Sequence[str], *, output: str | None) -> None:
-    """Refuses words between the flags, but for `launch`, and for `predict` and its paths, which alone has an output."""
-    if words[:1] == ["predict"] and not flags.FLAGS["mode"].present:
+def check_words(words: Sequence[str], *, given: Sequence[str]) -> None:
+    """Refuses words between the flags, but for `launch`, and `predict` with its paths and its own flags, of `given`."""
+    predicts = words[:1] == ["predict"]
+    wrong = [f"--{name}" for name in given if (name not in _OF_PREDICT if predicts else name == "output")]
+    if not wrong and (predicts or words in ([], ["launch"])):
         return
-    if words not in ([], ["launch"]) or output:
-        others = ["launch", "predict"]
-        close = nearest(words[0], [*others, *getattr(flags.FLAGS["mode"].parser, "enum_values", ())]) if words else ""
-        hint = {"": "", **{other: f"\nDid you mean {other}?" for other in others}}.get(
-            close, f"\nDid you mean --mode={close}?"
-        )
-        received = [*words, *(f"--{name}" for name in ("mode", "output") if flags.FLAGS[name].present)]
-        raise ValueError(f"Expected flags only, launch, or predict PATH ... without --mode. Received: {received}{hint}")
+    others = ["launch", "predict"]
+    modes = getattr(flags.FLAGS["mode"].parser, "enum_values", ())
+    close = nearest(words[0], [*others, *modes]) if words and not predicts else ""
+    hint = {"": "", **{other: f"\nDid you mean {other}?" for other in others}}.get(
+        close, f"\nDid you mean --mode={close}?"
+    )
+    expected = "flags only, launch, or predict PATH ... with --workdir, --config, --output and --format"
+    raise ValueError(f"Expected {expected}. Received: {[*words, *wrong]}{hint}")
+
+
+_OF_PREDICT = ("workdir", "config", "output", "format")
 
 
 def check_tables(names: Iterable[str]) -> None:

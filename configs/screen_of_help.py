@@ -20,6 +20,7 @@ SHOWN = (
     "with",
     "on",
     "against",
+    "check_labels",
     "checkpoint",
 )
 WIDTH = 79

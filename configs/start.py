@@ -14,7 +14,7 @@ def main(argv):
     """Starts what the flags say, which were parsed; `argv` are the words between them."""
     words = argv[1:]
     with command_line.one_line():
-        right_names.check_words(words, output=flags.FLAGS["output"].value)
+        right_names.check_words(words, given=[name for name in _NAMES if flags.FLAGS[name].present])
     given: dict[str, Any] = {name: flags.FLAGS[name].value for name in _NAMES}
     config: Any = flags.FLAGS["config"]
     workdir = given["workdir"] or command_line.default_workdir(config, mode=given["mode"])
@@ -39,7 +39,7 @@ def main(argv):
 
 
 _NAMES = ("workdir", "mode", "workers", "grid", "choose", "jobs", "table", "format", "split", "with", "checkpoint",
-          "on", "against", "output")  # fmt: skip
+          "on", "against", "output", "check_labels")  # fmt: skip
 
 
 def _predict(given: dict[str, Any], config: Any, workdir: str, *, paths: Sequence[str]) -> None:
@@ -73,5 +73,9 @@ def _run(given: dict[str, Any], config: Any, workdir: str) -> None:
         from cskd_tf.runs import cli
     with cli.one_line_for_users():
         question = {"members": given["with"], **{name: given[name] for name in ("split", "on", "against")}}
-        more: Any = {"checkpoint": given["checkpoint"], "question": question}
-        cli.run(given["mode"], config.value, workdir=workdir, config_given=_is_given(config), **more)
+        more: Any = {name: given[name] for name in ("checkpoint", "check_labels")}
+        if given["mode"] == "doctor":
+            from configs import advice
+
+            more["advise"] = lambda findings: advice.advise(findings, config)
+        cli.run(given["mode"], config.value, workdir=workdir, config_given=_is_given(config), question=question, **more)

@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import tensorflow as tf
@@ -45,6 +45,8 @@ def run(
     config_given: bool,
     checkpoint: str | None = None,
     question: Mapping[str, Any] | None = None,
+    check_labels: int | None = None,
+    advise: Callable[[doctor.Findings], None] | None = None,
 ) -> None:
     """Runs one mode, then prints the report.
 
@@ -55,7 +57,10 @@ def run(
         workdir: folder of the run, for `report` and `figures` of any number of runs.
         config_given: whether the user asked for this config.
         checkpoint: PyTorch's file, for `import`.
-        question: the arguments of `assess.Question`, for `evaluate`; configs as `values`.
+        question: the arguments of `assess.Question`, for `evaluate`; configs as `values`. Of `doctor` the
+            one member by whose embeddings it checks labels.
+        check_labels: of `doctor`, see there; None: as many as it checks by default.
+        advise: what `doctor` calls with what it found.
 
     Raises:
         UserError: a config, a workdir or a checkpoint that cannot be used.
@@ -66,8 +71,12 @@ def run(
     config = Config.read(values)
     if strategies.num_workers() > 1 and mode not in ("train", "evaluate"):
         raise UserError(f"Expected one process for --mode={mode}. Received: TF_CONFIG={os.environ['TF_CONFIG']}")
+    if check_labels is not None and mode != "doctor":
+        raise UserError(f"Expected --check_labels beside --mode=doctor alone. Received: --mode={mode}")
     if mode == "doctor":
-        doctor.examine(config)
+        findings = doctor.examine(config, run=_one_member(question or {}), **_given(check_labels=check_labels))
+        if advise:
+            advise(findings)
         return
     if (asked := _question(question or {}, mode=mode)).is_asked(workdir) and mode == "evaluate":
         assess.answer(asked, workdir, config=config if config_given else None)
@@ -119,14 +128,27 @@ def predict(
     return predictions.predict(paths, model=workdir, config=config, output=output, form=form)
 
 
+def _given(**options: Any) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _one_member(values: Mapping[str, Any]) -> str:
+    """The only thing that `doctor` can be asked; empty where it is not."""
+    members = values.get("members") or []
+    _question({**values, "members": []}, mode="doctor")
+    if len(members) > 1:
+        raise UserError(f"Expected one workdir or SavedModel as --with of --mode=doctor. Received: {members}")
+    return "".join(members)
+
+
 def _question(values: Mapping[str, Any], *, mode: str) -> assess.Question:
     """What is asked of `evaluate`; refused elsewhere, and of several workers."""
     given: dict[str, Any] = {key: value for key, value in values.items() if value}
     given |= {key: Config.read(given[key]) for key in ("on", "against") if key in given}
     if given and (mode != "evaluate" or strategies.num_workers() > 1):
         raise UserError(
-            f"Expected --split, --with, --on and --against beside --mode=evaluate alone, in one process. "
-            f"Received: {sorted(given)} and --mode={mode}"
+            "Expected --split, --with, --on and --against beside --mode=evaluate alone, in one process; --with also "
+            f"beside --mode=doctor. Received: {sorted(given)} and --mode={mode}"
         )
     return assess.Question(**given)
 

@@ -60,7 +60,7 @@ def test_gpus_are_listed_with_what_they_have(monkeypatch):
 
 
 def test_a_run_says_it_once(monkeypatch, tmp_path, caplog):
-    monkeypatch.setattr(train, "fit", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("trained"))
     with caplog.at_level("INFO", logger="absl"), pytest.raises(pytest.fail.Exception, match="trained"):
         train.train(config_of({}), Workdir(tmp_path / "run"))
     lines = [record.getMessage() for record in caplog.records if "parameters; MiB on each replica" in record.message]

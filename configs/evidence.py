@@ -1,0 +1,178 @@
+"""What CS-KD gained at which sizes: the papers' figures, and those of results/ where the repository is at hand."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import statistics
+from collections.abc import Iterator, Sequence
+
+import rich.box
+import rich.table
+
+from configs import tables
+from configs.published import SIZES
+
+RESULTS = pathlib.Path(__file__).parents[1] / "results"  # not in an installed package
+HEADINGS = {"top1_error": "top-1\nerror %", "ece": "ECE %\n20 bins", "recall_at_1": "\nR@1 %"}
+OWN = {"top1_error": "top1_error", "ece": "ece_20", "recall_at_1": "recall_at_1"}
+UNEVEN = 10  # times as many images in the largest class as in the smallest: the least that Cui et al. (2019) weigh
+BASELINE, METHOD = "cross_entropy", "cskd"
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain:
+    """Cross-entropy beside CS-KD on one data set.
+
+    Attributes:
+        data: name of the data set.
+        label: the same, to be read.
+        images: per class, in training.
+        classes: C; None where the results do not say.
+        network: which they are of.
+        figures: by metric, per cent: cross-entropy's and CS-KD's.
+    """
+
+    data: str
+    label: str
+    images: float
+    classes: int | None
+    network: str
+    figures: dict[str, tuple[float, float]]
+
+    @property
+    def in_error(self) -> float:
+        """Percentage points of top-1 error that CS-KD has less."""
+        before, after = self.figures["top1_error"]
+        return before - after
+
+
+def published() -> list[Gain]:
+    """The CVPR paper's: a ResNet-18 (Tables 1 and 6), on ImageNet a ResNet-50 (Table 5, which has no other metric).
+
+    The fewest images per class come first.
+    """
+    columns = {metric: _part(*place) for metric, place in {
+        "top1_error": ("cvpr1", "resnet18"), "ece": ("cvpr6", "ece"), "recall_at_1": ("cvpr6", "recall_at_1"),
+    }.items()}  # fmt: skip
+    gains = []
+    for number, data in enumerate(tables.DATA):
+        figures = {metric: (lines[BASELINE][number], lines[METHOD][number]) for metric, lines in columns.items()}
+        gains.append(_gain(data, tables.LABELS[data], "resnet18", figures))
+    lines = _part("cvpr5", "resnet50")
+    gains.append(_gain("imagenet2012", "ImageNet", "resnet50", {"top1_error": (lines[BASELINE][0], lines[METHOD][0])}))
+    return sorted(gains, key=lambda gain: gain.images)
+
+
+def _gain(data: str, label: str, network: str, figures: dict[str, tuple[float, float]]) -> Gain:
+    images, classes = SIZES[data]
+    return Gain(data, label, images / classes, classes, tables.LABELS[network], figures)
+
+
+def _part(name: str, part: str) -> dict[str, list[float]]:
+    """The means of one part of a published table, by method."""
+    lines = dict(tables.parts(name))[part]
+    return {method: [float(figure.partition("±")[0]) for figure in figures] for method, *figures in lines}
+
+
+def own(path: pathlib.Path = RESULTS / "few_images.json") -> list[Gain]:
+    """This repository's, means over the seeds that both were trained with; none where the file is not there."""
+    lines = json.loads(path.read_text()) if path.is_file() else []
+    gains = []
+    for data, network in sorted({(line["data"], line["network"]) for line in lines}):
+        of = [line for line in lines if (line["data"], line["network"]) == (data, network)]
+        tests = [
+            {line["seed"]: line["test"] for line in of if line["experiment"] == experiment}
+            for experiment in (BASELINE, METHOD)
+        ]
+        if seeds := sorted(tests[0].keys() & tests[1].keys()):
+            figures = {}
+            for metric, key in OWN.items():
+                before, after = (100 * statistics.mean(test[seed][key] for seed in seeds) for test in tests)
+                figures[metric] = (before, after)
+            images = float(data.rpartition("_")[2])  # as configs/few_images.py names them
+            gains.append(Gain(data, f"{data}, ours", images, None, network, figures))
+    return gains
+
+
+def distance(gain: Gain, *, images: float, classes: int) -> float:
+    """How unlike sizes are: of images per class and, where they are known, of classes, in powers of ten.
+
+    Example: ten times the images, and as many classes.
+        >>> distance(Gain("a", "A", 50, 20, "resnet18", {}), images=500, classes=20)
+        1.0
+    """
+    between = math.log10(classes / gain.classes) if gain.classes else 0.0
+    return math.hypot(math.log10(images / gain.images), between)
+
+
+def nearest(gains: Sequence[Gain], *, images: float, classes: int, count: int = 3) -> list[Gain]:
+    """The gains on data of the most similar sizes, the nearest first."""
+    return sorted(gains, key=lambda gain: distance(gain, images=images, classes=classes))[:count]
+
+
+def table(gains: Sequence[Gain]) -> rich.table.Table:
+    """One row per data set: what cross-entropy has, and what CS-KD."""
+    result = rich.table.Table(
+        title="what was found at the nearest sizes: cross-entropy → CS-KD",
+        title_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+    )
+    result.add_column("")
+    for heading in ("images\na class", "\nclasses", *HEADINGS.values()):
+        result.add_column(heading, justify="right", no_wrap=True)
+    for gain in gains:
+        classes = f"{gain.classes:,}" if gain.classes else "-"
+        result.add_row(gain.label, f"{gain.images:,.0f}", classes, *_cells(gain))
+    return result
+
+
+def networks(gains: Sequence[Gain]) -> str:
+    """Which network each row of the table is of.
+
+    Example:
+        >>> networks([Gain("a", "A", 1, 2, "ResNet-18", {}), Gain("b", "B, ours", 1, 2, "preact_resnet10", {})])
+        'ResNet-18: A; preact_resnet10: B, ours.'
+    """
+    names = dict.fromkeys(gain.network for gain in gains)
+    return "; ".join(f"{name}: {', '.join(g.label for g in gains if g.network == name)}" for name in names) + "."
+
+
+def _cells(gain: Gain) -> Iterator[str]:
+    for metric in HEADINGS:
+        yield " → ".join(f"{figure:.1f}" for figure in gain.figures[metric]) if metric in gain.figures else "-"
+
+
+def verdict(gains: Sequence[Gain], *, images: float, uneven: float) -> Iterator[str]:
+    """What the published figures say of data of such sizes, line by line; where they say nothing, that.
+
+    Args:
+        gains: `published()`.
+        images: per class, the median.
+        uneven: images of the largest class over those of the smallest.
+    """
+    fewest, most = gains[0], gains[-1]
+    better = sum(gain.in_error > 0 for gain in gains)
+    if images < 2:
+        yield (
+            "CS-KD: nothing is known that speaks for it here. A class of one image has no other for a partner; the "
+            f"fewest images per class in the paper are {fewest.images:.0f} ({fewest.label})."
+        )
+    elif images < fewest.images / 2:
+        yield (
+            f"CS-KD: the paper has no data of so few images per class. With the fewest, {fewest.images:.0f} "
+            f"({fewest.label}), it had {fewest.in_error:.1f} points of top-1 error less than cross-entropy."
+        )
+    elif images > 2 * most.images:
+        yield (
+            f"CS-KD: the paper has no data of so many images per class, and says nothing of its gain here. With "
+            f"the most, {most.images:,.0f} ({most.label}), it had {most.in_error:.1f} points of top-1 error less."
+        )
+    else:
+        yield (
+            f"CS-KD: the paper has data of such sizes, from {fewest.images:.0f} to {most.images:,.0f} images per "
+            f"class. It had the lower top-1 error on {better} of {len(gains)} data sets."
+        )
+    if uneven >= UNEVEN:
+        yield f"Its classes are of similar size; of classes as uneven as these ({uneven:,.0f} to 1) it says nothing."
+    yield "Its networks began with random weights, on photographs; of other images and weights it says nothing."

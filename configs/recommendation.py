@@ -1,0 +1,183 @@
+"""A config for what the doctor found: keys, values and why, by what the papers had at the nearest sizes."""
+
+import dataclasses
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from configs import cskd_paper, pskd_paper
+from configs.evidence import UNEVEN, Gain
+from cskd_tf.runs.doctor import Findings
+
+# Networks whose first layer keeps all pixels, which are for images of about 32.
+FOR_SMALL_IMAGES = {*cskd_paper.SMALL.values(), *pskd_paper.NETWORKS, "preact_resnet34"} - {pskd_paper.IMAGENET}
+LARGE = 224  # pixels of the papers' photographs
+SHORT_SIDE = 256
+ENOUGH = 100  # validation images, of which an error rate has a standard error of 5 points at most
+STEPS = 3  # of an epoch at least, in a recommended batch size
+DIVERGES = (3.0, 0.1)  # weight of CS-KD and learning rate at which the loss was seen to run to NaN on small data
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A key of a config, what to set it to, and why."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+def recommend(findings: Findings, paper: Gain) -> list[Setting]:
+    """What to set, whether the config has it already or not.
+
+    Args:
+        findings: of the doctor.
+        paper: the published data set of the nearest size.
+    """
+    listed = _methods(findings, paper)
+    rules = (_optimizer(findings, listed.value), _batch_size(findings, paper), _images(findings), _classes(findings))
+    settings = [listed, *(setting for rule in rules for setting in rule), *_validation(findings)]
+    if listed.value:
+        reason = (
+            "trains cross-entropy too, on the same images: what CS-KD gains on yours is then measured, not believed"
+        )
+        settings.append(Setting("baseline", True, reason))
+    return settings
+
+
+def _methods(findings: Findings, paper: Gain) -> Setting:
+    if np.median(findings.counts) < 2:
+        return Setting("methods", (), "cross-entropy: the partner of most images would be the image itself")
+    (cskd,) = cskd_paper.methods(paper.data)["cskd"]
+    reason = (
+        f"temperature and weight of {paper.label}, the nearest in size; other weights: "
+        "--mode=sweep --grid=methods.0.weight=1,2,3,4 --choose=top1_error"
+    )
+    return Setting("methods", (cskd,), reason)
+
+
+def _optimizer(findings: Findings, methods: tuple[Mapping[str, Any], ...]) -> Iterator[Setting]:
+    config = findings.config
+    weight, rate = DIVERGES
+    heavy = any(method["weight"] >= weight for method in methods)
+    if heavy and config.optimizer.name == "SGD" and config.schedule.learning_rate >= rate:
+        reason = (
+            f"a weight of {weight:g} at a learning rate of {rate:g} can run to NaN on few images; with gradients cut "
+            "to this norm it did not. A lower schedule.learning_rate is the other way"
+        )
+        yield Setting("optimizer.clip_norm", config.optimizer.clip_norm or 1.0, reason)
+
+
+def _batch_size(findings: Findings, paper: Gain) -> Iterator[Setting]:
+    config, images = findings.config, int(findings.counts.sum())
+    network = "resnet50" if paper.data == "imagenet2012" else "resnet18"
+    size = cskd_paper.get_config(f"{paper.data},{network},cskd").batch_size
+    if config.gradient_accumulation_steps > 1 or config.steps_per_execution > 1:
+        yield Setting(
+            "batch_size", config.batch_size, "as it is: the steps of an epoch follow from it, and yours are in parts"
+        )
+    elif size * STEPS <= images:
+        yield Setting("batch_size", size, f"that of {paper.label}, for {images:,} training images")
+    else:
+        fitting = 2 ** int(math.log2(max(images // STEPS, 2)))
+        yield Setting("batch_size", fitting, f"{images:,} training images make few steps of {paper.label}'s {size}")
+
+
+def _images(findings: Findings) -> Iterator[Setting]:
+    augment, network = findings.config.data.augment, findings.config.network
+    size, side = augment.image_size, float(np.median(findings.sides))
+    if side >= LARGE > size and network.name in FOR_SMALL_IMAGES and not network.weights:
+        size = LARGE
+        reason = f"photographs of {side:.0f} pixels, which the papers show at {LARGE}; an epoch then takes far longer"
+        yield Setting("data.augment.image_size", LARGE, reason)
+        yield Setting("data.augment.short_side", SHORT_SIDE, "as the papers do at evaluation")
+        yield Setting("network.name", "resnet18", f"the papers' for {LARGE} pixels; {network.name} is for about 32")
+        if network.width:
+            yield Setting("network.width", 0, "as published")
+    elif side >= 1.5 * size:
+        reason = f"as it is: images have about {side:.0f}, and a network that sees more takes longer by its square"
+        yield Setting("data.augment.image_size", size, reason)
+    if findings.same_size and side <= 1.25 * size:
+        yield Setting(
+            "data.augment.crop", "pad_crop", f"all images are of one size, about the {size} pixels of the network"
+        )
+        yield Setting("data.augment.padding", max(size // 8, 1), "an eighth, as 4 of CIFAR-100's 32")
+    else:
+        reason = f"images of about {side:.0f} pixels for {size}: parts of random size, as in the paper"
+        yield Setting("data.augment.crop", "random_resized_crop", reason)
+    if findings.config.data.source.channels == 1:
+        yield Setting(
+            "data.augment.flip",
+            False,
+            "grey images are often characters, which mirrored are others; True for photographs",
+        )
+    else:
+        reason = "as it is: the papers mirror their photographs; False where left and right differ, as in writing"
+        yield Setting("data.augment.flip", augment.flip, reason)
+
+
+def _classes(findings: Findings) -> Iterator[Setting]:
+    counts, config = findings.counts, findings.config
+    uneven = counts.max() / counts.min()
+    if config.class_weights.scheme or config.data.pairing.balanced:
+        return
+    if uneven >= UNEVEN:
+        reason = (
+            f"the largest class has {uneven:,.0f} times the images of the smallest; not measured here with CS-KD "
+            "(Cui et al., 2019). data.pairing.balanced is the other way"
+        )
+        yield Setting("class_weights.scheme", "effective", reason)
+
+
+def _validation(findings: Findings) -> Iterator[Setting]:
+    split, held_out = findings.config.data.split, findings.held_out
+    key, images = "data.split.validation_fraction", int(findings.counts.sum()) + held_out
+    if held_out >= ENOUGH:
+        yield Setting(
+            key, split.validation_fraction, f"as it is: {held_out:,} validation images tell an error to 5 points"
+        )
+    elif split.train_per_class:
+        yield Setting(key, split.validation_fraction, "as it is, beside data.split.train_per_class")
+    else:
+        fraction = next((share for share in (0.1, 0.2) if share * images >= ENOUGH), 0.0)
+        reason = f"{fraction:.0%} are at least {ENOUGH}, which tell an error to 5 points"
+        if not fraction:
+            reason = f"of {images:,} images all train: too few could be held out to choose or to calibrate by"
+        yield Setting(key, fraction, reason)
+
+
+def current(config: Any, key: str) -> Any:
+    """What a typed config has under a dotted key."""
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def command(settings: list[Setting], *, config: Any, program: str, file: str, overrides: Mapping[str, Any]) -> str:
+    """The command line that trains by the settings: what the user gave, and what is to be changed; a line per flag.
+
+    Args:
+        settings: what `recommend` returned.
+        config: that of the findings.
+        program: what is run.
+        file: of `--config`, and its experiment.
+        overrides: what the user gave beside it, by key.
+    """
+    changed = {setting.key: setting.value for setting in settings if current(config, setting.key) != setting.value}
+    given = {key: value for key, value in overrides.items() if key.partition("[")[0] not in changed}
+    flags = [f"--config.{key}={_written(value)}" for key, value in {**given, **changed}.items()]
+    return " \\\n  ".join([program, *map(_quoted, [f"--config={file}", *flags])])
+
+
+def _written(value: Any) -> str:
+    plain = value.to_dict() if hasattr(value, "to_dict") else value
+    return plain if isinstance(plain, str) else str(plain)
+
+
+def _quoted(flag: str) -> str:
+    """For a shell; double quotes around single ones, which are easier to read than escaped ones."""
+    legible = "'" in flag and not set('"$`\\!') & set(flag)
+    return f'"{flag}"' if legible else shlex.quote(flag)

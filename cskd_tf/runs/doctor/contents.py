@@ -1,0 +1,123 @@
+"""What there is in the splits of a data set: a table, remarks, and what cannot be decoded."""
+
+from collections.abc import Callable
+
+import numpy as np
+import rich.box
+import rich.table
+
+from cskd_tf.data.sources.base import EncodedSource, Source
+from cskd_tf.data.sources.caching import GIB
+from cskd_tf.data.sources.inspection import Inspection, duplicates
+from cskd_tf.evaluation.neighbours import alone_in_class
+
+SHOWN = 5  # examples of each finding
+FEW = 10  # images of a class
+
+
+def unreadable(splits: dict[str, Source], inspections: dict[str, Inspection]) -> list[str]:
+    """One line per split that has images which cannot be decoded."""
+    lines = []
+    for split, inspection in inspections.items():
+        if reasons := inspection.unreadable:
+            shown = [f"{splits[split].locate(index)} ({reason})" for index, reason in list(reasons.items())[:SHOWN]]
+            lines.append(f"{len(reasons)} images of {split} cannot be decoded: {'; '.join(shown)}")
+    return lines
+
+
+def table(name: str, splits: dict[str, Source], inspections: dict[str, Inspection]) -> rich.table.Table:
+    """One row per figure, one column per split.
+
+    Args:
+        name: of the data set.
+        splits: its splits.
+        inspections: what was found in each of them.
+    """
+    result = rich.table.Table(title=f"{name}: what is there", title_justify="left", box=rich.box.SIMPLE_HEAD)
+    result.add_column("")
+    for split in splits:
+        result.add_column(split, justify="right")
+    rows = {
+        "images": lambda images, seen: f"{len(images.labels):,}",
+        "classes": lambda images, seen: f"{len(images.class_names):,}",
+        "groups of classes": lambda images, seen: f"{len(set(images.class_groups or []))}",
+        "images per class: fewest": lambda images, seen: f"{seen.counts.min():,}",
+        "median": lambda images, seen: f"{np.median(seen.counts):,.0f}",
+        "most": lambda images, seen: f"{seen.counts.max():,}",
+        "most over fewest": lambda images, seen: _ratio(seen.counts),
+        f"classes below {FEW} images": lambda images, seen: _share(seen.counts < FEW),
+        "effective number of classes": lambda images, seen: f"{effective_number(seen.counts):,.1f}",
+        "classes of a single image": lambda images, seen: f"{(seen.counts == 1).sum():,}",
+        "unreadable images": lambda images, seen: f"{len(seen.unreadable):,}",
+        "also in an earlier split": lambda images, seen: f"{len(_repeated(inspections, seen)):,}",
+        "GiB encoded": lambda images, seen: _encoded_size(images),
+        "GiB decoded": lambda images, seen: f"{seen.extents.prod(axis=1).sum() * images.image_shape[2] / GIB:.2f}",
+        "smallest, pixels": lambda images, seen: _extent(seen.extents, np.argmin),
+        "largest": lambda images, seen: _extent(seen.extents, np.argmax),
+    }
+    if not splits["train"].class_groups:
+        del rows["groups of classes"]
+    for heading, cell in rows.items():
+        result.add_row(heading, *(cell(splits[split], inspection) for split, inspection in inspections.items()))
+    return result
+
+
+def effective_number(counts: np.ndarray) -> float:
+    """How many classes of one size would be as mixed: e to the entropy of the classes' shares (Hill, 1973).
+
+    Example, of 3 images and 1: e to (.75 ln (4 / 3) + .25 ln 4).
+        >>> round(effective_number(np.array([5, 5, 5])), 6), round(effective_number(np.array([3, 1])), 6)
+        (3.0, 1.754765)
+
+    Args:
+        counts: `[C]`, images of each class, not all of them 0.
+    """
+    shares = counts[counts > 0] / counts.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _ratio(counts: np.ndarray) -> str:
+    return f"{counts.max() / counts.min():,.1f}" if counts.min() else "undefined"
+
+
+def _share(which: np.ndarray) -> str:
+    return f"{which.sum():,} ({100 * which.mean():.0f} %)"
+
+
+def _encoded_size(images: Source) -> str:
+    return f"{images.sizes.sum() / GIB:.2f}" if isinstance(images, EncodedSource) else ""
+
+
+def _repeated(inspections: dict[str, Inspection], inspection: Inspection) -> list[tuple[str, int, int]]:
+    """Images of a split with the content of one before it: name of the earlier split, index there, index here."""
+    repeated = []
+    for split, earlier in inspections.items():
+        if earlier is inspection:
+            break
+        repeated += [(split, there, here) for there, here in duplicates(earlier, inspection)]
+    return repeated
+
+
+def _extent(extents: np.ndarray, choose: Callable[[np.ndarray], int]) -> str:
+    """Height and width of the image of least or most area."""
+    return " x ".join(map(str, extents[choose(extents.prod(axis=1))])) if len(extents) else ""
+
+
+def remarks(splits: dict[str, Source], inspections: dict[str, Inspection]) -> list[str]:
+    """One line per finding that does not keep a run from training."""
+    lines = []
+    for split, inspection in inspections.items():
+        images = splits[split]
+        if len(single := np.flatnonzero(inspection.counts == 1)) and split == "train":
+            names = [images.class_names[label] for label in single[:SHOWN]]
+            lines.append(f"{split}: {len(single)} classes have one image, which is paired with itself: {names}")
+        if split != "train" and (alone := alone_in_class(images.labels)):
+            undefined = ", and is undefined" if alone == len(images.labels) else ""
+            lines.append(
+                f"{split}: R@1 leaves out {alone:,} of {len(images.labels):,} images, alone in their class{undefined}"
+            )
+        lines += [f"{split}: {count:,} images are {remark}" for remark, count in inspection.remarks.most_common()]
+        if repeated := _repeated(inspections, inspection):
+            pairs = [(splits[earlier].locate(there), images.locate(here)) for earlier, there, here in repeated[:SHOWN]]
+            lines.append(f"{split}: {len(repeated)} images are in an earlier split as well, to the byte: {pairs}")
+    return lines
