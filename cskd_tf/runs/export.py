@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf.data import Source, evaluation_dataset
+from cskd_tf.data import evaluation_dataset
 from cskd_tf.data.images.decode import reason
 from cskd_tf.errors import UserError
 from cskd_tf.files import nearest_folder, partial_mark, remove_leftovers

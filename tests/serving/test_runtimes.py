@@ -110,8 +110,8 @@ def trained():
     serving = serving_around(network, channels=1, temperature=None)
     serving.model.compile(cskd_tf.optimizers.SGD(0.05, momentum=0.9))
     pixels = (images[:1000] / 255 - 0.5) / 0.25
-    data = cskd_tf.data.paired_dataset(pixels, labels[:1000], batch_size=50, seed=0, epochs=8)
-    serving.model.fit(data, epochs=8, verbose=0)
+    data = cskd_tf.data.paired_dataset(pixels, labels[:1000], batch_size=50, seed=0, epochs=12)
+    serving.model.fit(data, epochs=12, verbose=0)
     return serving, images, labels
 
 
@@ -194,6 +194,6 @@ def test_a_network_of_half_precision_is_served_in_float32(precision, tmp_path):
         run, _ = written(name, tmp_path, material)
         if formats.FORMATS[name].takes_images:
             logits = run(images)["logits"]
-            np.testing.assert_allclose(logits, expected.expected(images)["logits"], atol=1e-5)
-            assert np.abs(logits - half).max() > 1e-5
+            error = np.abs(logits - expected.expected(images)["logits"]).max()
+            assert 10 * error < np.abs(logits - half).max()
     assert {layer.compute_dtype for layer in network.layers if layer.name.endswith("conv1")} == {precision[6:]}

@@ -62,7 +62,8 @@ def write_all(names: Sequence[str], folder: pathlib.Path, material: Material) ->
         target = folder / name
         target.mkdir(parents=True)
         try:
-            FORMATS[name].write(target, material)
+            with material.numbers.in_float32():  # which a SavedModel's writer traces anew
+                FORMATS[name].write(target, material)
             judged = judge(FORMATS[name], FORMATS[name].load(target), material)
         except (OSError, MemoryError):
             raise

@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from cskd_tf.serving.functions import IMAGES, PIXELS, Serving
-from cskd_tf.training.distiller import SelfDistiller
 
 
 class Numbers:
@@ -31,8 +30,22 @@ class Numbers:
         self.images_spec = tf.TensorSpec([None, None, None, channels], tf.uint8, name=IMAGES)
         self.pixels_spec = tf.TensorSpec([None, size, size, channels], tf.float32, name=PIXELS)
         functions = (self.serving.numbers_of_images, self.images_spec), (self.serving.of_pixels, self.pixels_spec)
-        with _in_float32(serving.model):
+        with self.in_float32():
             self.of_images, self.of_pixels = (_traced(function, spec) for function, spec in functions)
+
+    @contextlib.contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Lets all layers compute in float32, and afterwards as before, where functions may be traced once more."""
+        layers = list(self.serving.model._flatten_layers())  # nothing public reaches the layers inside of layers
+        before = [layer.dtype_policy for layer in layers]
+        try:
+            for layer, policy in zip(layers, before, strict=True):
+                if policy.compute_dtype in ("float16", "bfloat16"):
+                    layer.dtype_policy = "float32"
+            yield
+        finally:
+            for layer, policy in zip(layers, before, strict=True):
+                layer.dtype_policy = policy
 
     def expected(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The outputs for raw images, uint8, or pixels, float32."""
@@ -44,18 +57,3 @@ def _traced(function, spec: tf.TensorSpec):
     traced = tf.function(function, input_signature=[spec], autograph=False)
     traced.get_concrete_function()  # now, in the precision of now
     return traced
-
-
-@contextlib.contextmanager
-def _in_float32(model: SelfDistiller) -> Iterator[None]:
-    """Lets all layers of a model compute in float32, and afterwards as before."""
-    layers = list(model._flatten_layers())  # nothing public reaches the layers inside of layers
-    before = [layer.dtype_policy for layer in layers]
-    try:
-        for layer, policy in zip(layers, before, strict=True):
-            if policy.compute_dtype in ("float16", "bfloat16"):
-                layer.dtype_policy = "float32"
-        yield
-    finally:
-        for layer, policy in zip(layers, before, strict=True):
-            layer.dtype_policy = policy
