@@ -14,6 +14,7 @@ from cskd_tf.serving.runtimes.base import Format, Material, Run
 from cskd_tf.serving.runtimes.litert import LiteRt, LiteRtInt8
 from cskd_tf.serving.runtimes.onnx import Onnx
 from cskd_tf.serving.runtimes.openvino import OpenVino
+from cskd_tf.serving.runtimes.web import Web
 from cskd_tf.serving.saved_model import difference
 
 FORMATS: Mapping[str, Format] = {
@@ -21,6 +22,7 @@ FORMATS: Mapping[str, Format] = {
     "litert": LiteRt(),
     "litert_int8": LiteRtInt8(),
     "openvino": OpenVino(),
+    "web": Web(),
 }
 TOLERANCE = 1e-5  # of outputs, as of the SavedModel's
 ECE_TOLERANCE = 0.005  # of int8
