@@ -80,13 +80,14 @@ def _write(folder: pathlib.Path, serving: Serving, *, experiment: Experiment, wo
     extra.mkdir()
     (extra / CLASSES).write_text(json.dumps(serving.class_names))
     (extra / RUN).write_text(json.dumps(workdir.identity()))
+    reports = {}
     if names := experiment.config.export.formats:
         reports = formats.write_all(names, folder / RUNTIMES, _material(serving, experiment))
         write_json(folder / RUNTIMES / formats.REPORT, reports)
     calibration = serving.calibration
     fitted = {key: getattr(calibration, key) for key in ("temperature", "threshold", "coverage")}
     write_json(extra / CALIBRATION, {**fitted, "left_out": dict(calibration.left_out)})
-    model_card.write(folder, serving, experiment=experiment, workdir=workdir, name=name)
+    model_card.write(folder, serving, experiment=experiment, workdir=workdir, name=name, runtimes=reports)
 
 
 def _material(serving: Serving, experiment: Experiment) -> Material:
@@ -94,9 +95,8 @@ def _material(serving: Serving, experiment: Experiment) -> Material:
 
     def pixels(split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
         source = experiment.splits[split]
-        chosen = np.linspace(0, len(source.labels) - 1, min(len(source.labels), most)).astype(
-            np.int64
-        )  # of all classes
+        count = len(source.labels)
+        chosen = np.linspace(0, count - 1, min(count, most)).astype(np.int64)  # of all classes
         batches = evaluation_dataset(source.subset(chosen), batch_size=256, transform=serving.resize)
         return np.concatenate([images for images, _ in batches]), source.labels[chosen]
 
@@ -118,11 +118,12 @@ def _material(serving: Serving, experiment: Experiment) -> Material:
 
 def check(config: Config) -> None:
     """Raises UserError where a finished run could not be exported to its directory, or in its formats."""
-    if config.export.enabled:
-        formats.check_installed(config.export.formats)
+    if not config.export.enabled:
+        return
+    formats.check_installed(config.export.formats)
     directory = pathlib.Path(config.export.directory)
     nearest = nearest_folder(directory)
-    if config.export.enabled and not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         raise UserError(
             f"Expected export.directory to be a folder that can be written to, or made. Received: {directory}, where "
             f"{nearest} is {'read-only' if nearest.is_dir() else 'no folder'}"
