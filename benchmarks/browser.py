@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -92,3 +93,21 @@ def chromium(seconds: float = 120) -> Iterator:
         yield driver
     finally:
         driver.quit()
+
+
+def wait_until_ready(driver, *, seconds: float = 60) -> None:
+    """Waits until an exported page takes images.
+
+    Raises:
+        RuntimeError: it does not, with what it says.
+    """
+    if (said := wait_for(driver, "Ready.", seconds=seconds)) != "Ready.":
+        raise RuntimeError(said)
+
+
+def wait_for(driver, text: str, *, seconds: float = 60) -> str:
+    """What an exported page says once it says this, or else after so many seconds."""
+    end = time.monotonic() + seconds
+    while (said := driver.find_element("id", "status").text) != text and time.monotonic() < end:
+        time.sleep(0.05)
+    return said

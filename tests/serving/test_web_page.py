@@ -1,7 +1,6 @@
 """The exported page in a real browser: Debian's Chromium, with onnxruntime-web from npm, and nothing from elsewhere."""
 
 import subprocess
-import time
 
 import keras
 import numpy as np
@@ -51,20 +50,8 @@ def page(folder):
     browser.add_library(folder)
     with browser.served(folder) as address, browser.chromium() as driver:
         driver.get(address)
-        assert wait(driver, "Ready.") == "Ready."
+        browser.wait_until_ready(driver)
         yield driver
-
-
-def status(driver):
-    return driver.find_element("id", "status").text
-
-
-def wait(driver, *texts):
-    """What the page says when it says one of these, or after a minute whatever it says."""
-    end = time.monotonic() + 60
-    while status(driver) not in texts and time.monotonic() < end:
-        time.sleep(0.05)
-    return status(driver)
 
 
 def test_its_probabilities_are_those_of_the_classifier(page, material):
@@ -93,7 +80,7 @@ def test_a_file_is_classified_as_the_saved_model_does(page, material, tmp_path, 
     file = tmp_path / f"photo.{kind}"
     file.write_bytes(encode(image).numpy())
     page.find_element("id", "file").send_keys(str(file))
-    assert wait(page, "Done.") == "Done."
+    assert browser.wait_for(page, "Done.") == "Done."
     outputs = serving.of_bytes(tf.constant([file.read_bytes()]))
     rows = shown(page)
     assert [row[0] for row in rows] == [name.decode() for name in outputs["top_names"][0].numpy()]
@@ -110,7 +97,7 @@ def test_what_is_no_image_is_refused_by_name(page, tmp_path):
     file.write_text("no image")
     page.find_element("id", "file").send_keys(str(file))
     expected = "Expected a JPEG or PNG image. Received: notes.png"
-    assert wait(page, expected) == expected
+    assert browser.wait_for(page, expected) == expected
     assert page.find_element("id", "results").is_displayed() is False
 
 
@@ -121,7 +108,7 @@ def test_without_the_library_the_page_says_what_is_missing(folder, page, tmp_pat
     with browser.served(tmp_path) as address, browser.chromium() as driver:
         driver.get(address)
         expected = "Expected ort.wasm.bundle.min.mjs beside this page, and a server; README.md says where it is from."
-        assert wait(driver, expected) == expected
+        assert browser.wait_for(driver, expected) == expected
 
 
 def test_nothing_is_fetched_from_elsewhere(page):
