@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test newcomer papers parity detection slow kills soak mutations lint format table benchmark docs dist clean
+.PHONY: train test newcomer papers parity detection runtimes slow kills soak mutations lint format table benchmark docs dist clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
@@ -29,6 +29,10 @@ parity: .venv/parity
 # What needs KerasHub, which this installs: its presets as networks, and a backbone of ours under its detector.
 detection: .venv/detection
 	$(BIN)/python -m pytest -m detection
+
+# Exports for ONNX, LiteRT, OpenVINO and a page in Chromium, all of which this installs but for Chromium: 10 minutes.
+runtimes: .venv/export
+	$(BIN)/python -m pytest -m runtimes
 
 # What guards against rare faults, and takes minutes.
 slow: .venv/test
@@ -102,6 +106,11 @@ dist: .venv/test
 .venv/detection: requirements-detection.txt .venv/test | .venv/bin/python
 	@echo "Installing requirements-detection.txt into .venv (a minute) ..."
 	$(INSTALL) -r requirements-detection.txt
+	@touch $@
+
+.venv/export: requirements-export.txt .venv/test | .venv/bin/python
+	@echo "Installing requirements-export.txt into .venv (a minute) ..."
+	$(INSTALL) -r requirements-export.txt
 	@touch $@
 
 .venv/docs: requirements-docs.txt .venv/train | .venv/bin/python

@@ -268,6 +268,31 @@ def serving_latency() -> list[str]:
     return [*rows_of(heading, rows), "", where("serving_latency")]
 
 
+def runtimes() -> list[str]:
+    """One row per runtime: how near to the SavedModel, how large, how slow."""
+    lines = read("runtimes")
+    rows = []
+    for line in lines:
+        differs = line.get("in_chromium", line.get("largest_difference"))
+        rows.append(
+            [
+                f"`{line['runtime']}`",
+                "" if differs is None else f"{differs:.0e}",
+                f"{line['bytes'] / 1e6:.2f}",
+                *(f"{line[f'batch_{batch}_over_saved_model']:.2f}" for batch in (1, 32)),
+            ]
+        )
+    (int8,) = [line for line in lines if "ece" in line]
+    said = (
+        f"`{int8['runtime']}` gives {_percent(int8['top1_agreement'], 2)} % of the images the same class, with an ECE of "
+        f"{_percent(int8['ece'], 2)} % for {_percent(int8['ece_of_the_saved_model'], 2)} %. Where OpenCV resizes images "
+        f"of three times the size, and not the graph, probabilities differ by up to {lines[0]['resized_by_opencv']:.1g}."
+    )
+    first = f"`{lines[0]['network']}`, width {lines[0]['width']}, {lines[0]['image']} pixels"
+    heading = [first, "differs by", "MB", "batch 1, time over SavedModel's", "batch 32"]
+    return [*rows_of(heading, rows), "", said, "", where("runtimes")]
+
+
 TABLES: dict[str, Callable[..., list[str]]] = {
     each.__name__: each
     for each in (
@@ -285,6 +310,7 @@ TABLES: dict[str, Callable[..., list[str]]] = {
         first_step,
         workers_speed,
         serving_latency,
+        runtimes,
         narrow_networks,
         cskd_cost,
         pskd_cost,

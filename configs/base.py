@@ -132,6 +132,9 @@ def get_config() -> ConfigDict:
     config.export.temperature = "auto"
     # Share of images whose conformal set is to hold their class, by the validation images; 0: no sets.
     config.export.coverage = 0.9
+    # For other runtimes, beside the SavedModel: onnx, litert, litert_int8, openvino, web. Each has packages of its own.
+    config.export.formats = ()
+    config.export.opset = 17  # of ONNX, 13 to 18; older runtimes may need an older one
     return config
 
 

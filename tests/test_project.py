@@ -79,7 +79,7 @@ def test_a_wheel_holds_all_that_the_command_needs(tmp_path):
         (commands,) = [archive.read(name).decode() for name in names if name.endswith("entry_points.txt")]
     files = [path for folder in ("cskd_tf", "configs") for path in (ROOT / folder).rglob("*.py")]
     assert {str(path.relative_to(ROOT)) for path in files} <= names
-    assert {"train_main.py", "cskd_tf/py.typed"} <= names
+    assert {"train_main.py", "cskd_tf/py.typed", "cskd_tf/serving/runtimes/page.html"} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "docs/"))]
     assert "cskd-tf = train_main:run" in commands
 

@@ -13,6 +13,8 @@ from cskd_tf.data.batches.weights import ClassWeights
 from cskd_tf.data.catalogue.datasets import SourceOptions, SplitOptions
 from cskd_tf.data.images.augmentation import Augmentation
 from cskd_tf.errors import UserError
+from cskd_tf.serving.runtimes.formats import check_names
+from cskd_tf.serving.runtimes.onnx import NEWEST, OLDEST
 from cskd_tf.settings import Within, check_value, kinds
 
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
@@ -69,11 +71,13 @@ ADDED = {
     "export.coverage": 0.9,
     "loggers": (),
     "profile_steps": 0,
+    "export.formats": [],
+    "export.opset": 17,
 }
 # Keys on which nothing depends that a run computes.
 OF_NO_RESULT = (
     "baseline", "verbose", "log_images", "loggers", "profile_steps",
-    "export.enabled", "export.directory", "export.temperature", "export.coverage",
+    "export.enabled", "export.directory", "export.temperature", "export.coverage", "export.formats", "export.opset",
 )  # fmt: skip
 
 
@@ -155,6 +159,11 @@ class ExportConfig:
     directory: str
     temperature: Literal["auto", "off"]
     coverage: Annotated[float, Within(0, 0.9999)]
+    formats: Sequence[str]
+    opset: Annotated[int, Within(OLDEST, NEWEST)]
+
+    def __post_init__(self):
+        check_names(self.formats)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -234,12 +243,17 @@ class Config:
     def may_change(self) -> set[str]:
         """Keys that may be others when the run goes on: what it computes follows from them by no more than rounding.
 
-        Where a run is exported to, and how it is calibrated for that, may be said afterwards.
+        What becomes of a finished run, such as where it is exported to, may be said afterwards.
         On another strategy the order of images and partners, and all that is averaged over a batch, stay the same. But
         a TPU leaves out the smaller last batch of an epoch, and shards depend on the number of replicas.
         """
         depends_on_strategy = self.strategy == "tpu" or self.data.pairing.replica_local
-        free = {"verbose", "loggers", "profile_steps"} | {key for key in OF_NO_RESULT if key.startswith("export.")}
+        free = {
+            "verbose",
+            "loggers",
+            "profile_steps",
+            *(f"export.{field.name}" for field in dataclasses.fields(ExportConfig)),
+        }
         return free if depends_on_strategy else {*free, "strategy"}
 
     def as_dict(self) -> dict[str, Any]:

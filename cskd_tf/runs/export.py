@@ -6,9 +6,11 @@ import pathlib
 import shutil
 import tempfile
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from cskd_tf.data import evaluation_dataset
 from cskd_tf.data.images.decode import reason
 from cskd_tf.errors import UserError
 from cskd_tf.files import nearest_folder, partial_mark, remove_leftovers
@@ -20,11 +22,16 @@ from cskd_tf.runs.served import serving_of
 from cskd_tf.runs.workdir import Workdir, write_json
 from cskd_tf.serving import saved_model
 from cskd_tf.serving.functions import Serving
+from cskd_tf.serving.runtimes import formats
+from cskd_tf.serving.runtimes.base import Material
+from cskd_tf.serving.runtimes.numbers import Numbers
 
 TOLERANCE = 1e-5
 RUN = "run.json"  # of which run a SavedModel is
 CLASSES = "classes.json"  # and what its classes are called
 CALIBRATION = "calibration.json"  # and what its probabilities and sets were fitted to
+RUNTIMES = "runtimes"  # folder of what other runtimes read
+CALIBRATION_IMAGES, TEST_IMAGES = 256, 2000  # for int8, of a split, at most
 
 
 def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
@@ -34,11 +41,13 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
         The folder of the new version.
 
     Raises:
-        UserError: predictions that the calibration and the card need are not there.
+        UserError: predictions that the calibration and the card need are not there, or a format of
+            `config.export.formats` lacks its packages, or returns something else; nothing is left behind then.
         RuntimeError: the SavedModel does not load by itself, or what it returns differs from what the model does;
             nothing is left behind then.
         OSError: it cannot be written, such as on a full disk; nothing is left behind.
     """
+    formats.check_installed(experiment.config.export.formats)
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
     serving = serving_of(experiment, workdir)
     for part, why in serving.calibration.left_out.items():
@@ -71,17 +80,50 @@ def _write(folder: pathlib.Path, serving: Serving, *, experiment: Experiment, wo
     extra.mkdir()
     (extra / CLASSES).write_text(json.dumps(serving.class_names))
     (extra / RUN).write_text(json.dumps(workdir.identity()))
+    reports = {}
+    if names := experiment.config.export.formats:
+        reports = formats.write_all(names, folder / RUNTIMES, _material(serving, experiment))
+        write_json(folder / RUNTIMES / formats.REPORT, reports)
     calibration = serving.calibration
     fitted = {key: getattr(calibration, key) for key in ("temperature", "threshold", "coverage")}
     write_json(extra / CALIBRATION, {**fitted, "left_out": dict(calibration.left_out)})
-    model_card.write(folder, serving, experiment=experiment, workdir=workdir, name=name)
+    model_card.write(folder, serving, experiment=experiment, workdir=workdir, name=name, runtimes=reports)
 
 
-def check_directory(config: Config) -> None:
-    """Raises UserError where a finished run could not be exported to its directory."""
+def _material(serving: Serving, experiment: Experiment) -> Material:
+    """What files for other runtimes are made of: images are the pipeline's, before normalisation."""
+
+    def pixels(split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
+        source = experiment.splits[split]
+        count = len(source.labels)
+        chosen = np.linspace(0, count - 1, min(count, most)).astype(np.int64)  # of all classes
+        batches = evaluation_dataset(source.subset(chosen), batch_size=256, transform=serving.resize)
+        return np.concatenate([images for images, _ in batches]), source.labels[chosen]
+
+    # Of all images that were not trained on, because the ECE of few jumps with each one.
+    judged = [pixels(split, TEST_IMAGES) for split in experiment.evaluation_splits]
+    raw = experiment.splits["test"].examples(32).numpy()
+    # Of another size too, and neither square nor a multiple of anything.
+    other = np.random.default_rng(0).integers(0, 256, (2, serving.size + 7, 2 * serving.size + 3, serving.channels))
+    return Material(
+        numbers=Numbers(serving),
+        images=[raw, other.astype(np.uint8)],
+        training_pixels=lambda: pixels("train", CALIBRATION_IMAGES)[0],
+        test_pixels=np.concatenate([images for images, _ in judged]),
+        test_labels=np.concatenate([labels for _, labels in judged]),
+        ece_bins=experiment.config.evaluation.ece_bins,
+        opset=experiment.config.export.opset,
+    )
+
+
+def check(config: Config) -> None:
+    """Raises UserError where a finished run could not be exported to its directory, or in its formats."""
+    if not config.export.enabled:
+        return
+    formats.check_installed(config.export.formats)
     directory = pathlib.Path(config.export.directory)
     nearest = nearest_folder(directory)
-    if config.export.enabled and not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         raise UserError(
             f"Expected export.directory to be a folder that can be written to, or made. Received: {directory}, where "
             f"{nearest} is {'read-only' if nearest.is_dir() else 'no folder'}"

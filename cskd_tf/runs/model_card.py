@@ -35,7 +35,15 @@ NOT_KNOWN = "not known"
 NAMED = 50  # classes, at most; classes.json has all of them
 
 
-def write(folder: pathlib.Path, serving: Serving, *, experiment: Experiment, workdir: Workdir, name: str) -> None:
+def write(
+    folder: pathlib.Path,
+    serving: Serving,
+    *,
+    experiment: Experiment,
+    workdir: Workdir,
+    name: str,
+    runtimes: Mapping[str, Mapping[str, float]],
+) -> None:
     """Writes `README.md` and `calibration.png` to the folder of a SavedModel.
 
     Args:
@@ -44,6 +52,7 @@ def write(folder: pathlib.Path, serving: Serving, *, experiment: Experiment, wor
         experiment: of the run.
         workdir: with the predictions of its test split.
         name: under which it is served.
+        runtimes: what `formats.write_all` says of the files for other runtimes.
 
     Raises:
         UserError: there are no predictions of the test split, or of other images.
@@ -62,6 +71,7 @@ def write(folder: pathlib.Path, serving: Serving, *, experiment: Experiment, wor
         _metrics(outcomes, Outcomes.of(test.logits, test.labels), calibration=serving.calibration),
         _calibration(serving.calibration, test),
         _calls(serving),
+        *([_runtimes(runtimes)] if runtimes else []),
         _origin(experiment, workdir),
     ]
     (folder / CARD).write_text("\n".join(parts))
@@ -192,6 +202,21 @@ TensorFlow alone is needed for it. TensorFlow Serving takes the folder above thi
 `serve` by the name `serving_default` too.
 """
     return "\n".join([call, *_table(("signature", "input", "outputs"), rows), ""])
+
+
+def _runtimes(reports: Mapping[str, Mapping[str, float]]) -> str:
+    rows = []
+    for name, report in reports.items():
+        if "largest_difference" in report:
+            said = f"outputs to {report['largest_difference']:.0e}"
+        else:
+            said = (
+                f"top-1 of {100 * report['top1_agreement']:.2f} % of the images, "
+                f"ECE {100 * report['ece']:.2f} % for {100 * report['ece_of_the_saved_model']:.2f} %"
+            )
+        rows.append((f"`runtimes/{name}/`", f"{report['bytes'] / 1e6:.2f}", said))
+    table = _table(("folder", "MB", "as the SavedModel"), rows)
+    return "\n".join(["## Other runtimes\n\nWhat they return was compared on images of no training.\n", *table, ""])
 
 
 def _shape(spec: tf.TensorSpec) -> str:

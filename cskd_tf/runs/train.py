@@ -48,7 +48,7 @@ def train(config: Config, workdir: Workdir) -> None:
         UserError: anything that cannot be trained, before training starts and before anything is written.
         FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
-    export.check_directory(config)
+    export.check(config)
     check_loggers(config.loggers)
     workers = Workers(strategies.make(config.strategy))
     if config.precision == "auto" and (config := workdir.settled(config)).precision != "auto":

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from cskd_tf.data.images.decode import decode, split_resize
-from cskd_tf.data.images.transforms import Compose, Transform, apply
+from cskd_tf.data.images.transforms import Compose, Resize, Transform, apply
 from cskd_tf.errors import UserError
 from cskd_tf.serving.calibration import Calibration
 from cskd_tf.training.distiller import SelfDistiller
 
 TOP = 5  # classes that are named, at most
-IMAGES, IMAGE_BYTES = "images", "image_bytes"  # inputs: TensorFlow Serving takes what ends in _bytes for no text
+# Inputs: TensorFlow Serving takes what ends in _bytes for no text.
+IMAGES, IMAGE_BYTES, PIXELS = "images", "image_bytes", "pixels"
 Outputs = dict[str, tf.Tensor]
 
 
@@ -44,6 +45,7 @@ class Serving:
         channels: of images, 1 or 3.
         class_names: as given.
         calibration: as given.
+        model: as given.
 
     Raises:
         UserError: a transform that does not begin by resizing.
@@ -60,11 +62,11 @@ class Serving:
         resize, rest = split_resize(transform)
         if resize is None:
             raise UserError(f"Expected a transform that begins by resizing, as at evaluation. Received: {transform}")
-        self._resize, self._normalize, self._model = resize, Compose(rest), model
+        self._transform, self._resize, self._normalize, self.model = transform, resize, Compose(rest), model
         self.size, self.channels = resize.size, int(model.input_shape[-1])
         self.class_names, self.calibration = list(class_names), calibration
         self._names = [os.fsencode(name) for name in class_names]  # of folders, which may be no Unicode
-        pixels = tf.TensorSpec([None, self.size, self.size, self.channels], tf.float32, name="pixels")
+        pixels = tf.TensorSpec([None, self.size, self.size, self.channels], tf.float32, name=PIXELS)
         # A function of its own, which a SavedModel of several signatures holds once.
         self._run = tf.function(self._features, input_signature=[pixels], autograph=False)
 
@@ -92,6 +94,10 @@ class Serving:
         """
         return self._named(self._run(self._resized(images)))
 
+    def numbers_of_images(self, images: tf.Tensor) -> Outputs:
+        """As `of_pixels`, of the images that `of_images` takes."""
+        return self.of_pixels(self._resized(images))
+
     def of_bytes(self, contents: tf.Tensor) -> Outputs:
         """As `of_images`, of JPEG and PNG files, string `[N]`, each of its own size."""
         return self._named(self._run(self._decoded(contents)))
@@ -103,6 +109,15 @@ class Serving:
     def features_of_bytes(self, contents: tf.Tensor) -> Outputs:
         """`embedding` and `logits` of `of_pixels`, of the files that `of_bytes` takes."""
         return self._run(self._decoded(contents))
+
+    @property
+    def resize(self) -> Resize:
+        """From raw images, of one size, to pixels of `size`."""
+        return self._resize
+
+    def anew(self) -> "Serving":
+        """The same, traced again: under another precision, say."""
+        return Serving(self.model, self._transform, class_names=self.class_names, calibration=self.calibration)
 
     @property
     def signatures(self) -> dict[str, tuple[Callable[[tf.Tensor], Outputs], tf.TensorSpec]]:
@@ -137,7 +152,7 @@ class Serving:
 
     def _features(self, pixels: tf.Tensor) -> Outputs:
         seeds = tf.zeros([tf.shape(pixels)[0], 2], tf.int32)
-        outputs = self._model.outputs(apply(self._normalize, pixels, seeds), training=False)
+        outputs = self.model.outputs(apply(self._normalize, pixels, seeds), training=False)
         return {name: tf.cast(outputs[name], tf.float32) for name in ("embedding", "logits")}
 
     def _classified(self, features: Outputs) -> Outputs:

@@ -76,21 +76,29 @@ def difference_in_fresh_process(folder: pathlib.Path, serving: Serving, images: 
     if missing := {f"{name}/{output}" for name in expected for output in expected[name]} ^ set(found):
         raise RuntimeError(f"The SavedModel's outputs are others than the model's: {sorted(missing)}")
     logits = {"serve": "embeddings", "serve_bytes": "embeddings_bytes", "serving_default": "embeddings"}
-    return max(
-        _difference(
+    differences = [
+        difference(
             {output: found[f"{name}/{output}"] for output in outputs},
             outputs,
             raw=tf.nn.softmax(expected[logits.get(name, name)]["logits"]).numpy(),
             serving=serving,
         )
         for name, outputs in expected.items()
-    )
+    ]
+    return float(np.max(differences))
 
 
-def _difference(
+def difference(
     found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], *, raw: np.ndarray, serving: Serving
 ) -> float:
-    """The largest of one signature; `raw` are the probabilities `[N, C]` before the temperature."""
+    """The largest difference of any output, measured as `difference_in_fresh_process` says; NaN where one is NaN.
+
+    Args:
+        found: outputs of `Serving` by name, which something else has computed.
+        expected: the same by `serving`.
+        raw: probabilities `[N, C]` before the temperature.
+        serving: of the classifier.
+    """
     differences = [0.0]
     for name in ("probabilities", "confidence", "top_probabilities", "embedding", "logits"):
         if name in expected:
@@ -99,9 +107,10 @@ def _difference(
     if "top_classes" in expected:
         chosen = np.take_along_axis(expected["probabilities"], found["top_classes"], axis=1)
         differences.append(float(np.abs(chosen - expected["top_probabilities"]).max()))
+    if "top_names" in expected:
         names = np.array([os.fsencode(name) for name in serving.class_names])[found["top_classes"]]
         differences.append(0.0 if (names == found["top_names"]).all() else np.inf)
     if "conformal_set" in expected:
         other = found["conformal_set"] != expected["conformal_set"]
         differences.append(float(np.abs(raw - serving.calibration.threshold)[other].max(initial=0.0)))
-    return max(differences)
+    return float(np.max(differences))  # which, unlike max, lets NaN through

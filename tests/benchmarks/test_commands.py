@@ -110,7 +110,7 @@ def test_recall_speed(command):
     assert 0.1 < line["ours_recall"] == line["scikit_learn_recall"] < 1
 
 
-@pytest.mark.parametrize("case", ["arrays32", "folder64"])
+@pytest.mark.parametrize("case", ["arrays32", pytest.param("folder64", marks=pytest.mark.slow)])
 def test_pipeline_speed(case, command):
     quick = ("--images=40", "--batch=8", "--rounds=1", "--seconds=0.1", "--warm_up=0")
     (line,) = command("pipeline_speed", f"--case={case}", *quick, results=f"pipeline_speed_{case}_plain")

@@ -136,6 +136,7 @@ def test_bleu_by_hand():
     assert bleu(*short) == pytest.approx(np.exp(1 - 10 / 8))
 
 
+@pytest.mark.slow
 def test_training_with_pskd_and_what_is_measured_of_it():
     train, test = language.pairs((40, 8), references=(1, 2), seed=0)
     corpus = Corpus.of({"train": train, "test": test})

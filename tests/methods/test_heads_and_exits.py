@@ -123,7 +123,7 @@ def test_adacos_refuses_two_classes_and_a_network_without_classifier():
         lambda: [PSKD()],
         lambda: [PSKD(top_k=2)],
         lambda: [PSKD(source="network")],
-        lambda: [VirtualSoftmax(), BYOT(), LabelSmoothing(), PSKD(), CSKD()],
+        pytest.param(lambda: [VirtualSoftmax(), BYOT(), LabelSmoothing(), PSKD(), CSKD()], marks=pytest.mark.slow),
         lambda: [ZipfLabelSmoothing(exits=2), DLB()],
     ],
     ids=["AdaCos", "BYOT", "PSKD", "PSKD top_k", "PSKD network", "several", "ZipfLabelSmoothing, DLB"],

@@ -195,6 +195,7 @@ def test_shake_drop_lets_through_or_shakes_each_image():
     assert abs(np.corrcoef(forward, backward)[0, 1]) < 0.2
 
 
+@pytest.mark.slow
 def test_shake_drop_rates_rise_linearly_to_a_half():
     network = networks.build("pyramidnet200_shakedrop", num_classes=2, input_shape=(8, 8, 1), width=1)
     rates = [layer.rate for layer in network.layers if isinstance(layer, ShakeDrop)]

@@ -156,6 +156,26 @@ def fitted(built):
     return served.serving_of(built, workdir).calibration
 
 
+def needed(config):
+    """What an export asks for where nothing is installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        try:
+            return export.check(config)
+        except UserError as error:
+            return str(error)
+
+
+def opset(built):
+    """What ONNX files are made with."""
+    workdir = Workdir("asked")
+    workdir.path.mkdir(exist_ok=True)
+    predictions(built, workdir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "Numbers", lambda serving: None)  # which is traced for seconds
+        return export._material(served.serving_of(built, workdir), built).opset
+
+
 def ece(built):
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 50)
@@ -271,6 +291,8 @@ CASES = {
     "export.directory": Case("elsewhere", exported),
     "export.temperature": Case("off", of_built(fitted)),
     "export.coverage": Case(0.5, of_built(fitted)),
+    "export.formats": Case(("litert",), needed),
+    "export.opset": Case(14, of_built(opset)),
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def changed(outputs, name, change):
 
 
 def test_what_is_the_same_does_not_differ(outputs, raw, serving):
-    assert saved_model._difference(outputs, outputs, raw=raw, serving=serving) == 0
+    assert saved_model.difference(outputs, outputs, raw=raw, serving=serving) == 0
 
 
 CHANGES = {
@@ -38,7 +38,12 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_output_counts(name, outputs, raw, serving):
     found = changed(outputs, name, CHANGES[name])
-    assert saved_model._difference(found, outputs, raw=raw, serving=serving) > 1e-3
+    assert saved_model.difference(found, outputs, raw=raw, serving=serving) > 1e-3
+
+
+def test_what_is_no_number_does_not_pass_for_the_same(outputs, raw, serving):
+    found = changed(outputs, "probabilities", lambda values: values * np.float32(np.nan))
+    assert np.isnan(saved_model.difference(found, outputs, raw=raw, serving=serving))
 
 
 def test_a_class_at_the_threshold_may_fall_either_way(outputs, raw, serving):
@@ -47,7 +52,7 @@ def test_a_class_at_the_threshold_may_fall_either_way(outputs, raw, serving):
     found = changed(
         outputs, "conformal_set", lambda values: values ^ (np.indices(values.shape) == [[[2]], [[3]]]).all(0)
     )
-    assert 0 < saved_model._difference(found, outputs, raw=raw, serving=serving) < 1e-6
+    assert 0 < saved_model.difference(found, outputs, raw=raw, serving=serving) < 1e-6
 
 
 @pytest.mark.slow

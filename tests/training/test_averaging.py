@@ -61,6 +61,7 @@ def test_weights_and_running_statistics_are_averaged_and_evaluated_and_training_
     assert own == pytest.approx(history["val_nll"][-1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_from_a_backup_to_the_same_bits(fit, images_and_labels, tmp_path):
     def backup():
         return keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)

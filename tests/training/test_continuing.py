@@ -143,7 +143,7 @@ def three_steps_an_execution(make_model, make_data, folder):
         from_weights_alone,
         from_a_file,
         interrupted("epoch", at=6),
-        through_map_and_prefetch,
+        pytest.param(through_map_and_prefetch, marks=pytest.mark.slow),
         pytest.param(three_steps_an_execution, marks=pytest.mark.slow),
     ],
 )

@@ -132,6 +132,7 @@ def test_both_views_are_augmented_apart_and_the_same_again_from_any_step():
         np.testing.assert_allclose(joined, expected["partner"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_augmentation_where_it_was(linear_network):
     def trained(epochs):
         model = compiled(linear_network(kernel_initializer="zeros"), [CSKD()], learning_rate=1e-4)

@@ -1,0 +1,129 @@
+"""The formats there are: what they need, how they are written, and when they are refused."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from cskd_tf.errors import UserError
+from cskd_tf.evaluation.calibration import expected_calibration_error
+from cskd_tf.serving.runtimes.base import Format, Material, Run
+from cskd_tf.serving.runtimes.litert import LiteRt, LiteRtInt8
+from cskd_tf.serving.runtimes.onnx import Onnx
+from cskd_tf.serving.runtimes.openvino import OpenVino
+from cskd_tf.serving.runtimes.web import Web
+from cskd_tf.serving.saved_model import difference
+
+FORMATS: Mapping[str, Format] = {
+    "onnx": Onnx(),
+    "litert": LiteRt(),
+    "litert_int8": LiteRtInt8(),
+    "openvino": OpenVino(),
+    "web": Web(),
+}
+TOLERANCE = 1e-5  # of outputs, as of the SavedModel's
+ECE_TOLERANCE = 0.005  # of int8
+REPORT = "parity.json"
+
+
+def check_names(names: Sequence[Any]) -> None:
+    """Raises UserError for a format that is not there, or is named twice."""
+    if unknown := [name for name in names if name not in list(FORMATS)]:
+        raise UserError(f"Unknown format; expected some of {list(FORMATS)}. Received: export.formats={unknown}")
+    if len(set(names)) < len(names):
+        raise UserError(f"Expected each format once. Received: export.formats={list(names)}")
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Raises UserError where packages are missing that formats need, with the extras that install them."""
+    missing = {name: packages for name in names if (packages := FORMATS[name].missing())}
+    if missing:
+        extras = ",".join(dict.fromkeys(FORMATS[name].extra for name in missing))
+        raise UserError(
+            f"Expected the packages of export.formats={list(missing)}; pip install 'cskd_tf[{extras}]' installs them. "
+            f"Received: no {', '.join(sorted({package for each in missing.values() for package in each}))}"
+        )
+
+
+def write_all(names: Sequence[str], folder: pathlib.Path, material: Material) -> dict[str, dict[str, Any]]:
+    """Writes formats to `folder/NAME/` and compares what each returns with the classifier.
+
+    Returns:
+        For each format its `bytes`, and `largest_difference`, or where it is not exact `top1_agreement`, `ece` and
+        `ece_of_the_saved_model`, as of `judge`.
+
+    Raises:
+        UserError: a format that cannot be written or run, or that returns something else.
+        OSError: files that cannot be written.
+    """
+    reports = {}
+    for name in names:
+        target = folder / name
+        target.mkdir(parents=True)
+        try:
+            with material.numbers.in_float32():  # which a SavedModel's writer traces anew
+                FORMATS[name].write(target, material)
+            judged = judge(FORMATS[name], FORMATS[name].load(target), material)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # converters raise whatever they like
+            why = (str(error).strip().splitlines() or [""])[0][:300]
+            raise _refusal(name, f"{type(error).__name__}: {why}") from error
+        if FORMATS[name].exact and not judged["largest_difference"] <= TOLERANCE:
+            raise _refusal(name, f"its outputs differ by {judged['largest_difference']:.1e}, above {TOLERANCE:g}")
+        if not FORMATS[name].exact and not abs(judged["ece"] - judged["ece_of_the_saved_model"]) <= ECE_TOLERANCE:
+            raise _refusal(
+                name,
+                f"its ECE is {judged['ece']:.4f}, and not {judged['ece_of_the_saved_model']:.4f} to {ECE_TOLERANCE}; "
+                f"top-1 agreement {judged['top1_agreement']:.4f}, {len(material.test_labels)} test images",
+            )
+        size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+        reports[name] = {**judged, "bytes": size}
+        said = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in judged.items())
+        logging.info("%s: %s, %.2f MB", name, said, size / 1e6)
+    return reports
+
+
+def judge(form: Format, run: Run, material: Material) -> dict[str, float]:
+    """How near to the classifier a format is.
+
+    Returns:
+        `largest_difference` as of `differences.difference`, over raw images and test images; of a format that is not
+        exact, the share of test images with the same most probable class, `top1_agreement`, and `ece` and
+        `ece_of_the_saved_model`, of all test images.
+    """
+    numbers = material.numbers
+    if form.exact:
+        batches = material.images if form.takes_images else [material.test_pixels[:32]]
+        return {"largest_difference": max(_largest(run(batch), numbers.expected(batch), material) for batch in batches)}
+    found, expected = (
+        np.concatenate([function(batch)["probabilities"] for batch in _batches(material.test_pixels)])
+        for function in (run, numbers.expected)
+    )
+    judged = {"top1_agreement": float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())}
+    for key, probabilities in (("ece", found), ("ece_of_the_saved_model", expected)):
+        judged[key] = expected_calibration_error(
+            probabilities, material.test_labels, bins=material.ece_bins, from_logits=False
+        )
+    return judged
+
+
+def _largest(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], material: Material) -> float:
+    if set(found) != set(expected):
+        raise UserError(f"Expected outputs {sorted(expected)}. Received: {sorted(found)}")
+    raw = tf.nn.softmax(expected["logits"]).numpy()
+    return difference(found, expected, raw=raw, serving=material.numbers.serving)
+
+
+def _batches(pixels: np.ndarray, size: int = 32) -> list[np.ndarray]:
+    return [pixels[start : start + size] for start in range(0, len(pixels), size)]
+
+
+def _refusal(name: str, why: str) -> UserError:
+    return UserError(
+        f"Expected {name} to return what the SavedModel does; without it in export.formats the rest is exported. "
+        f"Received: {why}. Nothing was published"
+    )
