@@ -23,7 +23,7 @@ OF_NO_PAPER = {
     "data.source.class_levels", "data.source.memory", "data.split.train", "data.split.val", "data.split.test",
     "data.split.seed", "data.split.test_fraction",
     "network.embedding_layer", "network.synchronized", "evaluation.batch_size", "export.enabled", "export.directory",
-    "export.temperature", "export.coverage",
+    "export.temperature", "export.coverage", "export.formats", "export.opset",
 }  # fmt: skip
 
 # CVPR 3.1: "momentum 0.9, weight decay 0.0001, and an initial learning rate of 0.1", "divided by 10 after epochs 100
