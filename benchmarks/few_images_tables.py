@@ -1,4 +1,4 @@
-"""The tables of docs/results.md, of results/few_images.json."""
+"""The tables of docs/results.md, of results/few_images.json and results/finetune.json."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -67,20 +67,44 @@ def _columns(groups: dict[str, list[dict]], columns: Sequence[tuple[str, str]]) 
     ]
 
 
-def methods(data: str) -> list[str]:
-    """Every method, with one recipe, and its top-1 error less that of cross-entropy on the same images."""
-    keys = ("top1_error", "top5_error", "nll", "ece_20", "recall_at_1", "aurc")
-    groups = _groups(data, lambda line: line["experiment"] in NAMES and line["network"] == NETWORK)
-    plain = {line["seed"]: line["test"]["top1_error"] for line in groups["cross_entropy"]}
+def _beside_cross_entropy(groups: dict[str, list[dict]], keys: Sequence[str]) -> list[list[str]]:
+    """A row per experiment; behind the first metric its difference from cross-entropy's, seed by seed."""
+    plain = {line["seed"]: line["test"][keys[0]] for line in groups["cross_entropy"]}
     rows = []
     for lines, (name, runs, first, *rest) in zip(
         groups.values(), _columns(groups, [("test", key) for key in keys]), strict=True
     ):
-        less = [line["test"]["top1_error"] - plain[line["seed"]] for line in lines if line["seed"] in plain]
+        less = [line["test"][keys[0]] - plain[line["seed"]] for line in lines if line["seed"] in plain]
         itself = lines[0]["experiment"] == "cross_entropy"
-        rows.append([name, runs, first, "" if itself else _cell(less, "top1_error", best=False), *rest])
-    heading = [data, "runs", HEADINGS["top1_error"][0], "less cross-entropy's", *(HEADINGS[key][0] for key in keys[1:])]
-    return [*rows_of(heading, rows), "", where("few_images")]
+        rows.append([name, runs, first, "" if itself else _cell(less, keys[0], best=False), *rest])
+    return rows
+
+
+def _heading_beside_cross_entropy(keys: Sequence[str]) -> list[str]:
+    first, *rest = (HEADINGS[key][0] for key in keys)
+    return ["runs", first, "less cross-entropy's", *rest]
+
+
+def methods(data: str) -> list[str]:
+    """Every method, with one recipe, and its top-1 error less that of cross-entropy on the same images."""
+    keys = ("top1_error", "top5_error", "nll", "ece_20", "recall_at_1", "aurc")
+    groups = _groups(data, lambda line: line["experiment"] in NAMES and line["network"] == NETWORK)
+    heading = [data, *_heading_beside_cross_entropy(keys)]
+    return [*rows_of(heading, _beside_cross_entropy(groups, keys)), "", where("few_images")]
+
+
+def finetune() -> list[str]:
+    """Cross-entropy and CS-KD after fine-tuning, by the number of images per class."""
+    keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
+    runs = [line for line in read("finetune") if "test" in line]
+    rows = []
+    for images in sorted({line["images_per_class"] for line in runs}):
+        of_images = [line for line in runs if line["images_per_class"] == images]
+        names = [name for name in NAMES if any(line["experiment"] == name for line in of_images)]
+        groups = {name: [line for line in of_images if line["experiment"] == name] for name in names}
+        rows += [[str(images), *row] for row in _beside_cross_entropy(groups, keys)]
+    heading = ["images per class", "method", *_heading_beside_cross_entropy(keys)]
+    return [*rows_of(heading, rows), "", where("finetune")]
 
 
 def recalibrated(data: str) -> list[str]:

@@ -319,6 +319,7 @@ TABLES: dict[str, Callable[..., list[str]]] = {
         few_images_tables.methods,
         few_images_tables.recalibrated,
         few_images_tables.selective,
+        few_images_tables.finetune,
     )
 }
 

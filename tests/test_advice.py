@@ -232,6 +232,7 @@ def test_costs_by_measured_ratios(tmp_path):
     assert rows["BYOT"] == ("1.00", "-", "0.8", "2.7")
 
 
+@pytest.mark.slow
 def test_the_recommended_command_trains(command, image_folder):
     given = (
         "--config.network.name=tests.runs.helpers:small_network", "--config.network.width=4",
