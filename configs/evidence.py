@@ -118,7 +118,7 @@ def table(gains: Sequence[Gain]) -> rich.table.Table:
         title_justify="left",
         box=rich.box.SIMPLE_HEAD,
     )
-    result.add_column("")
+    result.add_column("", overflow="fold")
     for heading in ("images\na class", "\nclasses", *HEADINGS.values()):
         result.add_column(heading, justify="right", no_wrap=True)
     for gain in gains:

@@ -257,7 +257,7 @@ def test_everything_fits_into_80_columns(monkeypatch, capsys):
 
     monkeypatch.setattr(advice, "console", lambda: rich.console.Console(width=80, soft_wrap=True))
     screen = advice.console()
-    screen.print(evidence.table(evidence.published()))
+    screen.print(evidence.table([*evidence.published(), *evidence.own()]))
     screen.print(method_costs.table(findings([9, 9]), ratios={"cskd": 1.3}))
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80

@@ -110,7 +110,7 @@ def check_train_main(arguments):
     values = flags.FlagValues()
     for name in ("workdir", "checkpoint", "choose", "table", "format", "output"):
         flags.DEFINE_string(name, None, "", flag_values=values)
-    for name in ("workers", "jobs"):
+    for name in ("workers", "jobs", "check_labels"):
         flags.DEFINE_integer(name, None, "", flag_values=values)
     flags.DEFINE_multi_string("grid", [], "", flag_values=values)
     tree = ast.parse((ROOT / "train_main.py").read_text())
