@@ -283,11 +283,11 @@ def runtimes() -> list[str]:
             ]
         )
     (int8,) = [line for line in lines if "ece" in line]
+    same, *errors = (_percent(int8[key], 2) for key in ("top1_agreement", "ece", "ece_of_the_saved_model"))
     said = (
-        f"`{int8['runtime']}` gives {_percent(int8['top1_agreement'], 2)} % of the images the same class, with an ECE "
-        f"of {_percent(int8['ece'], 2)} % for {_percent(int8['ece_of_the_saved_model'], 2)} %. Where OpenCV resizes "
-        "images of three times the size, and not the graph, probabilities differ by up to "
-        f"{lines[0]['resized_by_opencv']:.1g}."
+        f"`{int8['runtime']}` gives {same} % of the images the same class, with an ECE of {errors[0]} % for "
+        f"{errors[1]} %. Where OpenCV resizes images of three times the size, and not the graph, probabilities differ "
+        f"by up to {lines[0]['resized_by_opencv']:.1g}."
     )
     first = f"`{lines[0]['network']}`, width {lines[0]['width']}, {lines[0]['image']} pixels"
     heading = [first, "differs by", "MB", "batch 1, time over SavedModel's", "batch 32"]

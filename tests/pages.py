@@ -17,11 +17,12 @@ ALL = {**PAGES, **OTHERS}
 # What may keep a block from being run, and how many blocks it does.
 REASONS = {
     "fetches data": 11,
-    "of your own folders": 13,
+    "of your own folders": 14,
     "takes long": 6,
     "installs packages": 2,
     "takes a cluster": 1,
     "needs KerasHub": 1,  # make detection runs it
+    "needs other runtimes": 3,  # make runtimes runs them
     "needs PyTorch": 1,  # make parity runs the same functions
 }
 _BLOCK = re.compile(r"^(?:<!-- not run: ([^\n]*) -->\n)?```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

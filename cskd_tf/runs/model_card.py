@@ -208,7 +208,7 @@ def _runtimes(reports: Mapping[str, Mapping[str, float]]) -> str:
     rows = []
     for name, report in reports.items():
         if "largest_difference" in report:
-            said = f"outputs to {report['largest_difference']:.0e}"
+            said = f"probabilities to {report['largest_difference']:.0e}"
         else:
             said = (
                 f"top-1 of {100 * report['top1_agreement']:.2f} % of the images, "

@@ -76,7 +76,7 @@ def test_the_interval_is_about_the_share_and_narrows_with_more_images():
     assert low < closer_low < many.share < closer_high < high
     # 16 times the images: a quarter of the width.
     assert (closer_high - closer_low) / (high - low) == pytest.approx(1 / 4, rel=0.15)
-    assert few.interval(seed=0) == few.interval(seed=0) != few.interval(seed=1)
+    assert many.interval(seed=0) == many.interval(seed=0) != many.interval(seed=1)
 
 
 @pytest.mark.parametrize(

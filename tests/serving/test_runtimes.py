@@ -15,6 +15,7 @@ from cskd_tf.serving.functions import Serving
 from cskd_tf.serving.runtimes import formats
 from cskd_tf.serving.runtimes.base import Material
 from cskd_tf.serving.runtimes.numbers import Numbers
+from tests import pages
 
 pytestmark = [pytest.mark.runtimes, pytest.mark.filterwarnings("default::DeprecationWarning")]
 EXACT = [name for name, form in formats.FORMATS.items() if form.exact]
@@ -83,6 +84,7 @@ def written(name, folder, material):
 def test_probabilities_are_those_of_the_saved_model(name, material, loaded, tmp_path):
     run, report = written(name, tmp_path, material)
     assert report["largest_difference"] < 1e-5
+    assert report["features_difference"] < 1e-5
     assert report["bytes"] == sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
     for images in material.images if formats.FORMATS[name].takes_images else [material.images[0][:, :SIZE, :SIZE]]:
         given = images
@@ -197,3 +199,18 @@ def test_a_network_of_half_precision_is_served_in_float32(precision, tmp_path):
             error = np.abs(logits - expected.expected(images)["logits"]).max()
             assert 10 * error < np.abs(logits - half).max()
     assert {layer.compute_dtype for layer in network.layers if layer.name.endswith("conv1")} == {precision[6:]}
+
+
+def test_the_lines_of_the_page_run(serving, material, tmp_path, monkeypatch):
+    names = ("onnx", "litert", "openvino")
+    for name in names:
+        written(name, tmp_path / "saved_models" / "digits" / "1" / "runtimes", material)
+    monkeypatch.chdir(tmp_path)
+    blocks = [block for block in pages.blocks("docs/serving.md", "python") if block.reason == "needs other runtimes"]
+    images = material.images[0]
+    for block in blocks:
+        known = {"images": images, "pixels": serving.resize(tf.constant(images)).numpy()}
+        exec(compile(block.text, block.page, "exec"), known)
+        expected = serving.of_images(tf.constant(images))["probabilities"]
+        np.testing.assert_allclose(known["outputs"]["probabilities"], expected, atol=1e-5)
+    assert len(blocks) == len(names)
