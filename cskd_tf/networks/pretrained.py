@@ -5,6 +5,7 @@ import inspect
 import os
 import pathlib
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,8 +62,6 @@ class Renormalization(keras.layers.Layer):
 
 def check(name: str, *, input_shape: Sequence[int | None], weights: str = "", width: int | None = None) -> None:
     """Refuses what `build` cannot build, without downloading anything. Arguments and errors as of `build`."""
-    if width is not None:
-        raise UserError(f"Expected no width of {name}, whose weights are of one. Received: width={width}")
     if input_shape[-1] != 3:
         raise UserError(f"Expected images of 3 channels for {name}. Received: {input_shape[-1]} of them")
     kind, _, which = name.partition(":")
@@ -141,11 +140,7 @@ def _application(name: str, *, weights: str, input_shape: Sequence[int | None]) 
     }
     if name not in known:
         raise UserError(f"Unknown application of Keras; expected one of {sorted(known)}. Received: name={name!r}")
-    module = next(
-        module
-        for module in vars(keras.applications).values()
-        if inspect.ismodule(module) and hasattr(module, name) and hasattr(module, "preprocess_input")
-    )
+    module = sys.modules[known[name].__module__]  # keras.applications.mobilenet_v3 has no MobileNetV3Small
     options = {"include_top": False, "input_shape": tuple(input_shape)}
     try:
         backbone = known[name](weights=None if weights else "imagenet", **options)

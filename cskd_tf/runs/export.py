@@ -1,5 +1,6 @@
 """SavedModels for serving, laid out for TensorFlow Serving, checked in a process of their own, with a model card."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -79,7 +80,7 @@ def _write(folder: pathlib.Path, serving: Serving, *, experiment: Experiment, wo
     extra = folder / "assets.extra"
     extra.mkdir()
     (extra / CLASSES).write_text(json.dumps(serving.class_names))
-    (extra / RUN).write_text(json.dumps(workdir.identity()))
+    (extra / RUN).write_text(_stamp(experiment, workdir))
     reports = {}
     if names := experiment.config.export.formats:
         reports = formats.write_all(names, folder / RUNTIMES, _material(serving, experiment))
@@ -131,12 +132,18 @@ def check(config: Config) -> None:
 
 
 def exported(experiment: Experiment, workdir: Workdir) -> pathlib.Path | None:
-    """The version that this very run has published already, before it was interrupted; None: it has not."""
+    """The newest version that this very run has published already, before it was interrupted; None: it has not."""
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
-    for file in root.glob(f"*/assets.extra/{RUN}"):
-        if file.read_text(errors="replace") == json.dumps(workdir.identity()):
-            return file.parents[1]
-    return None
+    stamp = _stamp(experiment, workdir)
+    files = [file for file in root.glob(f"*/assets.extra/{RUN}") if file.read_text(errors="replace") == stamp]
+    versions = [file.parents[1] for file in files if file.parents[1].name.isdigit()]
+    return max(versions, key=lambda version: int(version.name), default=None)
+
+
+def _stamp(experiment: Experiment, workdir: Workdir) -> str:
+    """Of which run a SavedModel is, and how it was exported."""
+    how = dataclasses.asdict(experiment.config.export)
+    return json.dumps({"run": workdir.identity(), **{key: how[key] for key in how if key not in ("enabled", "directory")}})
 
 
 def export_run(workdir: Workdir, *, config: Config | None = None) -> pathlib.Path:

@@ -168,8 +168,12 @@ class ContinuingModel(keras.Model):
     def load_own_variables(self, store) -> None:
         own = {"step", *(key for key in store.keys() if key.startswith("average_"))}  # noqa: SIM118
         super().load_own_variables({key: store[key] for key in store.keys() if key not in own})  # noqa: SIM118
-        for number, variable in enumerate(self.average.variables if self.average else ()):
-            variable.assign(store[f"average_{number}"][()])
+        if self.average is not None and "average_0" not in store.keys():  # noqa: SIM118  (of weights alone)
+            # fit makes one of what was loaded, which is not all there yet, and traces the step with it.
+            self._state.average, self.train_function = None, None
+        else:
+            for number, variable in enumerate(self.average.variables if self.average else ()):
+                variable.assign(store[f"average_{number}"][()])
         if "step" in store.keys():  # noqa: SIM118  (of an HDF5 file; older ones have none)
             self.step.assign(store["step"][()])
 

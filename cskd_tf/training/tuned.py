@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from cskd_tf.errors import UserError
 
+_CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")  # Keras'; Adafactor's clip_threshold is another thing
+
 
 class Tuned(keras.optimizers.Optimizer):
     """What this package adds to an optimizer; a class has it in front of the one that says how a weight moves.
@@ -46,7 +48,7 @@ class Tuned(keras.optimizers.Optimizer):
         restarts: bool = False,
         **kwargs,
     ):
-        clipping = {name: value for name, value in kwargs.items() if "clip" in name and value is not None}
+        clipping = {name: kwargs[name] for name in _CLIPPING if kwargs.get(name) is not None}
         if clip_norm and clipping:
             raise UserError(f"Expected one kind of clipping. Received: clip_norm={clip_norm!r}, {clipping}")
         if not 0 <= clip_norm < math.inf:

@@ -40,18 +40,25 @@ def _decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
     return tf.io.decode_jpeg(contents, channels=channels, dct_method="INTEGER_ACCURATE")  # PNG as well
 
 
+# How the lines begin that TensorFlow puts around a message that comes from within a graph.
+_OF_GRAPHS = ("Graph execution error", "Detected at node", "File ", "<stack traces", "[[")
+
+
 def reason(error: Exception) -> str:
     """The message of TensorFlow's error in one line, without the names of its functions.
 
     Example:
         >>> reason(ValueError("{{function_node __wrapped__DecodeJpeg}} Invalid JPEG data, size 3 [Op:DecodeJpeg]"))
         'Invalid JPEG data, size 3'
+        >>> reason(ValueError("Graph execution error:\\n\\nDetected at node DecodeJpeg\\nInvalid JPEG data\\n\\t [[{{node}}]]"))
+        'Invalid JPEG data'
     """
     message = str(getattr(error, "message", error)).split("[Op:")[0].strip()
     for refused in REFUSED:
         if refused in message:  # an assertion adds more to it
             return refused
-    return re.sub(r"^\{\{.*?\}\} *", "", message).splitlines()[0].strip()
+    lines = [line.strip() for line in re.sub(r"^\{\{.*?\}\} *", "", message).splitlines()]
+    return next((line for line in lines if line and not line.startswith(_OF_GRAPHS)), type(error).__name__)
 
 
 def decode_batch(
