@@ -112,6 +112,7 @@ def resized_elsewhere(serving: Serving) -> float:
 def main(argv):
     del argv
     formats.check_installed(list(formats.FORMATS))
+    load = os.getloadavg()[0]  # before this process adds to it: what else ran meanwhile
     if reason := browser.missing():
         raise app.UsageError(f"Expected a browser for the page. Received: {reason}")
     keras.utils.set_random_seed(0)
@@ -154,6 +155,7 @@ def main(argv):
                     line[f"batch_{batch}_milliseconds"] = round(1000 * statistics.median(seconds[name]), 3)
                     ratio = median_ratio(seconds[name], seconds["saved_model"])
                     line[f"batch_{batch}_over_saved_model"] = round(ratio, 3)
+    lines["saved_model"] |= {"load": round(load, 1), "cores": os.cpu_count()}
     lines["saved_model"]["resized_by_opencv"] = resized_elsewhere(serving)
     record("runtimes", [{**first, "runtime": name, **line} for name, line in lines.items()])
 

@@ -289,6 +289,11 @@ def runtimes() -> list[str]:
         f"{errors[1]} %. Where OpenCV resizes images of three times the size, and not the graph, probabilities differ "
         f"by up to {lines[0]['resized_by_opencv']:.1g}."
     )
+    if lines[0]["load"] > 1:
+        said += (
+            f" Other programs kept {lines[0]['load']:.0f} threads busy on {lines[0]['cores']} cores meanwhile, so that "
+            "times say little."
+        )
     first = f"`{lines[0]['network']}`, width {lines[0]['width']}, {lines[0]['image']} pixels"
     heading = [first, "differs by", "MB", "batch 1, time over SavedModel's", "batch 32"]
     return [*rows_of(heading, rows), "", said, "", where("runtimes")]

@@ -62,13 +62,17 @@ class Renormalization(keras.layers.Layer):
 
 def check(name: str, *, input_shape: Sequence[int | None], weights: str = "", width: int | None = None) -> None:
     """Refuses what `build` cannot build, without downloading anything. Arguments and errors as of `build`."""
-    if input_shape[-1] != 3:
-        raise UserError(f"Expected images of 3 channels for {name}. Received: {input_shape[-1]} of them")
     kind, _, which = name.partition(":")
     if kind == APPLICATIONS:
-        _application(which, weights=RANDOM, input_shape=input_shape)
+        _known_application(which)
     else:
         check_preset(weights if _is_folder(weights) else which)
+    if input_shape[-1] != 3:
+        raise UserError(f"Expected images of 3 channels for {name}. Received: {input_shape[-1]} of them")
+    if width is not None:
+        raise UserError(f"Expected network.width=0 for {name}, which comes in one width. Received: width={width}")
+    if kind == APPLICATIONS:
+        _application(which, weights=RANDOM, input_shape=input_shape)
 
 
 def build(
@@ -131,8 +135,8 @@ def _pooled(features: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     raise UserError(f"Expected a backbone of features per pixel, token or image. Received: {name} of {features.shape}")
 
 
-def _application(name: str, *, weights: str, input_shape: Sequence[int | None]) -> tuple[keras.Model, Callable | None]:
-    """The application without its classifier, and its preprocessing of pixels from 0 to 255."""
+def _known_application(name: str) -> Callable[..., keras.Model]:
+    """The function of `keras.applications` that builds it."""
     known = {
         key: function
         for key, function in vars(keras.applications).items()
@@ -140,10 +144,16 @@ def _application(name: str, *, weights: str, input_shape: Sequence[int | None]) 
     }
     if name not in known:
         raise UserError(f"Unknown application of Keras; expected one of {sorted(known)}. Received: name={name!r}")
-    module = sys.modules[known[name].__module__]  # keras.applications.mobilenet_v3 has no MobileNetV3Small
+    return known[name]
+
+
+def _application(name: str, *, weights: str, input_shape: Sequence[int | None]) -> tuple[keras.Model, Callable | None]:
+    """The application without its classifier, and its preprocessing of pixels from 0 to 255."""
+    function = _known_application(name)
+    module = sys.modules[function.__module__]  # keras.applications.mobilenet_v3 has no MobileNetV3Small
     options = {"include_top": False, "input_shape": tuple(input_shape)}
     try:
-        backbone = known[name](weights=None if weights else "imagenet", **options)
+        backbone = function(weights=None if weights else "imagenet", **options)
     except ValueError as error:
         raise UserError(f"Expected images that {name} takes. Received: {tuple(input_shape)} ({error})") from error
     except Exception as error:  # of the download

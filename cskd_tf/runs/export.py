@@ -143,7 +143,9 @@ def exported(experiment: Experiment, workdir: Workdir) -> pathlib.Path | None:
 def _stamp(experiment: Experiment, workdir: Workdir) -> str:
     """Of which run a SavedModel is, and how it was exported."""
     how = dataclasses.asdict(experiment.config.export)
-    return json.dumps({"run": workdir.identity(), **{key: how[key] for key in how if key not in ("enabled", "directory")}})
+    return json.dumps(
+        {"run": workdir.identity(), **{key: how[key] for key in how if key not in ("enabled", "directory")}}
+    )
 
 
 def export_run(workdir: Workdir, *, config: Config | None = None) -> pathlib.Path:

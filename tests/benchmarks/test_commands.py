@@ -12,7 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import results
+from benchmarks import browser, results
+from cskd_tf.serving.runtimes.formats import FORMATS
 from tests.helpers import ROOT
 
 RESNET = ("--network=preact_resnet10", "--width=2")
@@ -263,3 +264,18 @@ def test_serving_latency(command):
         for kind in ("keras_call", "keras_predict", "images", "large_images", "files"):
             assert line[f"{kind}_over_bare"] > 0
             assert line[f"{kind}_milliseconds"] > 0
+
+
+@pytest.mark.runtimes
+@pytest.mark.filterwarnings("default::DeprecationWarning")
+def test_runtimes(command):
+    if reason := browser.missing() or [package for form in FORMATS.values() for package in form.missing()]:
+        pytest.skip(str(reason))
+    lines = command("runtimes", "--network=preact_resnet10", "--width=16", "--image=16", "--epochs=8", "--rounds=2")
+    assert [line["runtime"] for line in lines] == ["saved_model", *FORMATS]
+    for line in lines:
+        assert all(line[f"batch_{batch}_over_saved_model"] > 0 for batch in (1, 32))
+        assert line.get("largest_difference", 0.0) < 1e-5
+        assert line["bytes"] > 0
+    assert lines[-1]["in_chromium"] < 1e-5
+    assert 0 < lines[0]["resized_by_opencv"] < 1

@@ -65,7 +65,9 @@ def test_a_pretrained_network_with_preprocessing_of_its_own(tmp_path):
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0  # so that statistics are this batch's, without which nothing reaches the logits
-    network(np.random.default_rng(0).normal(size=(16, 32, 32, 3)), training=True)
+    # Of many images like those that are shown below: of few of another kind, variances are so small that dividing by
+    # them carries rounding, TensorFlow's own too, into the fifth digit.
+    network((np.random.default_rng(1).uniform(size=(128, 32, 32, 3)) - 0.5) / 0.25, training=True)
     check(serving_around(network, size=32), tmp_path)
 
 

@@ -45,12 +45,12 @@ _OF_GRAPHS = ("Graph execution error", "Detected at node", "File ", "<stack trac
 
 
 def reason(error: Exception) -> str:
-    """The message of TensorFlow's error in one line, without the names of its functions.
+    r"""The message of TensorFlow's error in one line, without the names of its functions.
 
     Example:
         >>> reason(ValueError("{{function_node __wrapped__DecodeJpeg}} Invalid JPEG data, size 3 [Op:DecodeJpeg]"))
         'Invalid JPEG data, size 3'
-        >>> reason(ValueError("Graph execution error:\\n\\nDetected at node DecodeJpeg\\nInvalid JPEG data\\n\\t [[{{node}}]]"))
+        >>> reason(ValueError("Graph execution error:\n\nDetected at node Decode\nInvalid JPEG data\n\t [[{{node}}]]"))
         'Invalid JPEG data'
     """
     message = str(getattr(error, "message", error)).split("[Op:")[0].strip()

@@ -56,8 +56,7 @@ def write_all(names: Sequence[str], folder: pathlib.Path, material: Material) ->
     """Writes formats to `folder/NAME/` and compares what each returns with the classifier.
 
     Returns:
-        For each format its `bytes`, and `largest_difference` and `features_difference`, or where it is not exact `top1_agreement`, `ece` and
-        `ece_of_the_saved_model`, as of `judge`.
+        For each format its `bytes` and what `judge` says of it.
 
     Raises:
         UserError: a format that cannot be written or run, or that returns something else.
@@ -97,8 +96,8 @@ def judge(form: Format, run: Run, material: Material) -> dict[str, float]:
 
     Returns:
         `largest_difference` of probabilities, classes and sets, and `features_difference` of embeddings and logits, as
-        of `saved_model.difference`; of a format that is not exact, the share of test images with the same most probable class, `top1_agreement`, and `ece` and
-        `ece_of_the_saved_model`, of all test images.
+        of `saved_model.difference`. Of a format that is not exact, of all test images: `top1_agreement`, the share with
+        the same most probable class, `ece` and `ece_of_the_saved_model`.
     """
     numbers = material.numbers
     if form.exact:
