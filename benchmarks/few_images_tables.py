@@ -102,8 +102,9 @@ def finetune() -> list[str]:
         of_images = [line for line in runs if line["images_per_class"] == images]
         names = [name for name in NAMES if any(line["experiment"] == name for line in of_images)]
         groups = {name: [line for line in of_images if line["experiment"] == name] for name in names}
-        rows += [[str(images), *row] for row in _beside_cross_entropy(groups, keys)]
-    heading = ["images per class", "method", *_heading_beside_cross_entropy(keys)]
+        compared = _beside_cross_entropy(groups, keys)
+        rows += [[f"{images} per class, {name}", *cells] for name, *cells in compared]
+    heading = ["CIFAR-10", *_heading_beside_cross_entropy(keys)]
     return [*rows_of(heading, rows), "", where("finetune")]
 
 

@@ -95,7 +95,7 @@ def test_every_kind_of_preprocessing_is_found(name, module):
             {"input_shape": (16, 16, 3)},
             r"images that MobileNet takes. Received: \(16, 16, 3\) \(Input size",
         ),
-        (APPLICATION, {"width": 8}, "no width of keras.applications:MobileNet, whose weights are of one"),
+        (APPLICATION, {"width": 8}, "network.width=0 for keras.applications:MobileNet, which comes in one width"),
         (APPLICATION, {"synchronized": True}, "none of synchronized, which keras.applications:MobileNet"),
         (APPLICATION, {"weights": "nowhere.h5"}, "network.weights as a .keras or .h5 file"),
     ],
