@@ -27,7 +27,7 @@ from sklearn.datasets import load_digits
 from benchmarks import browser
 from benchmarks.results import record
 from benchmarks.turns import median_ratio, timed_here
-from cskd_tf.evaluation.scaling import TemperatureScaling
+from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.serving import saved_model
 from cskd_tf.serving.calibration import Calibration
 from cskd_tf.serving.functions import Serving
@@ -82,8 +82,8 @@ def trained() -> tuple[Serving, np.ndarray, np.ndarray]:
     raw = Serving(model, transform, class_names=names)
     validation = slice(TRAINING, TRAINING + VALIDATION)
     logits = raw.features_of_images(tf.constant(images[validation]))["logits"].numpy()
-    temperature = TemperatureScaling.fit(logits, labels[validation]).temperature
-    calibration = Calibration(temperature=temperature, threshold=0.05, coverage=0.9)
+    predictions = Predictions(logits, labels[validation])
+    calibration = Calibration.fit(predictions, temperature=True, coverage=0.9)
     return Serving(model, transform, class_names=names, calibration=calibration), images, labels
 
 

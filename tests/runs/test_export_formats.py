@@ -81,7 +81,8 @@ def test_every_format_beside_the_saved_model(exported_run, tmp_path):
     reports = json.loads((folder / "parity.json").read_text())
     assert set(reports) == set(names)
     assert max(reports[name]["largest_difference"] for name in names if formats.FORMATS[name].exact) < 1e-5
-    served = tf.saved_model.load(str(target)).serve(np.full((2, 20, 9, 1), 77, np.uint8))
+    model = tf.saved_model.load(str(target))
+    served = model.serve(np.full((2, 20, 9, 1), 77, np.uint8))
     run = formats.FORMATS["onnx"].load(folder / "onnx")
     np.testing.assert_allclose(
         run(np.full((2, 20, 9, 1), 77, np.uint8))["probabilities"], served["probabilities"], atol=1e-5
