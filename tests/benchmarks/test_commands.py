@@ -251,7 +251,6 @@ def test_every_command_is_run_here():
         "finetune",
         "mutations",
         "paper_cost",
-        "runtimes",
         "tables",
     }  # which have files of their own
 
