@@ -101,3 +101,12 @@ def test_what_cannot_be_averaged_is_refused(fit, linear_network):
         model.compile(SGD(0.1), ema_momentum=1.0)
     with pytest.raises(UserError, match="one average of the weights. Received: ema_momentum=0.5 and use_ema=True"):
         model.compile(SGD(0.1, use_ema=True), ema_momentum=0.5)
+
+
+def test_weights_that_were_saved_without_an_average_are_loaded_and_averaged_anew(fit, tmp_path):
+    plain, _ = fit(ema_momentum=0.0, epochs=1)
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    model, _ = fit(epochs=1)
+    model.load_weights(tmp_path / "plain.weights.h5")
+    for one, two in zip(model.network.get_weights(), plain.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)

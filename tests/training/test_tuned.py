@@ -148,3 +148,10 @@ def test_a_step_that_overflows_moves_nothing_and_parts_of_a_batch_are_one_batch(
         results.append(model.network.get_weights())
     for one, two in zip(*results, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_clipping_comes_back_from_the_config(name):
+    own = make(name, 0.1, **OWN, clip_norm=0.5)
+    copy = keras.optimizers.deserialize(keras.optimizers.serialize(own))
+    assert copy.get_config()["clip_norm"] == own.get_config()["clip_norm"] == 0.5

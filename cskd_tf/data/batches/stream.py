@@ -86,7 +86,8 @@ def paired_stream(
     The partner of an image is uniform over the last `bucket_size` (K) images of its class, itself included. In a
     stream that is shuffled afresh each epoch, all other images of the class (of n) are equally likely partners, and the
     image itself is too likely: the distance to the uniform distribution (total variation) is `1/K - 1/n`. In a stream
-    of fixed order an image only ever meets its neighbours, at a distance of `1 - K/n`. So shuffle before.
+    of fixed order an image only ever meets its neighbours, at a distance of `1 - K/n`, and gets the same augmentation
+    whenever it comes at the same step of a reading. So shuffle before.
 
     What is in the buckets cannot be saved: a resumed run begins with empty ones, from which an image gets itself as
     partner at first. They stay filled when the data set is read a second time, so that only the first reading follows
