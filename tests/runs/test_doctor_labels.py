@@ -123,6 +123,7 @@ def test_a_run_without_a_check_is_refused():
         doctor.examine(config_of({}), check_labels=0, run="run")
 
 
+@pytest.mark.slow
 def test_all_of_it_by_a_saved_model(exported_run, exported_folder, capsys):
     config = exported_run.config()
     split = dataclasses.replace(config.data.split, train_per_class=0)
