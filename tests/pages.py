@@ -16,8 +16,8 @@ OTHERS = {name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "CHANG
 ALL = {**PAGES, **OTHERS}
 # What may keep a block from being run, and how many blocks it does.
 REASONS = {
-    "fetches data": 12,
-    "of your own folders": 15,
+    "fetches data": 13,
+    "of your own folders": 19,
     "takes long": 6,
     "installs packages": 2,
     "takes a cluster": 1,
