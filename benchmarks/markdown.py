@@ -28,3 +28,8 @@ def where(pattern: str) -> str:
         ", ".join(dict.fromkeys(line[key] for line in lines)) for key in ("commit", "cpu", "onednn")
     )
     return f"`results/{pattern}.json`: commit {commits}, {cpus}, oneDNN {kernels}."
+
+
+def percent(share: float, places: int = 0) -> str:
+    """A share in per cent, without the sign."""
+    return f"{100 * share:.{places}f}"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from absl import app
 
-from benchmarks import few_images_tables, seed_tables
-from benchmarks.markdown import read, rows_of, where
+from benchmarks import few_images_tables, seed_tables, serving_tables
+from benchmarks.markdown import percent, read, rows_of, where
 from benchmarks.results import ROOT
 from benchmarks.seeded_runs import summed_up
 
@@ -44,7 +44,7 @@ def precision() -> list[str]:
 TRANSLATION_COLUMNS = (("BLEU", "bleu", 100, 1), ("NLL per word", "nll", 1, 3), ("ECE % of words", "ece", 100, 2))
 
 
-def translationrows_of(lines: Sequence[dict]) -> list[list[str]]:
+def _translation_rows(lines: Sequence[dict]) -> list[list[str]]:
     """Of each method mean ± deviation over the seeds."""
     rows = []
     for name in dict.fromkeys(line["methods"] for line in lines):
@@ -60,7 +60,7 @@ def translationrows_of(lines: Sequence[dict]) -> list[list[str]]:
 
 def translation() -> list[str]:
     """As the command prints it."""
-    rows = translationrows_of(read("translation"))
+    rows = _translation_rows(read("translation"))
     return [*rows_of(["", *(column[0] for column in TRANSLATION_COLUMNS)], rows), "", where("translation")]
 
 
@@ -164,10 +164,6 @@ def narrow_networks() -> list[str]:
     return [*rows_of(heading, rows), "", where("narrow_networks")]
 
 
-def _percent(share: float, places: int = 0) -> str:
-    return f"{100 * share:.{places}f}"
-
-
 def step_time() -> list[str]:
     """CS-KD over cross-entropy, and the operations of both per second over those of a matrix product."""
     heading = ["CS-KD beside cross-entropy", "step over step", "in theory", "% of matrix rate", "cross-entropy's %"]
@@ -176,7 +172,7 @@ def step_time() -> list[str]:
             f"`{line['network']}`, batch {line['batch']}, {line['precision']}",
             f"{line['cskd_over_cross_entropy']:.2f}",
             f"{line['limit']:.2f}",
-            *(_percent(line[f"{name}_share_of_matrix_rate"]) for name in ("cskd", "cross_entropy")),
+            *(percent(line[f"{name}_share_of_matrix_rate"]) for name in ("cskd", "cross_entropy")),
         ]
         for line in read("step_time")
     ]
@@ -191,7 +187,7 @@ def evaluation_speed() -> list[str]:
             f"`{line['network']}`, {line['images']:,} images, {line['precision']}",
             f"{line['evaluation_over_forward']:.3f}",
             f"{line['metrics_over_forward']:.3f}",
-            _percent(line["plain_share_of_matrix_rate"]),
+            percent(line["plain_share_of_matrix_rate"]),
         ]
         for line in read("evaluation_speed")
     ]
@@ -205,9 +201,9 @@ def data_wait() -> list[str]:
     rows = [
         [
             names[line["case"]],
-            _percent(line["waiting_share"], 2),
+            percent(line["waiting_share"], 2),
             f"{line['over_a_batch_at_hand']:.2f}",
-            _percent(line["pipeline_alone_over_step"], 1),
+            percent(line["pipeline_alone_over_step"], 1),
         ]
         for line in lines
     ]
@@ -241,62 +237,9 @@ def workers_speed() -> list[str]:
             ("one run on both cores", "one"),
         )
     ]
-    rows.append(["% of the two runs' speed that the workers lose", _percent(line["communication_share"], 1)])
+    rows.append(["% of the two runs' speed that the workers lose", percent(line["communication_share"], 1)])
     rows.append(["the workers' speed over that of the one run", f"{line['together_over_one']:.2f}"])
     return [*rows_of([first, "images per second"], rows), "", where("workers_speed")]
-
-
-def serving_latency() -> list[str]:
-    """A SavedModel's signatures, and Keras' own calls, over the network alone."""
-    kinds = {
-        "images": "`serve`",
-        "large_images": "`serve`, larger images",
-        "files": "`serve_bytes`",
-        "keras_call": "`network(pixels)`",
-        "keras_predict": "`predict_on_batch`",
-    }
-    rows = [
-        [
-            f"`{line['network']}`, batch {line['batch']}, {line['image']} of {line['larger']} pixels",
-            f"{line['saved_model_megabytes']:.0f}",
-            f"{line['bare_milliseconds']:.1f}",
-            *(f"{line[f'{kind}_over_bare']:.2f}" for kind in kinds),
-        ]
-        for line in read("serving_latency")
-    ]
-    heading = ["a call over one of the network alone", "SavedModel, MB", "network, ms", *kinds.values()]
-    return [*rows_of(heading, rows), "", where("serving_latency")]
-
-
-def runtimes() -> list[str]:
-    """One row per runtime: how near to the SavedModel, how large, how slow."""
-    lines = read("runtimes")
-    rows = []
-    for line in lines:
-        differs = line.get("in_chromium", line.get("largest_difference"))
-        rows.append(
-            [
-                f"`{line['runtime']}`",
-                "" if differs is None else f"{differs:.0e}",
-                f"{line['bytes'] / 1e6:.2f}",
-                *(f"{line[f'batch_{batch}_over_saved_model']:.2f}" for batch in (1, 32)),
-            ]
-        )
-    (int8,) = [line for line in lines if "ece" in line]
-    same, *errors = (_percent(int8[key], 2) for key in ("top1_agreement", "ece", "ece_of_the_saved_model"))
-    said = (
-        f"`{int8['runtime']}` gives {same} % of the images the same class, with an ECE of {errors[0]} % for "
-        f"{errors[1]} %. Where OpenCV resizes images of three times the size, and not the graph, probabilities differ "
-        f"by up to {lines[0]['resized_by_opencv']:.1g}."
-    )
-    if lines[0]["load"] > 1:
-        said += (
-            f" Other programs kept {lines[0]['load']:.0f} threads busy on {lines[0]['cores']} cores meanwhile, so that "
-            "times say little."
-        )
-    first = f"`{lines[0]['network']}`, width {lines[0]['width']}, {lines[0]['image']} pixels"
-    heading = [first, "differs by", "MB", "batch 1, time over SavedModel's", "batch 32"]
-    return [*rows_of(heading, rows), "", said, "", where("runtimes")]
 
 
 TABLES: dict[str, Callable[..., list[str]]] = {
@@ -315,8 +258,8 @@ TABLES: dict[str, Callable[..., list[str]]] = {
         data_wait,
         first_step,
         workers_speed,
-        serving_latency,
-        runtimes,
+        serving_tables.serving_latency,
+        serving_tables.runtimes,
         narrow_networks,
         cskd_cost,
         pskd_cost,

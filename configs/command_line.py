@@ -98,7 +98,7 @@ def _renamed(arguments: list[str]) -> str:
         return ""
     try:
         with quiet():
-            from cskd_tf.runs.config import RENAMED
+            from cskd_tf.runs.earlier_configs import RENAMED
     except ImportError:  # of which the same command says more once its flags are right
         return ""
     news = [f"--config.{RENAMED[key]} instead of --config.{key}" for key in _keys(arguments) if key in RENAMED]

@@ -1,6 +1,5 @@
 """What a run is made by, typed: from configs/base.py's form or a `config.json`, checked once, key by key."""
 
-import copy
 import dataclasses
 import json
 import sys
@@ -13,6 +12,7 @@ from cskd_tf.data.batches.weights import ClassWeights
 from cskd_tf.data.catalogue.datasets import SourceOptions, SplitOptions
 from cskd_tf.data.images.augmentation import Augmentation
 from cskd_tf.errors import UserError
+from cskd_tf.runs.earlier_configs import RENAMED
 from cskd_tf.serving.runtimes.formats import check_names
 from cskd_tf.serving.runtimes.onnx import NEWEST, OLDEST
 from cskd_tf.settings import Within, check_value, kinds
@@ -23,57 +23,6 @@ Strategy = Literal["auto", "single", "mirrored", "multi_worker", "tpu"]
 Positive = Annotated[int, Within(1)]
 NotNegative = Annotated[float, Within(0, sys.float_info.max)]  # and not infinite
 
-# Keys of configs that runs were trained by before, and what they are called now.
-RENAMED = {
-    "data.name": "data.source.name",
-    "data.path": "data.source.path",
-    "data.archive": "data.source.archive",
-    "data.channels": "data.source.channels",
-    "data.class_levels": "data.source.class_levels",
-    "data.memory": "data.source.memory",
-    "data.train_split": "data.split.train",
-    "data.val_split": "data.split.val",
-    "data.test_split": "data.split.test",
-    "data.split_seed": "data.split.seed",
-    "data.test_fraction": "data.split.test_fraction",
-    "data.validation_fraction": "data.split.validation_fraction",
-    "data.train_per_class": "data.split.train_per_class",
-    "data.image_size": "data.augment.image_size",
-    "data.crop": "data.augment.crop",
-    "data.padding": "data.augment.padding",
-    "data.flip": "data.augment.flip",
-    "data.color_jitter": "data.augment.color_jitter",
-    "data.lighting": "data.augment.lighting",
-    "data.short_side": "data.augment.short_side",
-    "data.mean": "data.augment.mean",
-    "data.std": "data.augment.std",
-    "data.balanced": "data.pairing.balanced",
-    "data.exclude_self": "data.pairing.exclude_self",
-    "data.replica_local": "data.pairing.replica_local",
-}
-# Keys that configs did not have before, and what runs were computed with then; of an export, what the next one does.
-ADDED = {
-    "gradient_accumulation_steps": 1,
-    "steps_per_execution": 1,
-    "jit_compile": "auto",
-    "log_images": 0,
-    "class_weights": {"scheme": "", "beta": 0.999},
-    "data.augment.layers": [],
-    "network.weights": "",
-    "network.frozen_epochs": 0,
-    "optimizer.name": "SGD",
-    "optimizer.arguments": {},
-    "optimizer.decay_vectors": True,
-    "optimizer.layer_decay": 1.0,
-    "optimizer.ema_momentum": 0.0,
-    "schedule.name": "step",
-    "export.temperature": "auto",
-    "export.coverage": 0.9,
-    "loggers": (),
-    "profile_steps": 0,
-    "export.formats": [],
-    "export.opset": 17,
-}
 # Keys on which nothing depends that a run computes.
 OF_NO_RESULT = (
     "baseline", "verbose", "log_images", "loggers", "profile_steps",
@@ -259,36 +208,6 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """What `config.json` holds: plain dictionaries, lists, numbers and strings."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
-
-
-def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a `config.json` holds, its keys called as they are now, with those that it could not have.
-
-    Example:
-        >>> new = upgraded({"seed": 1, "data": {"crop": "none"}})
-        >>> new["seed"], new["data"], new["steps_per_execution"]
-        (1, {'augment': {'crop': 'none', 'layers': []}}, 1)
-    """
-    result = copy.deepcopy(dict(values))
-    for old, new in RENAMED.items():
-        *groups, key = old.split(".")
-        source: Any = result
-        for group in groups:
-            source = source.get(group) if isinstance(source, dict) else None
-        if isinstance(source, dict) and key in source:
-            _group_of(new, result)[new.rpartition(".")[2]] = source.pop(key)
-    for key, value in ADDED.items():
-        _group_of(key, result).setdefault(key.rpartition(".")[2], copy.deepcopy(value))
-    return result
-
-
-def _group_of(key: str, values: dict[str, Any]) -> dict[str, Any]:
-    """The group that a dotted key is in, made where it is missing, or of neither form."""
-    for group in key.split(".")[:-1]:
-        if not isinstance(values.setdefault(group, {}), dict):
-            values[group] = {}
-        values = values[group]
-    return values
 
 
 def _differences(group: type, values: Mapping[str, Any], *, name: str = "") -> tuple[list[str], list[str]]:

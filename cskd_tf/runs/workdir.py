@@ -14,7 +14,8 @@ from absl import logging
 
 from cskd_tf.errors import UserError
 from cskd_tf.files import is_partial, remove_leftovers, written_whole
-from cskd_tf.runs.config import Config, upgraded
+from cskd_tf.runs.config import Config
+from cskd_tf.runs.earlier_configs import upgraded
 
 CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "imported.json"
 LOCK = ".lock"  # empty, and kept: a file that comes and goes could be locked twice

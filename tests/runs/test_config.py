@@ -12,7 +12,8 @@ from configs import base
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import strategies, train
-from cskd_tf.runs.config import ADDED, RENAMED, Config, Strategy, upgraded
+from cskd_tf.runs.config import Config, Strategy
+from cskd_tf.runs.earlier_configs import ADDED, RENAMED, upgraded
 from cskd_tf.runs.workdir import Workdir, flatten
 from tests.helpers import ROOT
 from tests.runs.helpers import config_of
