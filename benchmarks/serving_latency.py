@@ -23,7 +23,7 @@ from absl import app, flags
 
 from benchmarks.results import record
 from benchmarks.turns import median_ratio, timed_here
-from cskd_tf.data.images.transforms import Augmentation, build_transforms
+from cskd_tf.data.images.augmentation import Augmentation, build_transforms
 from cskd_tf.serving import saved_model
 from cskd_tf.serving.calibration import Calibration
 from cskd_tf.serving.functions import Serving
