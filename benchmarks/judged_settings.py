@@ -14,6 +14,7 @@ from absl import flags
 from cskd_tf.runs import train
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import prepare
+from cskd_tf.runs.screen import Screen
 from cskd_tf.runs.workdir import Workdir
 
 MAIN = pathlib.Path(__file__).resolve().parent.parent / "train_main.py"
@@ -25,7 +26,7 @@ class _Trained(BaseException):
     """In place of a training: what was asked for can be trained."""
 
 
-def _train_a_step(config: Config, workdir: Workdir) -> None:
+def _train_a_step(config: Config, workdir: Workdir, screen: Screen) -> None:
     experiment = prepare(config)
     if config.batch_size * config.data.augment.image_size**2 <= MOST_PIXELS:
         experiment.model.train_step(next(iter(experiment.training_data())))

@@ -14,6 +14,7 @@ kill, and one that counts them. Needs Linux, and `strace`.
 
 import collections
 import dataclasses
+import itertools
 import pathlib
 import random
 import re
@@ -33,7 +34,7 @@ class Case:
     """A run to kill, by the methods of its config; of several workers the first is killed, which writes the files."""
 
     methods: str
-    network: str = "preact_resnet18"
+    network: str = "benchmarks.small_networks:with_stages"
     workers: int = 1
 
     @property
@@ -42,12 +43,12 @@ class Case:
 
 
 CASES = {
-    "cskd": Case("{'name': 'CSKD'}"),
+    "cskd": Case("{'name': 'CSKD'}", network="preact_resnet18"),
     "pskd": Case("{'name': 'PSKD'}"),
     "adacos": Case("{'name': 'AdaCos'}"),
     "byot": Case("{'name': 'BYOT'}"),
     "mixup": Case("{'name': 'Mixup'}"),
-    "dropout": Case("{'name': 'CSKD'}", network="benchmarks.dropout_network:with_dropout"),
+    "dropout": Case("{'name': 'CSKD'}", network="benchmarks.small_networks:with_dropout"),
     "workers": Case("{'name': 'PSKD'}", workers=2),
 }
 CALLS = ("rename", "unlink", "mkdir", "rmdir", "ftruncate", "openat", "write")
@@ -174,19 +175,20 @@ def kill_and_go_on(case: str, moments, expected: dict) -> list[dict]:
     return [{**line, **verdict} for line in lines]
 
 
-def in_order(moments: dict[str, list[int]]):
+def in_order(case: str, moments: dict[str, list[int]]):
     """Runs that are killed once, at the chosen calls in their order."""
     for call in CHOSEN.value:
         for number in moments[call][FIRST.value - 1 :: EVERY.value][: AT_MOST.value]:
-            yield [(call, number)]
+            yield case, [(call, number)]
 
 
-def at_random(moments: dict[str, list[int]], generator: random.Random):
+def at_random(case: str, moments: dict[str, list[int]]):
     """Runs without end; each is killed at as many calls as `--chain` says."""
+    generator = random.Random(f"{SEED.value} {case}")
     calls = [call for call in CHOSEN.value if moments[call]]
     while True:
         chosen = [generator.choice(calls) for _ in range(CHAIN.value)]
-        yield [(call, generator.choice(moments[call])) for call in chosen]
+        yield case, [(call, generator.choice(moments[call])) for call in chosen]
 
 
 def main(argv):
@@ -195,18 +197,18 @@ def main(argv):
         raise app.UsageError("Expected strace on the PATH.")
     if unknown := sorted((set(CASE.value) - set(CASES)) | (set(CHOSEN.value) - set(CALLS))):
         raise app.UsageError(f"Expected cases of {sorted(CASES)} and calls of {sorted(CALLS)}. Received: {unknown}")
+    whole = {case: whole_run(case) for case in CASE.value}
+    runs_of = at_random if RANDOM.value else in_order
+    of_cases = [runs_of(case, moments) for case, (_, moments) in whole.items()]
+    # The random ones in turns: what has been killed at any time is of all cases alike.
+    runs = itertools.chain.from_iterable(zip(*of_cases, strict=False) if RANDOM.value else of_cases)
     lines: list[dict] = []
-    for position, case in enumerate(CASE.value):
-        expected, moments = whole_run(case)
-        generator = random.Random(f"{SEED.value} {case}")
-        runs = at_random(moments, generator) if RANDOM.value else in_order(moments)
-        share = len(lines) + -(-(RANDOM.value - len(lines)) // (len(CASE.value) - position))
-        for run in runs:
-            if RANDOM.value and len(lines) >= share:
-                break
-            new = kill_and_go_on(case, run[: share - len(lines)] if RANDOM.value else run, expected)
-            lines += new
-            record(RESULTS[SIGNAL.value], new)
+    for case, moments in runs:
+        new = kill_and_go_on(case, moments[: RANDOM.value - len(lines)] if RANDOM.value else moments, whole[case][0])
+        lines += new
+        record(RESULTS[SIGNAL.value], new)
+        if RANDOM.value and len(lines) >= RANDOM.value:
+            break
     same = sum(line["same"] for line in lines)
     record(
         RESULTS[SIGNAL.value],

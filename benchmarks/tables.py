@@ -44,7 +44,7 @@ def precision() -> list[str]:
 TRANSLATION_COLUMNS = (("BLEU", "bleu", 100, 1), ("NLL per word", "nll", 1, 3), ("ECE % of words", "ece", 100, 2))
 
 
-def _translation_rows(lines: Sequence[dict]) -> list[list[str]]:
+def translation_rows(lines: Sequence[dict]) -> list[list[str]]:
     """Of each method mean ± deviation over the seeds."""
     rows = []
     for name in dict.fromkeys(line["methods"] for line in lines):
@@ -60,7 +60,7 @@ def _translation_rows(lines: Sequence[dict]) -> list[list[str]]:
 
 def translation() -> list[str]:
     """As the command prints it."""
-    rows = _translation_rows(read("translation"))
+    rows = translation_rows(read("translation"))
     return [*rows_of(["", *(column[0] for column in TRANSLATION_COLUMNS)], rows), "", where("translation")]
 
 

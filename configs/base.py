@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
     config.data.source.archive = ""  # for tiny_imagenet and mit67: an archive other than the published one
     config.data.source.channels = 3  # 3 colour, 1 grey
     config.data.source.class_levels = 1  # how many levels of an image folder's folders make a class
+    config.data.source.groups = ""  # a file of lines class<TAB>group; "": the groups that the data set brings
     config.data.source.memory = 4.0  # GiB at most for images held in memory; the others are read as they are needed
 
     config.data.split = ConfigDict()  # which images are for training, validation and test

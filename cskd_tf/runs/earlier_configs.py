@@ -40,6 +40,7 @@ ADDED = {
     "log_images": 0,
     "class_weights": {"scheme": "", "beta": 0.999},
     "data.augment.layers": [],
+    "data.source.groups": "",
     "network.weights": "",
     "network.frozen_epochs": 0,
     "optimizer.name": "SGD",
@@ -63,7 +64,7 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     Example:
         >>> new = upgraded({"seed": 1, "data": {"crop": "none"}})
         >>> new["seed"], new["data"], new["steps_per_execution"]
-        (1, {'augment': {'crop': 'none', 'layers': []}}, 1)
+        (1, {'augment': {'crop': 'none', 'layers': []}, 'source': {'groups': ''}}, 1)
     """
     result = copy.deepcopy(dict(values))
     for old, new in RENAMED.items():

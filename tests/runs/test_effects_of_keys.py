@@ -240,6 +240,7 @@ CASES = {
         along={key: COLOUR[key] for key in ("data.augment.mean", "data.augment.std")},
     ),
     "data.source.class_levels": Case(2, outcome, given=FOLDER),
+    "data.source.groups": Case("nope.txt", outcome),
     "data.source.memory": Case(0.0, of_built(lambda built: type(built.splits["train"]).__name__), given=FOLDER),
     "data.split.train": Case("test", size_of("train"), given={**FOLDER, "data.split.val": "train"}),
     "data.split.val": Case("test", size_of("val"), given={**FOLDER, "data.split.validation_fraction": 0.3}),

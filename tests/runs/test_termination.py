@@ -15,7 +15,7 @@ from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 from tests.helpers import ALONE, ROOT, SMALL
 
-DROPOUT = "benchmarks.dropout_network:with_dropout"
+DROPOUT = "benchmarks.small_networks:with_dropout"
 STEPS = 3  # of an epoch: 40 images in batches of 16
 
 

@@ -29,6 +29,7 @@ class SourceOptions:
         archive: for `tiny_imagenet` and `mit67`, another one than the published.
         channels: 3 colour, 1 grey.
         class_levels: levels of an image folder's folders that make a class.
+        groups: file of lines `class<TAB>group` (see `read_groups`); empty: the groups that the data set brings.
         memory: GiB at most for images held in memory; what does not fit is read as it is needed.
     """
 
@@ -37,6 +38,7 @@ class SourceOptions:
     archive: str = ""
     channels: Literal[1, 3] = 3
     class_levels: Annotated[int, Within(1, 100)] = 1
+    groups: str = ""
     memory: Annotated[float, Within(0, 2**20)] = 4.0
 
     def __post_init__(self):
@@ -189,7 +191,9 @@ class Dataset:
     licence: str = ""
 
 
-TAKEN_BY_ALL = {"name", "channels", "memory", "seed", "test_fraction", "validation_fraction", "train_per_class"}
+TAKEN_BY_ALL = {
+    "name", "channels", "groups", "memory", "seed", "test_fraction", "validation_fraction", "train_per_class"
+}  # fmt: skip
 _OF_TFDS = ("path", "train", "val", "test")
 _OF_ARCHIVES = (*_OF_TFDS, "archive")
 DATASETS = {

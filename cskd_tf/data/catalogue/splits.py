@@ -14,6 +14,7 @@ from cskd_tf.data.catalogue.datasets import (
     load_dataset,
     refuse_ignored,
 )
+from cskd_tf.data.catalogue.groups import read_groups
 from cskd_tf.data.sources.base import Source
 from cskd_tf.data.sources.caching import GIB, in_memory
 from cskd_tf.data.sources.encoded import Concatenation
@@ -55,7 +56,9 @@ def load_splits(
         splits["train"] = splits["train"].subset(chosen)
     if len(splits["train"].class_names) < 2:
         raise UserError(f"Expected at least two classes. Received: {splits['train'].class_names}")
+    groups = read_groups(source.groups, class_names=splits["train"].class_names) if source.groups else None
     for name, images in splits.items():
+        images.class_groups = groups or images.class_groups
         if len(images.labels) < 2:
             raise UserError(
                 f"Expected at least two images in each split, for R@1 to find neighbours. Received: one in {name}"
