@@ -1,7 +1,7 @@
 """Kills training runs at system calls that change their files, and compares what the same command makes of them.
 
     python -m benchmarks.kills [--calls=rename,unlink] [--first=1] [--every=1] [--at_most=20]
-    python -m benchmarks.kills --random=100 --seed=0 [--case=cskd,pskd] [--chain=3] [--signal=SIGTERM]
+    python -m benchmarks.kills --random=100 --seed=0 [--case=cskd,pskd] [--chain=3] [--signal=SIGTERM] [--go_on]
 
 A run of the digits is made once under `strace`, which tells the calls that touch its files. Each time, a run is killed
 as it enters one of those calls, begun again by the same command, and its files are compared with those of the run that
@@ -9,7 +9,8 @@ nobody killed: weights, metrics, markers and predictions to the byte, the log bu
 by their values, the names of all other files. The first command takes every call in order, the second takes kinds of
 calls and calls at random, and with `--chain` kills a run as often before it lets it end. Calls are counted in each
 thread, as `strace` does: where threads take turns otherwise than before, the kill is at another call. A JSON line per
-kill, and one that counts them. Needs Linux, and `strace`.
+kill, and one that counts them; with `--go_on` behind those that results/ holds already, which count among `--random`.
+Needs Linux, and `strace`.
 """
 
 import collections
@@ -25,7 +26,7 @@ import tempfile
 from absl import app, flags
 
 from benchmarks import forked
-from benchmarks.results import record
+from benchmarks.results import go_on, record
 from configs import launch
 
 
@@ -60,6 +61,7 @@ AT_MOST = flags.DEFINE_integer("at_most", 20, "How many kills per call.")
 RANDOM = flags.DEFINE_integer("random", 0, "How many kills at random calls, in place of those in order.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the random ones.")
 CHAIN = flags.DEFINE_integer("chain", 1, "How often a run is killed, at random calls, before it may end.")
+GO_ON = flags.DEFINE_bool("go_on", False, "Whether random kills are added to those of an interrupted command.")
 SIGNAL = flags.DEFINE_enum("signal", "SIGKILL", ["SIGKILL", "SIGTERM"], "What is sent.")
 
 RESULTS = {"SIGKILL": "kills", "SIGTERM": "kills_sigterm"}  # names of their files
@@ -182,11 +184,11 @@ def in_order(case: str, moments: dict[str, list[int]]):
             yield case, [(call, number)]
 
 
-def at_random(case: str, moments: dict[str, list[int]]):
-    """Runs without end; each is killed at as many calls as `--chain` says."""
-    generator = random.Random(f"{SEED.value} {case}")
+def at_random(case: str, moments: dict[str, list[int]], first: int):
+    """Runs without end, numbered from `first`; each is killed at as many calls as `--chain` says."""
     calls = [call for call in CHOSEN.value if moments[call]]
-    while True:
+    for number in itertools.count(first):
+        generator = random.Random(f"{SEED.value} {case} {number}")
         chosen = [generator.choice(calls) for _ in range(CHAIN.value)]
         yield case, [(call, generator.choice(moments[call])) for call in chosen]
 
@@ -198,17 +200,20 @@ def main(argv):
     if unknown := sorted((set(CASE.value) - set(CASES)) | (set(CHOSEN.value) - set(CALLS))):
         raise app.UsageError(f"Expected cases of {sorted(CASES)} and calls of {sorted(CALLS)}. Received: {unknown}")
     whole = {case: whole_run(case) for case in CASE.value}
-    runs_of = at_random if RANDOM.value else in_order
-    of_cases = [runs_of(case, moments) for case, (_, moments) in whole.items()]
-    # The random ones in turns: what has been killed at any time is of all cases alike.
-    runs = itertools.chain.from_iterable(zip(*of_cases, strict=False) if RANDOM.value else of_cases)
-    lines: list[dict] = []
+    lines = go_on(RESULTS[SIGNAL.value], key="call") if GO_ON.value else []
+    if RANDOM.value:
+        # In turns: what has been killed at any time is of all cases alike.
+        first = {case: sum(line["case"] == case for line in lines) for case in whole}  # beyond all runs there were
+        of_cases = [at_random(case, moments, first[case]) for case, (_, moments) in whole.items()]
+        runs = itertools.chain.from_iterable(zip(*of_cases, strict=True))
+    else:
+        runs = itertools.chain.from_iterable(in_order(case, moments) for case, (_, moments) in whole.items())
     for case, moments in runs:
+        if RANDOM.value and len(lines) >= RANDOM.value:
+            break
         new = kill_and_go_on(case, moments[: RANDOM.value - len(lines)] if RANDOM.value else moments, whole[case][0])
         lines += new
         record(RESULTS[SIGNAL.value], new)
-        if RANDOM.value and len(lines) >= RANDOM.value:
-            break
     same = sum(line["same"] for line in lines)
     record(
         RESULTS[SIGNAL.value],

@@ -61,6 +61,12 @@ def onednn() -> str:
     return f"on, at most {limit}" if limit else "on"
 
 
+def go_on(name: str, *, key: str) -> list[dict]:
+    """The lines of results/<name>.json that have `key`, behind which those stand that this process records."""
+    _lines[name] = [line for line in json.loads((RESULTS / f"{name}.json").read_text()) if key in line]
+    return list(_lines[name])
+
+
 def record(name: str, lines: list[dict] | dict) -> None:
     """Prints each line with its commit, CPU and kernels, and writes all of this run's to results/<name>.json.
 

@@ -35,6 +35,18 @@ def test_a_run_is_one_file_that_says_where_it_ran(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("_elsewhere")
+def test_a_command_goes_on_behind_the_lines_of_an_interrupted_one(tmp_path, monkeypatch):
+    results.record("kills", [{"call": "rename"}, {"count": 1}])
+    monkeypatch.setattr(results, "_lines", {})
+    monkeypatch.setattr(results, "commit", lambda: "def5678")
+    (before,) = results.go_on("kills", key="call")
+    results.record("kills", {"call": "write"})
+    first, second = json.loads((tmp_path / "results" / "kills.json").read_text())
+    assert (first, before["commit"]) == (before, "abc1234-dirty")
+    assert (second["call"], second["commit"]) == ("write", "def5678")
+
+
+@pytest.mark.usefixtures("_elsewhere")
 def test_another_run_replaces_the_file_and_a_failed_one_leaves_it(tmp_path, monkeypatch):
     results.record("speed", {"run": 1})
     monkeypatch.setattr(results, "_lines", {})
