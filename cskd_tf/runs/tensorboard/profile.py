@@ -21,14 +21,21 @@ class Profile(keras.callbacks.Callback):
         self._folder, self._steps = folder, steps
         self._calls = 0
         self._first: int | None = None  # step, while it is under way
+        self._mark: tf.profiler.experimental.Trace | None = None  # of the call under way, by which the plugin counts
 
     def on_train_batch_begin(self, batch, logs=None):
         self._calls += 1
         if self._calls == SKIPPED + 1:
             tf.profiler.experimental.start(str(self._folder))
             self._first = int(self.model.step.numpy())
+        if self._first is not None:
+            self._mark = tf.profiler.experimental.Trace("train", step_num=int(self.model.step.numpy()), _r=1)
+            self._mark.__enter__()
 
     def on_train_batch_end(self, batch, logs=None):
+        if self._mark is not None:
+            self._mark.__exit__(None, None, None)
+            self._mark = None
         if self._first is not None and int(self.model.step.numpy()) - self._first >= self._steps:
             self._stop()
 
