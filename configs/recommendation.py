@@ -38,7 +38,7 @@ def recommend(findings: Findings, gains: Sequence[Gain]) -> list[Setting]:
         findings: of the doctor.
         gains: `evidence.published()`, of which the nearest counts.
     """
-    sizes = {"images": float(np.median(findings.counts)), "classes": len(findings.counts)}
+    sizes: dict[str, Any] = {"images": float(np.median(findings.counts)), "classes": len(findings.counts)}
     images = list(_images(findings))
     listed = _methods(findings, _of_like_pixels(gains, pixels=_pixels_seen(findings, images), **sizes))
     batch_size = _batch_size(findings, nearest(gains, **sizes)[0])

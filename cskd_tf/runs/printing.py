@@ -32,5 +32,6 @@ def say(screen: rich.console.Console, text: str) -> None:
     """
     width = screen.width if screen.is_terminal else min(screen.width, PROSE)
     indent = " " * (len(text) - len(text.lstrip()))
-    options = {"subsequent_indent": indent and indent + "  ", "break_long_words": False, "break_on_hyphens": False}
-    screen.print(textwrap.fill(text, width, **options), markup=False, highlight=False, soft_wrap=True)
+    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    wrapper.subsequent_indent = indent and indent + "  "
+    screen.print(wrapper.fill(text), markup=False, highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def epoch_line(logs: Mapping[str, float], *, epoch: int, epochs: int, seconds: f
         >>> logs = {"loss": 1.25, "cross_entropy": 1.0, "class_wise": 0.25, "val_top1_error": 0.125, "val_nll": 0.5}
         >>> epoch_line(logs, epoch=3, epochs=60, seconds=1.5, width=60)
         'epoch  3/60  loss 1.2500  val error 0.1250    1.5s'
-        >>> epoch_line(logs, epoch=3, epochs=60, seconds=1.5, width=100)[42:]
+        >>> epoch_line(logs, epoch=3, epochs=60, seconds=1.5, width=120)[42:]
         '  nll 0.5000  cross_entropy 1.0000  class_wise 0.2500    1.5s'
 
     Args:

@@ -61,7 +61,9 @@ def test_findings_that_do_not_keep_from_training(image_folder, capsys, caplog):
     doctor.examine(config_of(image_folder))
     printed = capsys.readouterr().out
     assert row(printed, "classes of a single image")[0] == "1"
-    assert "of 3 classes have a single training image, its own partner where a method pairs images" in caplog.text
+    assert (
+        "Classes of a single training image, its own partner where a method pairs images: 1 of 3 (owl)" in caplog.text
+    )
     assert "test: R@1 leaves out 1 of 9 images, alone in their class\n" in printed
     assert "train: 1 images are grey" in printed
     assert "train: 1 images are rotated by EXIF, used as stored" in printed

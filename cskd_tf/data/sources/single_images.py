@@ -24,9 +24,9 @@ def name_single_images(source: Source, *, others: Mapping[str, Source] | None = 
         return
     _NAMED.add(source)
     absent = {split: len(np.setdiff1d(classes, images.labels)) for split, images in (others or {}).items()}
-    elsewhere = "".join(f"; without an image in {split}: {count}" for split, count in absent.items() if count)
-    names = [source.class_names[number] for number in classes[:SHOWN]]
+    elsewhere = "".join(f"; absent from {split}: {count}" for split, count in absent.items() if count)
+    names = ", ".join(source.class_names[number] for number in classes[:SHOWN])
     logging.warning(
-        "%d of %d classes have a single training image, its own partner where a method pairs images%s: %s",
-        len(classes), len(source.class_names), elsewhere, ", ".join(names) + (", ..." if len(classes) > SHOWN else ""),
+        "Classes of a single training image, its own partner where a method pairs images: %d of %d (%s)%s",
+        len(classes), len(source.class_names), names + (", ..." if len(classes) > SHOWN else ""), elsewhere,
     )  # fmt: skip

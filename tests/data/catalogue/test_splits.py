@@ -44,8 +44,8 @@ def test_classes_of_one_image_are_named_once(tmp_path, caplog):
         paired_dataset(splits["train"], batch_size=4, seed=0)
     assert {name: len(images.labels) for name, images in splits.items()} == {"train": 8, "val": 2, "test": 5}
     assert caplog.messages == [
-        "2 of 4 classes have a single training image, its own partner where a method pairs images; without an image in "
-        "val: 2; without an image in test: 1: bat, owl"
+        "Classes of a single training image, its own partner where a method pairs images: 2 of 4 (bat, owl); "
+        "absent from val: 2; absent from test: 1"
     ]
 
 
