@@ -42,6 +42,7 @@ def parse_flags(argv):
     if screen_of_help.is_asked(argv):
         sys.exit(screen_of_help.show(MODES))
     with command_line.one_line():
+        right_names.check_config_files(argv)
         return flags.FLAGS(argv)
 
 

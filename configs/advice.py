@@ -4,56 +4,97 @@ docs/runs.md says what it goes by.
 """
 
 import dataclasses
+import math
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import rich.box
+import rich.console
 import rich.markup
 import rich.table
 from ml_collections import config_flags
 
 from configs import command_line, evidence, method_costs, recommendation
 from cskd_tf.runs.doctor import Findings
-from cskd_tf.runs.report import console, name_of_methods
+from cskd_tf.runs.printing import PROSE, console, say
+from cskd_tf.runs.report import name_of_methods
 
 MAIN = "train_main.py"
+WEIGHTS = "--mode=sweep --grid=methods.0.weight=1,2,3,4 --choose=top1_error"
 
 
-def advise(findings: Findings, flag: Any) -> None:
-    """Prints it.
+def advise(findings: Findings, flag: Any) -> dict[str, Any]:
+    """Prints it, but of images that are too few to say anything.
 
     Args:
         findings: of the doctor.
         flag: `--config`, with what the user overrode.
+
+    Returns:
+        What may mend `findings.problem`, by key of the config.
     """
-    screen = console()
-    gains, counts = evidence.published(), findings.counts
+    screen = console(piped=PROSE)
+    gains = evidence.published()
+    settings = recommendation.recommend(findings, gains)
+    if (images := int(findings.counts.sum())) < evidence.LEAST:
+        say(
+            screen,
+            f"{images:,} training images are too few to say which method is for them, or to recommend a config: the "
+            f"fewest on which methods were compared here are {evidence.LEAST} ({evidence.LEAST_SOURCE}).",
+        )
+        return recommendation.mending(settings, findings)
+    _show_evidence(screen, findings, gains)
+    if findings.step is not None:
+        ratios = method_costs.measured(findings.config.network.name)
+        screen.print(method_costs.table(findings, step=findings.step, ratios=ratios))
+        for line in (method_costs.NOTE, *([method_costs.MEASURED] if ratios else [])):
+            say(screen, line)
+    screen.print(_table(settings, findings.config))
+    _show_command(screen, findings, settings, flag)
+    return recommendation.mending(settings, findings)
+
+
+def _show_evidence(screen: rich.console.Console, findings: Findings, gains: Sequence[evidence.Gain]) -> None:
+    counts = findings.counts
     images, classes = float(np.median(counts)), len(counts)
     near = evidence.nearest(gains, images=images, classes=classes)
-    ours = evidence.nearest(evidence.own(), images=images, classes=classes, count=1)
+    ours = evidence.nearest([*evidence.own(), *evidence.embedded()], images=images, classes=classes, count=1)
     for line in evidence.verdict(gains, images=images, uneven=counts.max() / counts.min()):
-        screen.print(line, markup=False)
+        say(screen, line)
+    if 0 < findings.tested < recommendation.ENOUGH:
+        points = 100 * math.sqrt(0.25 / findings.tested)
+        say(
+            screen,
+            f"{findings.tested} test images tell an error rate near one half to {points:.0f} points (one standard "
+            "error): smaller differences between methods cannot be seen.",
+        )
     screen.print(evidence.table([*near, *ours]))
-    screen.print(evidence.networks([*near, *ours]), markup=False)
-    ratios = method_costs.measured(findings.config.network.name)
-    screen.print(method_costs.table(findings, ratios=ratios))
-    for line in (method_costs.NOTE, *([method_costs.MEASURED] if ratios else [])):
-        screen.print(line, markup=False)
-    settings = recommendation.recommend(findings, near[0])
-    screen.print(_table(settings, findings.config))
-    screen.print("to copy:")
+    say(screen, f"Networks: {evidence.networks([*near, *ours])}")
+    paper = "Figures are those of the CS-KD paper (Yun et al., 2020), Tables 1, 5 and 6"
+    say(screen, f"{paper}; ours are in results/, at a weight of 1." if ours else f"{paper}.")
+
+
+def _show_command(
+    screen: rich.console.Console, findings: Findings, settings: Sequence[recommendation.Setting], flag: Any
+) -> None:
     file, experiment = command_line.file_and_experiment(flag)
     program = f"python {sys.argv[0]}" if pathlib.Path(sys.argv[0]).name == MAIN else pathlib.Path(sys.argv[0]).name
     options = {"program": program, "file": f"{_relative(file)}:{experiment}" if experiment else _relative(file)}
     overrides = config_flags.get_override_values(flag)
     text = recommendation.command(settings, config=findings.config, overrides=overrides, **options)
+    values = {setting.key: setting.value for setting in settings}
+    if values["methods"] and values["data.split.validation_fraction"]:
+        say(screen, "Which weight of CS-KD is best for these images, validation images say, with these flags more:")
+        screen.print(f"  {WEIGHTS}", markup=False, highlight=False)
+    screen.print("to copy:")
     screen.print(text, markup=False, highlight=False)
 
 
-def _table(settings: list[recommendation.Setting], config: Any) -> rich.table.Table:
+def _table(settings: Sequence[recommendation.Setting], config: Any) -> rich.table.Table:
     result = rich.table.Table(title="a config to begin with", title_justify="left", box=rich.box.SIMPLE_HEAD)
     result.add_column("setting", overflow="fold", min_width=34)
     result.add_column("because")

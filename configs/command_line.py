@@ -12,6 +12,8 @@ from ml_collections import config_flags
 
 from configs import base, right_names
 
+TRACEBACK = "(CSKD_TF_TRACEBACK=1 shows where it was raised.)"
+
 
 @contextlib.contextmanager
 def quiet():
@@ -30,15 +32,18 @@ def quiet():
 
 @contextlib.contextmanager
 def one_line():
-    """One line in place of a traceback for what flags, config files and imports raise, which can be anything."""
+    """One line in place of a traceback for what flags, config files and imports raise, which can be anything.
+
+    Where that is no mistake on the command line, a second line says how to see the traceback.
+    """
     try:
         yield
     except Exception as error:
         if os.environ.get("CSKD_TF_TRACEBACK"):
             raise
-        message = _renamed(sys.argv) or _impossible(sys.argv) or _message(error)
-        message += right_names.did_you_mean(sys.argv, message)
-        sys.exit(f"error: {message}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
+        if message := _renamed(sys.argv) or _impossible(sys.argv) or _mistake(error):
+            sys.exit(f"error: {message}{right_names.did_you_mean(str(error))}")
+        sys.exit(f"error: {_unexpected(error)}\n{TRACEBACK}")
 
 
 def leave_at_sigterm():
@@ -63,21 +68,49 @@ def default_workdir(config, *, mode):
     return str(pathlib.Path("workdirs", pathlib.Path(file).stem, "" if mode == "sweep" else experiment))
 
 
-def _message(error: Exception) -> str:
-    cause = error.args[0] if error.args else None
+def _mistake(error: Exception) -> str:
+    """What is wrong with a command line, or with what its config file was asked for; empty where it is neither."""
+    cause, text = error.args[0] if error.args else None, str(error).rstrip()
     if isinstance(error, AttributeError) and isinstance(cause, KeyError):  # as ConfigDict raises it
         return f"Expected a key of configs/base.py. Received: {cause.args[0]}"
     if isinstance(error, LookupError) and any("config.methods[" in argument for argument in sys.argv):
         return f"Expected what the config's list holds, or the whole of it: --config.methods=... Received: {error}"
     if isinstance(error, KeyError) and any(argument.startswith(("--config.", "-config.")) for argument in sys.argv):
         return f"Expected a key of configs/base.py. Received: {cause}"
+    if "Traceback" in text:  # ml_collections makes a config file's traceback the message
+        text = text.splitlines()[-1].removeprefix("ValueError: ")
+    elif isinstance(error, flags.Error):
+        return _wrong_value(text)
+    ours = text.startswith("Expected") or (isinstance(error, ValueError) and text.startswith("Unknown"))
+    return text if ours else ""
+
+
+def _wrong_value(text: str) -> str:
+    """What absl says of a flag's value, as what was expected and what came; as it is where it is about no value."""
+    for reason, expected in _WRONG_VALUES.items():
+        if match := re.fullmatch(f"flag (--[^=]+=.*?): {reason}", text, re.DOTALL):
+            return f"Expected {match.expand(expected)}. Received: {match[1]}"
+    return text
+
+
+_WRONG_VALUES = {  # in absl's and ml_collections' words
+    r"invalid literal for int\(\) .*": "a whole number",
+    r"could not convert string to float: .*": "a number",
+    r"\('Non-boolean argument to boolean flag', .*": "True or False",
+    r"Failed to parse .* as a ConfigDict: .*": "keys and values, such as {'beta_2': 0.98}",
+    r"Error while parsing string: .* as tuple.*": "a tuple, such as (0.5, 0.75)",
+    r"value should be one of <(.*)>": r"one of \2",
+    r"-?[\d.]+ is not (an? .*)": r"\2",
+}
+
+
+def _unexpected(error: Exception) -> str:
+    """One line of what no command line is to blame for."""
     text = str(error).rstrip()
-    # ml_collections makes a config file's traceback the message; what was raised stands in its last line.
-    if "Traceback" in text:
+    if "Traceback" in text:  # of a config file; what was raised stands in its last line
         text = text.splitlines()[-1]
         return text if ":" in text else f"Expected a config file that makes a config. Received: {text}"
-    says_enough = isinstance(error, (flags.Error, ValueError, AttributeError)) or text.startswith("Expected")
-    return text if says_enough else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, (ValueError, AttributeError)) else f"{type(error).__name__}: {text}"
 
 
 def _keys(arguments: list[str]) -> list[str]:

@@ -42,11 +42,12 @@ def measured(network: str, *, path: pathlib.Path = RESULTS / "method_cost.json")
     return found
 
 
-def table(findings: Findings, *, ratios: Mapping[str, float]) -> rich.table.Table:
+def table(findings: Findings, *, step: float, ratios: Mapping[str, float]) -> rich.table.Table:
     """One row per method: minutes of an epoch and hours of the run, by its measured ratio or else by the counted one.
 
     Args:
         findings: of the doctor.
+        step: seconds of one, as it timed it.
         ratios: what `measured` returned.
     """
     config, known = findings.config, methods()
@@ -54,9 +55,9 @@ def table(findings: Findings, *, ratios: Mapping[str, float]) -> rich.table.Tabl
     own = over_cross_entropy(config.methods)
     same = (name for name, listed in known.items() if _names(listed) == _names(config.methods) and counted[name] == own)
     timed_as = next(same, "")
-    plain = findings.step / ratios.get(timed_as, own)
+    plain = step / ratios.get(timed_as, own)
     result = rich.table.Table(
-        title=f"what each method takes here, from a step of {findings.step:.3f} s", title_justify="left",
+        title=f"what each method takes here, from a step of {step:.3f} s", title_justify="left",
         box=rich.box.SIMPLE_HEAD,
     )  # fmt: skip
     result.add_column("")

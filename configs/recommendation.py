@@ -2,19 +2,20 @@
 
 import dataclasses
 import math
+import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from configs import cskd_paper, pskd_paper
-from configs.evidence import UNEVEN, Gain
+from configs.evidence import UNEVEN, Gain, nearest
 from cskd_tf.runs.doctor import Findings
 
 # Networks whose first layer keeps all pixels, which are for images of about 32.
 FOR_SMALL_IMAGES = {*cskd_paper.SMALL.values(), *pskd_paper.NETWORKS, "preact_resnet34"} - {pskd_paper.IMAGENET}
-LARGE = 224  # pixels of the papers' photographs
+SMALL, LARGE = 32, 224  # pixels of the papers' small images, and of their photographs
 SHORT_SIDE = 256
 ENOUGH = 100  # validation images, of which an error rate has a standard error of 5 points at most
 STEPS = 3  # of an epoch at least, in a recommended batch size
@@ -30,15 +31,18 @@ class Setting:
     reason: str
 
 
-def recommend(findings: Findings, paper: Gain) -> list[Setting]:
+def recommend(findings: Findings, gains: Sequence[Gain]) -> list[Setting]:
     """What to set, whether the config has it already or not.
 
     Args:
         findings: of the doctor.
-        paper: the published data set of the nearest size.
+        gains: `evidence.published()`, of which the nearest counts.
     """
-    listed = _methods(findings, paper)
-    rules = (_optimizer(findings, listed.value), _batch_size(findings, paper), _images(findings), _classes(findings))
+    sizes: dict[str, Any] = {"images": float(np.median(findings.counts)), "classes": len(findings.counts)}
+    images = list(_images(findings))
+    listed = _methods(findings, _of_like_pixels(gains, pixels=_pixels_seen(findings, images), **sizes))
+    batch_size = _batch_size(findings, nearest(gains, **sizes)[0])
+    rules = (_optimizer(findings, listed.value), batch_size, images, _classes(findings))
     settings = [listed, *(setting for rule in rules for setting in rule), *_validation(findings)]
     if listed.value:
         reason = (
@@ -48,13 +52,30 @@ def recommend(findings: Findings, paper: Gain) -> list[Setting]:
     return settings
 
 
+def _pixels_seen(findings: Findings, images: Sequence[Setting]) -> int:
+    """Of the square that the network sees, as recommended or as it is."""
+    recommended = {setting.key: setting.value for setting in images}
+    return recommended.get("data.augment.image_size", findings.config.data.augment.image_size)
+
+
+def _of_like_pixels(gains: Sequence[Gain], *, pixels: int, images: float, classes: int) -> Gain:
+    """The published data set of the nearest size among those that networks saw at 32 pixels, or those at 224.
+
+    The weights of CS-KD differ between these two kinds: 1 at 32 pixels and, of fine-grained photographs, 3.
+    """
+    is_small = pixels < math.sqrt(SMALL * LARGE)
+    alike = [gain for gain in gains if (gain.data in cskd_paper.CONVENTIONAL) == is_small]
+    return nearest(alike, images=images, classes=classes)[0]
+
+
 def _methods(findings: Findings, paper: Gain) -> Setting:
     if np.median(findings.counts) < 2:
         return Setting("methods", (), "cross-entropy: the partner of most images would be the image itself")
     (cskd,) = cskd_paper.methods(paper.data)["cskd"]
+    pixels = SMALL if paper.data in cskd_paper.CONVENTIONAL else LARGE
     reason = (
-        f"temperature and weight of {paper.label}, the nearest in size; other weights: "
-        "--mode=sweep --grid=methods.0.weight=1,2,3,4 --choose=top1_error"
+        f"as published of {paper.label}: of the data sets that the CS-KD paper shows at {pixels} pixels, it is nearest "
+        "to yours in images per class and number of classes"
     )
     return Setting("methods", (cskd,), reason)
 
@@ -80,10 +101,12 @@ def _batch_size(findings: Findings, paper: Gain) -> Iterator[Setting]:
             "batch_size", config.batch_size, "as it is: the steps of an epoch follow from it, and yours are in parts"
         )
     elif size * STEPS <= images:
-        yield Setting("batch_size", size, f"that of {paper.label}, for {images:,} training images")
+        reason = f"the paper's of {paper.label}, which is nearest to yours in images per class and number of classes"
+        yield Setting("batch_size", size, reason)
     else:
-        fitting = 2 ** int(math.log2(max(images // STEPS, 2)))
-        yield Setting("batch_size", fitting, f"{images:,} training images make few steps of {paper.label}'s {size}")
+        fitting = min(2 ** int(math.log2(max(images // STEPS, 2))), images)
+        reason = f"{images:,} training images make fewer than {STEPS} steps of {size}, the paper's of {paper.label}"
+        yield Setting("batch_size", fitting, reason)
 
 
 def _images(findings: Findings) -> Iterator[Setting]:
@@ -149,6 +172,16 @@ def _validation(findings: Findings) -> Iterator[Setting]:
         yield Setting(key, fraction, reason)
 
 
+def mending(settings: Sequence[Setting], findings: Findings) -> dict[str, Any]:
+    """What `findings.problem` speaks of and is recommended to be another, by key."""
+    return {
+        setting.key: setting.value
+        for setting in settings
+        if re.search(rf"(?<![\w.]){re.escape(setting.key)}\b", findings.problem)
+        and current(findings.config, setting.key) != setting.value
+    }
+
+
 def current(config: Any, key: str) -> Any:
     """What a typed config has under a dotted key."""
     for name in key.split("."):
@@ -156,7 +189,7 @@ def current(config: Any, key: str) -> Any:
     return config
 
 
-def command(settings: list[Setting], *, config: Any, program: str, file: str, overrides: Mapping[str, Any]) -> str:
+def command(settings: Sequence[Setting], *, config: Any, program: str, file: str, overrides: Mapping[str, Any]) -> str:
     """The command line that trains by the settings: what the user gave, and what is to be changed; a line per flag.
 
     Args:

@@ -54,6 +54,18 @@ def check_words(words: Sequence[str], *, given: Sequence[str]) -> None:
 _OF_PREDICT = ("workdir", "config", "output", "format")
 
 
+def check_config_files(arguments: Sequence[str]) -> None:
+    """Refuses config files of a command line that are not there."""
+    for flag in ("config", "on", "against"):
+        for value in _values(flag, arguments):
+            file, experiment, _ = value.partition(".py:")
+            path = pathlib.Path(f"{file}.py" if experiment else file)
+            if not path.exists() or path.is_dir():
+                close = nearest(path.stem, [name for kind in configs() for name in kind])
+                hint = f"\nDid you mean --{flag}=configs/{close}.py?" if close else ""
+                raise ValueError(f"Expected a config file that is there. Received: --{flag}={value}{hint}")
+
+
 def check_tables(names: Iterable[str]) -> None:
     """Refuses tables that are none of the papers'."""
     known = [*PUBLISHED, "all"]
@@ -89,21 +101,11 @@ def _hint(before: str, word: str, known: Iterable[str]) -> str:
     return f"\nDid you mean {before}{close}?" if close else ""
 
 
-def did_you_mean(arguments: Sequence[str], message: str) -> str:
-    """The nearest right name, in a line of its own, for what was mistyped on a command line; empty where none is near.
-
-    Args:
-        arguments: the command line.
-        message: of the error, in which absl lists the values that a flag can have.
-    """
+def did_you_mean(message: str) -> str:
+    """The nearest value of a flag, in a line of its own, by absl's message, which lists them; empty where none is."""
     if match := re.search(r"flag --(\w+)=(.*?): value should be one of <(.*?)>", message):
         flag, value, known = match.groups()
         return _hint(f"--{flag}=", value, known.split("|"))
-    for file in _values("config", arguments):
-        name = file.partition(".py:")[0].removesuffix(".py")
-        if not pathlib.Path(f"{name}.py").is_file():
-            close = nearest(pathlib.Path(name).name, [each for kind in configs() for each in kind])
-            return f"\nDid you mean --config=configs/{close}.py?" if close else ""
     return ""
 
 

@@ -59,14 +59,14 @@ def staged_network(shape, *, classes):
     return keras.Model(inputs, keras.layers.Dense(classes)(keras.layers.Flatten()(third)))
 
 
-def load_splits(name, *, check_files=True, **options):
+def load_splits(name, *, check_files=True, check_sizes=True, **options):
     """`data.load_splits` of the options of either kind, by their names."""
     kinds = {field.name: kind for kind in (data.SourceOptions, data.SplitOptions) for field in dataclasses.fields(kind)}
     source, split = (
         kind(**{key: value for key, value in {"name": name, **options}.items() if kinds[key] is kind})
         for kind in (data.SourceOptions, data.SplitOptions)
     )
-    return data.load_splits(source, split, check_files=check_files)
+    return data.load_splits(source, split, check_files=check_files, check_sizes=check_sizes)
 
 
 def _batch_norm_shapes(name, channels):

@@ -199,7 +199,7 @@ def test_the_workers_have_the_command_line_of_the_launcher(script, monkeypatch):
         (["launch"], "Expected launch --workers=N before other flags. Received: launch"),
         (["--workers=2"], "Expected launch --workers=N before other flags. Received: --workers=2"),
         (["--workers=2", "launch"], "Expected launch --workers=N before other flags. Received: --workers=2 launch"),
-        (["launch", "--workers=0"], "flag --workers=0: 0 is not"),
+        (["launch", "--workers=0"], "Expected a positive integer. Received: --workers=0"),
         (["launch", "again", "--workers=2"], "Expected flags only, launch, or predict PATH"),
         (["launch", "--workers=2", "--mode=report"], "Expected a mode for several workers, .*Received: --mode=report"),
         (["launch", "--workers=2", "--config.strategy=mirrored"], "Received: strategy='mirrored'"),

@@ -1,12 +1,12 @@
 """Tables of an assessment: the figures with their intervals, recalibration, prediction sets, the worst classes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import rich.box
 import rich.table
 
-from cskd_tf.runs.report import console
+from cskd_tf.runs.printing import console, say
 
 WORST = 10  # classes in the table, of however many there are
 # Name, heading, factor. Papers print per cent, and areas times 1000.
@@ -34,7 +34,18 @@ METRICS = (
     ("recall_at_4", "R@4 %", 100),
     ("recall_at_8", "R@8 %", 100),
 )
-HEADINGS = {name: (heading, factor) for name, heading, factor in METRICS} | {"recall": ("R@k", 100)}
+HEADINGS = {name: (heading, factor) for name, heading, factor in METRICS} | {
+    "nll_calibration": ("the NLL's part of calibration", 1),
+    "nll_refinement": ("the NLL's part of refinement", 1),
+    "recall": ("R@k", 100),
+    "recall_left_out": ("R@k of some images", 100),
+}
+# What `cskd_tf.evaluation.scaling` fits beside a temperature, in one clause each.
+SCALINGS = {
+    "temperature": "temperature scaling, one divisor of all logits",
+    "vector": "vector scaling, a factor and an offset of each class's logit",
+    "matrix": "matrix scaling, a linear map of the logits of an image to other logits",
+}
 SCALED = ("top1_error", "nll", "brier", "ece_15", "aurc")
 DETECTION = (
     ("auroc", "AUROC %"),
@@ -47,15 +58,19 @@ DETECTION = (
 def show(assessment: dict[str, Any], *, title: str) -> None:
     """Prints the tables of an assessment, `title` over the first of them."""
     screen = console()
-    for table in tables(assessment, title=title):
-        screen.print(table)
+    for part in tables(assessment, title=title):
+        if isinstance(part, str):
+            say(screen, part)
+        else:
+            screen.print(part)
 
 
 def tables(assessment: dict[str, Any], *, title: str) -> Iterator[rich.table.Table | str]:
-    """The tables of an assessment, and a line for what is undefined."""
+    """The tables of an assessment, and lines for what is undefined or was not fitted, with the reasons."""
     yield _headline(assessment, title=title)
-    for name, why in assessment["undefined"].items():
-        yield f"{HEADINGS.get(name, (name, 1))[0].strip()}: {why}"
+    if undefined := assessment["undefined"]:
+        whys = {HEADINGS.get(name, (name, 1))[0].strip(): why for name, why in undefined.items()}
+        yield f"Undefined, or left out: {_by_reason(whys)}"
     yield from _scaling(assessment)
     yield from _normalized_logits(assessment)
     yield from _conformal(assessment)
@@ -86,6 +101,17 @@ def ends(interval: list[float] | None, factor: int) -> str:
     return f"{cell(interval[0], factor)} to {cell(interval[1], factor)}" if interval else "-"
 
 
+def _by_reason(whys: Mapping[str, str]) -> str:
+    """Names with the reason behind those that share it.
+
+    Example:
+        >>> _by_reason({"R@1 %": "there is one image", "R@2 %": "there is one image", "NLL": "no logits"})
+        'R@1 %, R@2 % (there is one image); NLL (no logits)'
+    """
+    reasons = dict.fromkeys(whys.values())
+    return "; ".join(f"{', '.join(name for name in whys if whys[name] == reason)} ({reason})" for reason in reasons)
+
+
 def _headline(assessment: dict[str, Any], *, title: str) -> rich.table.Table:
     intervals = assessment["intervals"]
     level = f"{100 * intervals['level']:.0f} % interval"
@@ -107,7 +133,8 @@ def _scaling(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:
             name = f"temperature {values['temperature']:.3f}" if row == "temperature" else row
             table.add_row(name, *(cell(values[key], HEADINGS[key][1]) for key in SCALED))
     yield table
-    yield from (f"{row} scaling: {values['undefined']}" for row, values in scaling.items() if "undefined" in values)
+    if missing := {SCALINGS[row]: values["undefined"] for row, values in scaling.items() if "undefined" in values}:
+        yield f"Not fitted to the validation images: {_by_reason(missing)}"
 
 
 def _normalized_logits(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:
@@ -115,7 +142,10 @@ def _normalized_logits(assessment: dict[str, Any]) -> Iterator[rich.table.Table 
     if "undefined" in normalized:  # which the line of the recalibration says too
         return
     if not normalized["norm"]:  # the figures are those above
-        yield "Normalised logits put the images in no better order"
+        yield (
+            "Normalised logits, which answer first the images whose largest logit stands out most from all their "
+            "logits, put the validation images in no better order than the largest probability does."
+        )
         return
     names = [name for name in normalized if name != "norm"]
     table = _table("Answering first what it is surest of", "sure by", *(HEADINGS[name][0] for name in names))

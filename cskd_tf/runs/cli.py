@@ -46,7 +46,7 @@ def run(
     checkpoint: str | None = None,
     question: Mapping[str, Any] | None = None,
     check_labels: int | None = None,
-    advise: Callable[[doctor.Findings], None] | None = None,
+    advise: Callable[[doctor.Findings], Mapping[str, Any]] | None = None,
 ) -> None:
     """Runs one mode, then prints the report.
 
@@ -60,7 +60,7 @@ def run(
         question: the arguments of `assess.Question`, for `evaluate`; configs as `values`. Of `doctor` the
             one member by whose embeddings it checks labels.
         check_labels: of `doctor`, see there; None: as many as it checks by default.
-        advise: what `doctor` calls with what it found.
+        advise: of `doctor`, see there.
 
     Raises:
         UserError: a config, a workdir or a checkpoint that cannot be used.
@@ -74,9 +74,8 @@ def run(
     if check_labels is not None and mode != "doctor":
         raise UserError(f"Expected --check_labels beside --mode=doctor alone. Received: --mode={mode}")
     if mode == "doctor":
-        findings = doctor.examine(config, run=_one_member(question or {}), **_given(check_labels=check_labels))
-        if advise:
-            advise(findings)
+        options = _given(check_labels=check_labels, advise=advise)
+        doctor.examine(config, run=_one_member(question or {}), **options)
         return
     if (asked := _question(question or {}, mode=mode)).is_asked(workdir) and mode == "evaluate":
         assess.answer(asked, workdir, config=config if config_given else None)
@@ -155,7 +154,10 @@ def _question(values: Mapping[str, Any], *, mode: str) -> assess.Question:
 
 @contextlib.contextmanager
 def one_line_for_users() -> Iterator[None]:
-    """One line in place of a traceback for what users can change; `CSKD_TF_TRACEBACK=1` shows the traceback too."""
+    """One line in place of a traceback for what users can change; `CSKD_TF_TRACEBACK=1` shows the traceback too.
+
+    A second line says so, but for what was refused on purpose, where the traceback is of our checks.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -163,7 +165,10 @@ def one_line_for_users() -> Iterator[None]:
     except Exception as error:
         line = _line_for_users(error)
         if line and not os.environ.get("CSKD_TF_TRACEBACK"):
-            _stop(f"error: {line}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)")
+            on_purpose = isinstance(error, (UserError, FloatingPointError))
+            _stop(
+                f"error: {line}" if on_purpose else f"error: {line}\n(CSKD_TF_TRACEBACK=1 shows where it was raised.)"
+            )
         if strategies.num_workers() == 1:
             raise
         _stop(traceback.format_exc())
@@ -202,6 +207,22 @@ def _keep_log_readable() -> None:
     """Our messages, and everybody's warnings, without TensorFlow's notes on what it writes and traces."""
     handler = logging.get_absl_handler()
     handler.setFormatter(standard_logging.Formatter("%(levelname)s: %(message)s"))
-    handler.addFilter(
-        lambda record: record.levelno >= standard_logging.WARNING or PACKAGE in pathlib.Path(record.pathname).parents
-    )
+    for before in [each for each in handler.filters if isinstance(each, _Readable)]:
+        handler.removeFilter(before)
+    handler.addFilter(_Readable())
+
+
+class _Readable(standard_logging.Filter):
+    """Lets ours and warnings pass, and each warning once: a run and its baseline, say, load the same images."""
+
+    def __init__(self):
+        super().__init__()
+        self._warned: set[str] = set()
+
+    def filter(self, record: standard_logging.LogRecord) -> bool:
+        if record.levelno < standard_logging.WARNING:
+            return PACKAGE in pathlib.Path(record.pathname).parents
+        message = record.getMessage()
+        said = record.levelno == standard_logging.WARNING and message in self._warned
+        self._warned.add(message)
+        return not said

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from cskd_tf import data, methods, networks
 from cskd_tf.data.batches.pairing import count_steps
@@ -174,6 +175,7 @@ def prepare(config: Config) -> Experiment:
     networks.check(**network_arguments(config), num_classes=2)
     _schedule(config, steps_per_epoch=1)
     optimizers.check(config.optimizer.name, arguments=config.optimizer.arguments)
+    _warn_of_rate(config)
     training_transform, evaluation_transform = data.build_transforms(config.data.augment)
     splits = data.load_splits(config.data.source, config.data.split)
     size, distribution = len(splits["train"].labels), _distribution(config, strategy)
@@ -219,6 +221,16 @@ def _schedule(config: Config, *, steps_per_epoch: int) -> keras.optimizers.sched
     taken = inspect.signature(make).parameters
     settings = {key: value for key, value in settings.items() if key in taken}
     return make(**settings, epochs=config.epochs, steps_per_epoch=steps_per_epoch)
+
+
+def _warn_of_rate(config: Config) -> None:
+    """Says so where the learning rate is one of SGD, as the default is, and the optimizer another one."""
+    name, rate = config.optimizer.name, config.schedule.learning_rate
+    if usual := optimizers.unusual_rate(name, learning_rate=rate):
+        logging.warning(
+            "schedule.learning_rate=%g is far too high for most networks with optimizer.name=%s; usual is %s",
+            rate, name, usual,
+        )  # fmt: skip
 
 
 def _build_model(

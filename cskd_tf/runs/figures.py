@@ -165,14 +165,15 @@ def _draw_subject(subject: Subject, folder: pathlib.Path, *, root: pathlib.Path)
     write_json(folder / MANIFEST, {**ours, **targets})
     drawn: dict[str, np.ndarray] = {}
     told: dict[str, str] = {}
+    missing: dict[str, list[str]] = {}  # by why
     for name, kind in KINDS.items():
         for old in ("png", "svg"):
             (folder / f"{name}.{old}").unlink(missing_ok=True)
         try:
             figure = kind.draw(subject)
         except UserError as error:
-            logging.info("%s: no figure of %s. %s", folder.name, kind.shows, error)
             told[name] = f"not drawn: {error}"
+            missing.setdefault(str(error), []).append(kind.shows)
             continue
         for path in save(figure, folder / name):
             told[path.name] = kind.shows
@@ -180,6 +181,9 @@ def _draw_subject(subject: Subject, folder: pathlib.Path, *, root: pathlib.Path)
     told["runs"] = ", ".join(str(run.path.relative_to(root)) for run in subject.runs)
     write_json(folder / MANIFEST, told)
     _write_events(folder / EVENTS, drawn)
+    if missing:
+        reasons = "; ".join(f"{', '.join(shows)} ({why})" for why, shows in missing.items())
+        logging.info("%s: not drawn: %s", folder.name, reasons)
     logging.info("%s of %s in %s", _counted(len(drawn), "figure"), _counted(len(subject.runs), "run"), folder)
 
 

@@ -105,8 +105,8 @@ def predict(
     """Writes a line for each image of files, folders and patterns, and names what cannot be read on stderr.
 
     Args:
-        paths: of image files, of folders, of which all files with the suffix of JPEG or PNG count, and patterns as
-            `photos/**/*.jpg`.
+        paths: of image files, and of folders and patterns as `photos/**`, of which all files with the suffix of JPEG or
+            PNG count.
         model: a workdir, or the folder of a SavedModel.
         config: see `Predictor`.
         output: a file that is not there yet, which appears when all is done; None: stdout, line by line.
@@ -143,31 +143,47 @@ def predict(
 def find_files(paths: Sequence[str]) -> list[str]:
     """The image files that paths name, each once, those of a folder or a pattern sorted.
 
+    What a folder or a pattern has beside files with the suffix of JPEG or PNG is passed over, which is logged; a file
+    that is named by itself counts, whatever its suffix.
+
     Example:
         >>> for name in ("b.png", "a.jpg", "notes.txt"):
         ...     pathlib.Path(name).touch()
-        >>> find_files(["notes.txt", "*.png", "."])
-        ['notes.txt', 'b.png', './a.jpg']
+        >>> find_files(["notes.txt", "b*", "."]), find_files(["*"])
+        (['notes.txt', 'b.png', './a.jpg'], ['a.jpg', 'b.png'])
 
     Raises:
-        UserError: a path or a pattern that leads to nothing, or nothing at all.
+        UserError: a path or a pattern that leads to no image, or nothing at all.
     """
     found: dict[str, str] = {}  # by where it is
     for path in paths:
-        files = []
-        for each in [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True)):
-            below = sorted(files_below(pathlib.Path(each))) if os.path.isdir(each) else None
-            files += [each] if below is None else [file for file in below if file.lower().endswith(SUFFIXES)]
+        if os.path.lexists(path) and not os.path.isdir(path):
+            files, others = [path], set[str]()
+        else:
+            below = _files_of(path)
+            files = [file for file in below if file.lower().endswith(SUFFIXES)]
+            others = {os.path.realpath(file) for file in set(below) - set(files)}
         if not files:
+            other = f", with {len(others)} other files" if others else ""
             raise UserError(
                 f"Expected an image, a folder of images ({', '.join(SUFFIXES)}) or a pattern that fits some. "
-                f"Received: {path}"
+                f"Received: {path}{other}"
             )
+        if others:
+            logging.warning("%s: %d files that are neither JPEG nor PNG are passed over", _readable(path), len(others))
         for file in files:
             found.setdefault(os.path.realpath(file), file)
     if not found:
         raise UserError("Expected images, folders or patterns behind predict. Received: none")
     return list(found.values())
+
+
+def _files_of(path: str) -> list[str]:
+    """The files of a folder, or of what a pattern fits, those of its folders too."""
+    files: list[str] = []
+    for each in [path] if os.path.isdir(path) else sorted(glob.glob(path, recursive=True)):
+        files += sorted(files_below(pathlib.Path(each))) if os.path.isdir(each) else [each]
+    return files
 
 
 def _predicted(files: Sequence[str], predictor: Predictor) -> Iterator[tuple[str, dict[str, Any]]]:

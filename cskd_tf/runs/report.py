@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import rich.box
-import rich.console
 import rich.table
 from absl import logging
 
@@ -20,6 +19,7 @@ from cskd_tf.evaluation.metrics import ensemble, summarize
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.config import OF_NO_RESULT, Config
 from cskd_tf.runs.grid import SEED_KEYS
+from cskd_tf.runs.printing import console
 from cskd_tf.runs.workdir import CONFIG, METRICS, Workdir, flatten
 
 # Heading, key in metrics.json, factor. Papers print per cent, and AURC times 1000.
@@ -169,11 +169,6 @@ def ensemble_metrics(runs: Sequence[Workdir], *, split: str) -> dict[str, float]
         return None
     bins = runs[0].metrics_of(split)["ece_bins"]
     return summarize(ensemble([member.logits for member in members]), labels, None, ece_bins=bins)
-
-
-def console() -> rich.console.Console:
-    """As wide as a table needs where nobody watches: a log must not lose columns."""
-    return rich.console.Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=True)
 
 
 def report(root: pathlib.Path) -> None:

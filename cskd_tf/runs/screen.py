@@ -11,8 +11,11 @@ import rich.console
 import rich.progress
 from absl import logging
 
-# Which metrics matter most, where there is no room for all.
-FIRST = ("top1_error", "nll", "ece", "recall_at_1", "aurc", "top5_error")
+# What each metric is called in a line, those first that matter most where there is no room for all.
+SHORT = {
+    "top1_error": "error", "nll": "nll", "ece": "ece", "recall_at_1": "r@1", "aurc": "aurc", "top5_error": "error@5",
+}  # fmt: skip
+PIPE = 100  # columns of a line in a pipe or a file
 SPLITS = ("val", "test")
 BETWEEN = 0.1  # seconds between two movements of the bar
 REMEMBERED = 600.0  # seconds of the past by which the future is estimated
@@ -32,39 +35,40 @@ def number(value: float) -> str:
     return f"{value:.{digits}f}" if abs(value) < 1e5 and digits >= 0 else f"{value:.1e}"
 
 
-def epoch_line(logs: Mapping[str, float], *, epoch: int, epochs: int, seconds: float, width: int | None) -> str:
-    """An epoch in one line; where that is too narrow for all logs, of those that matter most.
+def epoch_line(logs: Mapping[str, float], *, epoch: int, epochs: int, seconds: float, width: int) -> str:
+    """An epoch in one line: the loss, as many other logs as there is room for in the order of `SHORT`, and the time.
 
     Example:
         >>> logs = {"loss": 1.25, "cross_entropy": 1.0, "class_wise": 0.25, "val_top1_error": 0.125, "val_nll": 0.5}
         >>> epoch_line(logs, epoch=3, epochs=60, seconds=1.5, width=60)
-        'epoch  3/60  loss 1.2500  val top1_error 0.1250  nll 0.5000'
-        >>> epoch_line(logs, epoch=3, epochs=60, seconds=1.5, width=None)[59:]
-        '  cross_entropy 1.0000  class_wise 0.2500    1.5s'
+        'epoch  3/60  loss 1.2500  val error 0.1250    1.5s'
+        >>> epoch_line(logs, epoch=3, epochs=60, seconds=1.5, width=120)[42:]
+        '  nll 0.5000  cross_entropy 1.0000  class_wise 0.2500    1.5s'
 
     Args:
         logs: of the epoch.
         epoch: its number, from 1.
         epochs: of the run.
         seconds: that it took.
-        width: characters at most; None: there is room for all.
+        width: characters at most.
     """
-    line = f"epoch {epoch:{len(str(epochs))}}/{epochs}"
-    for part in (*_parts(logs), f"{seconds:5.1f}s"):
-        if width is None or len(line) + 2 + len(part) <= width:
-            line += f"  {part}"
-    return line
+    line, time_taken = f"epoch {epoch:{len(str(epochs))}}/{epochs}", f"  {seconds:5.1f}s"
+    for place, part in enumerate(_parts(logs)):
+        if len(line) + 2 + len(part) + (len(time_taken) if place else 0) > width:
+            break
+        line += f"  {part}"
+    return line + time_taken if len(line + time_taken) <= width else line
 
 
 def _parts(logs: Mapping[str, float]) -> list[str]:
     """Names and values, those that matter most first; the evaluated split is named before its first metric."""
     of_split = {name: name.partition("_")[0] for name in logs if name.partition("_")[0] in SPLITS}
-    order = {metric: place for place, metric in enumerate(FIRST)}
+    order = {metric: place for place, metric in enumerate(SHORT)}
     metrics = sorted(of_split, key=lambda name: order.get(name.partition("_")[2], len(order)))
     parts = [f"loss {number(logs['loss'])}"] if "loss" in logs else []
     for place, name in enumerate(metrics):
         split, _, metric = name.partition("_")
-        parts.append(f"{split if not place else ''} {metric} {number(logs[name])}".strip())
+        parts.append(f"{split if not place else ''} {SHORT.get(metric, metric)} {number(logs[name])}".strip())
     others = [name for name in logs if name not in of_split and name not in ("loss", "learning_rate")]
     parts += [f"{name} {number(logs[name])}" for name in others]
     if "learning_rate" in logs:
@@ -75,8 +79,8 @@ def _parts(logs: Mapping[str, float]) -> list[str]:
 class Screen:
     """What is seen of one run after another, in a `with` block around all of them.
 
-    In a pipe it is plain lines, and none is cut; on a terminal they have its width. What is logged while there is a bar
-    stands above it.
+    In a pipe it is plain lines of at most `PIPE` columns; on a terminal they have its width. What is logged while there
+    is a bar stands above it.
 
     Args:
         verbose: 0 nothing, 1 lines and, on a terminal, the bar, 2 lines alone.
@@ -131,7 +135,7 @@ class Screen:
     def line(self, logs: Mapping[str, float], *, epoch: int, epochs: int, seconds: float) -> None:
         """Prints an epoch; arguments as of `epoch_line`."""
         if self.verbose:
-            width = self._console.width if self._console.is_terminal else None
+            width = self._console.width if self._console.is_terminal else PIPE
             self._console.print(epoch_line(logs, epoch=epoch, epochs=epochs, seconds=seconds, width=width))
 
     def move(self, name: str, *, epochs: float, of: int) -> None:

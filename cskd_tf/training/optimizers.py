@@ -1,5 +1,6 @@
 """SGD as the papers' code means it, any other optimizer by its name, and loss scaling for float16."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from keras import ops
 from cskd_tf.errors import UserError
 from cskd_tf.training.schedules import check_learning_rate
 from cskd_tf.training.tuned import OPTIMIZERS, Tuned, arguments_of, check_arguments
+
+FAR = 30  # times the usual learning rate
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -119,6 +122,34 @@ def check(name: str, *, arguments: Mapping[str, Any]) -> None:
         raise UserError(
             f"Expected no arguments of SGD, whose momentum has a key of its own. Received: arguments={dict(arguments)}"
         )
+
+
+def unusual_rate(name: str, *, learning_rate: float) -> str:
+    """What is usual for an optimizer where a learning rate is far above it; empty where it is not.
+
+    Keras' default is what is usual, and 30 times that is far: 0.1, which SGD takes, is 100 times that of most others.
+    Their steps are as long as the rate, however small gradients are, but those of SGD, Adadelta and Adagrad.
+
+    Example:
+        >>> unusual_rate("AdamW", learning_rate=0.1)
+        '0.001, as Keras has it'
+        >>> unusual_rate("Lion", learning_rate=0.1)
+        '0.0001 to 0.0003, of AdamW a tenth to a third (Chen et al., 2023)'
+        >>> unusual_rate("AdamW", learning_rate=0.02), unusual_rate("SGD", learning_rate=0.1)
+        ('', '')
+
+    Args:
+        name: as of `make`.
+        learning_rate: the highest of the run.
+    """
+    if name in ("SGD", "Adadelta", "Adagrad"):  # of these two Keras' own pages say that 1 is as published
+        return ""
+    usual = inspect.signature(getattr(keras.optimizers, name)).parameters["learning_rate"].default
+    if learning_rate <= FAR * usual:
+        return ""
+    return {"Lion": "0.0001 to 0.0003, of AdamW a tenth to a third (Chen et al., 2023)"}.get(
+        name, f"{usual:g}, as Keras has it"
+    )
 
 
 def make(

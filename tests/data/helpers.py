@@ -34,6 +34,13 @@ def write(path, content=None):
     return path
 
 
+def write_classes(folder, counts):
+    """A folder for each class, with so many photos."""
+    for name, count in counts.items():
+        for number in range(count):
+            write(folder / name / f"{number}.jpg")
+
+
 def paths(source):
     """What each image of a source is called."""
     return [source.locate(index) for index in range(len(source.labels))]

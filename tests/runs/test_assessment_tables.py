@@ -47,8 +47,29 @@ def test_an_order_that_stays_is_one_line():
     assessment = assessed()
     for norm, line in ((None, True), (3, False)):
         text = printed({**assessment, "normalized_logits": {**assessment["normalized_logits"], "norm": norm}})
-        assert ("Normalised logits put the images in no better order" in text) == line
+        assert ("put the validation images in no better order than the largest probability" in text) == line
         assert ("Answering first what it is surest of" in text) != line
+
+
+def test_what_was_not_fitted_is_one_line_that_says_what_it_is():
+    assessment = assessed()
+    few = {"undefined": "too few"}
+    scaling = {**assessment["scaling"], "vector": few, "matrix": few}
+    (line,) = [line for line in printed({**assessment, "scaling": scaling}).splitlines() if "Not fitted" in line]
+    assert line == (
+        "Not fitted to the validation images: vector scaling, a factor and an offset of each class's logit, "
+        "matrix scaling, a linear map of the logits of an image to other logits (too few)"
+    )
+
+
+def test_what_is_undefined_is_one_line_by_reason():
+    assessment = assessed()
+    undefined = {"nll_calibration": "all are right", "nll_refinement": "all are right", "recall_at_1": "one image"}
+    text = printed({**assessment, "undefined": undefined})
+    assert (
+        "Undefined, or left out: the NLL's part of calibration, the NLL's part of refinement (all are right); "
+        "R@1 % (one image)\n"
+    ) in text
 
 
 def test_what_rounds_to_zero_has_no_sign():

@@ -6,8 +6,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from configs import evidence, recommendation
 from cskd_tf.runs import doctor
 from cskd_tf.runs.config import Config
+from tests.data.helpers import write_classes
 
 
 def config_of(folder, **changes):
@@ -45,7 +47,7 @@ def test_a_sound_folder_is_described_and_timed(image_folder, capsys):
 
 
 @pytest.mark.slow
-def test_findings_that_do_not_keep_from_training(image_folder, capsys):
+def test_findings_that_do_not_keep_from_training(image_folder, capsys, caplog):
     train, test = image_folder / "train", image_folder / "test"
     shutil.copy(train / "cat" / "1.jpg", test / "cat" / "copy.jpg")
     (train / "owl").mkdir()
@@ -59,14 +61,17 @@ def test_findings_that_do_not_keep_from_training(image_folder, capsys):
     doctor.examine(config_of(image_folder))
     printed = capsys.readouterr().out
     assert row(printed, "classes of a single image")[0] == "1"
-    assert "train: 1 classes have one image, which is paired with itself: ['owl']" in printed
+    assert (
+        "Classes of a single training image, its own partner where a method pairs images: 1 of 3 (owl)" in caplog.text
+    )
     assert "test: R@1 leaves out 1 of 9 images, alone in their class\n" in printed
     assert "train: 1 images are grey" in printed
     assert "train: 1 images are rotated by EXIF, used as stored" in printed
     assert "test: 1 images are 16-bit, of which 8 are used" in printed
     assert "test: 1 images are sound but for what PIL cannot read of their metadata" in printed
     assert row(printed, "also in an earlier split") == ["0", "0", "1"]
-    assert re.search(r"test: 1 images are in an earlier split as well, to the byte: .*cat/1.jpg.*cat/copy.jpg", printed)
+    words = " ".join(printed.split())
+    assert re.search(r"test: 1 images are in an earlier split as well, to the byte: .*cat/1.jpg.*cat/copy.jpg", words)
 
 
 def test_damage_is_named_and_fails(image_folder, capsys):
@@ -86,9 +91,31 @@ def test_a_file_that_is_no_image_is_in_the_table(image_folder, capsys):
     assert "1" in row(capsys.readouterr().out, "unreadable images")
 
 
-def test_settings_that_cannot_be_trained_fail(image_folder):
-    with pytest.raises(ValueError, match="batch_size from 1 to 8"):
-        doctor.examine(config_of(image_folder, batch_size=9))
+def advice(findings):
+    return recommendation.mending(recommendation.recommend(findings, evidence.published()), findings)
+
+
+def test_settings_that_cannot_be_trained_are_mended_after_all_was_said(image_folder, capsys):
+    config = config_of(image_folder, batch_size=9)
+    with pytest.raises(ValueError, match=r"batch_size from 1 to 8.*\nIt can be trained with --config.batch_size=2$"):
+        doctor.examine(config, advise=advice)
+    printed = capsys.readouterr().out
+    assert row(printed, "images per class: fewest") == ["4", "2", "3"]
+    assert "labels are not checked" in printed
+    assert "Nothing here keeps the run from training." not in printed
+    with pytest.raises(ValueError, match=r"Received: batch_size=9$"):  # what does not help is not offered
+        doctor.examine(config, advise=lambda findings: {"batch_size": 10})
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "problem"),
+    [({"cat": 5}, "1", "at least two classes"), ({"cat": 1, "dog": 1}, "2", "a class of two images to take the test")],
+)
+def test_classes_that_are_too_small_are_shown_before_they_are_refused(images, classes, problem, tmp_path, capsys):
+    write_classes(tmp_path / "few", images)
+    with pytest.raises(ValueError, match=problem):
+        doctor.examine(config_of(tmp_path / "few"))
+    assert row(capsys.readouterr().out, "classes  ")[0] == classes
 
 
 def test_lines_of_a_table_are_named(image_folder, capsys):

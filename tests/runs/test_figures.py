@@ -63,7 +63,12 @@ def test_what_cannot_be_drawn_is_said_and_its_older_figure_goes(caplog, tmp_path
     drawn = {path.stem for path in folder.glob("*.png")}
     assert drawn == {"reliability", "risk_coverage", "log_probabilities", "tsne_classes", "rescaling"}
     assert f"5 figures of 1 run in {folder}" in caplog.text
-    assert "no figure of most probable classes of single images. Expected pictures of test images" in caplog.text
+    (line,) = [line for line in caplog.messages if "not drawn" in line]
+    assert line.startswith(
+        "digits_preact_resnet10: not drawn: most probable classes of single images (Expected pictures"
+    )
+    assert line.count("Expected classes in groups") == 1
+    assert "embeddings by group of classes, which groups of classes are taken for which, error within each" in line
     manifest = json.loads((folder / "figures.json").read_text())
     assert manifest["hard_images"].startswith("not drawn: Expected a log of training images, as log_images=1 writes it")
     assert manifest["group_error"].startswith("not drawn: Expected classes in groups")

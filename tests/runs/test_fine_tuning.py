@@ -73,6 +73,15 @@ def check_that_what_is_written_is_averaged(config, workdir):
     assert not np.array_equal(built.model.network.get_weights()[0], averaged[0])
 
 
+def test_a_learning_rate_of_sgd_for_another_optimizer_is_warned_of_before_any_work(caplog):
+    for name, rate, warned in (("AdamW", 0.1, True), ("Lion", 0.1, True), ("AdamW", 1e-3, False), ("SGD", 0.1, False)):
+        caplog.clear()
+        with pytest.raises(UserError, match="Unknown data set"):
+            prepare(config_of({"optimizer.name": name, "schedule.learning_rate": rate, "data.source.name": "none"}))
+        said = f"schedule.learning_rate=0.1 is far too high for most networks with optimizer.name={name}; usual is 0.0"
+        assert any(said in message for message in caplog.messages) == warned
+
+
 def test_settings_that_cannot_be_are_refused_before_work(tmp_path):
     for changes, message in (
         ({"optimizer.name": "Adamw"}, "Unknown optimizer; expected one of .*AdamW"),

@@ -93,6 +93,20 @@ def test_files_are_found_once_and_in_order(photos, monkeypatch):
     assert found[36:] == ["00.png", "02.jpg", "05a.jpg"]
 
 
+def test_patterns_and_folders_pass_over_what_is_no_image(photos, monkeypatch, caplog):
+    monkeypatch.chdir(photos)
+    of_pattern, of_folder = find_files(["**"]), find_files(["."])
+    assert len(of_pattern) == len(of_folder) == 72
+    assert "notes.txt" not in of_pattern
+    assert caplog.messages == [
+        "**: 1 files that are neither JPEG nor PNG are passed over",
+        ".: 1 files that are neither JPEG nor PNG are passed over",
+    ]
+    assert find_files(["notes.txt"]) == ["notes.txt"]
+    with pytest.raises(UserError, match=r"a pattern that fits some\. Received: \*\.txt, with 1 other files"):
+        find_files(["*.txt"])
+
+
 def test_what_cannot_be_done_is_refused_before_anything_is_computed(exported_folder, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.csv").write_text("mine")

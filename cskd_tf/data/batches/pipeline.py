@@ -16,6 +16,7 @@ from cskd_tf.data.images.keras_layers import Augment, as_transform
 from cskd_tf.data.images.transforms import Transform
 from cskd_tf.data.sources.base import Source
 from cskd_tf.data.sources.gathering import indexed
+from cskd_tf.data.sources.single_images import name_single_images
 from cskd_tf.errors import UserError
 
 
@@ -205,7 +206,5 @@ def _log_peculiarities(maker: BatchMaker) -> None:
     if order.static_shapes and order.size % order.batch_size:
         left_out = order.size - order.steps_per_epoch * order.batch_size
         logging.info("The last %d images of each epoch are left out: static shapes", left_out)
-    single = np.flatnonzero(np.bincount(source.labels) == 1)
-    if len(single) and (needs.pairs_adjacent or any(map(views.partner_number, needs.views))):
-        names = [source.class_names[label] for label in single[:10]]
-        logging.warning("%d classes have a single image, which is paired with itself: %s", len(single), names)
+    if needs.pairs_adjacent or any(map(views.partner_number, needs.views)):
+        name_single_images(source)

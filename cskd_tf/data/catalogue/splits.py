@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import logging
@@ -18,18 +18,20 @@ from cskd_tf.data.catalogue.groups import read_groups
 from cskd_tf.data.sources.base import Source
 from cskd_tf.data.sources.caching import GIB, in_memory
 from cskd_tf.data.sources.encoded import Concatenation
+from cskd_tf.data.sources.single_images import name_single_images
 from cskd_tf.errors import UserError
 
 SPLITS = ("train", "val", "test")
 
 
 def load_splits(
-    source: SourceOptions, split: SplitOptions | None = None, *, check_files: bool = True
+    source: SourceOptions, split: SplitOptions | None = None, *, check_files: bool = True, check_sizes: bool = True
 ) -> dict[str, Source]:
     """`{"train", "val", "test"}` of a data set, or of several side by side.
 
     What the data set does not bring itself is taken from the training images, by class, from the seed. With a
-    `validation_fraction` of 0 no image is taken for validation, and there is no `"val"` where none is brought.
+    `validation_fraction` of 0 no image is taken for validation, and there is no `"val"` where none is brought. Classes
+    with a single training image are logged.
 
     Example:
         >>> splits = load_splits(SourceOptions(name="digits", channels=1), SplitOptions(validation_fraction=0.0))
@@ -40,6 +42,8 @@ def load_splits(
         source: which data set.
         split: how it is split; by default `SplitOptions()`.
         check_files: see `ImageFolder`.
+        check_sizes: whether to refuse what is too small to train and evaluate with; else splits that cannot be taken
+            are left out.
 
     Raises:
         UserError: an unknown data set (the known ones are listed), or data that cannot be used.
@@ -49,25 +53,34 @@ def load_splits(
     parts = {}
     for number, part in enumerate(_parts_of(source)):
         unique = part.name if part.name not in parts else f"{part.name}_{number + 1}"
-        parts[unique] = _split_part(part, split, check_files=check_files)
+        parts[unique] = _split_part(part, split, check_files=check_files, check_sizes=check_sizes)
     splits = _side_by_side(parts)
     if split.train_per_class:
         chosen = first_of_each_class(splits["train"].labels, count=split.train_per_class, seed=split.seed)
         splits["train"] = splits["train"].subset(chosen)
-    if len(splits["train"].class_names) < 2:
-        raise UserError(f"Expected at least two classes. Received: {splits['train'].class_names}")
-    groups = read_groups(source.groups, class_names=splits["train"].class_names) if source.groups else None
-    for name, images in splits.items():
-        images.class_groups = groups or images.class_groups
-        if len(images.labels) < 2:
-            raise UserError(
-                f"Expected at least two images in each split, for R@1 to find neighbours. Received: one in {name}"
-            )
+    if check_sizes:
+        _check_sizes(splits)
+    if source.groups:
+        groups = read_groups(source.groups, class_names=splits["train"].class_names)
+        for images in splits.values():
+            images.class_groups = groups
     left = int(source.memory * GIB)
     for name, images in splits.items() if left else ():
         splits[name], taken = in_memory(images, budget=left, name=name)
         left -= taken
+    name_single_images(splits["train"], others={name: images for name, images in splits.items() if name != "train"})
     return splits
+
+
+def _check_sizes(splits: Mapping[str, Source]) -> None:
+    if len(splits["train"].class_names) < 2:
+        raise UserError(f"Expected at least two classes. Received: {splits['train'].class_names}")
+    for name, images in splits.items():
+        if len(images.labels) < 2:
+            key = {"val": ", of data.split.validation_fraction", "test": ", of data.split.test_fraction"}.get(name, "")
+            raise UserError(
+                f"Expected at least two images in each split, for R@1 to find neighbours. Received: one in {name}{key}"
+            )
 
 
 def _parts_of(source: SourceOptions) -> list[SourceOptions]:
@@ -116,7 +129,9 @@ def _side_by_side(parts: dict[str, dict[str, Source]]) -> dict[str, Source]:
     return {split: Concatenation({name: part[split] for name, part in parts.items()}) for split in first}
 
 
-def _split_part(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
+def _split_part(
+    source: SourceOptions, split: SplitOptions, *, check_files: bool, check_sizes: bool
+) -> dict[str, Source]:
     """All splits of one data set: its own, and what is taken from its training images."""
     splits = load_dataset(source, split, check_files=check_files)
     fractions = {"test": ("test", split.test_fraction), "val": ("validation", split.validation_fraction)}
@@ -130,6 +145,8 @@ def _split_part(source: SourceOptions, split: SplitOptions, *, check_files: bool
                 fraction,
             )
         if part not in splits and (part == "test" or fraction != 0):
+            if not check_sizes and np.bincount(splits["train"].labels).max() < 2:
+                continue
             stay, go = split_by_class(splits["train"].labels, fraction=fraction, seed=split.seed, name=long_name)
             splits[part] = splits["train"].subset(go)
             splits["train"] = splits["train"].subset(stay)
@@ -139,7 +156,7 @@ def _split_part(source: SourceOptions, split: SplitOptions, *, check_files: bool
 def split_by_class(labels: np.ndarray, *, fraction: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Takes `fraction` of each class away, at random, at least one image and leaving at least one.
 
-    A class of a single image keeps it, which is logged.
+    A class of a single image keeps it.
 
     Example: 10 images of each of 3 classes, of which 2 go.
         >>> labels = np.repeat([0, 1, 2], 10)
@@ -164,12 +181,8 @@ def split_by_class(labels: np.ndarray, *, fraction: float, seed: int, name: str)
     order, ranks = _shuffled_by_class(labels, seed=seed)
     counts = np.bincount(labels)
     shares = np.minimum(np.maximum(np.round(fraction * counts), 1), counts - 1).clip(0)
-    single = np.flatnonzero(counts == 1)
     if not shares.any():
         raise UserError(f"Expected a class of two images to take the {name} split from. Received: single images alone")
-    if len(single):
-        examples = single[:10].tolist()
-        logging.warning("%d classes have a single image, and none in the %s split: %s", len(single), name, examples)
     goes = ranks < shares[labels[order]]
     return np.sort(order[~goes]), np.sort(order[goes])
 

@@ -104,13 +104,10 @@ def _extent(extents: np.ndarray, choose: Callable[[np.ndarray], int]) -> str:
 
 
 def remarks(splits: dict[str, Source], inspections: dict[str, Inspection]) -> list[str]:
-    """One line per finding that does not keep a run from training."""
+    """One line per finding that does not keep a run from training; classes of a single image are logged already."""
     lines = []
     for split, inspection in inspections.items():
         images = splits[split]
-        if len(single := np.flatnonzero(inspection.counts == 1)) and split == "train":
-            names = [images.class_names[label] for label in single[:SHOWN]]
-            lines.append(f"{split}: {len(single)} classes have one image, which is paired with itself: {names}")
         if split != "train" and (alone := alone_in_class(images.labels)):
             undefined = ", and is undefined" if alone == len(images.labels) else ""
             lines.append(

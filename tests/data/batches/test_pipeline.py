@@ -251,7 +251,7 @@ def test_a_single_image_pairs_with_itself_and_is_reported_once(caplog):
     for batch, seen in data:
         np.testing.assert_array_equal(numbers(batch["partner"])[seen == 1], [2])
     assert [record.message for record in caplog.records] == [
-        "1 classes have a single image, which is paired with itself: ['1']"
+        "Classes of a single training image, its own partner where a method pairs images: 1 of 2 (1)"
     ]
 
 

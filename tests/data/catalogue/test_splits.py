@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data.batches.pairing import ClassBuckets
+from cskd_tf.data.batches.pipeline import paired_dataset
 from cskd_tf.data.catalogue.splits import first_of_each_class, split_by_class
-from tests.data.helpers import HALVES, write
+from tests.data.helpers import HALVES, write, write_classes
 from tests.helpers import load_splits
 
 DIGITS = {
@@ -30,12 +31,30 @@ def test_split_takes_its_share_of_every_class():
     assert not np.array_equal(other, gone)
 
 
-def test_a_class_of_one_image_keeps_it(caplog):
-    with caplog.at_level("WARNING"):
-        kept, gone = split_by_class(np.array([0, 0, 1]), fraction=0.5, seed=0, name="validation")
+def test_a_class_of_one_image_keeps_it():
+    kept, gone = split_by_class(np.array([0, 0, 1]), fraction=0.5, seed=0, name="validation")
     assert 2 in kept
     assert len(gone) == 1
-    assert "1 classes have a single image, and none in the validation split: [1]" in caplog.text
+
+
+def test_classes_of_one_image_are_named_once(tmp_path, caplog):
+    write_classes(tmp_path, {"cat": 6, "owl": 1, "dog": 6, "bat": 2})
+    with caplog.at_level("WARNING"):
+        splits = load_splits("image_folder", path=str(tmp_path), test_fraction=0.3, validation_fraction=0.3)
+        paired_dataset(splits["train"], batch_size=4, seed=0)
+    assert {name: len(images.labels) for name, images in splits.items()} == {"train": 8, "val": 2, "test": 5}
+    assert caplog.messages == [
+        "Classes of a single training image, its own partner where a method pairs images: 2 of 4 (bat, owl); "
+        "absent from val: 2; absent from test: 1"
+    ]
+
+
+def test_splits_that_are_too_small_are_shown_where_sizes_are_not_checked(tmp_path):
+    write_classes(tmp_path, {"cat": 1, "dog": 1})
+    with pytest.raises(ValueError, match="Received: single images alone"):
+        load_splits("image_folder", path=str(tmp_path))
+    splits = load_splits("image_folder", path=str(tmp_path), check_sizes=False)
+    assert {name: len(images.labels) for name, images in splits.items()} == {"train": 2}
 
 
 @pytest.mark.parametrize(
