@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cskd_tf.data.sources.passes import as_it_is
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS
 from cskd_tf.evaluation.predictions import Predictions
@@ -86,7 +87,7 @@ class Evaluation(keras.callbacks.Callback):
                 f"Received: {len(images)} images and {count} labels"
             )
         self._labels = labels
-        return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
+        return as_it_is(tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size))
 
     def on_train_begin(self, logs=None):
         if self._labels is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from cskd_tf.data.batches.maker import BatchMaker, part_of
-from cskd_tf.data.sources.passes import without_graph_rewriting
+from cskd_tf.data.sources.passes import PARALLEL_CALLS, as_it_is
 from cskd_tf.errors import UserError
 
 _ENDLESS = 2**62  # steps
@@ -196,5 +196,5 @@ def mapped(steps: tf.data.Dataset, batch_at: Callable) -> tf.data.Dataset:
         batch_at: makes the batch of a step.
     """
     batch_at = tf.autograph.experimental.do_not_convert(batch_at)  # AutoGraph would read all our code, for seconds
-    batches = steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return without_graph_rewriting(batches.prefetch(2))  # with AUTOTUNE it goes on to fill gigabytes
+    batches = steps.map(batch_at, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
+    return as_it_is(batches.prefetch(2))

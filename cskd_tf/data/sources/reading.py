@@ -12,7 +12,7 @@ import tensorflow as tf
 from cskd_tf.data.images.decode import decode, reason
 from cskd_tf.data.images.headers import extent, map_quickly
 from cskd_tf.data.sources.base import EncodedSource, Source
-from cskd_tf.data.sources.passes import track, without_graph_rewriting
+from cskd_tf.data.sources.passes import PARALLEL_CALLS, as_it_is, track
 from cskd_tf.errors import UserError
 
 _BATCH = 64
@@ -124,8 +124,8 @@ def map_contents(
     def batch_at(start):
         return function(source.read(tf.range(start, tf.minimum(start + _BATCH, count))))
 
-    dataset = tf.data.Dataset.range(0, count, _BATCH).map(batch_at, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = track(without_graph_rewriting(dataset), total=-(-count // _BATCH), description=f"{verb} {name}")
+    dataset = tf.data.Dataset.range(0, count, _BATCH).map(batch_at, num_parallel_calls=PARALLEL_CALLS)
+    batches = track(as_it_is(dataset), total=-(-count // _BATCH), description=f"{verb} {name}")
     try:
         return list(batches)
     except tf.errors.InvalidArgumentError:
