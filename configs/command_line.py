@@ -33,6 +33,9 @@ def one_line():
     """One line in place of a traceback for what flags, config files and imports raise, which can be anything."""
     try:
         yield
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         if os.environ.get("CSKD_TF_TRACEBACK"):
             raise

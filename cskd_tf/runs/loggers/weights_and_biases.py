@@ -1,4 +1,6 @@
-"""Weights & Biases: the scalars of each epoch under the names that they have in `log.jsonl`."""
+"""Weights & Biases: the scalars of each epoch under the names that they have in `log.jsonl`, and the final metrics."""
+
+from collections.abc import Mapping
 
 import keras
 
@@ -21,6 +23,21 @@ class Logger(keras.callbacks.Callback):
         self._config, self._workdir = config, workdir
 
     def on_train_begin(self, logs=None):
+        self._begin()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._run.log({name: float(value) for name, value in logs.items()}, step=epoch + 1)
+
+    def on_train_end(self, logs=None):
+        self._run.finish()
+
+    def log_final(self, metrics: Mapping[str, float]) -> None:
+        """Writes metrics of the finished network into the run's summary."""
+        self._begin()
+        self._run.summary.update(dict(metrics))
+        self._run.finish()
+
+    def _begin(self) -> None:
         import wandb
 
         self._run = wandb.init(
@@ -32,9 +49,3 @@ class Logger(keras.callbacks.Callback):
             config=self._config.as_dict(),
             settings=wandb.Settings(console="off"),  # the screen is ours
         )
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._run.log({name: float(value) for name, value in logs.items()}, step=epoch + 1)
-
-    def on_train_end(self, logs=None):
-        self._run.finish()
