@@ -20,7 +20,8 @@ from cskd_tf.training.compiling import (
     check_trainable,
 )
 from cskd_tf.training.course import Course, prepare_callbacks
-from cskd_tf.training.inputs import Expectations, check_batch, checked, image_shape, peeked
+from cskd_tf.training.forms import check_form, image_shape, peeked
+from cskd_tf.training.inputs import Expectations, check_batch, checked
 from cskd_tf.training.labels import class_weight_table
 from cskd_tf.training.optimizers import with_loss_scaling
 from cskd_tf.training.workers import Workers
@@ -231,6 +232,7 @@ class ContinuingModel(keras.Model):
         A data set of `cskd_tf.data.paired_dataset` knows its steps per epoch, and is read on from where the model is:
         see `Course`. `epochs` of the data set need not be `fit`'s.
         """
+        check_form(x, y, sample_weight)
         x = self._built_from(x)
         if self.built:
             check_trainable(self)
@@ -249,6 +251,7 @@ class ContinuingModel(keras.Model):
         if isinstance(validation, (tuple, list)):
             self._checked(*validation[:3])
         elif validation is not None:
+            check_form(validation, None, None)
             kwargs["validation_data"] = self._checked(validation, None)
         with self._weighing(class_weight, sample_weight):
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, sample_weight=sample_weight, **kwargs)
@@ -256,6 +259,7 @@ class ContinuingModel(keras.Model):
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, *args, **kwargs):
         """As `keras.Model.evaluate`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # of fit, which has checked it
+            check_form(x, y, sample_weight)
             x = self._checked(self._built_from(x), y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 
