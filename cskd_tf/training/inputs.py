@@ -2,7 +2,8 @@
 
 Keras compiles the step with XLA on a GPU, which leaves out every assertion inside. So labels, weights, pairs and
 indices are checked before they get there: of arrays and of a `PairedDataset` when `fit` begins, of other data as they
-flow by. What reaches a compiled step all the same, in a loop of the user's own, makes its loss NaN.
+flow by. What reaches a compiled step all the same, in a loop of the user's own, makes its loss NaN and its gradients 0:
+by momentum and weight decay the weights still move, until the loop looks at the loss.
 """
 
 import dataclasses
