@@ -96,12 +96,15 @@ class AveragedModel(keras.Model):
     is built. A subclass has a `step` and a `classifier`, the model whose weights inference needs.
     """
 
-    step: keras.Variable
-
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         # Not among the weights, of which a classifier must have the same: see save_own_variables.
         self._averaging = types.SimpleNamespace(momentum=0.0, average=None)
+
+    @property
+    def step(self) -> keras.Variable:
+        """Training steps so far, int64."""
+        raise NotImplementedError
 
     def classifier(self) -> keras.Model:
         """What inference needs, sharing its layers."""

@@ -81,6 +81,7 @@ def test_a_run_ends_as_one_that_never_changed(train_on, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_replicas_with_statistics_of_their_own_end_an_epoch_alike_when_it_was_interrupted(
     replicas, monkeypatch, tmp_path
 ):

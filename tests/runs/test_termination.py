@@ -59,7 +59,7 @@ def outcome(workdir):
 
 
 @pytest.mark.parametrize(
-    ("methods", "network", "at"),
+    ("methods", "network", "at"),  # the last time by Ctrl-C
     [
         pytest.param(
             [{"name": "CSKD"}],
@@ -82,10 +82,12 @@ def test_a_terminated_run_ends_with_the_same_bytes(methods, network, at, config,
     whole, parts = Workdir(tmp_path / "whole"), Workdir(tmp_path / "parts")
     train.train(config, whole)
     for step, part in at:
-        train_and_terminate(config, parts, step=step, part=part)
+        last = step == at[-1][0]
+        signals, how = ((signal.SIGINT,), "interrupted") if last else ((signal.SIGTERM,) * 2, "terminated")
+        train_and_terminate(config, parts, step=step, part=part, signals=signals)
         epoch, steps = (step - 1) // STEPS, (step - 1) % STEPS + 1
-        assert caplog.text.count(": terminated") == 1
-        assert f"terminated within epoch {epoch + 1}, after {steps} of {STEPS} steps; the same command" in caplog.text
+        assert caplog.text.count(f": {how}") == 1
+        assert f"{how} within epoch {epoch + 1}, after {steps} of {STEPS} steps; the same command" in caplog.text
         assert (parts.checkpoints / "last" / f"ckpt-{epoch}-{steps}.json").exists()
         assert len(parts.log()) == epoch
         caplog.clear()
@@ -93,38 +95,55 @@ def test_a_terminated_run_ends_with_the_same_bytes(methods, network, at, config,
     assert outcome(parts) == outcome(whole)
 
 
-def test_ctrl_c_saves_the_step_and_once_more_stops_at_once(config, caplog, capfd, tmp_path):
-    config.export.enabled = False
-    config, parts = Config.read(config), Workdir(tmp_path / "parts")
-    train_and_terminate(config, parts, step=1, part="step", signals=(signal.SIGINT,))
-    assert f"interrupted within epoch 1, after 1 of {STEPS} steps; the same command goes on there" in caplog.text
+@pytest.fixture
+def termination():
+    with Termination(Workers(tf.distribute.get_strategy())) as answering:
+        yield answering
+
+
+def send(*signals):
+    for number in signals:
+        os.kill(os.getpid(), number)
+
+
+def test_ctrl_c_is_told_to_wait_for_the_step_and_once_more_stops_at_once(termination, capfd):
+    termination.on_epoch_begin(0)
+    send(signal.SIGINT)
     assert "Interrupted: saving after this step. Ctrl-C once more stops at once." in capfd.readouterr().err
     with pytest.raises(KeyboardInterrupt):
-        train_and_terminate(config, parts, step=2, part="step", signals=(signal.SIGINT, signal.SIGINT))
-    assert [file.name for file in sorted((parts.checkpoints / "last").glob("*.json"))] == ["ckpt-0-1.json"]
-    train_and_terminate(config, parts, step=STEPS, part="evaluation", signals=(signal.SIGINT,))
-    assert (parts.checkpoints / "last" / f"ckpt-0-{STEPS}.json").exists()
-    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+        send(signal.SIGINT)
+    with pytest.raises(Terminated) as leaving:
+        termination.on_train_batch_end(0)
+    assert leaving.value.code == 130
 
 
-def test_signals_beside_each_other_and_those_that_are_ignored():
-    """The first one counts; as under `nohup`, what was ignored before stays so."""
-    own = os.getpid()
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def test_between_epochs_ctrl_c_is_answered_at_once(termination):
+    termination.on_epoch_begin(0)
+    termination.on_epoch_end(0)
+    with pytest.raises(Terminated) as leaving:
+        send(signal.SIGINT)
+    assert leaving.value.code == 130
+
+
+def test_of_several_signals_the_first_one_counts(termination):
+    termination.on_epoch_begin(0)
+    send(signal.SIGTERM, signal.SIGINT, signal.SIGINT)
+    with pytest.raises(Terminated) as leaving:
+        termination.on_train_batch_end(0)
+    assert leaving.value.code == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_that_are_ignored_stay_so(number):
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with Termination(Workers(tf.distribute.get_strategy())) as termination:
             termination.on_epoch_begin(0)
-            os.kill(own, signal.SIGTERM)
+            send(number)
             termination.on_train_batch_end(0)
+        assert signal.getsignal(number) == signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGTERM, before)
-    with Termination(Workers(tf.distribute.get_strategy())) as termination:
-        termination.on_epoch_begin(0)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
-            os.kill(own, number)
-        with pytest.raises(Terminated) as leaving:
-            termination.on_train_batch_end(0)
-    assert leaving.value.code == 143
+        signal.signal(number, before)
 
 
 @pytest.mark.slow

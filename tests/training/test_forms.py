@@ -74,9 +74,10 @@ def test_weights_and_labels_beside_batches_are_told_where_they_go(call, data, mo
 )
 def test_batches_without_a_place_for_labels_are_refused(data, received, model):
     message = f"Expected batches .images, labels. or .images, labels, weights.. Received: {received}"
-    for call in (model.fit, model.evaluate):
-        with pytest.raises(UserError, match=message):
-            call(data, verbose=0)
+    with pytest.raises(UserError, match=message):
+        model.fit(data, verbose=0, shuffle=False)
+    with pytest.raises(UserError, match=message):
+        model.evaluate(data, verbose=0)
     if isinstance(data, tf.data.Dataset):
         with pytest.raises(UserError, match=message):
             model.fit(SINGLE.batch(8), validation_data=data, verbose=0)

@@ -36,14 +36,21 @@ def layers():
     return [keras.layers.RandomFlip(), keras.layers.RandomErasing(1.0, value_range=(0, 1))]
 
 
-# What is trained with, the data, and further options of fit.
+# What is trained with, the data, and further options of fit; the first is not slow.
 WAYS = {
+    "augmented pairs in the batch, weights of classes": (
+        [CSKD(in_batch=True)],
+        pairs(augment=layers()),
+        {"class_weight": CLASS_WEIGHT},
+    ),
     "pairs in the batch, weights of examples": ([CSKD(in_batch=True)], pairs(sample_weight=WEIGHTS), {}),
-    "pairs in the batch, weights of classes": ([CSKD(in_batch=True)], pairs(), {"class_weight": CLASS_WEIGHT}),
-    "mixed pairs, weights of classes": ([Mixup(), CSKD()], pairs(), {"class_weight": CLASS_WEIGHT}),
+    "augmented and mixed pairs, weights of classes": (
+        [Mixup(), CSKD()],
+        pairs(augment=layers()),
+        {"class_weight": CLASS_WEIGHT},
+    ),
     "arrays, weights of examples": ([], arrays, {}),
     "tf.data, weights of examples": ([], own_batches, {}),
-    "augmented pairs": ([CSKD()], pairs(augment=layers()), {}),
 }
 
 
@@ -58,7 +65,9 @@ def trained(strategy, network, methods, data, options, images_and_labels):
     return before, model.network.get_weights(), history
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [way if way.startswith("augmented pairs") else pytest.param(way, marks=pytest.mark.slow) for way in WAYS]
+)
 def test_two_replicas_train_as_one_does(way, linear_network, images_and_labels, replicas):
     one, two = (trained(replicas(count), linear_network, *WAYS[way], images_and_labels) for count in (1, 2))
     for before, expected, weights in zip(*one[:2], two[1], strict=True):

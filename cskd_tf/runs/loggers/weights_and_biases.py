@@ -11,7 +11,8 @@ from cskd_tf.runs.workdir import Workdir
 class Logger(keras.callbacks.Callback):
     """Logs to one run of W&B, whose files are in `WORKDIR/wandb`; `WANDB_MODE=offline` does without network.
 
-    A run that goes on goes on there too, under the same id, which follows from the workdir.
+    A run that goes on goes on there too, under the same id, which follows from the workdir. `log_final` ends it there,
+    or the end of the process.
 
     Args:
         config: of the run.
@@ -28,9 +29,6 @@ class Logger(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._run.log({name: float(value) for name, value in logs.items()}, step=epoch + 1)
 
-    def on_train_end(self, logs=None):
-        self._run.finish()
-
     def log_final(self, metrics: Mapping[str, float]) -> None:
         """Writes metrics of the finished network into the run's summary."""
         self._begin()
@@ -38,13 +36,19 @@ class Logger(keras.callbacks.Callback):
         self._run.finish()
 
     def _begin(self) -> None:
+        """Goes on with this workdir's run: in this process, where it is open, or by its id."""
         import wandb
 
+        identity = self._workdir.identity()[:16]
+        if wandb.run is not None and wandb.run.id == identity:
+            self._run = wandb.run  # opened anew within a second, it would write over its own files
+            return
         self._run = wandb.init(
             project="cskd_tf",
             name=self._workdir.path.name,
-            id=self._workdir.identity()[:16],
+            id=identity,
             resume="allow",
+            reinit="finish_previous",
             dir=self._workdir.path,
             config=self._config.as_dict(),
             settings=wandb.Settings(console="off"),  # the screen is ours
