@@ -9,14 +9,11 @@ import keras
 
 from cskd_tf.errors import UserError
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.loggers import mlflow_tracking, weights_and_biases
+from cskd_tf.runs.loggers import base, mlflow_tracking, weights_and_biases
 from cskd_tf.runs.workdir import Workdir
 
 # By the packages that they need, which each imports when training begins.
-LOGGERS: dict[str, type[weights_and_biases.Logger] | type[mlflow_tracking.Logger]] = {
-    "wandb": weights_and_biases.Logger,
-    "mlflow": mlflow_tracking.Logger,
-}
+LOGGERS: dict[str, type[base.Logger]] = {"wandb": weights_and_biases.Logger, "mlflow": mlflow_tracking.Logger}
 
 
 def check_loggers(names: Sequence[str]) -> None:

@@ -5,31 +5,21 @@ import os
 import time
 from collections.abc import Mapping
 
-import keras
-
-from cskd_tf.runs.config import Config
-from cskd_tf.runs.workdir import Workdir, flatten
+from cskd_tf.runs.loggers import base
+from cskd_tf.runs.workdir import flatten
 
 EXPERIMENT, IDENTITY = "cskd_tf", "cskd_tf.identity"
 MOST_PARAMETERS = 100  # that MLflow takes at once
 
 
-class Logger(keras.callbacks.Callback):
+class Logger(base.Logger):
     """Logs to one run of MLflow, in `WORKDIR/mlflow.db` or where MLFLOW_TRACKING_URI says.
 
     A run that goes on goes on there too, under the same id, found by what tells the workdir from others.
-
-    Args:
-        config: of the run.
-        workdir: of the run, with its config.
     """
 
-    def __init__(self, config: Config, workdir: Workdir):
-        super().__init__()
-        self._config, self._workdir = config, workdir
-
     def on_train_begin(self, logs=None):
-        self._begin()
+        super().on_train_begin(logs)
         self._logged = max((each.step for each in self._client.get_metric_history(self._id, "loss")), default=0)
 
     def on_epoch_end(self, epoch, logs=None):

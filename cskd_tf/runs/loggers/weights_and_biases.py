@@ -2,29 +2,15 @@
 
 from collections.abc import Mapping
 
-import keras
-
-from cskd_tf.runs.config import Config
-from cskd_tf.runs.workdir import Workdir
+from cskd_tf.runs.loggers import base
 
 
-class Logger(keras.callbacks.Callback):
+class Logger(base.Logger):
     """Logs to one run of W&B, whose files are in `WORKDIR/wandb`; `WANDB_MODE=offline` does without network.
 
     A run that goes on goes on there too, under the same id, which follows from the workdir. `log_final` ends it there,
     or the end of the process.
-
-    Args:
-        config: of the run.
-        workdir: of the run, with its config.
     """
-
-    def __init__(self, config: Config, workdir: Workdir):
-        super().__init__()
-        self._config, self._workdir = config, workdir
-
-    def on_train_begin(self, logs=None):
-        self._begin()
 
     def on_epoch_end(self, epoch, logs=None):
         self._run.log({name: float(value) for name, value in logs.items()}, step=epoch + 1)
