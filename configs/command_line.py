@@ -38,6 +38,9 @@ def one_line():
     """
     try:
         yield
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         if os.environ.get("CSKD_TF_TRACEBACK"):
             raise

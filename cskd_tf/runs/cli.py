@@ -5,6 +5,7 @@ import logging as standard_logging
 import os
 import pathlib
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ PACKAGE = pathlib.Path(__file__).parents[1]
 if strategies.num_workers() == 1:  # of several, their strategy starts them, which then wait for each other
     tf.config.list_logical_devices()  # starts the devices now, where the caller has muted what that prints
 
+INTERRUPTED = 128 + signal.SIGINT  # exit code, as shells have it: 130
 LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 
 
@@ -161,7 +163,8 @@ def one_line_for_users() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _stop("Interrupted; the same command continues from the last finished epoch.")
+        sys.stderr.write("Interrupted; the same command goes on from what is saved.\n")
+        _leave(INTERRUPTED)
     except Exception as error:
         line = _line_for_users(error)
         if line and not os.environ.get("CSKD_TF_TRACEBACK"):
@@ -196,11 +199,18 @@ def _stop(message: str) -> NoReturn:
     """Ends this process, with the message on stderr."""
     if strategies.num_workers() == 1:
         sys.exit(message)
-    # At once, because TensorFlow would first wait for the other workers, which wait for this one.
     sys.stderr.write(f"{message}\n")
+    _leave(1)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends this process."""
+    if strategies.num_workers() == 1:
+        sys.exit(code)
+    # At once, because TensorFlow would first wait for the other workers, which wait for this one.
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(1)
+    os._exit(code)
 
 
 def _keep_log_readable() -> None:

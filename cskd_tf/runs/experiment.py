@@ -269,6 +269,7 @@ def _optimizer(config: Config, model: SelfDistiller, *, steps_per_epoch: int) ->
     if factor < 1:
         named = config.network.embedding_layer or None
         rates = layer_rates(model.network, model.trainable_variables, factor=factor, embedding_layer=named)
+        logging.info("layer_decay=%g: from %.2g of the learning rate in the first block to 1", factor, min(rates))
     options: dict[str, Any] = {"rates": rates, "restarts": bool(config.network.frozen_epochs)}
     schedule = _schedule(config, steps_per_epoch=steps_per_epoch)
     return optimizers.make(settings.pop("name"), schedule, **settings, **options)

@@ -9,6 +9,7 @@ from cskd_tf.networks.torch_weights import count_classes, load_torch_weights, re
 from cskd_tf.runs import callbacks, export, train
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import build_network, prepare
+from cskd_tf.runs.loggers import check_loggers
 from cskd_tf.runs.space import check_space
 from cskd_tf.runs.workdir import Workdir
 
@@ -39,6 +40,7 @@ def _import(config: Config, workdir: Workdir, *, checkpoint: str) -> None:
     if not workdir.is_new() and (workdir.metrics() or workdir.imported_from() != checkpoint):
         raise UserError(f"Expected a new or empty workdir to import to. Received: {workdir.path}, which has a run")
     export.check(config)
+    check_loggers(config.loggers)
     weights = read_torch_checkpoint(checkpoint)
     # Once before the data are prepared, which can take hours, and then with the classes of the data.
     load_torch_weights(build_network(config, num_classes=count_classes(weights) or 2), weights)

@@ -17,7 +17,7 @@ from cskd_tf.runs.callbacks import Checkpoint, RunLog
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.image_log import ImageLog
-from cskd_tf.runs.loggers import build_loggers, check_loggers
+from cskd_tf.runs.loggers import build_loggers, check_loggers, log_final
 from cskd_tf.runs.report import name_of_methods
 from cskd_tf.runs.screen import Screen
 from cskd_tf.runs.space import check_space
@@ -121,6 +121,7 @@ def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
         if experiment.config.export.enabled:
             published = export.exported(experiment, workdir) or export.export(experiment, workdir)
             metrics["saved_model"] = str(published)
+        log_final(experiment.config, workdir, of_splits)
         workdir.write_metrics(metrics)
 
     experiment.workers.on_chief(write)
@@ -168,14 +169,12 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
             callbacks += [log, *_boards(experiment, workdir, evaluation=evaluation, done=done), checkpoint]
         try:
             finished = _go_on(experiment, [*callbacks, *more], done=done, under_way=under_way)
-            if termination.requested():  # of several workers, in the evaluation behind the last step
-                raise Terminated
-        except Terminated:
+            termination.leave_if_asked()  # of several workers, in the evaluation behind the last step
+        except Terminated as leaving:
             metrics = model.metric_values()
             where = workers.on_chief(lambda: checkpoint.save_within_epoch(log.begun(), metrics))
-            logging.warning(
-                "%s: terminated %s; the same command goes on there", workdir.path, where or "between epochs"
-            )
+            where = where or "between epochs"
+            logging.warning("%s: %s %s; the same command goes on there", workdir.path, leaving.how, where)
             raise
     return checkpoint if finished else fit(experiment, workdir, more=more)
 

@@ -1,9 +1,13 @@
-"""A running average of a model's weights, which is evaluated and exported in their place."""
+"""A running average of a model's weights, which is evaluated and exported in their place; the model that has one."""
 
+import types
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
+
+from cskd_tf.errors import UserError
 
 
 class WeightAverage:
@@ -83,3 +87,93 @@ def _copy_of(variable: keras.Variable) -> keras.Variable:
     return keras.Variable(
         tf.identity(variable.value), dtype=variable.dtype, trainable=False, autocast=False, name="average"
     )
+
+
+class AveragedModel(keras.Model):
+    """A Keras model that keeps a `WeightAverage` of its weights where it is compiled with an `ema_momentum`.
+
+    Its training step calls `_update_average` before it counts itself in `step`, and `fit` calls `_make_average` once it
+    is built. A subclass has a `step` and a `classifier`, the model whose weights inference needs.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        # Not among the weights, of which a classifier must have the same: see save_own_variables.
+        self._averaging = types.SimpleNamespace(momentum=0.0, average=None)
+
+    @property
+    def step(self) -> keras.Variable:
+        """Training steps so far, int64."""
+        raise NotImplementedError
+
+    def classifier(self) -> keras.Model:
+        """What inference needs, sharing its layers."""
+        raise NotImplementedError
+
+    @property
+    def average(self) -> WeightAverage | None:
+        """Of the weights that inference needs, where `compile` was given an `ema_momentum`.
+
+        It is in the place of the weights from an epoch's end, for validation and callbacks, to where training goes on;
+        so a model that has been fitted is the averaged one.
+        """
+        return self._averaging.average
+
+    def put_average(self, in_place: bool) -> None:
+        """Puts averaged weights, where the model has some, in the place of those that are trained, or back."""
+        if self.average is not None:
+            self.average.put(in_place)
+
+    def _update_average(self) -> None:
+        """Takes in what the weights are after a step, before it is counted."""
+        if self._averaging.momentum and self.average is None:
+            raise UserError("Expected a model that is built, to average its weights. Received: one that was not")
+        if self.average is not None:
+            self.average.update(self.step)
+
+    def _make_average(self) -> None:
+        """Once there are weights, as `compile` asked for it."""
+        if self._averaging.momentum and self.average is None and self.built:
+            with self.distribute_strategy.scope():
+                average = WeightAverage(self.classifier().weights, momentum=self._averaging.momentum)
+            self._averaging.average = average
+
+    def save_own_variables(self, store) -> None:
+        super().save_own_variables(store)
+        for number, variable in enumerate(self.average.variables if self.average else ()):
+            store[f"average_{number}"] = variable.numpy()
+
+    def load_own_variables(self, store) -> None:
+        averages = {key: store[key] for key in store.keys() if key.startswith("average_")}  # noqa: SIM118  (of HDF5)
+        super().load_own_variables({key: store[key] for key in store.keys() if key not in averages})  # noqa: SIM118
+        if self.average is not None and not averages:  # of weights alone
+            # fit makes one of what was loaded, which is not all there yet, and traces the step with it.
+            self._averaging.average, self.train_function = None, None
+        else:
+            for number, variable in enumerate(self.average.variables if self.average else ()):
+                variable.assign(averages[f"average_{number}"][()])
+
+    def compile(self, optimizer="rmsprop", *, ema_momentum: float = 0.0, **kwargs) -> None:
+        """As `keras.Model.compile`.
+
+        Args:
+            optimizer: as for Keras.
+            ema_momentum: keep a `WeightAverage`, see `average`; 0: none.
+            **kwargs: as for Keras.
+
+        Raises:
+            UserError: a momentum out of range, or a second average, of the optimizer's own.
+        """
+        if not 0 <= ema_momentum < 1:
+            raise UserError(f"Expected ema_momentum from 0 to below 1. Received: ema_momentum={ema_momentum!r}")
+        super().compile(optimizer=optimizer, **kwargs)
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if ema_momentum and getattr(inner, "use_ema", False):
+            raise UserError(f"Expected one average of the weights. Received: {ema_momentum=} and use_ema=True")
+        self._averaging.momentum, self._averaging.average = ema_momentum, None
+        self._make_average()
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """As `keras.Model.get_compile_config`."""
+        config = super().get_compile_config()
+        return {**config, "ema_momentum": self._averaging.momentum} if config else config

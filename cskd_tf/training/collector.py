@@ -12,7 +12,7 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.networks.logits import check_logits
 from cskd_tf.training.distiller import SelfDistiller
-from cskd_tf.training.inputs import image_shape
+from cskd_tf.training.forms import image_shape
 from cskd_tf.training.workers import Workers
 
 FILLING = -1  # number of a batch that fills up

@@ -17,7 +17,8 @@ from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.networks.logits import check_logits, check_one_input, input_dtype
 from cskd_tf.training.accumulation import accumulated, check_accumulation
 from cskd_tf.training.fitting import ContinuingModel
-from cskd_tf.training.inputs import Expectations, assert_all, check_for_training, check_weighable, unpack
+from cskd_tf.training.forms import unpack
+from cskd_tf.training.inputs import Expectations, assert_all, check_for_training, check_weighable
 from cskd_tf.training.label_kinds import label_kind
 from cskd_tf.training.labels import WEIGHT, class_weight_table, global_count
 from cskd_tf.training.objective import Objective

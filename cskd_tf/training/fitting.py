@@ -11,7 +11,7 @@ import tensorflow as tf
 from cskd_tf.data.batches.dataset import PairedDataset, split_in_turn
 from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
-from cskd_tf.training.averaging import WeightAverage
+from cskd_tf.training.averaging import AveragedModel
 from cskd_tf.training.compiling import (
     check_for_replicas,
     check_for_workers,
@@ -20,19 +20,21 @@ from cskd_tf.training.compiling import (
     check_trainable,
 )
 from cskd_tf.training.course import Course, prepare_callbacks
-from cskd_tf.training.inputs import Expectations, check_batch, checked, image_shape, peeked
+from cskd_tf.training.forms import check_form, image_shape, peeked
+from cskd_tf.training.inputs import Expectations, check_batch, checked
 from cskd_tf.training.labels import class_weight_table
 from cskd_tf.training.optimizers import with_loss_scaling
+from cskd_tf.training.tuned import check_sound
 from cskd_tf.training.workers import Workers
 
 _ALONE = tf.distribute.InputContext()
 
 
-class ContinuingModel(keras.Model):
+class ContinuingModel(AveragedModel):
     """A Keras model that goes on with its data where it was, and looks at them before they reach its step.
 
     Its training step counts itself: `self.step.assign_add(1)`. A subclass has a `composition`, whose methods are told
-    of epochs, `expectations`, and a `classifier`.
+    of epochs, `expectations`, and what an `AveragedModel` asks for.
 
     Attributes:
         composition: of the methods.
@@ -52,8 +54,6 @@ class ContinuingModel(keras.Model):
             batches_before=0,
             class_weight=None,
             traced_with=None,  # the class weights that are part of the traced step
-            ema_momentum=0.0,
-            average=None,
         )
 
     def expectations(self, *, training: bool) -> Expectations:
@@ -73,33 +73,6 @@ class ContinuingModel(keras.Model):
     def batches_before(self) -> int:
         """Batches of the running epoch that were trained before this `fit`: see `go_on_within_epoch`."""
         return self._state.batches_before
-
-    @property
-    def average(self) -> WeightAverage | None:
-        """Of the weights that inference needs, where `compile` was given an `ema_momentum`.
-
-        It is in the place of the weights from an epoch's end, for validation and callbacks, to where training goes on;
-        so a model that has been fitted is the averaged one.
-        """
-        return self._state.average
-
-    def put_average(self, in_place: bool) -> None:
-        """Puts averaged weights, where the model has some, in the place of those that are trained, or back."""
-        if self.average is not None:
-            self.average.put(in_place)
-
-    def _update_average(self) -> None:
-        """Takes in what the weights are after a step, before it is counted."""
-        if self._state.ema_momentum and self.average is None:
-            raise UserError("Expected a model that is built, to average its weights. Received: one that was not")
-        if self.average is not None:
-            self.average.update(self.step)
-
-    def _make_average(self) -> None:
-        """Once there are weights, as `compile` asked for it."""
-        if self._state.ema_momentum and self.average is None and self.built:
-            with self.distribute_strategy.scope():
-                self._state.average = WeightAverage(self.classifier().weights, momentum=self._state.ema_momentum)
 
     def go_on_within_epoch(self, metrics: Sequence[Sequence]) -> None:
         """Lets the next `fit` go on within its first epoch, at the step that the model is at, to the same logs.
@@ -162,34 +135,22 @@ class ContinuingModel(keras.Model):
     def save_own_variables(self, store) -> None:
         super().save_own_variables(store)
         store["step"] = self.step.numpy()
-        for number, variable in enumerate(self.average.variables if self.average else ()):
-            store[f"average_{number}"] = variable.numpy()
 
     def load_own_variables(self, store) -> None:
-        own = {"step", *(key for key in store.keys() if key.startswith("average_"))}  # noqa: SIM118
-        super().load_own_variables({key: store[key] for key in store.keys() if key not in own})  # noqa: SIM118
-        if self.average is not None and "average_0" not in store.keys():  # noqa: SIM118  (of weights alone)
-            # fit makes one of what was loaded, which is not all there yet, and traces the step with it.
-            self._state.average, self.train_function = None, None
-        else:
-            for number, variable in enumerate(self.average.variables if self.average else ()):
-                variable.assign(store[f"average_{number}"][()])
+        super().load_own_variables({key: store[key] for key in store.keys() if key != "step"})  # noqa: SIM118
         if "step" in store.keys():  # noqa: SIM118  (of an HDF5 file; older ones have none)
             self.step.assign(store["step"][()])
 
-    def compile(self, optimizer="rmsprop", *, ema_momentum: float = 0.0, **kwargs) -> None:
-        """As `keras.Model.compile`.
+    def compile(self, optimizer="rmsprop", **kwargs) -> None:
+        """As `AveragedModel.compile`.
 
         Args:
             optimizer: as for Keras.
-            ema_momentum: keep a `WeightAverage`, see `average`; 0: none.
-            **kwargs: as for Keras.
+            **kwargs: as for `AveragedModel.compile`.
 
         Raises:
-            UserError: a momentum out of range, or what Keras lets through and fails at.
+            UserError: as of `AveragedModel.compile`, and for what Keras lets through and fails at.
         """
-        if not 0 <= ema_momentum < 1:
-            raise UserError(f"Expected ema_momentum from 0 to below 1. Received: ema_momentum={ema_momentum!r}")
         if kwargs.get("auto_scale_loss", True):
             optimizer = with_loss_scaling(optimizer, policy=self.dtype_policy)
         check_jit(kwargs.get("jit_compile", "auto"), replicas=self._replicas())
@@ -202,16 +163,7 @@ class ContinuingModel(keras.Model):
                 steps_per_execution=kwargs.get("steps_per_execution", 1),
             )
         super().compile(optimizer=optimizer, **kwargs)
-        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if ema_momentum and getattr(inner, "use_ema", False):
-            raise UserError(f"Expected one average of the weights. Received: {ema_momentum=} and use_ema=True")
-        self._state.ema_momentum, self._state.average = ema_momentum, None
-        self._make_average()
-
-    def get_compile_config(self):
-        """As `keras.Model.get_compile_config`."""
-        config = super().get_compile_config()
-        return {**config, "ema_momentum": self._state.ema_momentum} if config else config
+        check_sound(self.optimizer)
 
     def fit(
         self,
@@ -231,6 +183,7 @@ class ContinuingModel(keras.Model):
         A data set of `cskd_tf.data.paired_dataset` knows its steps per epoch, and is read on from where the model is:
         see `Course`. `epochs` of the data set need not be `fit`'s.
         """
+        check_form(x, y, sample_weight)
         x = self._built_from(x)
         if self.built:
             check_trainable(self)
@@ -249,6 +202,7 @@ class ContinuingModel(keras.Model):
         if isinstance(validation, (tuple, list)):
             self._checked(*validation[:3])
         elif validation is not None:
+            check_form(validation, None, None)
             kwargs["validation_data"] = self._checked(validation, None)
         with self._weighing(class_weight, sample_weight):
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, sample_weight=sample_weight, **kwargs)
@@ -256,6 +210,7 @@ class ContinuingModel(keras.Model):
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, *args, **kwargs):
         """As `keras.Model.evaluate`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # of fit, which has checked it
+            check_form(x, y, sample_weight)
             x = self._checked(self._built_from(x), y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 

@@ -2,11 +2,11 @@
 
 Keras compiles the step with XLA on a GPU, which leaves out every assertion inside. So labels, weights, pairs and
 indices are checked before they get there: of arrays and of a `PairedDataset` when `fit` begins, of other data as they
-flow by. What reaches a compiled step all the same, in a loop of the user's own, makes its loss NaN.
+flow by. What reaches a compiled step all the same, in a loop of the user's own, makes its loss NaN and its gradients 0:
+by momentum and weight decay the weights still move, until the loop looks at the loss.
 """
 
 import dataclasses
-import itertools
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,20 +18,11 @@ import tensorflow as tf
 from cskd_tf.data.batches.dataset import PairedDataset
 from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
+from cskd_tf.training.forms import check_parts, is_iterable
 from cskd_tf.training.label_kinds import OneClass
 from cskd_tf.training.labels import LabelKind
 
 BUILD = "build the data with cskd_tf.data.paired_dataset(..., **model.data_options)"
-
-
-def unpack(data) -> tuple[dict[str, Any], tf.Tensor, tf.Tensor | None]:
-    """The inputs of a batch as a dictionary, its labels, and the weights of its examples, where it has some."""
-    inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-    if labels is None or isinstance(labels, dict):
-        received = "no labels" if labels is None else f"labels by name, {sorted(labels)}"
-        raise UserError(f"Expected batches (images, labels) or (images, labels, weights). Received: {received}")
-    inputs = dict(inputs) if isinstance(inputs, dict) else {"image": inputs}
-    return inputs, tf.convert_to_tensor(labels), None if weights is None else tf.convert_to_tensor(weights)
 
 
 def check_for_training(batch: dict, composition: Composition) -> None:
@@ -52,32 +43,6 @@ def check_weighable(composition: Composition) -> None:
             "Expected no weights of examples or classes beside methods whose terms are of other images than the "
             f"batch's own (Method.weighable). Received: {names}"
         )
-
-
-def image_shape(data) -> tuple[int | None, ...] | None:
-    """`[None, H, W, C]` of the images in what `fit` takes; None where nothing tells it before the first step."""
-    images: Any = data
-    if isinstance(data, tf.data.Dataset):
-        images = data.element_spec[0] if isinstance(data.element_spec, tuple) else data.element_spec
-    elif isinstance(data, keras.utils.PyDataset):
-        first: Any = data[0]
-        images = first[0]
-    elif not (isinstance(data, dict) or hasattr(data, "shape")) and _is_iterable(data):
-        images = next(iter(data))[0]
-    images = images.get("image") if isinstance(images, dict) else images
-    return (None, *images.shape[1:]) if hasattr(images, "shape") else None
-
-
-def peeked(data):
-    """The same data, and for `image_shape` one batch of it: of a generator its first, which is then put back."""
-    if not isinstance(data, types.GeneratorType):
-        return data, data
-    first = next(data)
-    return (batch for batch in itertools.chain([first], data)), [first]
-
-
-def _is_iterable(data) -> bool:
-    return hasattr(data, "__iter__") and not isinstance(data, tf.distribute.DistributedDataset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +182,7 @@ def checked(data, labels, *, weights=None, expected: Expectations, shuffle: bool
         return _CheckedBatches(data, expected)
     if isinstance(data, types.GeneratorType):
         return _passed_on(data, expected)
-    if labels is None and _is_iterable(data):
+    if labels is None and is_iterable(data):
         check_batch(next(iter(data)), expected)  # PyTorch's loader or Grain's: of others than the first, the step
     if labels is not None and not isinstance(labels, dict):  # which the step refuses
         if expected.pairs_adjacent and shuffle:
@@ -232,7 +197,8 @@ def _index(inputs):
 
 def check_batch(batch, expected: Expectations) -> None:
     """As `Expectations.check`, of `(inputs, labels)` or `(inputs, labels, weights)` on the host."""
-    if isinstance(batch, (tuple, list)) and len(batch) > 1 and batch[1] is not None:
+    check_parts(batch)
+    if batch[1] is not None:
         expected.check(batch[1], index=_index(batch[0]), weights=batch[2] if len(batch) > 2 else None)
 
 

@@ -11,7 +11,7 @@ from keras import ops
 
 from cskd_tf.errors import UserError
 from cskd_tf.training.schedules import check_learning_rate
-from cskd_tf.training.tuned import OPTIMIZERS, Tuned, arguments_of, check_arguments
+from cskd_tf.training.tuned import OPTIMIZERS, UNSOUND, Tuned, arguments_of, check_arguments
 
 FAR = 30  # times the usual learning rate
 
@@ -114,6 +114,8 @@ def with_loss_scaling(
 
 def check(name: str, *, arguments: Mapping[str, Any]) -> None:
     """Refuses an optimizer that `make` cannot make. Arguments and errors as of `make`."""
+    if name in UNSOUND:
+        raise UserError(f"Expected another optimizer: {UNSOUND[name]}. Received: name={name!r}")
     if name != "SGD" and name not in OPTIMIZERS:
         raise UserError(f"Unknown optimizer; expected one of {['SGD', *OPTIMIZERS]}. Received: name={name!r}")
     if name != "SGD":

@@ -170,6 +170,14 @@ _GENERAL = {
 }  # fmt: skip
 # They wrap others.
 _WRAPPERS = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
+# Those of Keras' that are not what they are called, and why.
+UNSOUND = {
+    "ScheduleFreeAdamW": (
+        "Keras takes its auxiliary weights after a step for those before it, so that from the second step on it goes "
+        "elsewhere than the published optimizer (https://arxiv.org/abs/2405.15682), and it gives no way to the average "
+        "that is to be evaluated. AdamW at a constant rate with ema_momentum averages weights too"
+    ),
+}
 
 
 def _tuned(name: str, base: type) -> type:
@@ -178,12 +186,20 @@ def _tuned(name: str, base: type) -> type:
     return keras.saving.register_keras_serializable("cskd_tf")(made)
 
 
-# Every optimizer of Keras' but SGD, of which this package has its own, by its name there.
+# Every sound optimizer of Keras' but SGD, of which this package has its own, by its name there.
 OPTIMIZERS: dict[str, Any] = {
     name: _tuned(name, kind)
     for name, kind in sorted(vars(keras.optimizers).items())
-    if isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer) and name not in {*_WRAPPERS, "SGD"}
+    if isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer)
+    if name not in {*_WRAPPERS, *UNSOUND, "SGD"}
 }
+
+
+def check_sound(optimizer: keras.optimizers.Optimizer) -> None:
+    """Raises UserError for an optimizer of Keras' that is not what it is called, also inside a loss scale."""
+    name = type(getattr(optimizer, "inner_optimizer", optimizer)).__name__
+    if name in UNSOUND:
+        raise UserError(f"Expected another optimizer: {UNSOUND[name]}. Received: {name}")
 
 
 def arguments_of(name: str) -> dict[str, Any]:

@@ -92,3 +92,13 @@ def test_what_is_no_weight_of_the_network_has_the_whole_rate_and_a_classifier_ma
     pooled = keras.Sequential([keras.Input((4, 4, 1)), LAYERS.Conv2D(2, 3), LAYERS.GlobalAveragePooling2D()])
     with pytest.raises(UserError, match="whose classifier is found, or embedding_layer"):
         layer_rates(pooled, pooled.trainable_variables, factor=0.1)
+
+
+def test_a_factor_that_leaves_nothing_to_the_first_block_is_refused():
+    """Of 94 blocks, as EfficientNetV2L has them."""
+    layers = [LAYERS.Dense(1, use_bias=False, name=f"block{number}") for number in range(94)]
+    network = keras.Sequential([keras.Input((1,)), *layers, LAYERS.Dense(2, name="head")])
+    message = r"at least 0.885 for a network of 94 blocks.*Received: layer_decay=0.75, which leaves 2e-12"
+    with pytest.raises(UserError, match=message):
+        layer_rates(network, network.trainable_variables, factor=0.75)
+    assert rates_by_layer(network, 0.885)["block0"] == pytest.approx(1.03e-5, rel=0.01)

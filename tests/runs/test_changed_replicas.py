@@ -11,6 +11,7 @@ from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.workdir import Workdir
 from tests.runs.helpers import config_of
+from tests.runs.test_termination import train_and_terminate
 
 # Three batches per epoch, of 15, 15 and 10 images: on four replicas 4, 4, 4, 3 and 3, 3, 3, 1.
 CONFIG = {
@@ -78,6 +79,37 @@ def test_a_run_ends_as_one_that_never_changed(train_on, tmp_path):
     np.testing.assert_allclose(
         elsewhere.predict("test").logits, Predictions.load(unbroken.predictions("test")).logits, atol=1e-5
     )
+
+
+@pytest.mark.slow
+def test_replicas_with_statistics_of_their_own_end_an_epoch_alike_when_it_was_interrupted(
+    replicas, monkeypatch, tmp_path
+):
+    """After its last step, when each replica still had its own running statistics: those of the first count."""
+    monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: replicas(2))
+    changes = {"strategy": "mirrored", "network.synchronized": False, "epochs": 1, "optimizer.ema_momentum": 0.5}
+    config = config_of({**CONFIG, "methods": (), **changes})
+    whole, parts = Workdir(tmp_path / "whole"), Workdir(tmp_path / "parts")
+    apart = []
+    save = Checkpoint.save_within_epoch
+
+    def noting(self, *arguments):
+        running = self._model.network.non_trainable_variables[0]
+        apart.append(np.ptp([part.numpy() for part in self._model._on_replicas(running)], axis=0).max())
+        return save(self, *arguments)
+
+    monkeypatch.setattr(Checkpoint, "save_within_epoch", noting)
+    train.train(config, whole)
+    train_and_terminate(config, parts, step=3, part="step")
+    assert apart[0] > 1e-3
+    train.train(config, parts)
+    expected, state = state_of(whole, 1), state_of(parts, 1)
+    assert expected.keys() == state.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(state[name], values, err_msg=name)
+    (logged,), (log,) = whole.log(), parts.log()
+    assert {**log, "seconds": 0} == {**logged, "seconds": 0}
+    assert parts.metrics() == whole.metrics()
 
 
 @pytest.mark.parametrize(

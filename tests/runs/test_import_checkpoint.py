@@ -39,7 +39,7 @@ def test_an_interrupted_import_is_completed_by_itself_alone(command, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(train, "finish", interrupt)
         code, _ = command(*IMPORT)
-        assert code == 1
+        assert code == 130
     before = files(tmp_path / "run")
     for arguments, message in (
         (("--workdir=run", *ALONE), "an import was interrupted; --mode=import --checkpoint=ckpt.t7 completes it"),

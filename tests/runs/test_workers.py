@@ -89,16 +89,18 @@ def test_a_worker_that_dies_stops_the_others_and_the_same_command_goes_on(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", [0, 1])
-def test_workers_of_which_one_gets_sigterm_save_the_same_step_and_go_on(tmp_path, told):
+@pytest.mark.parametrize(("told", "number"), [(0, signal.SIGTERM), (1, signal.SIGINT)])
+def test_workers_of_which_one_gets_a_signal_save_the_same_step_and_go_on(tmp_path, told, number):
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        number = signal.SIGTERM  # what this process ignores, those that it starts ignore too
     long = ("--config.epochs=20", "--config.export.enabled=False")
     train(tmp_path / "whole", workers=2, arguments=long)
     folder = tmp_path / "two"
     processes = train(folder, workers=2, arguments=long, wait=False)
     wait_for(lambda: epochs_done(folder) >= 2)
-    kill(processes[told], signal.SIGTERM)
-    assert [process.wait(60) for process in processes] == [143, 143]
-    assert "terminated" in output(folder, 0)
+    kill(processes[told], number)
+    assert [process.wait(60) for process in processes] == [128 + number] * 2
+    assert ("interrupted" if number == signal.SIGINT else "terminated") in output(folder, 0)
     train(folder, workers=2, arguments=long)
     check_same(folder, tmp_path / "whole", exactly=True)
 
