@@ -39,6 +39,35 @@ INTERRUPTED = 128 + signal.SIGINT  # exit code, as shells have it: 130
 LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 
 
+class _Readable(standard_logging.Filter):
+    """Lets ours and warnings pass, and each warning once: a run and its baseline, say, load the same images."""
+
+    def __init__(self):
+        super().__init__()
+        self._warned: set[str] = set()
+
+    def filter(self, record: standard_logging.LogRecord) -> bool:
+        if record.levelno < standard_logging.WARNING:
+            return PACKAGE in pathlib.Path(record.pathname).parents
+        message = record.getMessage()
+        said = record.levelno == standard_logging.WARNING and message in self._warned
+        self._warned.add(message)
+        return not said
+
+
+@contextlib.contextmanager
+def _readable_log() -> Iterator[None]:
+    """Our messages, and everybody's warnings, without TensorFlow's notes on what it writes and traces."""
+    handler, readable = logging.get_absl_handler(), _Readable()
+    handler.setFormatter(standard_logging.Formatter("%(levelname)s: %(message)s"))
+    handler.addFilter(readable)
+    try:
+        yield
+    finally:
+        handler.removeFilter(readable)
+
+
+@_readable_log()
 def run(
     mode: str,
     values: Mapping[str, Any],
@@ -67,7 +96,6 @@ def run(
     Raises:
         UserError: a config, a workdir or a checkpoint that cannot be used.
     """
-    _keep_log_readable()
     if (mode == "import") != bool(checkpoint):
         raise UserError(f"Expected --mode=import and --checkpoint=FILE together. Received: {mode=}, {checkpoint=}")
     config = Config.read(values)
@@ -101,6 +129,7 @@ def run(
         report.report(folder.path)
 
 
+@_readable_log()
 def predict(
     paths: Sequence[str], values: Mapping[str, Any] | None, *, workdir: str, output: str | None, form: Any
 ) -> int:
@@ -119,7 +148,6 @@ def predict(
     Raises:
         UserError: as of `predictions.predict`, or another format.
     """
-    _keep_log_readable()
     if strategies.num_workers() > 1 or form not in (None, "csv", "jsonl"):
         raise UserError(
             "Expected one process, and --format=csv or jsonl, for predict. "
@@ -211,28 +239,3 @@ def _leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)
-
-
-def _keep_log_readable() -> None:
-    """Our messages, and everybody's warnings, without TensorFlow's notes on what it writes and traces."""
-    handler = logging.get_absl_handler()
-    handler.setFormatter(standard_logging.Formatter("%(levelname)s: %(message)s"))
-    for before in [each for each in handler.filters if isinstance(each, _Readable)]:
-        handler.removeFilter(before)
-    handler.addFilter(_Readable())
-
-
-class _Readable(standard_logging.Filter):
-    """Lets ours and warnings pass, and each warning once: a run and its baseline, say, load the same images."""
-
-    def __init__(self):
-        super().__init__()
-        self._warned: set[str] = set()
-
-    def filter(self, record: standard_logging.LogRecord) -> bool:
-        if record.levelno < standard_logging.WARNING:
-            return PACKAGE in pathlib.Path(record.pathname).parents
-        message = record.getMessage()
-        said = record.levelno == standard_logging.WARNING and message in self._warned
-        self._warned.add(message)
-        return not said

@@ -159,11 +159,13 @@ def test_a_warning_comes_once_in_each_command():
         return bool(handler.filter(logging.makeLogRecord(values)))
 
     handler = absl_logging.get_absl_handler()
+    before = list(handler.filters)
     for _ in range(2):  # as two commands of one process
-        cli._keep_log_readable()
-        assert [passes("owl"), passes("owl"), passes("crow")] == [True, False, True]
-        assert [passes("gone", level="ERROR"), passes("gone", level="ERROR")] == [True, True]
-        assert not passes("a note of others", level="INFO")
+        with cli._readable_log():
+            assert [passes("owl"), passes("owl"), passes("crow")] == [True, False, True]
+            assert [passes("gone", level="ERROR"), passes("gone", level="ERROR")] == [True, True]
+            assert not passes("a note of others", level="INFO")
+    assert handler.filters == before  # a process that goes on has its log as it was
 
 
 def test_files_that_are_not_images_are_named(command, image_folder):
