@@ -235,15 +235,20 @@ class ContinuingModel(AveragedModel):
         return super().test_on_batch(x, y, sample_weight, *args, **kwargs)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """As Keras', which takes a batch's form from the mean of its parts.
+        """As Keras', which takes a batch's form from the mean of its parts, also where there is nothing left to build.
 
         Where these differ in size, or lie on several workers (https://github.com/keras-team/keras/issues/20585), that
-        fails.
+        fails. And an iterator on several devices that is dropped right after its first batch, as this one is, may take
+        the process along: its thread goes on to read from a data set that is gone (on a single core every other time).
+        So it is opened for metrics of the user's alone, and kept.
         """
         if iterator is not None and self._replicas() > 1:
-            _, _, batches = next(iter(iterator))
-            local_results = self.distribute_strategy.experimental_local_results
-            iterator, data_batch = None, tf.nest.map_structure(lambda part: local_results(part)[0], next(batches))
+            unbuilt = [part for part in (self._compile_metrics, self._compile_loss) if part and not part.built]
+            if unbuilt or not all(layer.built for layer in self._flatten_layers()):
+                _, _, self._state.opened = next(iter(iterator))
+                local_results = self.distribute_strategy.experimental_local_results
+                data_batch = tf.nest.map_structure(lambda part: local_results(part)[0], next(self._state.opened))
+            iterator = None
         super()._maybe_symbolic_build(iterator, data_batch)
 
     def _built_from(self, x):

@@ -64,7 +64,9 @@ def test_first_step(command):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("taskset") is None or os.cpu_count() < 2, reason="needs taskset and two cores")
+@pytest.mark.skipif(
+    shutil.which("taskset") is None or len(os.sched_getaffinity(0)) < 2, reason="needs taskset and two cores"
+)
 def test_workers_speed(command):
     quick = ("--images=40", "--batch=8", "--size=8", "--epochs=2", "--rounds=1", "--at_most=300")
     (line,) = command("workers_speed", *RESNET, *quick)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data.sources.passes import as_it_is
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import check_static, softmax
@@ -117,7 +116,7 @@ def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replic
     with two_replicas.scope():
         model = make_model(case)
     before = trained_weights(model)
-    data = two_replicas.experimental_distribute_dataset(as_it_is(tf.data.Dataset.from_tensors((batch, labels))))
+    data = two_replicas.experimental_distribute_dataset(tf.data.Dataset.from_tensors((batch, labels)))
 
     @tf.function
     def step(parts):

@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf import SelfDistiller, methods, networks
-from cskd_tf.data.sources.passes import as_it_is
 from cskd_tf.networks import convolution
 from cskd_tf.networks import layers as shared_layers
 from cskd_tf.networks.densenet import densenet
@@ -248,7 +247,7 @@ def test_synchronized_batch_norm_sees_all_replicas(images_and_labels, two_replic
     with two_replicas.scope():
         layer = BatchNormalization(synchronized=True)
         layer.build((None, 4, 4, 1))
-    data = two_replicas.experimental_distribute_dataset(as_it_is(tf.data.Dataset.from_tensor_slices(images).batch(8)))
+    data = two_replicas.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices(images).batch(8))
 
     @tf.function
     def step(batch):

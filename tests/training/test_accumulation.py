@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
-from cskd_tf.data.sources.passes import as_it_is
 from cskd_tf.methods import CSKD, PSKD, AdaCos, Method
 from cskd_tf.training.accumulation import accumulated
 from cskd_tf.training.distiller import SelfDistiller
@@ -51,7 +50,7 @@ def after_a_step(strategy, case, *, parts):
     """All that a step leaves: weights, momentum, what methods keep, and the logs."""
     with strategy.scope():
         model = model_of(case, parts=parts)
-    data = strategy.experimental_distribute_dataset(as_it_is(tf.data.Dataset.from_tensors(batch_of(case))))
+    data = strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(batch_of(case)))
     step = tf.function(lambda batch: strategy.run(model.train_step, args=(batch,)), autograph=False)
     for batch in data:
         step(batch)

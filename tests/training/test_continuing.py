@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from cskd_tf.data import Needs, paired_dataset
 from cskd_tf.methods import CSKD, PSKD, Method
+from cskd_tf.training.course import Course
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import compiled
@@ -171,6 +172,15 @@ def test_replicas_go_on_where_they_were(linear_network, images_and_labels, two_r
         weights.append(model.network.get_weights())
     for one, two in zip(*weights, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-6)
+
+
+def test_data_on_replicas_are_opened_once(linear_network, images_and_labels, two_replicas, monkeypatch):
+    opened, position = [], Course.position
+    monkeypatch.setattr(Course, "position", lambda course: opened.append(course) or position(course))
+    with two_replicas.scope():
+        model = compiled(linear_network(), [CSKD()])
+    model.fit(paired_dataset(*images_and_labels, batch_size=8, seed=5), epochs=2, verbose=0)
+    assert len(opened) == 1  # twice, Keras would drop an iterator that has just begun
 
 
 class Interrupt(keras.callbacks.Callback):

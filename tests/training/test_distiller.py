@@ -4,7 +4,6 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
-from cskd_tf.data.sources.passes import as_it_is
 from cskd_tf.methods import CSKD, Method, View
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
@@ -12,7 +11,7 @@ from tests.helpers import compiled, softmax
 
 
 def one_batch(images, labels, **views):
-    return as_it_is(tf.data.Dataset.from_tensors(({"image": images, **views}, labels)))
+    return tf.data.Dataset.from_tensors(({"image": images, **views}, labels))
 
 
 def test_two_class_example_by_hand(linear_network):

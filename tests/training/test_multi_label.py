@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from cskd_tf import methods
 from cskd_tf.data import paired_dataset
-from cskd_tf.data.sources.passes import as_it_is
 from cskd_tf.methods import CSKD, PSKD, LabelSmoothing, MaxEntropy, Method
 from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
@@ -80,7 +79,7 @@ def test_class_wise_and_clean_terms(jit, linear_network, images_and_labels):
     }
     pulls = 3 * (softened["image"] - softened["partner"]) + 0.5 * (softened["image"] - softened["clean"])
     gradient = WEIGHTS[:, None] * (probability - TARGETS + 2 * pulls) / 3 / 22
-    data = as_it_is(tf.data.Dataset.from_tensors((views, TARGETS, WEIGHTS)))
+    data = tf.data.Dataset.from_tensors((views, TARGETS, WEIGHTS))
     logs = model.fit(data, verbose=0).history
     for name, values in expected.items():
         assert logs[name] == [pytest.approx((WEIGHTS * values).mean(), rel=1e-5)], name
@@ -139,7 +138,7 @@ def test_replicas_and_parts_of_a_batch_take_the_same_step(linear_network, images
         with replicas(count).scope():
             options = {"run_eagerly": False, "gradient_accumulation_steps": parts}
             model = model_of(linear_network(), [CSKD(weight=2.0), PSKD(alpha=0.6)], **options)
-        data = as_it_is(tf.data.Dataset.from_tensor_slices((inputs, TARGETS, WEIGHTS)).batch(8).repeat())
+        data = tf.data.Dataset.from_tensor_slices((inputs, TARGETS, WEIGHTS)).batch(8).repeat()
         history = model.fit(data, epochs=2, steps_per_epoch=3, verbose=0).history
         made.append((history, [*model.network.get_weights(), model.methods[1].table.numpy().astype("float32")]))
     for name, values in made[0][0].items():
