@@ -1,6 +1,7 @@
 """What the modes of `train_main.py` do."""
 
 import contextlib
+import errno
 import logging as standard_logging
 import os
 import pathlib
@@ -207,6 +208,8 @@ def one_line_for_users() -> Iterator[None]:
 
 def _line_for_users(error: Exception) -> str | None:
     """What a user can change about it; None: nothing."""
+    if isinstance(error, tf.errors.ResourceExhaustedError) and (full := os.strerror(errno.ENOSPC)) in str(error):
+        return f"{full}. The last checkpoint is whole, and the same command goes on from it once there is room"
     if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
         found = re.search(r"OOM.{,200}", str(error))
         return (
