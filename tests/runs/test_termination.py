@@ -148,7 +148,7 @@ def test_signals_that_are_ignored_stay_so(number):
 
 @pytest.mark.slow
 def test_a_run_and_its_baseline_are_terminated_and_go_on(config, tmp_path):
-    config.deterministic, config.export.enabled, config.baseline, config.log_images = True, False, True, 2
+    config.deterministic, config.export.enabled, config.baseline, config.log_images = True, False, True, 1
     config = Config.read(config)
     whole, parts = Workdir(tmp_path / "whole"), Workdir(tmp_path / "parts")
     train.train(config, whole)
