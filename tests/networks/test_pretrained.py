@@ -19,7 +19,12 @@ SHAPE = (32, 32, 3)
 @pytest.fixture(scope="module")
 def backbone():
     keras.utils.set_random_seed(3)
-    return keras.applications.MobileNet(weights=None, include_top=False, input_shape=SHAPE)
+    made = keras.applications.MobileNet(weights=None, include_top=False, input_shape=SHAPE)
+    norms = [layer for layer in made.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.0
+    made(np.random.default_rng(1).uniform(-1, 1, (64, *SHAPE)), training=True)  # or its embedding were 1e-20
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +49,10 @@ def test_an_application_sees_its_own_preprocessing_of_our_images(network, backbo
     pixels, images = pixels_and_images()
     expected = backbone(keras.applications.mobilenet.preprocess_input(pixels.copy())).numpy().mean(axis=(1, 2))
     outputs = cskd_tf.networks.NetworkOutputs(network)(images)
-    np.testing.assert_allclose(outputs["embedding"], expected, rtol=1e-3, atol=1e-5)
+    assert np.abs(expected).mean() > 0.01
+    np.testing.assert_allclose(outputs["embedding"], expected, rtol=1e-3, atol=2e-4)
     head = network.get_layer("classifier")
-    np.testing.assert_allclose(outputs["logits"], expected @ head.kernel + head.bias, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(outputs["logits"], expected @ head.kernel + head.bias, rtol=1e-3, atol=2e-4)
     assert outputs["logits"].shape == (4, 3)
 
 
@@ -64,8 +70,8 @@ def test_an_application_trains_and_is_saved(network, tmp_path):
     copy = keras.models.load_model(tmp_path / "classifier.keras")
     np.testing.assert_allclose(copy(images), model(images), atol=1e-5)
     model.export(str(tmp_path / "saved"), verbose=False)
-    served = tf.saved_model.load(str(tmp_path / "saved")).serve(images.astype("float32"))
-    np.testing.assert_allclose(served, model(images), atol=1e-5)
+    saved = tf.saved_model.load(str(tmp_path / "saved"))
+    np.testing.assert_allclose(saved.serve(images.astype("float32")), model(images), atol=1e-5)
 
 
 @pytest.mark.parametrize(
