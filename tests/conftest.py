@@ -23,6 +23,13 @@ tf.config.set_logical_device_configuration(
 )
 
 
+UNTUNED = tf.data.Options()
+UNTUNED.autotune.enabled = False
+# The data sets of the tests and of Keras as those of the package (`data.sources.passes`): the thread that tunes them
+# sleeps through the end of an iterator, for as long as it lived. TensorFlow calls this for each, and nothing public.
+tf.data.Dataset._apply_debug_options = lambda dataset: tf.data.Dataset.with_options(dataset, UNTUNED)
+
+
 @pytest.fixture(autouse=True)
 def fresh_keras():
     config.disable_op_determinism()  # which a run has switched on, and with which Keras compiles nothing with XLA
