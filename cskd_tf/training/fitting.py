@@ -54,6 +54,7 @@ class ContinuingModel(AveragedModel):
             batches_before=0,
             class_weight=None,
             traced_with=None,  # the class weights that are part of the traced step
+            opened=None,  # data whose form was looked at: see _maybe_symbolic_build
         )
 
     def expectations(self, *, training: bool) -> Expectations:
