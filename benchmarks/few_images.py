@@ -1,60 +1,74 @@
 """What the methods came to on few images: `python -m benchmarks.few_images FOLDER [FOLDER ...]`.
 
 Reads the finished runs of sweeps of configs/few_images.py below the folders, and writes results/few_images.json, a line
-per run: its metrics on the test split, as they are, after a temperature that its validation images chose, and by the
-confidence of normalised logits. Nothing is trained; docs/results.md has its tables. `--trained_at` says of which commit
-the runs are, if not of this one.
+per run: what `cskd_tf.metrics.assess` says of its test split, with all that its validation images choose, and the
+config that it had. Nothing is trained; docs/results.md has its tables. `--trained_at` says of which commit the runs
+are, if not of this one.
 """
 
-import dataclasses
 import pathlib
+import re
+import types
 
 import rich.progress
 from absl import app, flags
 
 from benchmarks.results import commit, record
-from cskd_tf.errors import UserError
-from cskd_tf.evaluation.normalization import LogitNormalization
-from cskd_tf.evaluation.outcomes import Outcomes
+from configs import few_images
+from cskd_tf.evaluation.assessment import assess
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.evaluation.scaling import TemperatureScaling
+from cskd_tf.runs.config import OF_NO_RESULT, Config
+from cskd_tf.runs.grid import SEED_KEYS
 from cskd_tf.runs.report import find_runs
-from cskd_tf.runs.workdir import Workdir
+from cskd_tf.runs.workdir import Workdir, flatten
 
 TRAINED_AT = flags.DEFINE_string("trained_at", None, "The commit whose code trained the runs.")
-KEPT = ("top1_error", "top5_error", "nll", "brier", "ece_15", "ece_20", "aurc", "augrc", "coverage_at_5_risk")
-BY_ORDER = ("aurc", "augrc")  # what a confidence of another scale can change
+# Of the machine and of files.
+OF_NO_EXPERIMENT = (*OF_NO_RESULT, *SEED_KEYS, "data.source.archive", "data.source.path", "data.source.memory")
 
 
-def measured(run: Workdir) -> dict:
-    """The line of a run, without where and by what it was measured."""
+def measured(run: Workdir, *, configs: types.ModuleType = few_images) -> dict:
+    """The line of a run of an experiment of `configs`, without where and by what it was measured."""
     config, test, validation = run.config(), *(Predictions.load(run.predictions(split)) for split in ("test", "val"))
-    outcomes = Outcomes.of(test.logits, test.labels, test.embeddings)
-    line = {
-        "benchmark": "few_images",
-        "data": run.path.parent.name.split(",")[0],
-        "experiment": run.path.parent.name.partition(",")[2],
+    assessed = assess(test, validation=validation)
+    point = run.path.parent.name
+    return {
+        "benchmark": configs.__name__.rpartition(".")[2],
+        "data": point.split(",")[0],
+        "experiment": point.partition(",")[2],
         "network": config.network.name,
         "seed": config.seed,
         "epochs": config.epochs,
+        "config": point_of(point),
+        "overrides": overrides(run, configs),
         "trained_at": TRAINED_AT.value or commit(),
         "val_top1_error": run.metrics_of("val")["top1_error"],
-        "test": {**_chosen(outcomes), "recall_at_1": outcomes.metrics()["recall_at_1"]},
+        "test": assessed["metrics"],
+        "intervals": assessed["intervals"],
+        "after_temperature": assessed["scaling"]["temperature"],
+        "after_vector_scaling": assessed["scaling"]["vector"],
+        "after_matrix_scaling": assessed["scaling"]["matrix"],
+        "normalized_logits": assessed["normalized_logits"],
+        "conformal": assessed["conformal"],
     }
-    normalization = LogitNormalization.fit(validation.logits, validation.labels)
-    by_logits = dataclasses.replace(outcomes, confidence=normalization.confidence(test.logits)).metrics()
-    line["normalized_logits"] = {"norm": normalization.norm, **{name: by_logits[name] for name in BY_ORDER}}
-    try:
-        scaling = TemperatureScaling.fit(validation.logits, validation.labels)
-    except UserError as error:  # of validation images that are all right
-        return {**line, "after_temperature": {"undefined": str(error)}}
-    after = Outcomes.of(scaling.apply(test.logits), test.labels)
-    return {**line, "after_temperature": {"temperature": scaling.temperature, **_chosen(after)}}
 
 
-def _chosen(outcomes: Outcomes) -> dict[str, float]:
-    metrics = outcomes.metrics()
-    return {name: metrics[name] for name in KEPT}
+def point_of(folder: str) -> str:
+    """The experiment of a config file that a sweep's folder is named after, without the values of its grid.
+
+    Example:
+        >>> point_of("omniglot_5,cskd,methods[0].temperature=1.0,methods[0].weight=2.0")
+        'omniglot_5,cskd'
+    """
+    return re.sub(r",[^,=]+=.*", "", folder)
+
+
+def overrides(run: Workdir, configs: types.ModuleType) -> dict:
+    """Where a run's config is not its experiment's, but for seeds, files and the machine; an old run has old values."""
+    own, named = run.config(), Config.read(configs.get_config(point_of(run.path.parent.name)))
+    ours, theirs = flatten(own.as_dict()), flatten(named.as_dict())
+    keys = [key for key in {**theirs, **ours} if key not in OF_NO_EXPERIMENT and not key.endswith(".teacher")]
+    return {key: ours.get(key) for key in keys if ours.get(key) != theirs.get(key)}
 
 
 def main(argv):

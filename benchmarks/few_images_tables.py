@@ -1,9 +1,12 @@
 """The tables of docs/results.md, of results/few_images.json and results/finetune.json."""
 
+import json
+import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.markdown import read, rows_of, where
+from configs import few_images
 
 NAMES = {
     "cross_entropy": "cross-entropy", "label_smoothing": "label smoothing", "max_entropy": "maximum entropy",
@@ -17,43 +20,84 @@ HEADINGS = {
     "top1_error": ("top-1 error %", 100, 1),
     "top5_error": ("top-5 error %", 100, 1),
     "nll": ("NLL", 1, 3),
+    "nll_calibration": ("calibration", 1, 3),
+    "nll_refinement": ("refinement", 1, 3),
+    "brier": ("Brier score", 1, 3),
+    "ece_10": ("ECE %, 10 bins", 100, 1),
+    "ece_15": ("15 bins", 100, 1),
     "ece_20": ("ECE %, 20 bins", 100, 1),
+    "adaptive_ece": ("adaptive", 100, 1),
+    "classwise_ece": ("class-wise", 100, 1),
+    "mce": ("MCE %", 100, 1),
     "recall_at_1": ("R@1 %", 100, 1),
+    "recall_at_2": ("R@2", 100, 1),
+    "recall_at_4": ("R@4", 100, 1),
+    "recall_at_8": ("R@8", 100, 1),
     "aurc": ("AURC × 1000", 1000, 0),
+    "e_aurc": ("E-AURC × 1000", 1000, 0),
     "augrc": ("AUGRC × 1000", 1000, 0),
+    "coverage_at_5_risk": ("coverage % at 5 % risk", 100, 1),
+    "risk_at_80_coverage": ("risk % at 80 % coverage", 100, 1),
+    "size": ("size of sets", 1, 1),
 }
-LOWER_IS_BETTER = set(HEADINGS) - {"recall_at_1"}
+HIGHER_IS_BETTER = {"recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "coverage_at_5_risk"}
 NETWORK = "preact_resnet10"
 
 
 def _groups(data: str, keep: Callable[[dict], bool]) -> dict[str, list[dict]]:
-    """The runs of each experiment, in the order of `NAMES`, then of the file."""
+    """The runs of each experiment, in the order of `NAMES`, then of the file.
+
+    Raises:
+        ValueError: runs of one experiment that differ in more than seeds.
+    """
     found: dict[str, list[dict]] = {}
     for line in read("few_images"):
         if line["data"] == data and keep(line):
             found.setdefault(line["experiment"], []).append(line)
+    for name, lines in found.items():
+        kinds = {json.dumps([line["network"], line["epochs"], line["overrides"]]) for line in lines}
+        if len(kinds) > 1:
+            raise ValueError(f"Expected runs of {data},{name} that differ in seeds alone. Received: {sorted(kinds)}")
     order = list(NAMES)
     place = lambda name: order.index(name) if name in order else len(order)  # noqa: E731
     return {name: found[name] for name in sorted(found, key=place)}
 
 
-def _cell(values: Sequence[float], key: str, *, best: bool) -> str:
+def _of_methods(data: str) -> dict[str, list[dict]]:
+    """The runs of every method in the network that all have in common."""
+    return _groups(data, lambda line: line["experiment"] in NAMES and line["network"] == NETWORK)
+
+
+def _cell(values: Sequence[float], key: str, *, best: bool = False) -> str:
+    """Mean and deviation; nothing of nothing."""
+    if not values:
+        return ""
     _, factor, digits = HEADINGS[key]
     text = f"{factor * statistics.mean(values):.{digits}f}"
     text = f"**{text}**" if best else text
     return f"{text} ± {factor * statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
 
 
-def _columns(groups: dict[str, list[dict]], columns: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """A row per experiment; columns are `(part of the line, metric)`, the best mean of each in bold."""
-    values = {
-        name: [[line[part][key] for line in lines if key in line[part]] for part, key in columns]
-        for name, lines in groups.items()
-    }
-    best = []
+def _value(line: Mapping, part: str, key: str) -> float | None:
+    """A figure of a run; parts within a part are told by a dot."""
+    for name in part.split("."):
+        line = line.get(name, {})
+    return line.get(key)
+
+
+def _columns(groups: Mapping[str, list[dict]], columns: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """A row per experiment; columns are `(part of the line, metric)`, the best mean of each in bold.
+
+    What is undefined in one of an experiment's runs is so in its row: a mean of the others is one of other images.
+    """
+    values: dict[str, list[list[float]]] = {}
+    for name, lines in groups.items():
+        cells = [[_value(line, part, key) for line in lines] for part, key in columns]
+        values[name] = [[] if None in cell else cell for cell in cells]
+    best: list[float | None] = []
     for place, (_, key) in enumerate(columns):
         means = [statistics.mean(row[place]) for row in values.values() if row[place]]
-        best.append(min(means) if key in LOWER_IS_BETTER else max(means))
+        best.append((max if key in HIGHER_IS_BETTER else min)(means, default=None))
     return [
         [
             NAMES.get(name, name),
@@ -67,17 +111,20 @@ def _columns(groups: dict[str, list[dict]], columns: Sequence[tuple[str, str]]) 
     ]
 
 
-def _beside_cross_entropy(groups: dict[str, list[dict]], keys: Sequence[str]) -> list[list[str]]:
-    """A row per experiment; behind the first metric its difference from cross-entropy's, seed by seed."""
-    plain = {line["seed"]: line["test"][keys[0]] for line in groups["cross_entropy"]}
-    rows = []
-    for lines, (name, runs, first, *rest) in zip(
-        groups.values(), _columns(groups, [("test", key) for key in keys]), strict=True
-    ):
-        less = [line["test"][keys[0]] - plain[line["seed"]] for line in lines if line["seed"] in plain]
-        itself = lines[0]["experiment"] == "cross_entropy"
-        rows.append([name, runs, first, "" if itself else _cell(less, keys[0], best=False), *rest])
-    return rows
+def _less_cross_entropy(groups: Mapping[str, list[dict]], key: str) -> list[str]:
+    """Per experiment the difference of a metric from cross-entropy's, seed by seed; empty where no seed has both."""
+    plain = {line["seed"]: line["test"][key] for line in groups.get("cross_entropy", [])}
+    cells = []
+    for name, lines in groups.items():
+        less = [line["test"][key] - plain[line["seed"]] for line in lines if line["seed"] in plain]
+        cells.append("" if name == "cross_entropy" else _cell(less, key))
+    return cells
+
+
+def _beside_cross_entropy(groups: Mapping[str, list[dict]], keys: Sequence[str]) -> list[list[str]]:
+    """A row per experiment; behind the first metric its difference from cross-entropy's."""
+    rows, differences = _columns(groups, [("test", key) for key in keys]), _less_cross_entropy(groups, keys[0])
+    return [[*row[:3], less, *row[3:]] for row, less in zip(rows, differences, strict=True)]
 
 
 def _heading_beside_cross_entropy(keys: Sequence[str]) -> list[str]:
@@ -88,9 +135,44 @@ def _heading_beside_cross_entropy(keys: Sequence[str]) -> list[str]:
 def methods(data: str) -> list[str]:
     """Every method, with one recipe, and its top-1 error less that of cross-entropy on the same images."""
     keys = ("top1_error", "top5_error", "nll", "ece_20", "recall_at_1", "aurc")
-    groups = _groups(data, lambda line: line["experiment"] in NAMES and line["network"] == NETWORK)
     heading = [data, *_heading_beside_cross_entropy(keys)]
-    return [*rows_of(heading, _beside_cross_entropy(groups, keys)), "", where("few_images")]
+    return [*rows_of(heading, _beside_cross_entropy(_of_methods(data), keys)), "", where("few_images")]
+
+
+def _kit(data: str, columns: Sequence[tuple[str, str]]) -> list[str]:
+    heading = [data, "runs", *(HEADINGS[key][0] for _, key in columns)]
+    return [*rows_of(heading, _columns(_of_methods(data), columns)), "", where("few_images")]
+
+
+def calibration(data: str) -> list[str]:
+    """Every metric of calibration."""
+    keys = ("nll_calibration", "nll_refinement", "brier", "ece_10", "ece_15", "adaptive_ece", "classwise_ece", "mce")
+    return _kit(data, [("test", key) for key in keys])
+
+
+def selection(data: str) -> list[str]:
+    """What can be answered with few errors, what sets are needed otherwise, and what is near in the features."""
+    keys = ("e_aurc", "coverage_at_5_risk", "risk_at_80_coverage", "recall_at_2", "recall_at_4", "recall_at_8")
+    return _kit(data, [*(("test", key) for key in keys), ("conformal.threshold", "size")])
+
+
+def equal_time(data: str) -> list[str]:
+    """Every method after the time of cross-entropy's epochs: those whose steps take longer have fewer epochs."""
+    keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
+    ratios = {line["experiment"]: line["over_cross_entropy"] for line in read("equal_time")}
+    shorter = _groups(data, lambda line: re.fullmatch(r"\w+,\d+", line["experiment"]) and line["network"] == NETWORK)
+    shorter = {name.partition(",")[0]: lines for name, lines in shorter.items()}
+    groups = {
+        name: shorter.get(name, lines)
+        for name, lines in _of_methods(data).items()
+        if name in shorter or few_images.keeps_its_epochs(ratios[name])
+    }
+    rows = [
+        [row[0], f"{ratios[name]:.2f}", str(lines[0]["epochs"]), *row[1:]]
+        for (name, lines), row in zip(groups.items(), _beside_cross_entropy(groups, keys), strict=True)
+    ]
+    heading = [data, "step over cross-entropy's", "epochs", *_heading_beside_cross_entropy(keys)]
+    return [*rows_of(heading, rows), "", where("few_images"), where("equal_time")]
 
 
 def finetune() -> list[str]:
@@ -109,44 +191,49 @@ def finetune() -> list[str]:
 
 
 def recalibrated(data: str) -> list[str]:
-    """What a temperature leaves of each method's calibration."""
-    columns = [(part, key) for key in ("ece_20", "nll") for part in ("test", "after_temperature")]
-    groups = _groups(data, lambda line: line["experiment"] in NAMES and line["network"] == NETWORK)
-    heading = [data, "runs", "ECE %, 20 bins", "after a temperature", "NLL", "after a temperature"]
-    return [*rows_of(heading, _columns(groups, columns)), "", where("few_images")]
+    """What scaling leaves of each method's calibration."""
+    parts = ("test", "after_temperature", "after_vector_scaling", "after_matrix_scaling")
+    columns = [(part, key) for key in ("ece_20", "nll") for part in parts]
+    scalings = ("after a temperature", "vector scaling", "matrix scaling")
+    heading = [data, "runs", "ECE %, 20 bins", *scalings, "NLL", *scalings]
+    return [*rows_of(heading, _columns(_of_methods(data), columns)), "", where("few_images")]
 
 
 def selective(data: str) -> list[str]:
     """Selective classification, by three confidences."""
     parts = ("test", "after_temperature", "normalized_logits")
-    groups = _groups(data, lambda line: line["experiment"] in NAMES and line["network"] == NETWORK)
     heading = [
         data, "runs", "AURC × 1000", "after a temperature", "normalised logits",
         "AUGRC × 1000", "after a temperature", "normalised logits",
     ]  # fmt: skip
     columns = [(part, key) for key in ("aurc", "augrc") for part in parts]
-    return [*rows_of(heading, _columns(groups, columns)), "", where("few_images")]
+    return [*rows_of(heading, _columns(_of_methods(data), columns)), "", where("few_images")]
 
 
 def grid(data: str, method: str) -> list[str]:
-    """The points of a grid, by validation and by test images."""
+    """The points of a grid by test images, and by validation images, which choose the one in bold."""
     groups = _groups(data, lambda line: line["experiment"].startswith(f"{method},") and "=" in line["experiment"])
+    validation = {name: [line["val_top1_error"] for line in lines] for name, lines in groups.items()}
+    chosen = min(validation, key=lambda name: statistics.mean(validation[name]), default=None)
     rows = []
     for name, lines in groups.items():
-        validation = 100 * statistics.mean(line["val_top1_error"] for line in lines)
-        cells = [_cell([line["test"][key] for line in lines], key, best=False) for key in ("top1_error", "ece_20")]
-        rows.append([name.partition(",")[2].replace(",", ", "), str(len(lines)), f"{validation:.1f}", *cells])
+        cells = [_cell([line["test"][key] for line in lines], key) for key in ("top1_error", "ece_20")]
+        by_validation = _cell(validation[name], "top1_error", best=name == chosen)
+        rows.append([name.partition(",")[2].replace(",", ", "), str(len(lines)), by_validation, *cells])
     heading = [f"{data}, {NAMES[method]}", "runs", "validation top-1 error %", "test top-1 error %", "ECE %, 20 bins"]
     return [*rows_of(heading, rows), "", where("few_images")]
 
 
 def depth(data: str) -> list[str]:
-    """Cross-entropy and CS-KD, of each network."""
-    keys = ("top1_error", "nll", "ece_20", "recall_at_1")
+    """Cross-entropy and CS-KD, of each network, and the difference of their errors."""
+    keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
     rows = []
     for network in dict.fromkeys(line["network"] for line in read("few_images") if line["data"] == data):
         names = {name if network == NETWORK else f"{name},{network}": name for name in ("cross_entropy", "cskd")}
-        groups = _groups(data, lambda line, names=names: line["experiment"] in names)
-        groups = {names[name]: lines for name, lines in groups.items()}
-        rows += [[f"`{network}`, {name}", *row] for name, *row in _columns(groups, [("test", key) for key in keys])]
-    return [*rows_of([data, "runs", *(HEADINGS[key][0] for key in keys)], rows), "", where("few_images")]
+        found = _groups(data, lambda line, names=names: line["experiment"] in names)
+        groups = {names[name]: found[name] for name in names if name in found}
+        rows += [[f"`{network}`, {name}", *row] for name, *row in _beside_cross_entropy(groups, keys)]
+    return [*rows_of([data, *_heading_beside_cross_entropy(keys)], rows), "", where("few_images")]
+
+
+TABLES = (methods, calibration, selection, equal_time, recalibrated, selective, grid, depth, finetune)

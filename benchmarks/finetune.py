@@ -13,6 +13,7 @@ from absl import app
 
 from benchmarks.few_images import measured
 from benchmarks.results import record
+from configs import finetune
 from cskd_tf.errors import UserError
 from cskd_tf.runs.report import find_runs
 
@@ -56,8 +57,15 @@ def main(argv):
     lines = []
     for run in rich.progress.track(runs, description="runs"):
         config = run.config()
-        of_run = {"benchmark": "finetune", "images_per_class": config.data.split.train_per_class}
-        lines.append({**measured(run), **of_run, "data": config.data.source.name, "weights": config.network.weights})
+        of_run = {"images_per_class": config.data.split.train_per_class}
+        lines.append(
+            {
+                **measured(run, configs=finetune),
+                **of_run,
+                "data": config.data.source.name,
+                "weights": config.network.weights,
+            }
+        )
     record("finetune", [*lines, *differences(lines)])
 
 

@@ -264,10 +264,7 @@ TABLES: dict[str, Callable[..., list[str]]] = {
         cskd_cost,
         pskd_cost,
         translation,
-        few_images_tables.methods,
-        few_images_tables.recalibrated,
-        few_images_tables.selective,
-        few_images_tables.finetune,
+        *few_images_tables.TABLES,
     )
 }
 

@@ -6,7 +6,8 @@
 Data: tiny_imagenet_5, _20 and _60 are so many training images per class of TinyImageNet, or of an archive in its layout
 that has fewer classes; omniglot_5 and _14 are drawings per character of a folder `FOLDER/train/<alphabet>/<character>`.
 Of each class 1 in 25, or in 10, is for validation beside these. All methods have one recipe, the CS-KD paper's with
-batches of 32, in a PreAct ResNet-10 of width 16 unless a network is named: `tiny_imagenet_60,cskd,preact_resnet34`.
+batches of 32, in a PreAct ResNet-10 of width 16 unless a network is named: `tiny_imagenet_60,cskd,preact_resnet34`. A
+number at the end, `tiny_imagenet_20,cskd,93`, is of epochs.
 
 Methods: `cross_entropy` and what `methods` below returns, each with the values of its paper on CIFAR-100 or
 TinyImageNet. Distillation learns from the run of `DATA,cskd,preact_resnet18`, TF-KD from that of `DATA,cross_entropy`,
@@ -16,12 +17,20 @@ which have to be trained first; `--mode=sweep` does, for each seed.
     python train_main.py --config=configs/few_images.py:cells,tiny_imagenet_20 --mode=sweep
     python train_main.py --config=configs/few_images.py:alphas,tiny_imagenet_20 --mode=sweep
     python train_main.py --config=configs/few_images.py:depth,tiny_imagenet_60 --mode=sweep
+    python train_main.py --config=configs/few_images.py:equal_time,tiny_imagenet_20 --mode=sweep
 
 The first trains `COMPARED` with three seeds, which choose the images too, the second CS-KD with each T and weight of
-the paper, the third PS-KD with several alphas, the fourth cross-entropy and CS-KD in deeper networks.
+the paper, the third PS-KD with several alphas, the fourth cross-entropy and CS-KD in deeper networks. The fifth trains
+the methods of the first whose steps take longer than cross-entropy's with so many epochs fewer that all take the same
+time, by the ratios of results/equal_time.json, which `python -m benchmarks.equal_time` measures.
 """
 
+import json
+import pathlib
+
 from configs import base, cskd_paper, omniglot, pskd_paper, tiny_imagenet
+
+COST = pathlib.Path(__file__).parents[1] / "results" / "equal_time.json"
 
 NETWORK = "preact_resnet10"
 EPOCHS = {  # fewer images are seen more often
@@ -36,7 +45,7 @@ CELLS = ("methods[0].temperature=1.0,4.0", "methods[0].weight=1.0,2.0,3.0,4.0")
 ALPHAS = ("methods[0].alpha=0.3,0.5,0.7,0.8,0.9",)
 DEPTHS = ("preact_resnet10", "preact_resnet18", "preact_resnet34")
 SEEDS = "seed,data.split.seed=0,1,2"
-SWEEPS = ("methods", "cells", "alphas", "depth")
+SWEEPS = ("methods", "cells", "alphas", "depth", "equal_time")
 
 
 def methods(data: str) -> dict[str, tuple[dict, ...]]:
@@ -52,8 +61,32 @@ def methods(data: str) -> dict[str, tuple[dict, ...]]:
     }
 
 
+def keeps_its_epochs(ratio: float) -> bool:
+    """Whether a method's steps, of so many of cross-entropy's, take no longer than a measurement can tell.
+
+    Example:
+        >>> keeps_its_epochs(0.98), keeps_its_epochs(1.3)
+        (True, False)
+    """
+    return ratio < 1.05
+
+
+def _of_equal_time(data: str) -> list[str]:
+    """The experiments of `COMPARED` whose steps take longer than cross-entropy's, with fewer epochs."""
+    if not COST.is_file():
+        raise ValueError(f"Expected {COST}, which python -m benchmarks.equal_time writes. Received: no such file")
+    ratios = {line["experiment"]: line["over_cross_entropy"] for line in json.loads(COST.read_text())}
+    if missing := [method for method in COMPARED[1:] if method not in ratios]:
+        raise ValueError(f"Expected in {COST} each method of {COMPARED[1:]}. Received: none of {missing}")
+    longer = {method: ratios[method] for method in COMPARED[1:] if not keeps_its_epochs(ratios[method])}
+    return [f"{data},{method},{round(EPOCHS[data] / ratio)}" for method, ratio in longer.items()]
+
+
 def _sweep(kind: str, *, data: str):
     """What one of `SWEEPS` trains."""
+    if kind == "equal_time":
+        experiments = _of_equal_time(data)
+        return base.with_sweep(get_config(experiments[0]), experiments=experiments, grid=(SEEDS,))
     experiments, axes = {
         "methods": ([f"{data},{method}" for method in COMPARED], ()),
         "cells": ([f"{data},cskd"], CELLS),
@@ -64,14 +97,16 @@ def _sweep(kind: str, *, data: str):
 
 
 def get_config(experiment: str = "tiny_imagenet_20,cskd"):
-    """`DATA,METHOD` or `DATA,METHOD,NETWORK`; for a sweep one of `SWEEPS`, and `DATA`."""
+    """`DATA,METHOD`, `DATA,METHOD,NETWORK`, either with `,EPOCHS`; for a sweep one of `SWEEPS`, and `DATA`."""
     first, _, rest = experiment.partition(",")
     if first in SWEEPS and rest in EPOCHS:
         return _sweep(first, data=rest)
-    data, method, network = (*experiment.split(","), NETWORK, "")[:3]
-    if data not in EPOCHS or method not in methods(data) or experiment.count(",") > 2:
+    named, _, last = experiment.rpartition(",")
+    named, epochs = (named, int(last)) if last.isdecimal() else (experiment, EPOCHS.get(first))
+    data, method, network = (*named.split(","), NETWORK, "")[:3]
+    if data not in EPOCHS or method not in methods(data) or named.count(",") > 2 or not epochs:
         raise ValueError(
-            f"Expected DATA,METHOD[,NETWORK]: one of {tuple(EPOCHS)}, one of {tuple(methods(data))}, and of "
+            f"Expected DATA,METHOD[,NETWORK][,EPOCHS]: one of {tuple(EPOCHS)}, one of {tuple(methods(data))}, and of "
             f"cskd_tf.networks; or one of {SWEEPS}, and DATA. Received: {experiment!r}"
         )
     name, _, images = data.rpartition("_")
@@ -83,7 +118,7 @@ def get_config(experiment: str = "tiny_imagenet_20,cskd"):
     else:
         config.data.split.validation_fraction = 0.04
     config.data.split.train_per_class = int(images)
-    config.epochs = EPOCHS[data]
+    config.epochs = epochs
     config.batch_size = 32
     config.network.name = network
     config.network.width = 16

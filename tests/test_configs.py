@@ -1,6 +1,7 @@
 """Every config builds, and takes a step at toy size."""
 
 import importlib
+import json
 import pathlib
 import shutil
 
@@ -34,7 +35,7 @@ COMPOSED = {
     ],
     "followers": [f"{data},{method}" for data in ("cifar100_pad_crop", "mit67") for method in followers.METHODS],
     "variants": list(variants.VARIANTS),
-    "few_images": ["tiny_imagenet_5,cutmix_pskd", "omniglot_14,kd_cskd,preact_resnet18"],
+    "few_images": ["tiny_imagenet_5,cutmix_pskd", "omniglot_14,kd_cskd,preact_resnet18", "omniglot_5,cskd,77"],
     "finetune": ["pretrain", *finetune.EXPERIMENTS[:2]],
 }
 NO_CONFIGS = (
@@ -120,6 +121,7 @@ def test_a_config_has_known_keys_methods_and_network(name, argument):
         (cskd_paper, "cifar100,resnet18,cskt"),
         (pskd_paper, "resnet18,pskd"),
         (few_images, "omniglot_5,cskd,resnet18,"),
+        (few_images, "omniglot_5,cskd,0"),
         (finetune, "cskd,5"),
         (finetune, "0,cskd"),
         (followers, "cifar100,cskd"),
@@ -137,3 +139,18 @@ def test_a_saved_config_is_the_same_again(tmp_path):
     assert Config.read(saved.get_config(str(tmp_path / "config.json"))) == config
     with pytest.raises(ValueError, match="a run's config. Received: 'nowhere.json'"):
         saved.get_config("nowhere.json")
+
+
+def test_runs_of_equal_time_have_fewer_epochs_where_steps_take_longer(monkeypatch, tmp_path):
+    monkeypatch.setattr(few_images, "COST", tmp_path / "cost.json")
+    with pytest.raises(ValueError, match="cost.json, which python -m benchmarks.equal_time writes"):
+        few_images.get_config("equal_time,omniglot_5")
+    ratios = {"cskd": 1.25, "pskd": 1.04, **dict.fromkeys(set(few_images.COMPARED) - {"cskd", "pskd"}, 0.97)}
+    lines = [{"experiment": method, "over_cross_entropy": ratio} for method, ratio in ratios.items()]
+    few_images.COST.write_text(json.dumps(lines))
+    config = few_images.get_config("equal_time,omniglot_5")
+    assert config.sweep.experiments == ("omniglot_5,cskd,80",)
+    assert few_images.get_config("omniglot_5,cskd,80").epochs == 80
+    few_images.COST.write_text(json.dumps(lines[1:]))
+    with pytest.raises(ValueError, match="none of \\['cskd'\\]"):
+        few_images.get_config("equal_time,omniglot_5")

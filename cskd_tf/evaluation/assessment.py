@@ -181,7 +181,7 @@ def _scaled(name: str, predictions: Predictions, validation: Predictions) -> dic
         return {"undefined": str(error)}
     logits = scaling.apply(predictions.logits)
     after = Outcomes.of(logits, predictions.labels).metrics()
-    kept = ("top1_error", "nll", "brier", *(f"ece_{bins}" for bins in ECE_BINS), "aurc")
+    kept = ("top1_error", "nll", "brier", *(f"ece_{bins}" for bins in ECE_BINS), "aurc", "augrc")
     return {**scaling.parameters(), **{key: after[key] for key in kept}}
 
 

@@ -280,3 +280,11 @@ def test_runtimes(command):
         assert line["bytes"] > 0
     assert lines[-1]["in_chromium"] < 1e-5
     assert 0 < lines[0]["resized_by_opencv"] < 1
+
+
+@pytest.mark.slow
+def test_equal_time(command):
+    (line,) = command("equal_time", "--compared=cskd", "--rounds=1")
+    assert (line["experiment"], line["network"], line["images"]) == ("cskd", "preact_resnet10", 32)
+    assert line["over_cross_entropy"] > 0
+    assert line["theory"] == pytest.approx(4 / 3, abs=1e-3)

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import few_images_tables, markdown
+from benchmarks import few_images_tables, markdown, tables
 from cskd_tf.evaluation.predictions import Predictions
 from tests.helpers import finished_run
 
@@ -14,7 +14,7 @@ def made_runs(folder):
     labels = np.arange(60) % 3
     for name in ("cross_entropy", "cskd"):
         for seed in (0, 1):
-            run, logits = finished_run(folder / f"digits_3,{name}" / f"seed={seed}", seed=seed, labels=labels)
+            run, logits = finished_run(folder / f"omniglot_5,{name}" / f"seed={seed}", seed=seed, labels=labels)
             metrics = run.metrics()["test"]
             Predictions(2 * logits, labels, np.zeros((60, 2))).save(run.predictions("val"))
             run.write_metrics({"val": {**metrics, "top1_error": 0.25 + seed}, "test": metrics})
@@ -24,10 +24,10 @@ def test_a_line_per_run(command, tmp_path):
     made_runs(tmp_path)
     lines = command("few_images", "--trained_at=abc1234", str(tmp_path))
     assert [(line["data"], line["experiment"], line["seed"]) for line in lines] == [
-        ("digits_3", name, seed) for name in ("cross_entropy", "cskd") for seed in (0, 1)
+        ("omniglot_5", name, seed) for name in ("cross_entropy", "cskd") for seed in (0, 1)
     ]
     first = lines[0]
-    predictions = Predictions.load(tmp_path / "digits_3,cross_entropy/seed=0/predictions_test.npz")
+    predictions = Predictions.load(tmp_path / "omniglot_5,cross_entropy/seed=0/predictions_test.npz")
     logits, labels = predictions.logits, predictions.labels
     assert first["test"]["top1_error"] == np.mean(logits.argmax(axis=1) != labels)
     assert (first["trained_at"], first["val_top1_error"]) == ("abc1234", 0.25)
@@ -39,24 +39,38 @@ def test_a_line_per_run(command, tmp_path):
     assert first["after_temperature"]["nll"] == pytest.approx(nll(logits / temperature))
     best = min(np.geomspace(0.2, 10, 2000), key=lambda each: nll(2 * logits / each))
     assert temperature == pytest.approx(best, rel=0.01)
-    assert set(first["normalized_logits"]) == {"norm", "aurc", "augrc"}
+    assert first["normalized_logits"]["aurc"] == pytest.approx(first["test"]["aurc"], abs=0.1)
+    assert first["after_matrix_scaling"]["nll"] < first["test"]["nll"] + 1
+    assert 0.8 <= first["conformal"]["aps"]["coverage"] <= 1
+    low, high = first["intervals"]["top1_error"]
+    assert low <= first["test"]["top1_error"] <= high
+    assert (first["config"], first["overrides"]["epochs"]) == ("omniglot_5,cross_entropy", first["epochs"])
+    assert {"seed", "data.split.seed", "baseline"}.isdisjoint(first["overrides"])
+
+
+PARTS = ("test", "after_temperature", "after_vector_scaling", "after_matrix_scaling", "normalized_logits")
+COSTS = {"cross_entropy": 1.0, "cskd": 1.25}
 
 
 def test_tables(monkeypatch, tmp_path):
     where = {"commit": "abc1234", "cpu": "A CPU", "onednn": "on", "data": "digits_3", "network": "preact_resnet10"}
-    where["seed"] = 0
+    where |= {"seed": 0, "epochs": 100, "overrides": {}}
 
     def line(experiment, error, **more):
         part = dict.fromkeys(few_images_tables.HEADINGS, error)
-        parts = {name: dict(part) for name in ("test", "after_temperature", "normalized_logits")}
+        parts = {name: dict(part) for name in PARTS} | {"conformal": {"threshold": dict(part)}}
         return {**where, "experiment": experiment, "val_top1_error": error / 2, **parts, **more}
 
     lines = [line("cskd", 0.2), line("cskd", 0.4), line("cross_entropy", 0.5), line("cskd,weight=2", 0.1)]
     lines[1]["seed"] = 1  # of which there is no cross-entropy
     lines[2]["after_temperature"] = {"undefined": "because"}
     lines.append(line("cskd,preact_resnet34", 0.125, network="preact_resnet34"))
+    lines.append(line("cskd,80", 0.45, epochs=80))
     (tmp_path / "few_images.json").write_text(json.dumps(lines))
     monkeypatch.setattr(markdown, "RESULTS", tmp_path)
+    (tmp_path / "equal_time.json").write_text(
+        json.dumps([{**where, "experiment": name, "over_cross_entropy": ratio} for name, ratio in COSTS.items()])
+    )
     cells = lambda table: [[cell.strip() for cell in row.strip("|").split("|")] for row in table]  # noqa: E731
     heading, _, cross_entropy, cskd, _, source = cells(few_images_tables.methods("digits_3"))
     assert heading[:3] == ["digits_3", "runs", "top-1 error %"]
@@ -67,6 +81,39 @@ def test_tables(monkeypatch, tmp_path):
     assert source[0].startswith("`results/few_images.json`: commit abc1234")
     assert cells(few_images_tables.recalibrated("digits_3"))[2][2:4] == ["50.0", "undefined"]
     assert cells(few_images_tables.selective("digits_3"))[3][4] == "**300** ± 141"
-    assert cells(few_images_tables.grid("digits_3", "cskd"))[2][:4] == ["weight=2", "1", "5.0", "10.0"]
+    assert cells(few_images_tables.grid("digits_3", "cskd"))[2][:4] == ["weight=2", "1", "**5.0**", "10.0"]
     rows = [row[0] for row in cells(few_images_tables.depth("digits_3"))[2:-2]]
     assert rows == ["`preact_resnet10`, cross-entropy", "`preact_resnet10`, CS-KD", "`preact_resnet34`, CS-KD"]
+    plain, shorter = (row[:6] for row in cells(few_images_tables.equal_time("digits_3"))[2:4])
+    assert plain == ["cross-entropy", "1.00", "100", "1", "50.0", ""]
+    assert shorter == ["CS-KD", "1.25", "80", "1", "**45.0**", "-5.0"]
+    assert cells(few_images_tables.calibration("digits_3"))[3][5] == f"**30.0** ± {deviation:.1f}"
+    assert cells(few_images_tables.selection("digits_3"))[3][-1] == "**0.3** ± 0.1"
+
+
+def test_tables_of_nothing_and_of_undefined_figures(monkeypatch, tmp_path):
+    """Runs come one after another: a table is made of those that are there."""
+    where = {"commit": "abc1234", "cpu": "A CPU", "onednn": "on", "data": "digits_3", "network": "preact_resnet10"}
+    where |= {"seed": 0, "epochs": 100, "overrides": {}, "experiment": "cskd", "conformal": {"undefined": "because"}}
+    part = dict.fromkeys(few_images_tables.HEADINGS, 0.5) | {"coverage_at_5_risk": None}
+    lines = [{**where, **{name: dict(part) for name in PARTS}, "after_temperature": {"undefined": "because"}}]
+    (tmp_path / "few_images.json").write_text(json.dumps(lines))
+    monkeypatch.setattr(markdown, "RESULTS", tmp_path)
+    assert len(few_images_tables.methods("of_nothing")) == 4
+    name, runs, error, less, *_ = (cell.strip() for cell in few_images_tables.methods("digits_3")[2].split("|")[1:])
+    assert (name, runs, error, less) == ("CS-KD", "1", "**50.0**", "")  # without cross-entropy
+    assert few_images_tables.recalibrated("digits_3")[2].count("undefined") == 2
+    assert few_images_tables.selection("digits_3")[2].count("undefined") == 2
+    lines.append({**lines[0], "seed": 1, "epochs": 50})
+    (tmp_path / "few_images.json").write_text(json.dumps(lines))
+    with pytest.raises(ValueError, match="digits_3,cskd that differ in seeds alone"):
+        few_images_tables.methods("digits_3")
+
+
+def test_every_table_of_few_images_can_be_marked_on_a_page():
+    functions = {
+        name for name, value in vars(few_images_tables).items() if callable(value) and not name.startswith("_")
+    }
+    named = {function.__name__ for function in few_images_tables.TABLES}
+    assert functions - {"Callable", "Mapping", "Sequence", "read", "rows_of", "where"} == named
+    assert named <= set(tables.TABLES)

@@ -1,0 +1,45 @@
+"""What each method of configs/few_images.py costs over cross-entropy: `python -m benchmarks.equal_time`.
+
+As `benchmarks.method_cost`, with the network, the batch and the methods of `configs.few_images.COMPARED`. What a sweep
+of `equal_time` trains follows from it.
+"""
+
+from absl import app, flags
+
+from benchmarks import method_cost
+from benchmarks.results import record
+from benchmarks.turns import take_turns
+from configs import few_images
+
+METHODS = flags.DEFINE_multi_enum("compared", list(few_images.COMPARED[1:]), few_images.COMPARED[1:], "Which methods.")
+ROUNDS = flags.DEFINE_integer("rounds", 20, "Steps of each kind that are timed.", lower_bound=1)
+
+
+def measure(experiment: str) -> dict:
+    config = few_images.get_config(f"tiny_imagenet_20,{experiment}")
+    described = [
+        (method["name"], {key: value for key, value in method.items() if key != "name"}) for method in config.methods
+    ]
+    network = config.network.name, config.network.width, config.batch_size
+    lists = {"cross_entropy": [], "method": described}
+    programs = {kind: (method_cost.method_step, (methods, *network)) for kind, methods in lists.items()}
+    timed = take_turns(programs, rounds=ROUNDS.value)
+    return {
+        "benchmark": "equal_time",
+        "experiment": experiment,
+        "network": config.network.name,
+        "width": config.network.width,
+        "images": config.batch_size,
+        "over_cross_entropy": round(timed["method"].times_as_slow_as(timed["cross_entropy"]), 3),
+        "theory": round(method_cost.theory(described), 3),
+    }
+
+
+def main(argv):
+    del argv
+    for experiment in METHODS.value:
+        record("equal_time", measure(experiment))
+
+
+if __name__ == "__main__":
+    app.run(main)
