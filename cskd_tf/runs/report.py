@@ -17,6 +17,7 @@ from absl import logging
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import ensemble, summarize
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.files import read_arrays
 from cskd_tf.runs.config import OF_NO_RESULT, Config
 from cskd_tf.runs.grid import SEED_KEYS
 from cskd_tf.runs.printing import console
@@ -79,6 +80,9 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
     """Runs whose configs differ in seeds alone, together; those with fewer methods first.
 
     Of runs that are the same, seeds and all, such as those of two grids with a point in common, the first counts.
+
+    Raises:
+        UserError: as of `check_same_images`, of a group.
     """
     groups: dict[str, dict[str, Workdir]] = {}
     for run in runs:
@@ -87,10 +91,31 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
         first = group.setdefault(json.dumps([values[key] for key in SEED_KEYS]), run)
         if first is not run:
             logging.warning("%s is left out: it has the config and the seeds of %s", run.path, first.path)
+    for group in groups.values():
+        check_same_images(list(group.values()))
     return sorted(
         (list(group.values()) for group in groups.values()),
         key=lambda group: (len(group[0].config().methods), str(group[0].path)),
     )
+
+
+def check_same_images(runs: Sequence[Workdir]) -> None:
+    """Refuses runs that are split alike and have other test images all the same: their data has changed in between.
+
+    Raises:
+        UserError: such runs, or predictions that cannot be read.
+    """
+    first: dict[int, tuple[Workdir, np.ndarray]] = {}
+    for run in runs:
+        if len(runs) < 2 or not (file := run.predictions("test")).exists():
+            continue
+        labels = read_arrays(file, ["labels"])["labels"]
+        other, theirs = first.setdefault(run.config().data.split.seed, (run, labels))
+        if not np.array_equal(labels, theirs):
+            raise UserError(
+                f"Expected runs of one config and split to have the same test images. Received: {other.path} with "
+                f"{len(theirs)} and {run.path} with {len(labels)}, whose labels differ; has their data changed?"
+            )
 
 
 def settings(run: Workdir) -> dict[str, Any]:

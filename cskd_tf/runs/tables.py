@@ -135,6 +135,7 @@ def check_alike(runs: Sequence[Workdir]) -> None:
         twin = seeds.setdefault((config.seed, config.data.split.seed), run)
         if twin is not run:
             raise UserError(f"Expected each run once. Received: {twin.path} and {run.path}, of the same seed")
+    report.check_same_images(runs)
 
 
 def _differences(run: Workdir, expected: Run) -> dict[str, tuple[Any, Any]]:

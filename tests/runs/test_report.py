@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from cskd_tf import metrics
+from cskd_tf.errors import UserError
 from cskd_tf.runs import report
 from tests.helpers import finished_run
 
@@ -65,6 +66,12 @@ def test_runs_on_different_images_have_no_ensemble(difference, tmp_path):
     second, _ = finished_run(tmp_path / "2", seed=2, **{"labels": labels, **difference})
     assert report.ensemble_metrics([first, second], split="test") is None
     assert report.ensemble_metrics([first], split="test") is None
+
+
+def test_runs_whose_data_changed_in_between_are_not_averaged(tmp_path):
+    runs = [finished_run(tmp_path / str(n), seed=n, labels=np.arange(n) % 3)[0] for n in (30, 33)]
+    with pytest.raises(UserError, match=r"the same test images. Received: .*30 with 30 and .*33 with 33, whose labels"):
+        report.table(runs)
 
 
 def test_a_run_that_is_there_twice_counts_once(caplog, tmp_path):

@@ -141,6 +141,12 @@ def test_runs_with_other_bins_are_not_averaged(trained):
         found_in(trained)
 
 
+def test_runs_whose_data_changed_in_between_are_not_averaged(trained):
+    finished_run(trained / "base" / "seed=4", seed=4, labels=LABELS[::-1], methods=())
+    with pytest.raises(UserError, match="the same test images. Received: .*seed=1 with .*seed=4 .*labels differ"):
+        found_in(trained)
+
+
 def test_a_run_counts_once(trained):
     finished_run(trained / "elsewhere" / "base", seed=1, labels=LABELS, methods=())
     with pytest.raises(UserError, match="each run once. Received: .*seed=1 and .*elsewhere.base, of the same seed"):
