@@ -192,9 +192,9 @@ def finetune() -> list[str]:
 
 def recalibrated(data: str) -> list[str]:
     """What scaling leaves of each method's calibration."""
-    parts = ("test", "after_temperature", "after_vector_scaling", "after_matrix_scaling")
+    parts = ("test", "after_temperature", "after_vector_scaling")
     columns = [(part, key) for key in ("ece_20", "nll") for part in parts]
-    scalings = ("after a temperature", "vector scaling", "matrix scaling")
+    scalings = ("after a temperature", "vector scaling")
     heading = [data, "runs", "ECE %, 20 bins", *scalings, "NLL", *scalings]
     return [*rows_of(heading, _columns(_of_methods(data), columns)), "", where("few_images")]
 
