@@ -13,7 +13,7 @@ import tensorflow as tf
 import cskd_tf
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import summarize
-from cskd_tf.methods import CutMix, Cutout, Mixup
+from cskd_tf.methods import DLB, CutMix, Cutout, Mixup
 from cskd_tf.networks.layers import BatchNormalization
 from cskd_tf.runs import strategies
 from cskd_tf.training.callbacks import Evaluation
@@ -33,6 +33,7 @@ def batch_norm_network():
 
 ALL = {
     **{name: case for name, case in CASES.items() if not case.together},
+    "DLB": Case(methods=lambda: [DLB()], loss=None),  # whose case keeps fewer images than a batch has here
     "Mixup": Case(methods=lambda: [Mixup()], loss=None),
     "CutMix": Case(methods=lambda: [CutMix()], loss=None),
     "Cutout": Case(methods=lambda: [Cutout(size=1)], loss=None),
