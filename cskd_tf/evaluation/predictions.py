@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -54,10 +54,12 @@ class Predictions:
     @classmethod
     def load(cls, path: str | pathlib.Path) -> "Predictions":
         """What `save` wrote; errors as of `read_arrays`."""
-        try:
-            return cls(**read_arrays(path, [field.name for field in dataclasses.fields(cls)]))
-        except UserError as error:
-            raise UserError(f"{error}; --mode=evaluate writes a run's again") from None
+        return cls(**_read(path, [field.name for field in dataclasses.fields(cls)]))
+
+    @staticmethod
+    def labels_of(path: str | pathlib.Path) -> np.ndarray:
+        """The labels alone of what `save` wrote, `[N]`, of which the rest may be large; errors as of `read_arrays`."""
+        return _read(path, ["labels"])["labels"]
 
     def metrics(self, *, ece_bins: int) -> dict[str, float]:
         """The metrics of `cskd_tf.metrics.summarize`."""
@@ -70,6 +72,13 @@ def check_same_classes(everything: Mapping[str, Predictions | None]) -> None:
     if len({shape[1:] for shape in shapes.values()}) > 1:
         received = ", ".join(f"{name} with {' x '.join(map(str, shape[1:]))}" for name, shape in shapes.items())
         raise UserError(f"Expected predictions of the same classes. Received: {received}")
+
+
+def _read(path: str | pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    try:
+        return read_arrays(path, names)
+    except UserError as error:
+        raise UserError(f"{error}; --mode=evaluate writes a run's again") from None
 
 
 def _numbers(values: ArrayLike, *, name: str) -> np.ndarray:

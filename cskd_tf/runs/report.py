@@ -17,7 +17,6 @@ from absl import logging
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import ensemble, summarize
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.files import read_arrays
 from cskd_tf.runs.config import OF_NO_RESULT, Config
 from cskd_tf.runs.grid import SEED_KEYS
 from cskd_tf.runs.printing import console
@@ -109,7 +108,7 @@ def check_same_images(runs: Sequence[Workdir]) -> None:
     for run in runs:
         if len(runs) < 2 or not (file := run.predictions("test")).exists():
             continue
-        labels = read_arrays(file, ["labels"])["labels"]
+        labels = Predictions.labels_of(file)
         other, theirs = first.setdefault(run.config().data.split.seed, (run, labels))
         if not np.array_equal(labels, theirs):
             raise UserError(

@@ -62,7 +62,7 @@ def test_a_run_that_xla_compiles_trains(config):
 
 
 def test_the_embedding_layer_of_a_config(config):
-    config.network.embedding_layer = "stage4_block1_conv2"
+    config.network.name, config.network.embedding_layer = "preact_resnet10", "stage4_block1_conv2"
     built = experiment.prepare(Config.read(config))
     assert built.predict("val").embeddings.shape[1] == 2 * 2 * 32  # what that convolution reads, of 16 pixels
     config.network.embedding_layer = "head"

@@ -13,13 +13,15 @@ from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.workdir import Workdir
+from cskd_tf.serving import saved_model
 
 GONE = 2**22  # more than any process has as its number
 
 
 @pytest.fixture
-def finished(config, tmp_path):
-    """A run that was not interrupted, exported; its config and workdir."""
+def finished(config, tmp_path, monkeypatch):
+    """A run that was not interrupted, exported without the check in a process of its own; its config and workdir."""
+    monkeypatch.setattr(saved_model, "difference_in_fresh_process", lambda *_: 0.0)
     config.deterministic = True
     config = Config.read(config)
     workdir = Workdir(tmp_path / "run")

@@ -84,6 +84,7 @@ def test_batches_that_cannot_be_made_are_refused_before_anything_is_written(
 def test_a_student_is_evaluated_and_exported_when_its_teacher_is_gone(config, tmp_path):
     config.epochs = 1
     config.export.enabled = False
+    config.network.name = "benchmarks.small_networks:with_stages"
     teacher = tmp_path / "teacher.keras"
     experiment.build_network(Config.read(config), num_classes=10).save(teacher)
     config.methods = ({"name": "Distillation", "teacher": str(teacher)}, {"name": "BYOT"})
