@@ -1,7 +1,7 @@
 """The tables of docs/results.md, of results/few_images.json and results/finetune.json."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.markdown import read, rows_of, where
 
@@ -44,16 +44,21 @@ def _cell(values: Sequence[float], key: str, *, best: bool) -> str:
     return f"{text} ± {factor * statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
 
 
+def _defined(values: Iterable[float | None]) -> list[float]:
+    """Without what is undefined, which is null in results/ or not there at all."""
+    return [value for value in values if value is not None]
+
+
 def _columns(groups: dict[str, list[dict]], columns: Sequence[tuple[str, str]]) -> list[list[str]]:
     """A row per experiment; columns are `(part of the line, metric)`, the best mean of each in bold."""
     values = {
-        name: [[line[part][key] for line in lines if key in line[part]] for part, key in columns]
+        name: [_defined(line[part].get(key) for line in lines) for part, key in columns]
         for name, lines in groups.items()
     }
     best = []
     for place, (_, key) in enumerate(columns):
         means = [statistics.mean(row[place]) for row in values.values() if row[place]]
-        best.append(min(means) if key in LOWER_IS_BETTER else max(means))
+        best.append((min if key in LOWER_IS_BETTER else max)(means, default=None))
     return [
         [
             NAMES.get(name, name),
