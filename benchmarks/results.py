@@ -8,10 +8,12 @@ the list of this run's lines so far to results/network_speed.json.
 import contextlib
 import functools
 import json
+import math
 import os
 import pathlib
 import platform
 import subprocess
+from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -67,8 +69,24 @@ def go_on(name: str, *, key: str) -> list[dict]:
     return list(_lines[name])
 
 
+def _without_nan(value: Any) -> Any:
+    """A JSON value with None for each NaN, however deep.
+
+    Example:
+        >>> _without_nan({"aurc": 0.5, "test": [math.nan, {"coverage": math.nan}]})
+        {'aurc': 0.5, 'test': [None, {'coverage': None}]}
+    """
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def record(name: str, lines: list[dict] | dict) -> None:
     """Prints each line with its commit, CPU and kernels, and writes all of this run's to results/<name>.json.
+
+    What is undefined, a NaN, is null: JSON has no NaN, and readers other than Python's refuse it.
 
     A line's own `onednn` stays, for steps that ran in other processes. The file is replaced whole: whoever reads it
     never sees half a run's line, and a command that is interrupted leaves what it had measured.
@@ -76,12 +94,15 @@ def record(name: str, lines: list[dict] | dict) -> None:
     Args:
         name: of the file; lines of several calls in one process are one run.
         lines: JSON objects.
+
+    Raises:
+        ValueError: a line with an infinite number, which JSON cannot hold.
     """
     for line in [lines] if isinstance(lines, dict) else lines:
         where = {"commit": commit(), "cpu": cpu(), "onednn": line["onednn"] if "onednn" in line else onednn()}
-        _lines.setdefault(name, []).append({**line, **where})
-        print(json.dumps(_lines[name][-1]), flush=True)
+        _lines.setdefault(name, []).append(_without_nan({**line, **where}))
+        print(json.dumps(_lines[name][-1], allow_nan=False), flush=True)
     RESULTS.mkdir(exist_ok=True)
     partial = RESULTS / f".{name}.{os.getpid()}"
-    partial.write_text("[\n" + ",\n".join(json.dumps(line) for line in _lines.get(name, [])) + "\n]\n")
+    partial.write_text("[\n" + ",\n".join(json.dumps(line, allow_nan=False) for line in _lines.get(name, [])) + "\n]\n")
     partial.replace(RESULTS / f"{name}.json")

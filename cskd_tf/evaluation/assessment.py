@@ -8,12 +8,8 @@ from typing import Any
 import numpy as np
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.calibration import (
-    adaptive_calibration_error,
-    classwise_calibration_error,
-    maximum_calibration_error,
-)
-from cskd_tf.evaluation.conformal import DEFAULT_ALPHA, KINDS, ConformalSets, coverage_and_size
+from cskd_tf.evaluation.calibration import classwise_calibration_error
+from cskd_tf.evaluation.conformal import DEFAULT_ALPHA, KINDS, ConformalSets, SetOutcomes
 from cskd_tf.evaluation.detection import (
     NEIGHBOURS,
     detection,
@@ -21,17 +17,17 @@ from cskd_tf.evaluation.detection import (
     negative_distance,
     negative_energy,
 )
-from cskd_tf.evaluation.groups import group_error, per_class, per_group
+from cskd_tf.evaluation.groups import crosses_groups, per_class, per_group
 from cskd_tf.evaluation.intervals import LEVEL, RESAMPLES, interval, resampled
 from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.evaluation.normalization import LogitNormalization
-from cskd_tf.evaluation.outcomes import ECE_BINS, RECALLS, Outcomes
+from cskd_tf.evaluation.outcomes import BINS, ECE_BINS, RECALLS, Outcomes
 from cskd_tf.evaluation.predictions import Predictions, check_same_classes
 from cskd_tf.evaluation.scaling import SCALINGS, TemperatureScaling
 from cskd_tf.evaluation.scores import taken_for_logits
 
-BINS = 15  # of the calibration errors that are given for one number of bins
 FITTED = ("scaling", "normalized_logits", "conformal")  # on validation images
+NO_REFERENCE = "there are no embeddings of training images"
 SELECTIVE = ("aurc", "e_aurc", "augrc", "coverage_at_5_risk", "risk_at_80_coverage")
 
 
@@ -79,7 +75,7 @@ def assess(
         if validation is None:
             result |= {name: {"undefined": why_no_validation} for name in FITTED}
         else:
-            result |= _fitted(predictions, validation)
+            result |= _fitted(predictions, validation, resamples=resamples)
     names = class_names or [str(number) for number in range(predictions.logits.shape[1])]
     result["per_class"] = per_class(predictions.logits, predictions.labels, class_names=names)
     if class_groups:
@@ -91,12 +87,16 @@ def _measured(predictions: Predictions, *, class_groups: Sequence[str] | None, r
     """The metrics of a split with their intervals, and why some are undefined."""
     logits, labels, embeddings = predictions.logits, predictions.labels, predictions.given_embeddings
     outcomes = Outcomes.of(logits, labels, embeddings)
-    drawn = resampled(outcomes.metrics, len(labels), resamples=resamples)
+    crossed = crosses_groups(logits, labels, groups=class_groups) if class_groups else None
+
+    def measured(chosen: np.ndarray | slice) -> dict[str, float]:
+        of_groups = {} if crossed is None else {"group_error": float(crossed[chosen].mean())}
+        return {**outcomes.metrics(chosen), **of_groups}
+
+    drawn = resampled(measured, len(labels), resamples=resamples)
     intervals = {name: interval(values) for name, values in drawn.items()}
-    metrics = {**outcomes.metrics(), **_without_intervals(logits, labels)}
+    metrics = {**measured(slice(None)), **_without_intervals(logits, labels)}
     undefined = _reasons(metrics, intervals, labels=labels, with_embeddings=embeddings is not None)
-    if class_groups:
-        metrics["group_error"] = group_error(logits, labels, groups=class_groups)
     return {
         "images": len(labels),
         "classes": logits.shape[1],
@@ -106,12 +106,12 @@ def _measured(predictions: Predictions, *, class_groups: Sequence[str] | None, r
     }
 
 
-def _fitted(predictions: Predictions, validation: Predictions) -> dict[str, Any]:
+def _fitted(predictions: Predictions, validation: Predictions, *, resamples: int) -> dict[str, Any]:
     """The parts of `FITTED`."""
     return {
         "scaling": {name: _scaled(name, predictions, validation) for name in SCALINGS},
         "normalized_logits": _by_normalized_logits(predictions, validation),
-        "conformal": _conformal(predictions, validation),
+        "conformal": _conformal(predictions, validation, resamples=resamples),
     }
 
 
@@ -141,12 +141,9 @@ def decompose(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def _without_intervals(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    return {
-        **decompose(logits, labels),
-        "mce": maximum_calibration_error(logits, labels, bins=BINS),
-        "adaptive_ece": adaptive_calibration_error(logits, labels, bins=BINS),
-        "classwise_ece": classwise_calibration_error(logits, labels, bins=BINS),
-    }
+    """What is more than a function of a few numbers per image, so that a thousand draws of it would take minutes."""
+    classwise = classwise_calibration_error(logits, labels, bins=BINS)
+    return {**decompose(logits, labels), "classwise_ece": classwise}
 
 
 def _reasons(
@@ -195,19 +192,27 @@ def _by_normalized_logits(predictions: Predictions, validation: Predictions) -> 
     return {"norm": normalization.norm, **values}
 
 
-def _conformal(predictions: Predictions, validation: Predictions) -> dict[str, Any]:
-    """Coverage and size of each kind of sets."""
+def _conformal(predictions: Predictions, validation: Predictions, *, resamples: int) -> dict[str, Any]:
+    """Coverage and size of each kind of sets, with intervals of the images that they are asked of."""
     result: dict[str, Any] = {"alpha": DEFAULT_ALPHA}
     for kind in KINDS:
         fitted = ConformalSets.fit(validation.logits, validation.labels, kind=kind)
         if math.isinf(fitted.largest):
             needed = math.ceil(1 / DEFAULT_ALPHA) - 1
             return {"undefined": f"{len(validation.labels)} validation images, of at least {needed} that alpha needs"}
-        result[kind] = coverage_and_size(fitted.sets(predictions.logits), predictions.labels)
+        measured = SetOutcomes.of(fitted.sets(predictions.logits), predictions.labels).metrics
+        drawn = resampled(measured, len(predictions.labels), resamples=resamples)
+        result[kind] = {**measured(), "intervals": {name: interval(values) for name, values in drawn.items()}}
     return result
 
 
-def detect(predictions: Predictions, *, against: Predictions, reference: Predictions | None = None) -> dict[str, Any]:
+def detect(
+    predictions: Predictions,
+    *,
+    against: Predictions,
+    reference: Predictions | None = None,
+    why_no_reference: str = NO_REFERENCE,
+) -> dict[str, Any]:
     """How well the network's outputs tell another data set's images from those of a split.
 
     Example:
@@ -221,6 +226,7 @@ def detect(predictions: Predictions, *, against: Predictions, reference: Predict
         predictions: of images like those of the training.
         against: of the other images; their labels do not matter.
         reference: of training images, for distances of features.
+        why_no_reference: what is said in place of these distances, where there is none.
 
     Returns:
         The results of `detection` by `maximum_probability`, `energy` and `feature_distance`.
@@ -236,7 +242,8 @@ def detect(predictions: Predictions, *, against: Predictions, reference: Predict
         "energy": detection(negative_energy(predictions.logits), negative_energy(against.logits)),
     }
     if reference is None or reference.given_embeddings is None:
-        return {**result, "feature_distance": {"undefined": "there are no embeddings of training images"}}
+        why = why_no_reference if reference is None else NO_REFERENCE
+        return {**result, "feature_distance": {"undefined": why}}
     neighbours = min(NEIGHBOURS, len(reference.labels))
     own, others = (
         negative_distance(each.embeddings, reference=reference.embeddings, neighbours=neighbours)

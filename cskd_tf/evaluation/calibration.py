@@ -151,8 +151,20 @@ def adaptive_calibration_error(
         A fraction in [0, 1].
     """
     scores, labels = check_scores_of_kind(scores, labels, from_logits=from_logits)
+    return adaptive_gap(*confidence_and_correct(scores, labels, from_logits=from_logits), bins=bins)
+
+
+def adaptive_gap(confidence: np.ndarray, correct: np.ndarray, *, bins: int) -> float:
+    """The adaptive ECE, where confidences and whether they are right, both `[N]`, are at hand.
+
+    Example:
+        >>> round(adaptive_gap(np.array([0.4, 0.9, 0.95]), np.array([True, True, False]), bins=2), 6)
+        0.55
+
+    Raises:
+        UserError: fewer than one bin.
+    """
     _check_bins(bins)
-    confidence, correct = confidence_and_correct(scores, labels, from_logits=from_logits)
     gaps = mean_over_ties(confidence, correct) - np.sort(confidence)
     return float(sum(abs(part.sum()) for part in np.array_split(gaps, bins)) / len(gaps))
 

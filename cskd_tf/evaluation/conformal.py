@@ -142,9 +142,31 @@ def coverage_and_size(sets: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         sets: bool `[N, C]`.
         labels: int `[N]`.
     """
-    size = sets.sum(axis=1)
-    return {
-        "coverage": float(sets[np.arange(len(labels)), labels].mean()),
-        "size": float(size.mean()),
-        "empty": float((size == 0).mean()),
-    }
+    return SetOutcomes.of(sets, labels).metrics()
+
+
+@dataclasses.dataclass(frozen=True)
+class SetOutcomes:
+    """Of each image how its set came out, `[N]` each.
+
+    Attributes:
+        holds: whether the set holds the label.
+        size: how many classes it has.
+    """
+
+    holds: np.ndarray
+    size: np.ndarray
+
+    @classmethod
+    def of(cls, sets: np.ndarray, labels: np.ndarray) -> "SetOutcomes":
+        """Of sets, bool `[N, C]`, and labels, int `[N]`."""
+        return cls(sets[np.arange(len(labels)), labels], sets.sum(axis=1))
+
+    def metrics(self, chosen: np.ndarray | slice = slice(None)) -> dict[str, float]:
+        """What `coverage_and_size` says of the images at some indices, which may have images several times."""
+        size = self.size[chosen]
+        return {
+            "coverage": float(self.holds[chosen].mean()),
+            "size": float(size.mean()),
+            "empty": float((size == 0).mean()),
+        }

@@ -33,10 +33,22 @@ def group_error(scores: ArrayLike, labels: ArrayLike, *, groups: ArrayLike) -> f
     Raises:
         UserError: shapes or labels that do not fit.
     """
+    return float(crosses_groups(scores, labels, groups=groups).mean())
+
+
+def crosses_groups(scores: ArrayLike, labels: ArrayLike, *, groups: ArrayLike) -> np.ndarray:
+    """Of each image whether its predicted class lies in another group than its own, bool `[N]`: `group_error`'s terms.
+
+    Example:
+        >>> crosses_groups([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]], [0, 2], groups=["dog", "dog", "bird"]).tolist()
+        [False, True]
+
+    Arguments and errors are those of `group_error`.
+    """
     scores, labels = check_scores(scores, labels)
     groups = np.asarray(groups)
     _check_groups(groups, scores)
-    return float(np.mean(groups[scores.argmax(axis=1)] != groups[labels]))
+    return groups[scores.argmax(axis=1)] != groups[labels]
 
 
 def per_class(logits: ArrayLike, labels: ArrayLike, *, class_names: Sequence[str]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cskd_tf.evaluation.calibration import bin_of
+from cskd_tf.evaluation.calibration import adaptive_gap, bin_of
 from cskd_tf.evaluation.metrics import brier_scores, label_ranks
 from cskd_tf.evaluation.neighbours import recalled
 from cskd_tf.evaluation.scores import check_scores_of_kind, log_probabilities, softmax
@@ -19,6 +19,7 @@ from cskd_tf.evaluation.selective import (
 )
 
 ECE_BINS = (10, 15, 20)  # of PS-KD's code, of most libraries, of the CS-KD paper
+BINS = 15  # of the calibration errors that are given for one number of bins
 RECALLS = (1, 2, 4, 8)
 
 
@@ -82,15 +83,16 @@ class Outcomes:
         """
         confidence, correct, rank = self.confidence[chosen], self.correct[chosen], self.rank[chosen]
         curve = risks(confidence, correct)
+        gaps = {bins: _gaps(correct - confidence, index[chosen]) for bins, index in self.bins.items()}
+        parts, counts = gaps[BINS]
         return {
             "top1_error": float((rank >= 1).mean()),
             "top5_error": float((rank >= 5).mean()),
             "nll": float(self.nll[chosen].mean()),
             "brier": float(self.brier[chosen].mean()),
-            **{
-                f"ece_{bins}": _calibration_gap(correct - confidence, index[chosen])
-                for bins, index in self.bins.items()
-            },
+            **{f"ece_{bins}": float(np.abs(each).sum() / len(correct)) for bins, (each, _) in gaps.items()},
+            "adaptive_ece": adaptive_gap(confidence, correct, bins=BINS),
+            "mce": float((np.abs(parts) / np.maximum(counts, 1)).max()),
             "aurc": float(curve.mean()),
             "e_aurc": excess(curve),
             "augrc": float((curve * np.arange(1, len(curve) + 1)).mean() / len(curve)),
@@ -100,9 +102,9 @@ class Outcomes:
         }
 
 
-def _calibration_gap(gaps: np.ndarray, index: np.ndarray) -> float:
-    """The ECE of `calibration.calibration_gap`, where the bins are at hand, as a bootstrap asks for it."""
-    return float(np.abs(np.bincount(index, weights=gaps)).sum() / len(gaps))
+def _gaps(gaps: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each bin the sum of `gaps` and how many there are, where the bins are at hand, as a bootstrap asks for it."""
+    return np.bincount(index, weights=gaps), np.bincount(index)
 
 
 def _mean_of_defined(values: np.ndarray) -> float:

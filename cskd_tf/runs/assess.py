@@ -20,6 +20,7 @@ from cskd_tf.runs.evaluate import NO_VALIDATION, VALIDATION_ITSELF, write_assess
 from cskd_tf.runs.workdir import Workdir
 
 SPLITS = ("train", "val", "test")
+NO_COMMON_EMBEDDINGS = "each member of an ensemble has its embeddings in a space of its own"
 NO_DATA = "the images that it was trained on are not known; --config=FILE names them"
 
 
@@ -85,11 +86,9 @@ def answer(question: Question, path: str, *, config: Config | None = None) -> di
             result["on"] = _named(question.on.data)
         result |= _assessment(members, predictions, source=source, split="" if question.on else split)
         if question.against and other:
-            alone = len(members) == 1 and "train" in first.splits
-            reference = first.on(first.splits["train"], name="train") if alone else None
-            against = averaged([member.on(other, name=_named(question.against.data)) for member in members])
-            detected = detect(predictions, against=against, reference=reference)
-            result["detection"] = {"against": _named(question.against.data), **detected}
+            name = _named(question.against.data)
+            against = averaged([member.on(other, name=name) for member in members])
+            result["detection"] = {"against": name, **_detection(members, predictions, against=against)}
         if len(members) > 1:
             pairs = zip(members[1:], everything[1:], strict=True)
             result["compared"] = {other.name: compare(everything[0], theirs) for other, theirs in pairs}
@@ -186,6 +185,18 @@ def _assessment(
         class_groups=source.class_groups,
         why_no_validation=why,
     )
+
+
+def _detection(members: Sequence[Classifier], predictions: Predictions, *, against: Predictions) -> dict[str, Any]:
+    """How other images are told from the own; distances of features are those to training images."""
+    own = members[0].splits
+    if len(members) > 1:
+        reference, why = None, NO_COMMON_EMBEDDINGS
+    elif "train" in own:
+        reference, why = members[0].on(own["train"], name="train"), ""
+    else:
+        reference, why = None, NO_DATA
+    return detect(predictions, against=against, reference=reference, why_no_reference=why)
 
 
 def _name(question: Question, split: str) -> str:

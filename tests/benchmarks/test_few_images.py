@@ -64,6 +64,8 @@ def test_tables(monkeypatch, tmp_path):
     lines = [line("cskd", 0.2), line("cskd", 0.4), line("cross_entropy", 0.5), line("cskd,weight=2", 0.1)]
     lines[1]["seed"] = 1  # of which there is no cross-entropy
     lines[2]["after_temperature"] = {"undefined": "because"}
+    for part in (lines[0]["test"], lines[2]["test"]):
+        part["aurc"] = None  # as what is undefined is recorded
     lines.append(line("cskd,preact_resnet34", 0.125, network="preact_resnet34"))
     lines.append(line("cskd,80", 0.45, epochs=80))
     (tmp_path / "few_images.json").write_text(json.dumps(lines))
@@ -78,6 +80,7 @@ def test_tables(monkeypatch, tmp_path):
     deviation = 100 * math.sqrt(0.02)
     assert cskd[:4] == ["CS-KD", "2", f"**30.0** ± {deviation:.1f}", "-30.0"]
     assert cross_entropy[7].startswith("**50.0")  # R@1, of which more is better
+    assert (cross_entropy[8], cskd[8]) == ("undefined", "**400**")
     assert source[0].startswith("`results/few_images.json`: commit abc1234")
     assert cells(few_images_tables.recalibrated("digits_3"))[2][2:4] == ["50.0", "undefined"]
     assert cells(few_images_tables.selective("digits_3"))[3][4] == "**300** ± 141"

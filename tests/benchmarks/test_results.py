@@ -1,6 +1,7 @@
 """What the benchmarks write down."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -32,6 +33,21 @@ def test_a_run_is_one_file_that_says_where_it_ran(tmp_path, capsys):
     assert json.loads((tmp_path / "results" / "speed.json").read_text()) == expected
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == expected
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["other.json", "speed.json"]
+
+
+@pytest.mark.usefixtures("_elsewhere")
+def test_what_is_undefined_is_null_because_json_has_no_nan(tmp_path, capsys):
+    results.record("speed", {"aurc": 0.5, "test": {"coverage": math.nan, "by_seed": [math.nan, 1.0]}})
+    for written in ((tmp_path / "results" / "speed.json").read_text(), f"[{capsys.readouterr().out}]"):
+        (line,) = json.loads(written, parse_constant=pytest.fail)
+        assert line["test"] == {"coverage": None, "by_seed": [None, 1.0]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        results.record("other", {"loss": math.inf})
+
+
+@pytest.mark.parametrize("path", sorted(results.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_what_was_written_is_json(path):
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)
 
 
 @pytest.mark.usefixtures("_elsewhere")

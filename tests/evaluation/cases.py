@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tests.helpers import softmax
+
 
 def probabilities_of(*confidences, classes=2):
     """Rows whose largest probability, of class 0, is the confidence; the others share the rest."""
@@ -32,3 +34,36 @@ def _cases():
 CASES = [(name, np.asarray(logits), labels) for name, logits, labels in _cases()]
 NAMES = [name for name, _, _ in CASES]
 ORDINARY = _random(images=500, classes=4, seed=1)
+
+
+def _given():
+    """Probabilities that no softmax of finite logits gives: on edges of eighths and between them, 0 and 1."""
+    labels = np.array([0, 1, 0, 0, 1, 0, 0])
+    yield "bin edges", probabilities_of(*np.array([8, 10, 11, 12, 13, 14, 15]) / 16, classes=3), labels
+    yield "0 and 1", np.array([[1.0, 0, 0], [0, 1, 0], [1, 0, 0], [0.5, 0.5, 0]]), np.array([0, 0, 0, 1])
+
+
+PROBABILITIES = {name: (softmax(logits.astype(float)), labels) for name, logits, labels in CASES}
+PROBABILITIES |= {name: (probabilities, labels) for name, probabilities, labels in _given()}
+
+
+def tie_means(keys, values):
+    """Of each image the mean value of all that have its key: what it counts in a random order of ties."""
+    return np.array([values[keys == key].mean() for key in keys], float)
+
+
+def _scores():
+    generator = np.random.default_rng(0)
+    own, others = generator.normal(1, 1, 200), generator.normal(0, 1, 300)
+    yield "random", own, others
+    yield "tied", np.round(own), np.round(others)
+    yield "half", own.astype(np.float16), others.astype(np.float16)
+    yield "equal", np.zeros(20), np.zeros(30)
+    yield "apart", own + 100, others
+    yield "reversed", others - 100, own
+    yield "one each", own[:1], others[:1]
+    yield "at 0 and 1", np.ones(20), np.zeros(30)
+    yield "both at 0 and 1", np.repeat([1.0, 0.0], [18, 2]), np.repeat([1.0, 0.0], [5, 25])
+
+
+SCORES = {name: (own, others) for name, own, others in _scores()}  # of images of the network's kind, and of others

@@ -8,7 +8,7 @@ from cskd_tf import metrics
 from cskd_tf.evaluation.assessment import FITTED, decompose
 from cskd_tf.evaluation.selective import risks
 from tests.evaluation.cases import CASES, NAMES, ORDINARY
-from tests.helpers import softmax
+from tests.helpers import ROOT, softmax
 
 
 def predictions(logits, labels, *, embeddings=None):
@@ -74,12 +74,37 @@ def test_what_is_fitted_on_validation_is_reported_of_the_split():
     assert result["scaling"]["temperature"]["top1_error"] == result["metrics"]["top1_error"]
     for kind in ("threshold", "aps", "raps"):
         sets = metrics.ConformalSets.fit(validation.logits, validation.labels, kind=kind).sets(test.logits)
-        assert result["conformal"][kind] == metrics.coverage_and_size(sets, test.labels)
+        measured = dict(result["conformal"][kind])
+        ends = measured.pop("intervals")
+        assert measured == metrics.coverage_and_size(sets, test.labels)
+        assert all(ends[name][0] <= value <= ends[name][1] for name, value in measured.items())
+        assert ends["coverage"][0] < ends["coverage"][1]
     normalization = metrics.LogitNormalization.fit(validation.logits, validation.labels)
     curve = risks(normalization.confidence(test.logits), test.logits.argmax(axis=1) == test.labels)
     normalized = result["normalized_logits"]
     assert (normalized["norm"], normalized["aurc"]) == (normalization.norm, pytest.approx(curve.mean()))
     assert normalized["augrc"] == pytest.approx(np.mean(curve * np.arange(1, 301) / 300))
+
+
+def test_intervals_of_all_but_what_the_page_names():
+    """Each is that of draws of the images, as of a function on whole splits."""
+    logits, labels = ORDINARY
+    groups = ["even", "odd", "even", "odd"]
+    result = metrics.assess(predictions(logits, labels), class_groups=groups, resamples=40)
+    without = {"nll_calibration", "nll_refinement", "classwise_ece"}
+    assert result["metrics"].keys() - result["intervals"].keys() == without
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    said = page.partition("**Without an interval**")[2].partition("\n\n")[0]
+    assert all(f"`{name}`" in said for name in without)
+    generator = np.random.default_rng(0)
+    draws = [generator.integers(500, size=500) for _ in range(40)]
+    for name, measure in (
+        ("mce", lambda chosen: metrics.maximum_calibration_error(logits[chosen], labels[chosen], bins=15)),
+        ("adaptive_ece", lambda chosen: metrics.adaptive_calibration_error(logits[chosen], labels[chosen], bins=15)),
+        ("group_error", lambda chosen: metrics.group_error(logits[chosen], labels[chosen], groups=groups)),
+    ):
+        expected = np.quantile([measure(chosen) for chosen in draws], [0.025, 0.975])
+        assert result["intervals"][name] == pytest.approx(expected, abs=1e-12)
 
 
 def test_without_validation_images_it_is_said():

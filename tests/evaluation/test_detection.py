@@ -4,30 +4,13 @@ import scipy.spatial
 import sklearn.metrics
 
 from cskd_tf import metrics
+from tests.evaluation.cases import SCORES
 from tests.helpers import softmax
 
 
-def drawn(name):
-    generator = np.random.default_rng(0)
-    own, others = generator.normal(1, 1, 200), generator.normal(0, 1, 300)
-    return {
-        "random": (own, others),
-        "tied": (np.round(own), np.round(others)),
-        "half": (own.astype(np.float16), others.astype(np.float16)),
-        "equal": (np.zeros(20), np.zeros(30)),
-        "apart": (own + 100, others),
-        "reversed": (others - 100, own),
-        "one each": (own[:1], others[:1]),
-        "at 0 and 1": (np.ones(20), np.zeros(30)),
-    }[name]
-
-
-NAMES = ["random", "tied", "half", "equal", "apart", "reversed", "one each", "at 0 and 1"]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SCORES)
 def test_detection_by_counting_pairs_and_thresholds(name):
-    own, others = (part.astype(float) for part in drawn(name))
+    own, others = (part.astype(float) for part in SCORES[name])
     result = metrics.detection(own, others)
     pairs = (own[:, None] > others).mean() + (own[:, None] == others).mean() / 2
     assert result["auroc"] == pytest.approx(pairs, abs=1e-12)
@@ -43,9 +26,9 @@ def test_detection_by_counting_pairs_and_thresholds(name):
     assert result["aupr_inside"] == pytest.approx(precision, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SCORES)
 def test_detection_of_the_others_is_that_of_the_own_with_signs_turned(name):
-    own, others = drawn(name)
+    own, others = SCORES[name]
     result, turned = metrics.detection(own, others), metrics.detection(-others, -own)
     assert result["aupr_outside"] == pytest.approx(turned["aupr_inside"], abs=1e-12)
     assert result["auroc"] == pytest.approx(turned["auroc"], abs=1e-12)

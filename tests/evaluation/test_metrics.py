@@ -70,10 +70,3 @@ def test_likelihood_and_brier_score_are_scikit_learns(name, logits, labels):
         if name != "certain":  # scikit-learn clips probabilities of 0
             of_scikit_learn = sklearn.metrics.log_loss(labels, probabilities, labels=classes)
             assert metrics.negative_log_likelihood(logits, labels) == pytest.approx(of_scikit_learn, abs=1e-9)
-
-
-@pytest.mark.parametrize("k", [1, 2, 5])
-def test_top_k_error_is_scikit_learns(k):
-    logits, labels = random_split()
-    accuracy = sklearn.metrics.top_k_accuracy_score(labels, logits, k=k)
-    assert metrics.top_k_error(logits, labels, k=k) == pytest.approx(1 - accuracy)

@@ -17,6 +17,8 @@ def test_each_metric_is_that_of_its_own_function(name, logits, labels):
         "nll": metrics.negative_log_likelihood(logits, labels),
         "brier": metrics.brier_score(logits, labels),
         **{f"ece_{bins}": metrics.expected_calibration_error(logits, labels, bins=bins) for bins in ECE_BINS},
+        "adaptive_ece": metrics.adaptive_calibration_error(logits, labels, bins=15),
+        "mce": metrics.maximum_calibration_error(logits, labels, bins=15),
         "aurc": metrics.area_under_risk_coverage(logits, labels),
         "e_aurc": metrics.excess_area_under_risk_coverage(logits, labels),
         "augrc": metrics.area_under_generalized_risk_coverage(logits, labels),

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import sklearn.linear_model
 
 from cskd_tf import metrics
 from cskd_tf.evaluation.scaling import SCALINGS
@@ -46,13 +45,6 @@ def test_each_scaling_is_at_least_as_good_as_the_one_before_it():
         fitted = SCALINGS[name].fit(logits, labels)
         moved = SCALINGS[name](fitted.weights * move, fitted.biases + np.array([0.01, 0, 0, 0]))
         assert loss(moved.apply(logits), labels) > loss(fitted.apply(logits), labels)
-
-
-def test_matrix_scaling_is_scikit_learns_logistic_regression():
-    logits, labels = ORDINARY
-    regression = sklearn.linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(logits, labels)
-    scaled = metrics.MatrixScaling.fit(logits, labels).apply(logits)
-    np.testing.assert_allclose(softmax(scaled), regression.predict_proba(logits), atol=1e-6)
 
 
 def test_half_precision_is_fitted_in_double():

@@ -1,5 +1,6 @@
 """The synthetic sentence pairs, the Transformer, its translations, and what they are worth."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from cskd_tf.methods import PSKD
+from cskd_tf.training.distiller import SelfDistiller
 from examples.translation import language
 from examples.translation.corpus import BEGIN, END, PADDING, Corpus, Vocabulary
 from examples.translation.decoding import bleu, greedy
@@ -134,6 +136,22 @@ def test_bleu_by_hand():
     assert bleu(["a b c d e"], [["a b c d f", "a b c d e"]]) == pytest.approx(1)
     short = ["a b c d", "e f g h"], [["a b c d"], ["e f g h i j"]]  # of 8 words where 10 are right
     assert bleu(*short) == pytest.approx(np.exp(1 - 10 / 8))
+
+
+def test_the_second_epoch_with_pskd_has_the_first_ones_predictions_in_its_targets(monkeypatch):
+    """Of each word, at a rate at which no weight moves; step by step, as a graph of two steps takes longer to make."""
+    stepwise = functools.partialmethod(SelfDistiller.compile, run_eagerly=True)
+    monkeypatch.setattr(SelfDistiller, "compile", stepwise)
+    made = [(["a"], ["x", "y"]), (["b", "a"], ["y"]), (["b"], ["y", "x"]), (["a", "b"], ["x"])]
+    corpus = Corpus.of({"train": [Pair(english, [german]) for english, german in made]})
+    sizes = {"layers": 1, "width": 8, "heads": 1, "hidden": 8, "dropout": 0.0}
+    model = trained(corpus, [PSKD(alpha=0.7)], seed=0, epochs=2, batch_size=4, learning_rate=1e-12, **sizes)
+    tokens, labels = corpus.arrays("train")
+    probabilities = softmax(model.network(tokens).numpy().astype(float))[labels >= 0]
+    of_words = -np.log(probabilities[np.arange(len(probabilities)), labels[labels >= 0]]).mean()
+    of_predictions = -(probabilities * np.log(probabilities)).sum(axis=1).mean()
+    expected = [of_words, 0.3 * of_words + 0.7 * of_predictions]
+    assert model.history.history["loss"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow

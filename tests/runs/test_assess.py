@@ -1,15 +1,18 @@
 """`--mode=evaluate` on more than a run's own splits; two small runs of digits, which are trained once."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
-from cskd_tf import metrics
+from cskd_tf import data, metrics
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import assess, evaluate, export, train
-from cskd_tf.runs.classifiers import open_classifier
+from cskd_tf.runs.classifiers import Classifier, open_classifier
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import files
 from tests.runs.helpers import config_of
@@ -52,6 +55,20 @@ def other_run(run, folder, **split):
     return Workdir(folder / "other")
 
 
+@pytest.fixture(scope="module")
+def pictures(runs, tmp_path_factory):
+    """Every third test image of the runs as a picture of an image folder with their classes, and which these are."""
+    folder, source = tmp_path_factory.mktemp("pictures"), open_classifier(str(runs[0].path)).splits["test"]
+    chosen = np.arange(0, len(source.labels), 3)
+    for number, (pixels, label) in enumerate(data.evaluation_dataset(source, batch_size=1)):
+        for split in ("train", "test") if number in chosen else ():
+            path = folder / split / source.class_names[label.numpy()[0]] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(tf.io.encode_png(tf.cast(pixels[0], tf.uint8)).numpy())
+    changes = {"data.source.name": "image_folder", "data.source.path": str(folder), "data.split.train_per_class": 0}
+    return config_of({**TOY, **changes}), chosen
+
+
 def answered(run, **question):
     results = assess.answer(assess.Question(**question), str(run.path if isinstance(run, Workdir) else run))
     ((name, result),) = results.items()
@@ -92,6 +109,71 @@ def test_an_ensemble_of_runs_averages_their_probabilities(runs, kept):
     compared = result["compared"][str(runs[1].path)]
     difference = [metrics.negative_log_likelihood(each.logits, each.labels) for each in saved]
     assert compared["differences"]["nll"] == pytest.approx(difference[0] - difference[1], rel=1e-5)
+
+
+def test_all_splits_are_assessed_at_once(runs, kept):
+    results = assess.answer(assess.Question(split="all"), str(runs[0].path))
+    assert list(results) == ["assessment_train", "assessment_val", "assessment_test"]
+    for split in ("val", "test"):
+        saved = Predictions.load(runs[0].predictions(split))
+        nll = metrics.negative_log_likelihood(saved.logits, saved.labels)
+        assert results[f"assessment_{split}"]["metrics"]["nll"] == pytest.approx(nll, rel=1e-6)
+    assert results["assessment_train"]["images"] == 40
+    assert "temperature" in results["assessment_train"]["scaling"]  # by the validation images
+
+
+def test_another_data_set_of_the_same_classes(runs, kept, pictures):
+    """Pictures of some of its test images get the predictions of these."""
+    other, chosen = pictures
+    saved = Predictions.load(runs[0].predictions("test"))
+    name, result = answered(runs[0], on=other)
+    assert name.startswith("assessment_test_on_image_folder-")
+    assert (result["images"], result["on"]) == (len(chosen), f"image_folder {other.data.source.path}")
+    expected = metrics.negative_log_likelihood(saved.logits[chosen], saved.labels[chosen])
+    assert result["metrics"]["nll"] == pytest.approx(expected, rel=1e-5)
+    assert "temperature" in result["scaling"]  # by its own validation images
+
+
+@pytest.mark.slow
+def test_an_ensemble_on_other_images_and_against_them(runs, kept, pictures, capsys):
+    other, chosen = pictures
+    saved = [Predictions.load(run.predictions("test")) for run in runs]
+    logits = metrics.ensemble(each.logits for each in saved)
+    _, result = answered(runs[0], members=[str(runs[1].path)], on=other)
+    expected = metrics.negative_log_likelihood(logits[chosen], saved[0].labels[chosen])
+    assert result["metrics"]["nll"] == pytest.approx(expected, rel=1e-5)
+    _, result = answered(runs[0], members=[str(runs[1].path)], against=other)
+    detection = result["detection"]
+    assert detection["other_images"] == len(chosen)
+    expected = metrics.detection(*map(metrics.maximum_probability, (logits, logits[chosen])))
+    assert detection["maximum_probability"] == pytest.approx(expected, rel=1e-3)
+    assert detection["feature_distance"] == {"undefined": assess.NO_COMMON_EMBEDDINGS}
+    assert f"Feature distance: {assess.NO_COMMON_EMBEDDINGS}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_where_there_is_no_feature_distance_the_reason_is_its_own():
+    """An ensemble has images, but no common embeddings; of a SavedModel alone no images are known."""
+    own = Predictions(np.eye(2), np.array([0, 1]), np.eye(2))
+    member = Classifier("a", ["x", "y"], 1, lambda source, name: own)
+    of_run = dataclasses.replace(member, splits={"train": None})
+    for members, why in (
+        ([of_run, of_run], "each member of an ensemble has its embeddings in a space of its own"),
+        ([member], assess.NO_DATA),
+    ):
+        assert assess._detection(members, own, against=own)["feature_distance"] == {"undefined": why}
+    assert "auroc" in assess._detection([of_run], own, against=own)["feature_distance"]
+
+
+@pytest.mark.slow
+def test_an_ensemble_of_saved_models_alone(runs):
+    folders = [str(export.export_run(run)) for run in runs]
+    _, result = answered(folders[0], members=folders[1:], on=runs[0].config())
+    saved = [Predictions.load(run.predictions("test")) for run in runs]
+    together = metrics.ensemble(each.logits for each in saved)
+    expected = metrics.negative_log_likelihood(together, saved[0].labels)
+    assert result["metrics"]["nll"] == pytest.approx(expected, rel=1e-4)
+    assert result["of"] == folders
+    assert result["compared"].keys() == {folders[1]}
 
 
 @pytest.mark.slow

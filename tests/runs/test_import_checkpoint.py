@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from cskd_tf.runs import import_checkpoint, train
+from cskd_tf.evaluation.metrics import negative_log_likelihood
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import assess, import_checkpoint, train
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import ALONE, files, preact_resnet10_weights
 
@@ -30,6 +32,9 @@ def test_an_import_is_a_finished_run_that_says_where_it_is_from(command, tmp_pat
     code, printed = command("--workdir=run", *ALONE)  # training leaves it as it is
     assert code == 0, printed
     assert files(tmp_path / "run") == before
+    (result,) = assess.answer(assess.Question(split="val"), "run").values()
+    saved = Predictions.load(run.predictions("val"))
+    assert result["metrics"]["nll"] == pytest.approx(negative_log_likelihood(saved.logits, saved.labels), rel=1e-6)
 
 
 def test_an_interrupted_import_is_completed_by_itself_alone(command, monkeypatch, tmp_path):

@@ -1,6 +1,6 @@
 """t-SNE of embeddings: which images lie beside which (van der Maaten and Hinton, 2008), by openTSNE."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.axes
@@ -26,8 +26,10 @@ from cskd_tf.evaluation.figures.style import (
 PERPLEXITY = 30  # as scikit-learn and openTSNE have it; papers do not say
 IMAGES = 2000  # at most
 FEWEST = 5
-NAMED = 24  # kinds at most that have their names in the figure
-LETTERS, LINES = 55, 22  # of names, that a panel has room for
+NAMED = 24  # kinds at most that have their names at their images
+NUMBERED = 250  # kinds at most that have a number there, and their names in a key below
+SIZE = 3.4  # inches of a panel with names
+LETTERS, LINES = 55 / 3.4, 22 / 3.4  # of names, that an inch of a panel has room for
 STEPS = np.linspace(-1, 1, 101)  # by which names are moved, in widths and heights of the panel
 INSTALL = "pip install openTSNE==1.0.4"
 
@@ -83,10 +85,11 @@ def scattered(
     kind_names: Sequence[str],
     title: str,
 ) -> matplotlib.figure.Figure:
-    """Points by kind, in colours and markers, a panel per name; up to 24 kinds have a legend.
+    """Points by kind, in colours and markers, a panel per name, with a legend.
 
-    Their names also stand at the points nearest to the median of their own, or, where they would cover each other,
-    beside, with a thin line to the point.
+    The names of up to 24 kinds, or else their numbers in the legend, also stand at the points nearest to the median of
+    their own, or, where they would cover each other, beside, with a thin line to the point. They tell kinds apart where
+    markers and colours do not: there are 11 markers.
 
     Figure 3 of the CS-KD paper by class, Figure 2 of its ICLR form by superclass.
 
@@ -96,33 +99,45 @@ def scattered(
         kinds: int `[N]`, of the points.
         kind_names: K of them; those without points are left out.
         title: what stands above the figure.
+
+    Raises:
+        UserError: more than 250 kinds.
     """
     present = np.unique(kinds)
+    if len(present) > NUMBERED:
+        raise UserError(
+            f"Expected points of at most {NUMBERED} classes or groups, as more cannot be told apart. "
+            f"Received: {len(present)}"
+        )
     named = len(present) <= NAMED
     colours = _colours(len(present))
-    labels = [shortened(kind_names[kind], characters=24) for kind in present] if named else []
-    width = max(3.4 * min(len(places), 4), 4.4)  # inches, with room for 14 letters in each; a marker takes 10
-    columns = max(1, min(6, int(14 * width) // (max(map(len, labels), default=0) + 10)))
+    labels = [shortened(kind_names[kind], characters=24 if named else 16) for kind in present]
+    marks = [shortened(label, characters=12) for label in labels]
+    if not named:
+        marks = [str(number) for number in range(1, len(labels) + 1)]
+        labels = [f"{mark} {label}" for mark, label in zip(marks, labels, strict=True)]
+    size = SIZE if named else max(5.2 if len(present) <= 100 else 7.8, 10.4 / len(places))
+    across = 4 if named else int(15.6 / size)
+    width = max(size * min(len(places), across), 4.4)  # inches, with room for 14 letters in each; a marker takes 10
+    columns = max(1, min(6 if named else 8, int(14 * width) // (max(map(len, labels)) + 10)))
     below = legend_height(labels, columns=columns)
-    figure, axes = panels(len(places), columns=4, size=(3.4, 3.4), title=title, below=below)
+    figure, axes = panels(len(places), columns=across, size=(size, size), title=title, below=below)
     for axis, name, points in zip(axes, names, places, strict=True):
         for number, kind in enumerate(present):
             own = points[kinds == kind]
             marker = MARKERS[number % len(MARKERS)]
             drawn: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.75, "rasterized": True}
             axis.scatter(own[:, 0], own[:, 1], color=colours[number], marker=marker, **drawn)
-        if named:
-            _write_names(axis, {kind_names[kind]: points[kinds == kind] for kind in present})
+        _write(axis, marks, [points[kinds == kind] for kind in present], size=size)
         axis.set_title(wrapped(name, characters=40), fontsize=9)
         axis.set(xticks=[], yticks=[])
         axis.set_box_aspect(1)
         axis.spines[:].set_visible(True)
-    if labels:
-        handles = [
-            matplotlib.lines.Line2D([], [], linestyle="", color=colour, marker=MARKERS[number % len(MARKERS)])
-            for number, colour in enumerate(colours)
-        ]
-        legend_below(figure, handles, labels, columns=columns)
+    handles = [
+        matplotlib.lines.Line2D([], [], linestyle="", color=colour, marker=MARKERS[number % len(MARKERS)])
+        for number, colour in enumerate(colours)
+    ]
+    legend_below(figure, handles, labels, columns=columns)
     return figure
 
 
@@ -132,19 +147,18 @@ def _colours(count: int) -> list:
     return [matplotlib.colormaps["turbo"](number / (count - 1)) for number in range(count)]
 
 
-def _write_names(axis: matplotlib.axes.Axes, points: Mapping[str, np.ndarray]) -> None:
-    """Names at images of their kind, where they can be read without any colour; a thin line leads to what is moved."""
+def _write(axis: matplotlib.axes.Axes, marks: Sequence[str], points: Sequence[np.ndarray], *, size: float) -> None:
+    """Marks at images of their kind, where they can be read without any colour; a thin line leads to what is moved."""
     outline = matplotlib.patheffects.withStroke(linewidth=2.2, foreground="white")
     written: dict[str, Any] = {"fontsize": 7, "fontweight": "bold", "path_effects": [outline], "clip_on": True}
-    shown = [shortened(name, characters=12) for name in points]
-    images = np.array([own[_central(own)] for own in points.values()])
+    images = np.array([own[_central(own)] for own in points])
     low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))  # what is drawn now moves none of it
-    sizes = np.array([((len(name) + 1) / LETTERS, 1 / LINES) for name in shown])
+    sizes = np.array([((len(mark) + 1) / (LETTERS * size), 1 / (LINES * size)) for mark in marks])
     centres = low + (high - low) * spread((images - low) / (high - low), sizes=sizes)
-    for name, image, centre in zip(shown, images, centres, strict=True):
+    for mark, image, centre in zip(marks, images, centres, strict=True):
         axis.plot(*np.transpose([image, centre]), color="black", linewidth=0.6)
-        axis.text(centre[0], centre[1], name, color="black", ha="center", va="center", **written)
+        axis.text(centre[0], centre[1], mark, color="black", ha="center", va="center", **written)
 
 
 def _central(points: np.ndarray) -> int:
@@ -170,12 +184,15 @@ def spread(anchors: np.ndarray, *, sizes: np.ndarray) -> np.ndarray:
         float64 `[K, 2]`.
     """
     centres = np.zeros((0, 2))
+    steps = np.stack(np.meshgrid(STEPS, STEPS), axis=-1).reshape(-1, 2)
     for anchor, size in zip(anchors, sizes, strict=True):
-        steps = np.stack(np.meshgrid(STEPS, STEPS), axis=-1).reshape(-1, 2)
-        tried = np.clip(np.concatenate([anchor[None], anchor + steps]), size / 2, 1 - size / 2)
-        apart = np.abs(tried[:, None] - centres)
-        shared = np.maximum((size + sizes[: len(centres)]) / 2 - apart, 0)  # [places, boxes, 2]
-        covered = shared.prod(axis=-1).sum(axis=1).round(9)
+        for tried in (anchor[None], anchor + steps):  # as a rule there is room at the anchor itself
+            tried = np.clip(tried, size / 2, 1 - size / 2)
+            covered = np.zeros(len(tried))
+            for centre, other in zip(centres, sizes, strict=False):
+                covered += np.maximum((size + other) / 2 - np.abs(tried - centre), 0).prod(axis=1)
+            if not covered[0].round(9):
+                break
         distance = np.linalg.norm(tried - anchor, axis=1).round(9)
-        centres = np.concatenate([centres, tried[np.lexsort((distance, covered))[:1]]])
+        centres = np.concatenate([centres, tried[np.lexsort((distance, covered.round(9)))[:1]]])
     return centres

@@ -23,7 +23,7 @@ from cskd_tf.files import written_whole
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++", "oo", "**", "||", "--", "OO")
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oo", "**", "||", "-----", "OO", "||||||||")
 GUIDE_COLOUR = "#6c757d"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _SETTINGS = {

@@ -64,11 +64,30 @@ def test_points_stand_by_kind_in_a_panel_each():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "c"]
 
 
-def test_kinds_differ_without_colour_and_too_many_have_no_legend():
+def test_kinds_differ_without_colour():
     handles = scattered([np.eye(11, 2)], names=[""], kinds=np.arange(11), kind_names="abcdefghijk", title="").legends
     assert [handle.get_marker() for handle in handles[0].legend_handles] == list(MARKERS)
-    many = [str(number) for number in range(200)]
-    assert not scattered([np.zeros((200, 2))], names=[""], kinds=np.arange(200), kind_names=many, title="").legends
+
+
+def test_many_kinds_have_numbers_at_their_images_and_names_beside_these_below():
+    """Markers and colours no longer tell them apart."""
+    places, kinds = 10.0 * np.stack(np.divmod(np.arange(60), 6), axis=1), np.arange(60) % 30
+    names = [f"kind {letter}" for letter in "zyxwvutsrqponmlkjihgfedcba9876"]
+    figure = scattered([places, -places], names=["", ""], kinds=kinds, kind_names=names, title="")
+    expected = [str(number) for number in range(1, 31)]
+    for axis in figure.axes:
+        assert [text.get_text() for text in axis.texts] == expected
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        f"{number} {name}" for number, name in zip(expected, names, strict=True)
+    ]
+    figure.draw_without_rendering()
+    assert figure.legends[0].get_window_extent().y1 <= min(axis.bbox.y0 for axis in figure.axes)
+
+
+def test_more_kinds_than_can_be_told_apart_are_refused():
+    options = {"names": [""], "kind_names": ["a"] * 251, "title": ""}
+    with pytest.raises(ValueError, match=r"at most 250 classes or groups, .*Received: 251"):
+        scattered([np.zeros((251, 2))], kinds=np.arange(251), **options)
 
 
 def names_of(kinds, kind_names, *, places):

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from cskd_tf.evaluation.figures import style
+from cskd_tf.runs.subjects import NAMES
 from tests.helpers import ROOT
 
 
@@ -43,7 +44,7 @@ def test_looks_differ_with_colour_and_without():
     looks = [style.look(number) for number in range(50)]
     assert len({(look.line, look.marker) for look in looks}) == 50
     assert len({(look.colour, look.line) for look in looks[:35]}) == 35
-    assert len({look.hatch for look in looks[:11]}) == 11
+    assert len({look.hatch for look in looks[:NAMES]}) == NAMES  # as many as there are in a figure
 
 
 def test_the_users_settings_and_missing_fonts_change_nothing(tmp_path):
