@@ -80,7 +80,7 @@ def test_tables(monkeypatch, tmp_path):
     deviation = 100 * math.sqrt(0.02)
     assert cskd[:4] == ["CS-KD", "2", f"**30.0** ± {deviation:.1f}", "-30.0"]
     assert cross_entropy[7].startswith("**50.0")  # R@1, of which more is better
-    assert (cross_entropy[8], cskd[8]) == ("undefined", "**400**")
+    assert cross_entropy[8] == cskd[8] == "undefined"  # of one run too: the mean of the others is of other images
     assert source[0].startswith("`results/few_images.json`: commit abc1234")
     assert cells(few_images_tables.recalibrated("digits_3"))[2][2:4] == ["50.0", "undefined"]
     assert cells(few_images_tables.selective("digits_3"))[3][4] == "**300** ± 141"
