@@ -69,7 +69,8 @@ def with_classes(dataset: tf.data.Dataset, *, num_classes: int) -> tf.data.Datas
     expected.labels.check_form(dataset.element_spec[1], num_classes=num_classes)
 
     def read(images, labels, *_):
-        return images, expected.labels.classes(labels, num_classes=num_classes, namespace=tf.experimental.numpy)
+        classes = expected.labels.classes(labels, num_classes=num_classes, namespace=tf.experimental.numpy)
+        return images, tf.cast(classes, tf.int32)  # as sources have them, so that a collector traces one function
 
     # AutoGraph would make other errors of ours.
     return checked(dataset, None, expected=expected).map(tf.autograph.experimental.do_not_convert(read))

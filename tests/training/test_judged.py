@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cskd_tf.data import ArraySource, evaluation_dataset
 from cskd_tf.errors import UserError
 from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.judged import with_classes
 from cskd_tf.training.optimizers import SGD
 
 WEIGHTS = np.linspace(0, 2, 22, dtype="float32")
@@ -67,6 +69,12 @@ def test_every_form_that_is_trained_on_is_judged(linear_network, images_and_labe
         np.testing.assert_array_equal(other.labels, labels)
         np.testing.assert_array_equal(other.logits, first.logits)
     assert data[-1].told[-2:] == ["begin", "end"]
+
+
+def test_data_of_a_run_keep_their_form_for_which_the_collector_has_traced_the_network(images_and_labels):
+    source = ArraySource(*images_and_labels)
+    data = evaluation_dataset(source, batch_size=8, transform=None)
+    assert with_classes(data, num_classes=3).element_spec == data.element_spec
 
 
 @pytest.mark.parametrize(
