@@ -13,7 +13,7 @@ from cskd_tf.evaluation import metrics
 from cskd_tf.evaluation.conformal import ConformalSets
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.evaluation.scaling import TemperatureScaling
-from cskd_tf.runs import export, model_card
+from cskd_tf.runs import export
 from cskd_tf.runs.classifiers import open_classifier
 from cskd_tf.runs.config import Config
 from cskd_tf.serving import saved_model
@@ -115,7 +115,6 @@ def test_the_card_has_the_runs_figures(run, folder):
     assert f"divided by {fitted['temperature']:.4f}" in body
     assert "- digits: CC BY 4.0" in body
     assert "| train | 200 | 20 to 20 |" in body
-    assert f"commit {model_card.commit() or 'not known'}" in body
     assert json.loads(re.search(r"```json\n(.*?)```", body, re.DOTALL)[1]) == run.config().as_dict()
     assert "| `embeddings_bytes` | `image_bytes` string [N] | `embedding`, `logits` |" in body
     assert (folder / "calibration.png").read_bytes().startswith(b"\x89PNG")
