@@ -135,10 +135,10 @@ def _data(experiment: Experiment) -> str:
     for split, source in experiment.splits.items():
         counts = np.bincount(source.labels, minlength=len(source.class_names))
         rows.append((split, f"{len(source.labels):,}", f"{counts.min():,} to {counts.max():,}"))
-    source = config.data.source
-    parts = [source.name] if source.licence else source.name.split("+")
-    licences = [f"- {name}: {source.licence or find_dataset(name).licence or NOT_KNOWN}" for name in parts]
-    table = _table((source.name, "images", "per class"), rows)
+    given = config.data.source
+    parts = [given.name] if given.licence else given.name.split("+")
+    licences = [f"- {name}: {given.licence or find_dataset(name).licence or NOT_KNOWN}" for name in parts]
+    table = _table((given.name, "images", "per class"), rows)
     return "\n".join(["## Data\n", *table, "", "Licence of the images:\n", *licences, ""])
 
 
