@@ -123,7 +123,7 @@ def predict(
         _check_new(output)
     files = find_files(paths)
     predictor = Predictor(model, config=config)
-    count = 0
+    unreadable = 0
     with _opened(output) as stream:
         writer = _WRITERS[form](stream, predictor)
         starts = range(0, len(files), BATCH_SIZE)
@@ -132,11 +132,11 @@ def predict(
                 writer({"path": _readable(file), **row})
                 if "error" in row:
                     logging.error("%s: %s", _readable(file), row["error"])
-                    count += 1
+                    unreadable += 1
             stream.flush()
-    if count:
-        logging.error("%d of %d images could not be read", count, len(files))
-    return UNREADABLE if count else 0
+    if unreadable:
+        logging.error("%d of %d images could not be read", unreadable, len(files))
+    return UNREADABLE if unreadable else 0
 
 
 def unfinished(output: str) -> pathlib.Path:

@@ -71,7 +71,7 @@ class Evaluation(keras.callbacks.Callback):
     ):
         super().__init__()
         self.data = batches_to_judge(data, batch_size=batch_size)
-        self._arrays = data if isinstance(data, (tuple, list)) else None
+        self._labels_and_weights = data[1:] if isinstance(data, (tuple, list)) else None  # of arrays
         self._with_classes: dict[int, tf.data.Dataset] = {}  # by how many classes there are
         self._beside: Sequence[keras.callbacks.Callback] = ()
         self.split = split
@@ -88,8 +88,8 @@ class Evaluation(keras.callbacks.Callback):
         self._beside = _callbacks_of(inspect.currentframe())
         num_classes = self._count_classes()
         self._judged(num_classes)
-        if self._arrays is not None:
-            _, labels, *weights = self._arrays
+        if self._labels_and_weights is not None:
+            labels, *weights = self._labels_and_weights
             Expectations(num_classes=num_classes).check(labels, weights=weights[0] if weights else None)
 
     def on_epoch_end(self, epoch, logs=None):

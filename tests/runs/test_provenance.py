@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from cskd_tf.data.catalogue.datasets import find_dataset
 from cskd_tf.runs import model_card, provenance
 from cskd_tf.runs.config import OF_NO_RESULT, Config
 from cskd_tf.runs.experiment import prepare
@@ -79,3 +80,9 @@ def test_a_licence_is_the_users_words_and_changes_no_run(exported_run):
     exported_run.check_owner(config)
     experiment = prepare(config)
     assert "- digits: CC BY 4.0, with the consent of all photographers\n" in model_card._data(experiment)
+
+
+def test_of_images_of_others_the_licence_is_that_of_what_they_were_made_of():
+    assert "font files" in find_dataset("fonts").licence
+    for name in ("tiny_imagenet", "stanford_dogs"):
+        assert find_dataset(name).licence == f"images of ImageNet; {find_dataset('imagenet2012').licence}"

@@ -200,7 +200,7 @@ _OF_TFDS = ("path", "train", "val", "test")
 _OF_ARCHIVES = (*_OF_TFDS, "archive")
 _IMAGENET = "ImageNet's terms of access: non-commercial research and education alone"
 DATASETS = {
-    "fonts": Dataset(fonts, licence="that of the font files, which lie with their licences in Matplotlib's fonts/ttf"),
+    "fonts": Dataset(fonts, licence="those of the font files that Matplotlib brings: DejaVu, STIX and BaKoMa"),
     "digits": Dataset(digits, licence="CC BY 4.0 (UCI Machine Learning Repository)"),
     "image_folder": Dataset(image_folder, ("path", "class_levels", "train", "val", "test")),
     "csv": Dataset(csv, ("path", "train", "val", "test")),
