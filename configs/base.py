@@ -55,6 +55,8 @@ def get_config() -> ConfigDict:
     config.data.source.channels = 3  # 3 colour, 1 grey
     config.data.source.class_levels = 1  # how many levels of an image folder's folders make a class
     config.data.source.groups = ""  # a file of lines class<TAB>group; "": the groups that the data set brings
+    # Of the images, in your own words, for the card of an export; "": that which is known of the data set.
+    config.data.source.licence = ""
     config.data.source.memory = 4.0  # GiB at most for images held in memory; the others are read as they are needed
 
     config.data.split = ConfigDict()  # which images are for training, validation and test

@@ -49,11 +49,12 @@ def one_line():
         sys.exit(f"error: {_unexpected(error)}\n{TRACEBACK}")
 
 
-def leave_at_sigterm():
+def leave_at_sigterm(*, goes_on=True):
     """Ends this process at once when it gets SIGTERM, with one line and 143, as shells have it; training waits."""
+    line = b"Terminated; the same command goes on from what is saved.\n" if goes_on else b"Terminated.\n"
 
     def leave(number, frame):
-        os.write(2, b"Terminated; the same command goes on from what is saved.\n")
+        os.write(2, line)
         sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)

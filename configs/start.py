@@ -24,7 +24,7 @@ def main(argv):
             strategy = config.value.get("strategy")
             options = {"workers": given["workers"], "mode": given["mode"], "strategy": strategy}
             sys.exit(launch.run(words, workdir=workdir, **options))
-    command_line.leave_at_sigterm()
+    command_line.leave_at_sigterm(goes_on=not predicts)
     processes.end_with_starter()
     with command_line.one_line():
         if predicts:

@@ -1,6 +1,7 @@
 """Files that are whole or not there: a reader never sees half of one, and a failed write leaves what there was."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -67,6 +68,38 @@ def remove_leftovers(folder: pathlib.Path) -> None:
         match = _PARTIAL.search(path.name)
         if match and not _runs(int(match[1])):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def full_disk_named(*folders: str | pathlib.Path, room: int = 0) -> Iterator[None]:
+    """Makes of whatever a full disk lets a block raise an `OSError` whose `filename` is the folder that is full.
+
+    Libraries say it in words of their own, or not at all: a converter's stream just fails. Then a disk is full that has
+    less than `room` left, since a writer may have removed again what it could not finish.
+
+    Example:
+        >>> with full_disk_named("/tmp"):
+        ...     raise RuntimeError("/tmp/x/variables; No space left on device")
+        Traceback (most recent call last):
+        OSError: [Errno 28] No space left on device: '/tmp'
+
+    Args:
+        *folders: to which the block writes.
+        room: bytes that it needs in each; 0: it always says that a disk is full.
+
+    Raises:
+        OSError: a disk is full. All other errors stay as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = os.strerror(errno.ENOSPC)
+        free = {str(folder): shutil.disk_usage(folder).free for folder in folders}
+        least = min(free, key=free.__getitem__)
+        if full not in str(error) and not free[least] < room:
+            raise
+        named = (folder for folder in free if folder in str(error))
+        raise OSError(errno.ENOSPC, full, next(named, least)) from error
 
 
 def nearest_folder(path: str | pathlib.Path) -> pathlib.Path:

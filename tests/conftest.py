@@ -3,6 +3,7 @@
 import os
 import runpy
 import shutil
+import subprocess
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -110,6 +111,24 @@ def image_folder(tmp_path):
                 suffix = "jpg" if number % 2 else "png"
                 (folder / f"{number}.{suffix}").write_bytes(encode(pixels).numpy())
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def disk_of(tmp_path):
+    """Makes a folder on a disk of its own, of a size as `mount` takes it: "2m"."""
+    mounted = []
+
+    def make(size):
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False).returncode:
+            pytest.skip("needs the right to mount a tmpfs")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)  # what failed may leave a file open
 
 
 @pytest.fixture(scope="module")

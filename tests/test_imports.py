@@ -21,7 +21,7 @@ ROOMS = {
     "data": {"errors", "files", "settings"},
     "methods": {"errors", "losses", "networks", "data.batches.views"},
     "training": {"errors", "losses", "networks", "evaluation", "data", "methods"},
-    "serving": {"errors", "evaluation", "data", "training"},
+    "serving": {"errors", "files", "evaluation", "data", "training"},
     "runs": {"errors", "files", "settings", "networks", "evaluation", "data", "methods", "training", "serving"},
 }
 INSIDE_DATA = {

@@ -20,7 +20,7 @@ OF_NO_PAPER = {
     "profile_steps", "gradient_accumulation_steps",
     "steps_per_execution",
     "jit_compile", "data.source.path", "data.source.archive",
-    "data.source.class_levels", "data.source.groups", "data.source.memory",
+    "data.source.class_levels", "data.source.groups", "data.source.memory", "data.source.licence",
     "data.split.train", "data.split.val", "data.split.test", "data.split.seed", "data.split.test_fraction",
     "network.embedding_layer", "network.synchronized", "evaluation.batch_size", "export.enabled", "export.directory",
     "export.temperature", "export.coverage", "export.formats", "export.opset",

@@ -21,6 +21,8 @@ from cskd_tf.runs.workdir import Workdir
 class RunLog(keras.callbacks.Callback):
     """Writes all logs of an epoch as one line of `log.jsonl`, with the learning rate, the replicas and the time.
 
+    When the training begins it notes by which code.
+
     Args:
         workdir: of the run.
         begun: what `begun` returned where the first epoch is gone on with.
@@ -32,6 +34,9 @@ class RunLog(keras.callbacks.Callback):
         self._begun = begun
         self._start = 0.0
         self._learning_rate = math.nan
+
+    def on_train_begin(self, logs=None):
+        self.workdir.note_code()
 
     def on_epoch_begin(self, epoch, logs=None):
         # Now, because at the epoch's end the optimiser already has the rate of the next.

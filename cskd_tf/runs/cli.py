@@ -155,7 +155,11 @@ def predict(
             f"Received: {strategies.num_workers()} processes, --format={form}"
         )
     config = None if values is None else Config.read(values)
-    return predictions.predict(paths, model=workdir, config=config, output=output, form=form)
+    try:
+        return predictions.predict(paths, model=workdir, config=config, output=output, form=form)
+    except KeyboardInterrupt:  # of which nothing goes on
+        sys.stderr.write("Interrupted.\n")
+        return INTERRUPTED
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ NotNegative = Annotated[float, Within(0, sys.float_info.max)]  # and not infinit
 
 # Keys on which nothing depends that a run computes.
 OF_NO_RESULT = (
-    "baseline", "verbose", "log_images", "loggers", "profile_steps",
+    "baseline", "verbose", "log_images", "loggers", "profile_steps", "data.source.licence",
     "export.enabled", "export.directory", "export.temperature", "export.coverage", "export.formats", "export.opset",
 )  # fmt: skip
 
@@ -201,6 +201,7 @@ class Config:
             "verbose",
             "loggers",
             "profile_steps",
+            "data.source.licence",
             *(f"export.{field.name}" for field in dataclasses.fields(ExportConfig)),
         }
         return free if depends_on_strategy else {*free, "strategy"}

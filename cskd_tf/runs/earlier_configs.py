@@ -41,6 +41,7 @@ ADDED = {
     "class_weights": {"scheme": "", "beta": 0.999},
     "data.augment.layers": [],
     "data.source.groups": "",
+    "data.source.licence": "",
     "network.weights": "",
     "network.frozen_epochs": 0,
     "optimizer.name": "SGD",
@@ -64,7 +65,7 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     Example:
         >>> new = upgraded({"seed": 1, "data": {"crop": "none"}})
         >>> new["seed"], new["data"], new["steps_per_execution"]
-        (1, {'augment': {'crop': 'none', 'layers': []}, 'source': {'groups': ''}}, 1)
+        (1, {'augment': {'crop': 'none', 'layers': []}, 'source': {'groups': '', 'licence': ''}}, 1)
     """
     result = copy.deepcopy(dict(values))
     for old, new in RENAMED.items():

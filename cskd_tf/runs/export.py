@@ -1,6 +1,7 @@
 """SavedModels for serving, laid out for TensorFlow Serving, checked in a process of their own, with a model card."""
 
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ from absl import logging
 from cskd_tf.data import evaluation_dataset
 from cskd_tf.data.images.decode import reason
 from cskd_tf.errors import UserError
-from cskd_tf.files import nearest_folder, partial_mark, remove_leftovers
+from cskd_tf.files import full_disk_named, nearest_folder, partial_mark, remove_leftovers
 from cskd_tf.runs import model_card
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.evaluate import load_run
@@ -46,7 +47,8 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
             `config.export.formats` lacks its packages, or returns something else; nothing is left behind then.
         RuntimeError: the SavedModel does not load by itself, or what it returns differs from what the model does;
             nothing is left behind then.
-        OSError: it cannot be written, such as on a full disk; nothing is left behind.
+        OSError: it cannot be written, such as on a full disk, its own or that of temporary files; nothing is left
+            behind.
     """
     formats.check_installed(experiment.config.export.formats)
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
@@ -56,7 +58,10 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
         remove_leftovers(root)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".", suffix=partial_mark()) as partial:
+        with (
+            tempfile.TemporaryDirectory(dir=root, prefix=".", suffix=partial_mark()) as partial,
+            full_disk_named(root, tempfile.gettempdir()),
+        ):
             folder = pathlib.Path(partial) / "model"
             _write(folder, serving, experiment=experiment, workdir=workdir, name=root.name)
             images = experiment.splits["test"].examples(32)
@@ -66,6 +71,8 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
             target = _publish(folder, root)
     except (OSError, tf.errors.OpError) as error:
         why = getattr(error, "strerror", None) or reason(error).split("; ")[-1]  # of TensorFlow's "path; reason"
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            why = f"{why}: {error.filename}"
         raise OSError(
             f"The SavedModel could not be written to {root} ({why}). Nothing of it is left there, and the same command "
             "writes it once that is mended"

@@ -6,14 +6,12 @@ read from the run's files or computed from its predictions.
 
 import json
 import pathlib
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-import cskd_tf
 from cskd_tf.data.catalogue.datasets import find_dataset
 from cskd_tf.evaluation.conformal import coverage_and_size
 from cskd_tf.evaluation.figures.reliability import save_reliability_diagram
@@ -21,8 +19,10 @@ from cskd_tf.evaluation.intervals import LEVEL, interval, resampled
 from cskd_tf.evaluation.outcomes import Outcomes
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.evaluation.scores import softmax
+from cskd_tf.runs import provenance
 from cskd_tf.runs.assessment_tables import HEADINGS, cell, ends
 from cskd_tf.runs.experiment import Experiment
+from cskd_tf.runs.provenance import NOT_KNOWN
 from cskd_tf.runs.report import name_of_methods
 from cskd_tf.runs.served import predictions_of
 from cskd_tf.runs.workdir import Workdir
@@ -31,7 +31,6 @@ from cskd_tf.serving.functions import Serving
 
 CARD, FIGURE = "README.md", "calibration.png"
 METRICS = ("top1_error", "top5_error", "nll", "brier", "ece_10", "ece_15", "ece_20", "aurc")
-NOT_KNOWN = "not known"
 NAMED = 50  # classes, at most; classes.json has all of them
 
 
@@ -136,8 +135,10 @@ def _data(experiment: Experiment) -> str:
     for split, source in experiment.splits.items():
         counts = np.bincount(source.labels, minlength=len(source.class_names))
         rows.append((split, f"{len(source.labels):,}", f"{counts.min():,} to {counts.max():,}"))
-    licences = [f"- {name}: {find_dataset(name).licence or NOT_KNOWN}" for name in config.data.source.name.split("+")]
-    table = _table((config.data.source.name, "images", "per class"), rows)
+    given = config.data.source
+    parts = [given.name] if given.licence else given.name.split("+")
+    licences = [f"- {name}: {given.licence or find_dataset(name).licence or NOT_KNOWN}" for name in parts]
+    table = _table((given.name, "images", "per class"), rows)
     return "\n".join(["## Data\n", *table, "", "Licence of the images:\n", *licences, ""])
 
 
@@ -227,7 +228,7 @@ def _shape(spec: tf.TensorSpec) -> str:
 def _origin(experiment: Experiment, workdir: Workdir) -> str:
     rows = [
         ("run", str(workdir.path)),
-        ("exported by", f"cskd_tf {cskd_tf.__version__}, commit {commit() or NOT_KNOWN}"),
+        *_code(workdir),
         ("with", f"TensorFlow {tf.__version__}, Keras {keras.__version__}"),
     ]
     if (checkpoint := workdir.imported_from()) is not None:
@@ -236,19 +237,14 @@ def _origin(experiment: Experiment, workdir: Workdir) -> str:
     return "\n".join(["## Origin\n", *_table(("", ""), rows), "", "The run's config:\n", f"```json\n{config}\n```", ""])
 
 
-def commit() -> str:
-    """The commit of this package where it lies in a checkout of its own, with `-dirty` where it differs; else empty."""
-    folder = pathlib.Path(cskd_tf.__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # an installed package lies in somebody else's checkout
-        return git("rev-parse", "--short", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+def _code(workdir: Workdir) -> list[tuple[str, str]]:
+    """By which code the run was trained, which may have changed on the way, and by which it is exported."""
+    exports, trained = provenance.code(), workdir.trained_by()
+    if trained == [exports]:
+        return [("trained and exported by", exports)]
+    if workdir.imported_from() is not None:
+        return [("exported by", exports)]
+    return [("trained by", ", then ".join(trained) or NOT_KNOWN), ("exported by", exports)]
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -19,7 +19,6 @@ from cskd_tf.data.images.decode import reason
 from cskd_tf.data.sources.folders import SUFFIXES, files_below
 from cskd_tf.data.sources.passes import track
 from cskd_tf.errors import UserError
-from cskd_tf.files import written_whole
 from cskd_tf.runs.classifiers import SAVED_MODEL, load_saved_model, refuse_own_network
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.evaluate import load_run
@@ -109,7 +108,8 @@ def predict(
             PNG count.
         model: a workdir, or the folder of a SavedModel.
         config: see `Predictor`.
-        output: a file that is not there yet, which appears when all is done; None: stdout, line by line.
+        output: a file that is not there yet, which appears when all is done; until then lines go to `unfinished` beside
+            it, which stays where the work breaks off. None: stdout. Lines appear batch by batch.
         form: by default that of the output's suffix, `.csv` or `.jsonl`, and of stdout CSV.
 
     Returns:
@@ -119,9 +119,8 @@ def predict(
         UserError: no images, a file that is there already, or a model that cannot be used.
     """
     form = form or _form_of(output)
-    if output is not None and (os.path.lexists(output) or not pathlib.Path(output).absolute().parent.is_dir()):
-        why = "which is there already" if os.path.lexists(output) else "whose folder is not there"
-        raise UserError(f"Expected --output to be a new file in a folder that is there. Received: {output}, {why}")
+    if output is not None:
+        _check_new(output)
     files = find_files(paths)
     predictor = Predictor(model, config=config)
     unreadable = 0
@@ -138,6 +137,30 @@ def predict(
     if unreadable:
         logging.error("%d of %d images could not be read", unreadable, len(files))
     return UNREADABLE if unreadable else 0
+
+
+def unfinished(output: str) -> pathlib.Path:
+    """Where the lines of a file are until all are there.
+
+    Example:
+        >>> str(unfinished("there/predictions.csv"))
+        'there/predictions.unfinished.csv'
+    """
+    path = pathlib.Path(output)
+    return path.with_name(f"{path.stem}.unfinished{path.suffix}")
+
+
+def _check_new(output: str) -> None:
+    """Raises UserError for a file that cannot be written, or in whose place there would be no other."""
+    if os.path.lexists(output):
+        why = "which is there already"
+    elif not pathlib.Path(output).absolute().parent.is_dir():
+        why = "whose folder is not there"
+    elif os.path.lexists(unfinished(output)):
+        why = f"of which {unfinished(output)} is there, which another process writes, or was writing when it ended"
+    else:
+        return
+    raise UserError(f"Expected --output to be a new file in a folder that is there. Received: {output}, {why}")
 
 
 def find_files(paths: Sequence[str]) -> list[str]:
@@ -219,10 +242,16 @@ def _form_of(output: str | None) -> Form:
 
 @contextlib.contextmanager
 def _opened(output: str | None) -> Iterator[IO[str]]:
-    """The file that is written, whole or not at all; or stdout, whose reader may leave before the end."""
+    """The file that is written, which appears whole; or stdout, whose reader may leave before the end."""
     if output is not None:
-        with written_whole(output) as partial, open(partial, "w", encoding="utf-8", newline="") as stream:
-            yield stream
+        partial = unfinished(output)
+        with open(partial, "x", encoding="utf-8", newline="") as stream:
+            try:
+                yield stream
+            except BaseException:  # an interruption too: what took hours stays
+                logging.error("%s keeps what was predicted so far; the same command would begin anew", partial)
+                raise
+        os.replace(partial, output)
         return
     try:
         yield sys.stdout

@@ -14,12 +14,14 @@ from absl import logging
 
 from cskd_tf.errors import UserError
 from cskd_tf.files import is_partial, remove_leftovers, written_whole
+from cskd_tf.runs import provenance
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.earlier_configs import upgraded
 
 CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "imported.json"
 LOCK = ".lock"  # empty, and kept: a file that comes and goes could be locked twice
 CLASSES = "classes.json"
+TRAINED_BY = "trained_by.json"
 CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
 
 
@@ -254,6 +256,21 @@ class Workdir:
         """The checkpoint that the run was made of, where it was not trained here."""
         path = self.path / IMPORTED
         return str(read_json(path).get("checkpoint")) if path.exists() else None
+
+    def note_code(self) -> None:
+        """Writes by which code the run is trained from now on."""
+        before = self.trained_by()
+        if before[-1:] != [code := provenance.code()]:
+            write_json(self.path / TRAINED_BY, {"code": [*before, code]})
+
+    def trained_by(self) -> list[str]:
+        """By which code the run was trained, in turn; empty of runs of versions that did not note it."""
+        path = self.path / TRAINED_BY
+        if not path.exists():
+            return []
+        if not _is_strings(code := read_json(path).get("code")):
+            raise UserError(f"Expected by which code the run was trained in {path}. Received: {str(code)[:60]}")
+        return code
 
     def predictions(self, split: str) -> pathlib.Path:
         return self.path / f"predictions_{split}.npz"

@@ -3,18 +3,22 @@
 Keras' callbacks share one `logs` dictionary, so `Evaluation`, which adds to it, stands before whatever reads it.
 """
 
+import inspect
 import math
+import types
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.data.sources.passes import as_it_is
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.training.collector import Collector, count_classes
 from cskd_tf.training.inputs import Expectations
+from cskd_tf.training.judged import batches_to_judge, with_classes
+from cskd_tf.training.label_kinds import OneClass
 
 
 class Evaluation(keras.callbacks.Callback):
@@ -34,12 +38,14 @@ class Evaluation(keras.callbacks.Callback):
         (0.6931, [0.5])
 
     Weights are those that Keras' own validation would see: with `SwapEMAWeights` beside it, in any order, the averaged
-    ones. (`SelfDistiller.fit` tells which callbacks there are; with a plain Keras model, put
-    `SwapEMAWeights(swap_on_epoch=True)` before this.)
+    ones.
 
     Args:
-        data: a `tf.data.Dataset` of `(images, labels)` batches, or the two arrays as a tuple; labels int `[N]` or
-            `[N, 1]`, at least two images.
+        data: `(images, labels)`, or with sample weights as third: arrays, or a `tf.data.Dataset` or `PyDataset` of
+            such batches, of at least two images. Labels are what `fit` takes, and read as it reads them: int `[N]` or
+            `[N, 1]`, whole floats, or rows `[N, C]` that sum to 1, of which the largest entry is the class. Sample
+            weights change nothing here, as they do not change Keras' `metrics`: of calibration and retrieval none of
+            these metrics is defined with weights.
         ece_bins: confidence bins of the ECE.
         batch_size: for arrays.
         collector: of the model, where one is there already; it keeps the traced function.
@@ -49,7 +55,9 @@ class Evaluation(keras.callbacks.Callback):
         predictions: of the last pass; before the first epoch has ended there are none.
 
     Raises:
-        UserError: data of another form; when training begins, labels of arrays that are none of the model's classes.
+        UserError: data of another form; when training begins, a model whose labels are several classes of an image,
+            labels of a form that they cannot have, and labels of arrays that are none of the model's classes, which of
+            other data `tf.errors.InvalidArgumentError` says once they flow by.
     """
 
     def __init__(
@@ -62,9 +70,10 @@ class Evaluation(keras.callbacks.Callback):
         split: str = "val",
     ):
         super().__init__()
-        self._labels: np.ndarray | None = None  # of arrays
-        self.data = data if isinstance(data, tf.data.Dataset) else self._batches(data, batch_size)
-        _check_form(self.data.element_spec)
+        self.data = batches_to_judge(data, batch_size=batch_size)
+        self._labels_and_weights = data[1:] if isinstance(data, (tuple, list)) else None  # of arrays
+        self._with_classes: dict[int, tf.data.Dataset] = {}  # by how many classes there are
+        self._beside: Sequence[keras.callbacks.Callback] = ()
         self.split = split
         self.ece_bins = ece_bins
         self.predictions: Predictions
@@ -75,23 +84,13 @@ class Evaluation(keras.callbacks.Callback):
         """What the names in the logs begin with."""
         return f"{self.split}_"
 
-    def _batches(self, data, batch_size: int) -> tf.data.Dataset:
-        if not isinstance(data, (tuple, list)) or len(data) != 2:
-            received = f"{len(data)} parts" if isinstance(data, (tuple, list)) else type(data).__name__
-            raise UserError(f"{_FORM} Received: {received}")
-        images, labels = np.asarray(data[0]), np.asarray(data[1])
-        if labels.ndim == 0 or len(images) != len(labels) or len(labels) < 2:
-            count = len(labels) if labels.ndim else "no"
-            raise UserError(
-                "Expected as many labels as images, of at least two images. "
-                f"Received: {len(images)} images and {count} labels"
-            )
-        self._labels = labels
-        return as_it_is(tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size))
-
     def on_train_begin(self, logs=None):
-        if self._labels is not None:
-            Expectations(num_classes=count_classes(self.model, self.data)).check(self._labels)
+        self._beside = _callbacks_of(inspect.currentframe())
+        num_classes = self._count_classes()
+        self._judged(num_classes)
+        if self._labels_and_weights is not None:
+            labels, *weights = self._labels_and_weights
+            Expectations(num_classes=num_classes).check(labels, weights=weights[0] if weights else None)
 
     def on_epoch_end(self, epoch, logs=None):
         swaps = self._swaps()
@@ -99,7 +98,7 @@ class Evaluation(keras.callbacks.Callback):
             swap.on_test_begin()
         if self._collector is None or not self._collector.is_of(self.model):
             self._collector = Collector(self.model)
-        self.predictions = self._collector.collect(self.data)
+        self.predictions = self._collector.collect(self._judged(self._count_classes()))
         for swap in swaps:
             swap.on_test_end()
         if not np.isfinite(self.predictions.logits).all():
@@ -108,9 +107,25 @@ class Evaluation(keras.callbacks.Callback):
         for name, value in self.predictions.metrics(ece_bins=self.ece_bins).items():
             logs[f"{self.split}_{name}"] = value
 
+    def _count_classes(self) -> int:
+        num_classes = count_classes(self.model, self.data)
+        kind = getattr(self.model, "label_kind", None)  # of a `SelfDistiller`
+        if kind is not None and not isinstance(kind, OneClass):
+            raise UserError(
+                "Expected a model whose images have one class each, as the metrics of Evaluation have them; pass "
+                f"validation_data to fit instead. Received: a model whose labels are {kind.called}"
+            )
+        return num_classes
+
+    def _judged(self, num_classes: int) -> tf.data.Dataset:
+        """The data with the class of each image; the same object each time, as the collector keeps what it traced."""
+        if num_classes not in self._with_classes:
+            self._with_classes = {num_classes: with_classes(self.data, num_classes=num_classes)}
+        return self._with_classes[num_classes]
+
     def _swaps(self) -> list[keras.callbacks.SwapEMAWeights]:
         """The callbacks that have averaged weights, but have not put them into the model yet."""
-        callbacks = list(getattr(self.model, "fit_callbacks", ()))
+        callbacks = list(self._beside)
         before = callbacks[: callbacks.index(self)] if self in callbacks else []
         return [
             callback
@@ -120,17 +135,16 @@ class Evaluation(keras.callbacks.Callback):
         ]
 
 
-_FORM = "Expected Evaluation's data as (images, labels): two arrays, or a tf.data.Dataset of two such parts per batch."
+def _callbacks_of(frame: types.FrameType | None) -> Sequence[keras.callbacks.Callback]:
+    """The callbacks of a `fit`, in their order, one of which runs in this frame.
 
-
-def _check_form(element_spec) -> None:
-    """Raises UserError unless batches are of images and integer labels."""
-    if not isinstance(element_spec, tuple) or len(element_spec) != 2:
-        parts = len(element_spec) if isinstance(element_spec, tuple) else 1
-        raise UserError(f"{_FORM} Received: {parts} parts, of which sample weights would be one")
-    labels = element_spec[1]
-    if not (labels.dtype.is_integer and (labels.shape.rank == 1 or labels.shape[1:] == [1])):
-        raise UserError(f"{_FORM} Expected integer labels [B]. Received: {labels.dtype.name} of shape {labels.shape}")
+    Keras' list of them has called it, and nothing else leads from a callback, or from a plain model, to that list.
+    """
+    while frame is not None:
+        if isinstance(caller := frame.f_locals.get("self"), keras.callbacks.CallbackList):
+            return caller.callbacks
+        frame = frame.f_back
+    return ()
 
 
 def _advice(problem: str) -> str:

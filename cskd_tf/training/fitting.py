@@ -108,11 +108,6 @@ class ContinuingModel(AveragedModel):
         return self.distribute_strategy.experimental_local_results(variable.value)
 
     @property
-    def fit_callbacks(self) -> Sequence[keras.callbacks.Callback]:
-        """Those of the running or last `fit`, in their order."""
-        return getattr(self._state, "callbacks", ())
-
-    @property
     def class_weight(self) -> Mapping[int, float] | None:
         """Keras' `class_weight` of the running `fit` or `train_on_batch`."""
         return self._state.class_weight
@@ -195,7 +190,6 @@ class ContinuingModel(AveragedModel):
         check_steps_per_execution(steps, steps_per_execution=self.steps_per_execution)
         course = Course(epochs=epochs, steps_per_epoch=steps)
         callbacks = prepare_callbacks(callbacks, own=course, model=self)
-        self._state.callbacks = callbacks if isinstance(callbacks, list) else callbacks.callbacks
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
         x = self._checked(x, y, sample_weight, shuffle=kwargs.get("shuffle", True), opened_at=course.position)

@@ -134,6 +134,11 @@ def needed(config):
             return str(error)
 
 
+def licence(built):
+    """What the card of an export says of the data."""
+    return export.model_card._data(built)
+
+
 def opset(built):
     """What ONNX files are made with."""
     workdir = Workdir("asked")

@@ -3,6 +3,7 @@
 import functools
 
 import keras
+import tensorflow as tf
 
 from configs import digits
 from cskd_tf.networks.layers import Pieces, classifier
@@ -30,3 +31,14 @@ def small_network(*, num_classes, input_shape, width=4, synchronized=False):
     images = keras.Input(input_shape)
     features = pieces.convolution(images, width, kernel_size=3, stride=2, name="conv")
     return keras.Model(images, classifier(pieces.batch_norm_relu(features, name="bn"), num_classes=num_classes))
+
+
+def events_in(folder):
+    """The step and the tags of every event of TensorBoard, of all files of a folder."""
+    found = []
+    for file in sorted(folder.glob("*tfevents*")):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            found += [(event.step, value.tag) for value in event.summary.value]
+            found += [(event.step, "graph")] * (event.WhichOneof("what") == "graph_def")
+    return found

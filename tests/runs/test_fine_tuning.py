@@ -3,18 +3,20 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs import evaluate, train
+from cskd_tf.runs import evaluate, export, train
 from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.workdir import Workdir
+from cskd_tf.serving import saved_model
 from tests.runs.helpers import config_of
 from tests.runs.test_termination import train_and_terminate
 
 STEPS = 2  # of an epoch
 RECIPE = {
-    "epochs": 3, "batch_size": 32, "deterministic": True, "export.enabled": False,
+    "epochs": 3, "batch_size": 32, "deterministic": True, "export.enabled": False, "export.temperature": "off",
     "network.name": "tests.runs.helpers:small_network", "network.frozen_epochs": 1,
     "optimizer.arguments": {"beta_2": 0.98}, "optimizer.weight_decay": 0.05, "optimizer.decay_vectors": False,
     "optimizer.layer_decay": 0.5, "optimizer.ema_momentum": 0.5, "optimizer.clip_norm": 1.0,
@@ -43,15 +45,17 @@ def written(workdir):
         pytest.param("Muon", [(5, "step")], marks=pytest.mark.slow),
     ],
 )
-def test_a_run_that_was_stopped_ends_with_the_same_bytes(name, at, tmp_path):
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(name, at, monkeypatch, tmp_path):
     arguments = RECIPE["optimizer.arguments"] if name != "Muon" else {"ns_steps": 3}
-    config = config_of({**RECIPE, "optimizer.name": name, "optimizer.arguments": arguments})
+    changes = {"optimizer.name": name, "optimizer.arguments": arguments, "export.directory": str(tmp_path / "models")}
+    config = config_of({**RECIPE, **changes})
     whole, parts = Workdir(tmp_path / "whole"), Workdir(tmp_path / "parts")
     train.train(config, whole)
     for step, part in at:
         train_and_terminate(config, parts, step=step, part=part)
     train.train(config, parts)
     assert written(parts) == written(whole)
+    monkeypatch.setattr(saved_model, "difference_in_fresh_process", lambda *_: 0.0)
     check_that_what_is_written_is_averaged(config, whole)
 
 
@@ -65,12 +69,17 @@ def check_that_what_is_written_is_averaged(config, workdir):
     assert workdir.log()[-1]["val_nll"] == pytest.approx(workdir.metrics_of("val")["nll"], abs=1e-6)
     evaluate.evaluate(workdir)
     np.testing.assert_array_equal(Predictions.load(workdir.predictions("test")).logits, predictions.logits)
+    served = tf.saved_model.load(str(export.export_run(workdir, config=config)))
+    raw = tf.cast(built.splits["test"].load(np.arange(len(images))), tf.uint8)
+    probabilities = served.serve(raw)["probabilities"]
+    np.testing.assert_allclose(probabilities, tf.nn.softmax(predictions.logits), atol=1e-5)
     # What goes on from the checkpoint are other weights: those that are trained.
     train.Checkpoint(workdir, built.model, monitor=None).restore_last()
     assert built.model.average.in_place
     averaged = built.model.network.get_weights()
     built.model.put_average(False)
     assert not np.array_equal(built.model.network.get_weights()[0], averaged[0])
+    assert np.abs(tf.nn.softmax(built.model.predict(images, verbose=0)) - probabilities).max() > 1e-3
 
 
 def test_a_learning_rate_of_sgd_for_another_optimizer_is_warned_of_before_any_work(caplog):

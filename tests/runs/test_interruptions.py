@@ -14,6 +14,7 @@ from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.serving import saved_model
+from tests.runs.helpers import events_in
 
 GONE = 2**22  # more than any process has as its number
 
@@ -45,6 +46,7 @@ def test_a_run_that_was_killed_before_it_had_a_config_begins(config, tmp_path):
 def test_a_first_checkpoint_that_was_being_written_is_written_again(finished):
     config, workdir = finished
     expected = (workdir.checkpoints / "last" / "ckpt-2.data-00000-of-00001").read_bytes()
+    shown = shown_by_tensorboard(workdir)
     for path in (workdir.path / "metrics.json", *workdir.checkpoints.glob("*/ckpt-2.*")):
         path.unlink()
     index = workdir.checkpoints / "last" / "ckpt-1.index"
@@ -55,6 +57,16 @@ def test_a_first_checkpoint_that_was_being_written_is_written_again(finished):
     assert sorted(path.name for path in (workdir.checkpoints / "last").iterdir()) == [
         f"ckpt-{epoch}.{part}" for epoch in (1, 2) for part in ("data-00000-of-00001", "index", "json")
     ]
+    # The epochs that were trained twice are shown once.
+    assert len(shown) > 20
+    assert shown_by_tensorboard(workdir) == shown
+
+
+def shown_by_tensorboard(workdir):
+    """Run, step and tag of every event, in an order that does not depend on when it was written."""
+    folders = [path for path in workdir.tensorboard.rglob("*") if path.is_dir()]
+    runs = {str(path.relative_to(workdir.tensorboard)): sorted(events_in(path)) for path in folders}
+    return [(run, *event) for run, events in sorted(runs.items()) for event in events]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 
@@ -11,7 +12,7 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 
 from cskd_tf.errors import UserError
-from cskd_tf.runs.predict import UNREADABLE, find_files, predict
+from cskd_tf.runs.predict import UNREADABLE, Predictor, find_files, predict
 
 NAMES = [str(digit) for digit in range(10)]
 
@@ -82,6 +83,73 @@ def test_a_line_for_each_image_those_too_that_cannot_be_read(exported_folder, ph
     assert predict(["00.png"], model=str(exported_folder)) == 0
     (row,) = csv_rows(capsys.readouterr().out)
     assert row["path"] == "00.png"
+
+
+@pytest.fixture
+def before_each_batch(monkeypatch):
+    """Does something before a batch is predicted, with the batch's number from 0."""
+
+    def arm(action):
+        original, numbers = Predictor.rows, itertools.count()
+
+        def rows(self, contents):
+            if len(contents) > 1:  # one alone is of a batch with a file that is no image
+                action(next(numbers))
+            return original(self, contents)
+
+        monkeypatch.setattr(Predictor, "rows", rows)
+
+    return arm
+
+
+@pytest.mark.parametrize("to_file", [True, False], ids=["file", "stdout"])
+def test_lines_appear_batch_by_batch(to_file, exported_folder, photos, before_each_batch, tmp_path, monkeypatch):
+    shown = tmp_path / ("out.unfinished.jsonl" if to_file else "stdout")
+    counts = []
+    before_each_batch(lambda number: counts.append(shown.read_text().count("\n") if shown.exists() else 0))
+    with open(tmp_path / "stdout", "w") as stdout, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", stdout)
+        output = str(tmp_path / "out.jsonl") if to_file else None
+        predict([str(photos)], model=str(exported_folder), output=output, form="jsonl")
+    assert counts == [0, 32, 64]
+    assert (tmp_path / ("out.jsonl" if to_file else "stdout")).read_text().count("\n") == 72
+    assert not (tmp_path / "out.unfinished.jsonl").exists()
+
+
+def test_what_was_predicted_before_an_interruption_stays(
+    exported_folder, photos, before_each_batch, command, tmp_path, caplog
+):
+    def interrupt(number):
+        if number == 2:
+            raise KeyboardInterrupt
+
+    before_each_batch(interrupt)
+    words = ("predict", f"--workdir={exported_folder}", photos, f"--output={tmp_path / 'out.csv'}")
+    code, printed = command(*words)
+    assert (code, printed.splitlines()[-1]) == (130, "Interrupted.")
+    kept = tmp_path / "out.unfinished.csv"
+    assert f"{kept} keeps what was predicted so far" in caplog.text
+    assert len(csv_rows(kept.read_text())) == 64
+    assert not (tmp_path / "out.csv").exists()
+    content = kept.read_bytes()
+    code, printed = command(*words)
+    assert (code, f"of which {kept} is there" in printed) == (1, True)
+    assert kept.read_bytes() == content
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("kind", [Terminal, io.StringIO])
+def test_a_terminal_shows_how_far_it_is_and_a_pipe_nothing(kind, exported_folder, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", screen := kind())
+        predict([str(photos / "more" / "01.jpg")], model=str(exported_folder), output=str(tmp_path / "out.csv"))
+    assert ("Predicting" in screen.getvalue()) == (kind is Terminal)
+    assert kind is Terminal or not screen.getvalue()
 
 
 def test_files_are_found_once_and_in_order(photos, monkeypatch):

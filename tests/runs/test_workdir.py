@@ -113,6 +113,7 @@ def test_a_lock_alone_is_no_run(config, tmp_path):
         ("metrics.json", Workdir.metrics),
         ("log.jsonl", Workdir.log),
         ("imported.json", Workdir.imported_from),
+        ("trained_by.json", Workdir.trained_by),
     ],
 )
 def test_a_file_that_is_no_json_of_a_run_is_named(name, read, content, tmp_path):

@@ -100,6 +100,29 @@ def test_probabilities_are_those_of_the_saved_model(name, material, loaded, tmp_
         assert run(given[:1])["probabilities"].shape == (1, CLASSES)
 
 
+@pytest.mark.parametrize(
+    ("name", "temporary"),
+    [*((name, False) for name in formats.FORMATS), *((name, True) for name in ("litert", "litert_int8", "openvino"))],
+)
+def test_a_full_disk_is_named_and_no_format_is_blamed(name, temporary, material, disk_of, tmp_path, monkeypatch):
+    if missing := formats.FORMATS[name].missing():
+        pytest.skip(f"requirements-export.txt: {missing}")
+    disk = disk_of("20k")
+    if temporary:
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+    with pytest.raises(OSError, match=rf"No space left on device: '{disk}'"):
+        formats.write_all([name], tmp_path / "out" if temporary else disk, material)
+
+
+def test_what_fails_where_there_is_room_is_no_full_disk(material, disk_of, monkeypatch):
+    def write(form, folder, material):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(type(formats.FORMATS["web"]), "write", write)
+    with pytest.raises(UserError, match="Expected web to return what the SavedModel does"):
+        formats.write_all(["web"], disk_of("2m"), material)
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A network that tells digits apart, and the images and labels that it was not trained on."""

@@ -214,7 +214,7 @@ def test_what_is_of_one_class_is_refused(linear_network, images_and_labels):
         model.train_on_batch(images, TARGETS, class_weight={0: 2.0})
     with pytest.raises(ValueError, match="sequences or several classes. Received: sequences=True, multi_label=True"):
         SelfDistiller(linear_network(), sequences=True, multi_label=True)
-    with pytest.raises(ValueError, match=r"Expected integer labels \[B\]. Received: float32"):
-        Evaluation((images, TARGETS))
+    with pytest.raises(ValueError, match="one class each.*Received: a model whose labels are several classes of an im"):
+        model.fit(images, TARGETS, verbose=0, callbacks=[Evaluation((images, TARGETS))])
     with pytest.raises(ValueError, match="as after a sigmoid"):
         SelfDistiller(linear_network(activation="sigmoid"), multi_label=True)

@@ -31,6 +31,7 @@ class SourceOptions:
         class_levels: levels of an image folder's folders that make a class.
         groups: file of lines `class<TAB>group` (see `read_groups`); empty: the groups that the data set brings.
         memory: GiB at most for images held in memory; what does not fit is read as it is needed.
+        licence: of the images, in the user's own words, for the card of an export; empty: that of `DATASETS`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class SourceOptions:
     class_levels: Annotated[int, Within(1, 100)] = 1
     groups: str = ""
     memory: Annotated[float, Within(0, 2**20)] = 4.0
+    licence: str = ""
 
     def __post_init__(self):
         check(self)
@@ -192,25 +194,28 @@ class Dataset:
 
 
 TAKEN_BY_ALL = {
-    "name", "channels", "groups", "memory", "seed", "test_fraction", "validation_fraction", "train_per_class"
+    "name", "channels", "groups", "memory", "licence", "seed", "test_fraction", "validation_fraction", "train_per_class"
 }  # fmt: skip
 _OF_TFDS = ("path", "train", "val", "test")
 _OF_ARCHIVES = (*_OF_TFDS, "archive")
+_IMAGENET = "ImageNet's terms of access: non-commercial research and education alone"
 DATASETS = {
-    "fonts": Dataset(fonts),
+    "fonts": Dataset(fonts, licence="those of the font files that Matplotlib brings: DejaVu, STIX and BaKoMa"),
     "digits": Dataset(digits, licence="CC BY 4.0 (UCI Machine Learning Repository)"),
     "image_folder": Dataset(image_folder, ("path", "class_levels", "train", "val", "test")),
     "csv": Dataset(csv, ("path", "train", "val", "test")),
     "cifar10": Dataset(FromTfds("cifar10"), _OF_TFDS),
     "cifar100": Dataset(FromTfds("cifar100"), _OF_TFDS),
-    "tiny_imagenet": Dataset(FromTfds("tiny_imagenet", test="validation"), _OF_ARCHIVES),
+    "tiny_imagenet": Dataset(
+        FromTfds("tiny_imagenet", test="validation"), _OF_ARCHIVES, licence=f"images of ImageNet; {_IMAGENET}"
+    ),
     "caltech_birds2011": Dataset(FromTfds("caltech_birds2011"), _OF_TFDS),
-    "stanford_dogs": Dataset(FromTfds("stanford_dogs"), _OF_TFDS),
-    "mit67": Dataset(FromTfds("mit67"), _OF_ARCHIVES),
+    "stanford_dogs": Dataset(FromTfds("stanford_dogs"), _OF_TFDS, licence=f"images of ImageNet; {_IMAGENET}"),
+    "mit67": Dataset(FromTfds("mit67"), _OF_ARCHIVES, licence="for research purposes only, say those who publish it"),
     "imagenet2012": Dataset(
         FromTfds("imagenet2012", test="validation"),
         _OF_TFDS,
-        licence="ImageNet's terms of access: non-commercial research and education alone",
+        licence=_IMAGENET,
     ),
     "omniglot": Dataset(FromTfds("omniglot", train="train+test", test=""), _OF_TFDS, licence="MIT"),
 }

@@ -72,7 +72,7 @@ def examples_of(data: Any) -> Examples:
     Raises:
         UserError: elements of any other form.
     """
-    dataset = _of_batches(data) if isinstance(data, keras.utils.PyDataset) else data
+    dataset = batches_of(data) if isinstance(data, keras.utils.PyDataset) else data
     spec = dataset.element_spec
     parts = spec if isinstance(spec, tuple) else (spec,)
     if len(parts) not in (2, 3) or not all(isinstance(part, tf.TensorSpec) for part in parts):
@@ -90,8 +90,12 @@ def examples_of(data: Any) -> Examples:
     return Examples(dataset, parts[0].shape.rank == of_one + 1, None if names is None else list(names))
 
 
-def _of_batches(data: keras.utils.PyDataset) -> tf.data.Dataset:
-    """The batches of a `PyDataset`, which is told where its epochs begin and end."""
+def batches_of(data: keras.utils.PyDataset) -> tf.data.Dataset:
+    """The batches of a `PyDataset`, which is told where its epochs begin and end.
+
+    Raises:
+        UserError: batches of something else than arrays.
+    """
     first = data[0]
     if not isinstance(first, (tuple, list)) or not all(hasattr(part, "shape") for part in first):
         kinds = [type(part).__name__ for part in first] if isinstance(first, (tuple, list)) else type(first).__name__

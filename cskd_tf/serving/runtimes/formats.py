@@ -1,6 +1,7 @@
 """The formats there are: what they need, how they are written, and when they are refused."""
 
 import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from absl import logging
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.calibration import expected_calibration_error
+from cskd_tf.files import full_disk_named
 from cskd_tf.serving.runtimes.base import Format, Material, Run
 from cskd_tf.serving.runtimes.litert import LiteRt, LiteRtInt8
 from cskd_tf.serving.runtimes.onnx import Onnx
@@ -31,6 +33,7 @@ FEATURES_TOLERANCE = 1e-4
 FEATURES = ("embedding", "logits")
 ECE_TOLERANCE = 0.005  # of int8
 REPORT = "parity.json"
+GRAPH = 10**6  # bytes, of a file beside its weights
 
 
 def check_names(names: Sequence[Any]) -> None:
@@ -60,14 +63,16 @@ def write_all(names: Sequence[str], folder: pathlib.Path, material: Material) ->
 
     Raises:
         UserError: a format that cannot be written or run, or that returns something else.
-        OSError: files that cannot be written.
+        OSError: files that cannot be written, such as on a full disk, which its `filename` names.
     """
     reports = {}
+    room = 4 * material.numbers.serving.model.count_params() + GRAPH
     for name in names:
         target = folder / name
         target.mkdir(parents=True)
         try:
-            with material.numbers.in_float32():  # which a SavedModel's writer traces anew
+            # In float32, because a SavedModel's writer traces anew.
+            with full_disk_named(folder, tempfile.gettempdir(), room=room), material.numbers.in_float32():
                 FORMATS[name].write(target, material)
             judged = judge(FORMATS[name], FORMATS[name].load(target), material)
         except (OSError, MemoryError):

@@ -5,17 +5,7 @@ import tensorflow as tf
 
 from cskd_tf.runs.tensorboard.board import TensorBoard
 from cskd_tf.runs.tensorboard.events import keep_epochs, remove_events
-
-
-def events_in(folder):
-    """The step and the tags of every event, of all files."""
-    found = []
-    for file in sorted(folder.glob("*tfevents*")):
-        for record in tf.data.TFRecordDataset(str(file)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
-            found += [(event.step, value.tag) for value in event.summary.value]
-            found += [(event.step, "graph")] * (event.WhichOneof("what") == "graph_def")
-    return found
+from tests.runs.helpers import events_in
 
 
 @pytest.fixture
