@@ -2,8 +2,8 @@
 
 Reads the finished runs of sweeps of configs/few_images.py below the folders, and writes results/few_images.json, a line
 per run: what `cskd_tf.metrics.assess` says of its test split, with all that its validation images choose, and the
-config that it had. Nothing is trained; docs/results.md has its tables. `--trained_at` says of which commit the runs
-are, if not of this one.
+config that it had. Nothing is trained; docs/results.md has its tables. `--trained_at` says of which commit runs
+are that do not say it themselves, if not of this one.
 """
 
 import pathlib
@@ -22,7 +22,7 @@ from cskd_tf.runs.grid import SEED_KEYS
 from cskd_tf.runs.report import find_runs
 from cskd_tf.runs.workdir import Workdir, flatten
 
-TRAINED_AT = flags.DEFINE_string("trained_at", None, "The commit whose code trained the runs.")
+TRAINED_AT = flags.DEFINE_string("trained_at", None, "The commit whose code trained runs that do not say it.")
 # Of the machine and of files.
 OF_NO_EXPERIMENT = (*OF_NO_RESULT, *SEED_KEYS, "data.source.archive", "data.source.path", "data.source.memory")
 
@@ -41,7 +41,7 @@ def measured(run: Workdir, *, configs: types.ModuleType = few_images) -> dict:
         "epochs": config.epochs,
         "config": point_of(point),
         "overrides": overrides(run, configs),
-        "trained_at": TRAINED_AT.value or commit(),
+        "trained_at": ", then ".join(run.trained_by()) or TRAINED_AT.value or commit(),
         "val_top1_error": run.metrics_of("val")["top1_error"],
         "test": assessed["metrics"],
         "intervals": assessed["intervals"],
