@@ -7,11 +7,11 @@ import pathlib
 import statistics
 from collections.abc import Iterator, Sequence
 
-import rich.box
 import rich.table
 
 from configs import digits, fonts, tables
 from configs.published import SIZES
+from cskd_tf.runs import printing
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"  # not in an installed package
 HEADINGS = {"top1_error": "top-1\nerror %", "ece": "ECE %\n20 bins", "recall_at_1": "\nR@1 %"}
@@ -130,14 +130,8 @@ def nearest(gains: Sequence[Gain], *, images: float, classes: int, count: int = 
 
 def table(gains: Sequence[Gain]) -> rich.table.Table:
     """One row per data set: what cross-entropy has, and what CS-KD."""
-    result = rich.table.Table(
-        title="cross-entropy → CS-KD on the data sets nearest in images per class and classes",
-        title_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-    )
-    result.add_column("", overflow="fold")
-    for heading in ("images\na class", "\nclasses", *HEADINGS.values()):
-        result.add_column(heading, justify="right", no_wrap=True)
+    title = "cross-entropy → CS-KD on the data sets nearest in images per class and classes"
+    result = printing.table(title, ["", "images\na class", "\nclasses", *HEADINGS.values()])
     for gain in gains:
         classes = f"{gain.classes:,}" if gain.classes else "-"
         result.add_row(gain.label, f"{gain.images:,.0f}", classes, *_cells(gain))
