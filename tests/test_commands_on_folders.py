@@ -1,6 +1,7 @@
 """Blocks that need folders: on images that are written here, and on runs of seconds that stand for finished ones."""
 
 import pathlib
+import re
 import shutil
 
 import numpy as np

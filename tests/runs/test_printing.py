@@ -73,6 +73,7 @@ def assessment():
 def of_the_doctor():
     found = findings([30] * 40, side=300, held_out=100)
     yield evidence.table([*evidence.published(), *evidence.own(), *evidence.embedded()])
+    yield evidence.table_of_pskd(evidence.published_of_pskd())
     yield method_costs.table(found, step=0.5, ratios={"cskd": 1.3})
     yield advice._table(recommendation.recommend(found, evidence.published()), found.config)
     source = ArraySource(np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8), np.arange(60) % 3)

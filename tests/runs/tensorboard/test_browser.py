@@ -49,8 +49,14 @@ return found;
 """
 # The addresses of all that the page and its frames fetched, and that came.
 FETCHED = """
-const of = (view) => view.performance.getEntriesByType("resource").filter((entry) => entry.responseStatus === 200);
-return [window, ...Array.from(window.frames)].flatMap(of).map((entry) => entry.name);
+const found = [];
+const visit = (view) => {
+  const entries = view.performance.getEntriesByType("resource");
+  entries.forEach((entry) => { if (entry.responseStatus === 200) found.push(entry.name); });
+  Array.from(view.frames).forEach(visit);
+};
+visit(window);
+return found;
 """
 PICTURES = ("calibration/reliability", "quality/confusion", "quality/mistakes")
 
