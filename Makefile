@@ -14,7 +14,7 @@ train: .venv/train
 test: .venv/test
 	$(BIN)/python -m pytest
 
-# The longer commands of README and docs as they stand, and the notebook: 6 minutes.
+# The longer commands of README and docs as they stand, those that need folders, and the notebook: 10 minutes.
 newcomer: .venv/test
 	$(BIN)/python -m pytest -m newcomer
 
