@@ -82,7 +82,8 @@ def given(words):
     if of_photos:
         text = text.replace("=DIR", "=of_photos")
     words = text.split("\n")
-    if verb(words) in TRAINING:
+    with_config = any(word.startswith("--config=") for word in words)  # which has to be that of the run
+    if verb(words) in TRAINING or (verb(words) == "export" and with_config):
         words += [*BRIEF, *([FEW] if of_photos else [])]
     return words
 
@@ -96,6 +97,7 @@ def verb(words):
 def test_the_commands_of_a_page_run_on_folders(page, workspace):
     for block in BLOCKS:
         if block.page == page:
+            shutil.rmtree("workdirs", ignore_errors=True)  # of another block's config
             for words in map(given, pages.lines_of(block)):
                 if verb(words) not in ("train", "sweep"):  # which make theirs
                     workspace.provide_for(words)
