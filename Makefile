@@ -5,7 +5,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test newcomer papers parity detection runtimes slow kills soak mutations lint format table benchmark docs dist clean
+.PHONY: train test newcomer papers parity detection runtimes loggers slow kills soak mutations lint format table benchmark docs dist \
+	installed clean
 
 train: .venv/train
 	$(BIN)/python train_main.py
@@ -13,7 +14,7 @@ train: .venv/train
 test: .venv/test
 	$(BIN)/python -m pytest
 
-# The longer commands of README and docs as they stand, and the notebook: 6 minutes.
+# The longer commands of README and docs as they stand, those that need folders, and the notebook: 10 minutes.
 newcomer: .venv/test
 	$(BIN)/python -m pytest -m newcomer
 
@@ -33,6 +34,10 @@ detection: .venv/detection
 # Exports for ONNX, LiteRT, OpenVINO and a page in Chromium, all of which this installs but for Chromium: 10 minutes.
 runtimes: .venv/export
 	$(BIN)/python -m pytest -m runtimes
+
+# Logs in Weights & Biases and MLflow, and TensorBoard's profiles in Chromium; this installs all but Chromium: 3 minutes.
+loggers: .venv/loggers
+	$(BIN)/python -m pytest -m loggers
 
 # What guards against rare faults, and takes minutes.
 slow: .venv/test
@@ -88,6 +93,15 @@ dist: .venv/test
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	@ls -l dist | awk 'NR > 1 { printf "%s: %.0f KiB\n", $$9, $$5 / 1024 }'
 
+# Each of the two in an environment of its own, beside the newest packages that it allows; then an epoch of training.
+installed: dist
+	for file in dist/*.whl dist/*.tar.gz; do \
+		rm -rf build/installed && $(BIN)/python -m venv build/installed \
+		&& build/installed/bin/python -m pip install --quiet --disable-pip-version-check $$file \
+		&& (cd build && installed/bin/cskd-tf --workdir=installed/run --config.epochs=1 --config.baseline=False \
+			--config.export.directory=installed/saved_models) || exit 1; \
+	done
+
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Expected Python 3.11, 3.12 or 3.13 on the PATH, or make PYTHON=...; found none."; exit 1; }
 	@echo "Creating .venv with $$($(PYTHON) --version) ..."
@@ -111,6 +125,11 @@ dist: .venv/test
 .venv/export: requirements-export.txt .venv/test | .venv/bin/python
 	@echo "Installing requirements-export.txt into .venv (a minute) ..."
 	$(INSTALL) -r requirements-export.txt
+	@touch $@
+
+.venv/loggers: requirements-loggers.txt .venv/test | .venv/bin/python
+	@echo "Installing requirements-loggers.txt into .venv (a minute) ..."
+	$(INSTALL) -r requirements-loggers.txt
 	@touch $@
 
 .venv/docs: requirements-docs.txt .venv/train | .venv/bin/python

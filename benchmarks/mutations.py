@@ -13,15 +13,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import rich.box
-import rich.console
-import rich.table
 from absl import app, flags
 
 from benchmarks import workers
 from benchmarks.mutated_images import BOMBS, mutated_image
 from benchmarks.mutated_settings import SMALL, mutated_settings
 from benchmarks.results import commit, record
+from cskd_tf.runs import printing
 
 IMAGES = flags.DEFINE_integer("images", 10_000, "How many images.", lower_bound=0)
 SETTINGS = flags.DEFINE_integer("settings", 1000, "How many command lines.", lower_bound=0)
@@ -75,7 +73,7 @@ def run(
     kind: str, cases: Iterator[tuple[str, dict]], make_tester: Callable[[], Callable[[Any], dict]], *, most_bytes: int
 ) -> bool:
     """Tries all cases, prints what became of them, and returns whether none failed."""
-    console = rich.console.Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=True)
+    console = printing.console()
     counts: dict[str, collections.Counter] = {}
     reasons: collections.Counter[str] = collections.Counter()
     names, arguments = zip(*cases, strict=True)
@@ -85,24 +83,21 @@ def run(
         if result.get("bytes", 0) > most_bytes:
             faults = [*faults, f"took {result['bytes'] / GIB:.1f} GiB"]
         for fault in faults:
-            console.print(f"FAILED, --seed={SEED.value}, {kind} {name}: {fault}", markup=False)
+            console.print(f"FAILED, --seed={SEED.value}, {kind} {name}: {fault}")
         if VERBOSE.value:
             shown = {key: value for key, value in case.items() if key in ("arguments", "files")}
-            console.print(f"{kind} {name} {shown}: {result.get('problem')!r}", markup=False)
+            console.print(f"{kind} {name} {shown}: {result.get('problem')!r}")
         outcome = "failed" if faults else "refused" if result["problem"] else "accepted"
         changes = name.rpartition(": ")[2]
         counted = counts.setdefault("several of these" if ", " in changes else changes, collections.Counter())
         counted.update({"cases": 1, outcome: 1})
         counted["bytes"] = max(counted["bytes"], result.get("bytes", 0))
         reasons[result.get("problem", "")] += 1
-    table = rich.table.Table(title=kind, title_justify="left", box=rich.box.SIMPLE_HEAD)
-    table.add_column("")
-    for heading in (*COLUMNS, "most memory, MiB"):
-        table.add_column(heading, justify="right")
+    table = printing.table(kind, ["", *COLUMNS, "most memory, MiB"])
     for name, counted in sorted(counts.items()):
         row = [counted[key] for key in COLUMNS]
         table.add_row(name, *(f"{count:,}" for count in row), f"{counted['bytes'] / 2**20:,.0f}")
-    console.print(table)
+    printing.show(console, table)
     total = {
         key: sum(counted[key] for counted in counts.values()) for key in ("cases", "accepted", "refused", "failed")
     }

@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import rich.box
 import rich.console
-import rich.markup
 import rich.table
 from ml_collections import config_flags
 
 from configs import command_line, evidence, method_costs, recommendation
 from cskd_tf.runs.doctor import Findings
-from cskd_tf.runs.printing import PROSE, console, say
+from cskd_tf.runs.printing import PROSE, console, say, show, table
 from cskd_tf.runs.report import name_of_methods
 
 MAIN = "train_main.py"
@@ -50,10 +48,10 @@ def advise(findings: Findings, flag: Any) -> dict[str, Any]:
     _show_evidence(screen, findings, gains)
     if findings.step is not None:
         ratios = method_costs.measured(findings.config.network.name)
-        screen.print(method_costs.table(findings, step=findings.step, ratios=ratios))
+        show(screen, method_costs.table(findings, step=findings.step, ratios=ratios))
         for line in (method_costs.NOTE, *([method_costs.MEASURED] if ratios else [])):
             say(screen, line)
-    screen.print(_table(settings, findings.config))
+    show(screen, _table(settings, findings.config))
     _show_command(screen, findings, settings, flag)
     return recommendation.mending(settings, findings)
 
@@ -72,10 +70,14 @@ def _show_evidence(screen: rich.console.Console, findings: Findings, gains: Sequ
             f"{findings.tested} test images tell an error rate near one half to {points:.0f} points (one standard "
             "error): smaller differences between methods cannot be seen.",
         )
-    screen.print(evidence.table([*near, *ours]))
+    show(screen, evidence.table([*near, *ours]))
     say(screen, f"Networks: {evidence.networks([*near, *ours])}")
     paper = "Figures are those of the CS-KD paper (Yun et al., 2020), Tables 1, 5 and 6"
     say(screen, f"{paper}; ours are in results/, at a weight of 1." if ours else f"{paper}.")
+    if of_pskd := [gain for gain in evidence.published_of_pskd() if gain.data in {each.data for each in near}]:
+        show(screen, evidence.table_of_pskd(of_pskd))
+        say(screen, f"Networks: {evidence.networks(of_pskd)}")
+        say(screen, "Figures are those of the PS-KD paper (Kim et al., 2021), Tables 1 and 4.")
 
 
 def _show_command(
@@ -89,21 +91,19 @@ def _show_command(
     values = {setting.key: setting.value for setting in settings}
     if values["methods"] and values["data.split.validation_fraction"]:
         say(screen, "Which weight of CS-KD is best for these images, validation images say, with these flags more:")
-        screen.print(f"  {WEIGHTS}", markup=False, highlight=False)
+        screen.print(f"  {WEIGHTS}")
     screen.print("to copy:")
-    screen.print(text, markup=False, highlight=False)
+    screen.print(text)
 
 
 def _table(settings: Sequence[recommendation.Setting], config: Any) -> rich.table.Table:
-    result = rich.table.Table(title="a config to begin with", title_justify="left", box=rich.box.SIMPLE_HEAD)
-    result.add_column("setting", overflow="fold", min_width=34)
-    result.add_column("because")
+    result = table("a config to begin with", ["setting", "because"], texts=2)
     for setting in settings:
         now, then = recommendation.current(config, setting.key), setting.value
         if setting.key == "methods":
             now, then = (name_of_methods(dataclasses.replace(config, methods=listed)) for listed in (now, then))
         changed = f"\n  now {'none' if now == '' else now}" if now != then else ""
-        result.add_row(*map(rich.markup.escape, (f"{setting.key}: {then}{changed}", setting.reason)))
+        result.add_row(f"{setting.key}: {then}{changed}", setting.reason)
     return result
 
 

@@ -1,22 +1,24 @@
-"""What CS-KD gained at which sizes: the papers' figures, and those of results/ where the repository is at hand."""
+"""What CS-KD and PS-KD gained at which sizes: the papers' figures, and those of results/ where they are at hand."""
 
 import dataclasses
 import json
 import math
 import pathlib
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import rich.box
 import rich.table
 
 from configs import digits, fonts, tables
 from configs.published import SIZES
+from cskd_tf.runs import printing
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"  # not in an installed package
 HEADINGS = {"top1_error": "top-1\nerror %", "ece": "ECE %\n20 bins", "recall_at_1": "\nR@1 %"}
+PSKD_HEADINGS = {"top1_error": "top-1\nerror %", "ece": "ECE %\n10 bins"}  # as its public code counts them
 OWN = {"top1_error": "top1_error", "ece": "ece_20", "recall_at_1": "recall_at_1"}
 UNEVEN = 10  # times as many images in the largest class as in the smallest: the least that Cui et al. (2019) weigh
+PUBLISHED_LABELS = {**tables.DATA, "imagenet2012": "ImageNet"}
 BASELINE, METHOD = "cross_entropy", "cskd"
 LEAST = 50  # training images: the fewest on which methods were compared here, 5 of each class of CIFAR-10
 LEAST_SOURCE = "results/finetune.json"
@@ -25,7 +27,7 @@ EMBEDDED = {"digits": (digits, 10), "fonts": (fonts, 50)}  # configs with result
 
 @dataclasses.dataclass(frozen=True)
 class Gain:
-    """Cross-entropy beside CS-KD on one data set.
+    """Cross-entropy beside CS-KD, or PS-KD, on one data set.
 
     Attributes:
         data: name of the data set.
@@ -33,7 +35,7 @@ class Gain:
         images: per class, in training.
         classes: C; None where the results do not say.
         network: which they are of.
-        figures: by metric, per cent: cross-entropy's and CS-KD's.
+        figures: by metric, per cent: cross-entropy's and the method's.
     """
 
     data: str
@@ -45,7 +47,7 @@ class Gain:
 
     @property
     def in_error(self) -> float:
-        """Percentage points of top-1 error that CS-KD has less."""
+        """Percentage points of top-1 error that the method has less."""
         before, after = self.figures["top1_error"]
         return before - after
 
@@ -61,10 +63,23 @@ def published() -> list[Gain]:
     gains = []
     for number, data in enumerate(tables.DATA):
         figures = {metric: (lines[BASELINE][number], lines[METHOD][number]) for metric, lines in columns.items()}
-        gains.append(_gain(data, tables.LABELS[data], "resnet18", figures))
+        gains.append(_gain(data, PUBLISHED_LABELS[data], "resnet18", figures))
     lines = _part("cvpr5", "resnet50")
-    gains.append(_gain("imagenet2012", "ImageNet", "resnet50", {"top1_error": (lines[BASELINE][0], lines[METHOD][0])}))
+    data, figures = "imagenet2012", {"top1_error": (lines[BASELINE][0], lines[METHOD][0])}
+    gains.append(_gain(data, PUBLISHED_LABELS[data], "resnet50", figures))
     return sorted(gains, key=lambda gain: gain.images)
+
+
+def published_of_pskd() -> list[Gain]:
+    """The PS-KD paper's: on CIFAR-100 a ResNet-18 (Table 1), on ImageNet a ResNet-152 (Table 4)."""
+    places = {"cifar100": ("pskd1", "preact_resnet18"), "imagenet2012": ("pskd4", "resnet152")}
+    gains = []
+    for data, (name, network) in places.items():
+        lines, columns = _part(name, network), tables.FORMS[name].columns
+        before, after = (dict(zip(columns, lines[method], strict=True)) for method in (BASELINE, "pskd"))
+        figures = {metric: (before[metric], after[metric]) for metric in PSKD_HEADINGS}
+        gains.append(_gain(data, PUBLISHED_LABELS[data], network, figures))
+    return gains
 
 
 def _gain(data: str, label: str, network: str, figures: dict[str, tuple[float, float]]) -> Gain:
@@ -130,17 +145,20 @@ def nearest(gains: Sequence[Gain], *, images: float, classes: int, count: int = 
 
 def table(gains: Sequence[Gain]) -> rich.table.Table:
     """One row per data set: what cross-entropy has, and what CS-KD."""
-    result = rich.table.Table(
-        title="cross-entropy → CS-KD on the data sets nearest in images per class and classes",
-        title_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-    )
-    result.add_column("", overflow="fold")
-    for heading in ("images\na class", "\nclasses", *HEADINGS.values()):
-        result.add_column(heading, justify="right", no_wrap=True)
+    title = "cross-entropy → CS-KD on the data sets nearest in images per class and classes"
+    return _table(gains, title=title, metrics=HEADINGS)
+
+
+def table_of_pskd(gains: Sequence[Gain]) -> rich.table.Table:
+    """The same of PS-KD."""
+    return _table(gains, title="cross-entropy → PS-KD on those of them that its paper has", metrics=PSKD_HEADINGS)
+
+
+def _table(gains: Sequence[Gain], *, title: str, metrics: Mapping[str, str]) -> rich.table.Table:
+    result = printing.table(title, ["", "images\na class", "\nclasses", *metrics.values()])
     for gain in gains:
         classes = f"{gain.classes:,}" if gain.classes else "-"
-        result.add_row(gain.label, f"{gain.images:,.0f}", classes, *_cells(gain))
+        result.add_row(gain.label, f"{gain.images:,.0f}", classes, *_cells(gain, metrics))
     return result
 
 
@@ -155,8 +173,8 @@ def networks(gains: Sequence[Gain]) -> str:
     return "; ".join(f"{name}: {', '.join(g.label for g in gains if g.network == name)}" for name in names) + "."
 
 
-def _cells(gain: Gain) -> Iterator[str]:
-    for metric in HEADINGS:
+def _cells(gain: Gain, metrics: Iterable[str]) -> Iterator[str]:
+    for metric in metrics:
         yield " → ".join(f"{figure:.1f}" for figure in gain.figures[metric]) if metric in gain.figures else "-"
 
 

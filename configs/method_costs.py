@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import rich.box
 import rich.table
 
 from configs import cskd_paper, pskd_paper
 from configs.evidence import RESULTS
 from configs.tables import LABELS
 from cskd_tf.methods.cost import over_cross_entropy
+from cskd_tf.runs import printing
 from cskd_tf.runs.doctor import Findings
 
 SHOWN = (
@@ -56,13 +56,8 @@ def table(findings: Findings, *, step: float, ratios: Mapping[str, float]) -> ri
     same = (name for name, listed in known.items() if _names(listed) == _names(config.methods) and counted[name] == own)
     timed_as = next(same, "")
     plain = step / ratios.get(timed_as, own)
-    result = rich.table.Table(
-        title=f"what each method takes here, from a step of {step:.3f} s", title_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-    )  # fmt: skip
-    result.add_column("")
-    for heading in ("counted", *(["measured"] if ratios else []), "minutes an epoch", f"hours, {config.epochs} epochs"):
-        result.add_column(heading, justify="right")
+    headings = ["counted", *(["measured"] if ratios else []), "minutes an epoch", f"hours, {config.epochs} epochs"]
+    result = printing.table(f"what each method takes here, from a step of {step:.3f} s", ["", *headings])
     for name, factor in counted.items():
         seconds = ratios.get(name, factor) * plain * findings.steps
         row = [f"{factor:.2f}"] + ([f"{ratios[name]:.2f}" if name in ratios else "-"] if ratios else [])

@@ -16,13 +16,13 @@ OTHERS = {name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "CHANG
 ALL = {**PAGES, **OTHERS}
 # What may keep a block from being run, and how many blocks it does.
 REASONS = {
-    "fetches data": 13,
-    "of your own folders": 19,
+    "fetches data": 20,
+    "on folders of a test": 12,  # make newcomer runs them, on those of tests/test_commands_on_folders.py
     "takes long": 6,
     "installs packages": 2,
     "takes a cluster": 1,
     "needs KerasHub": 1,  # make detection runs it
-    "needs other runtimes": 3,  # make runtimes runs them
+    "needs other runtimes": 4,  # make runtimes runs them
     "needs PyTorch": 1,  # make parity runs the same functions
 }
 _BLOCK = re.compile(r"^(?:<!-- not run: ([^\n]*) -->\n)?```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -38,6 +38,28 @@ def test_published_gains_are_those_of_the_paper():
     ]  # fmt: skip
 
 
+def test_published_gains_of_pskd_are_those_of_its_paper():
+    of_cifar, of_imagenet = evidence.published_of_pskd()
+    assert (of_cifar.images, of_cifar.classes, of_cifar.network) == (500, 100, "ResNet-18")
+    assert of_cifar.figures == {"top1_error": (24.18, 20.82), "ece": (11.84, 1.77)}
+    assert (round(of_imagenet.images), of_imagenet.network) == (1281, "ResNet-152")
+    assert of_imagenet.figures == {"top1_error": (22.19, 21.41), "ece": (3.84, 2.51)}
+
+
+@pytest.mark.parametrize(
+    ("counts", "rows"),
+    [([500] * 100, {"CIFAR-100": ["24.2 → 20.8", "11.8 → 1.8"]}), ([30] * 200, {})],
+)
+def test_figures_of_pskd_are_shown_where_its_paper_has_such_sizes(counts, rows, capsys):
+    advice.advise(findings(counts), config_flag())
+    _, _, shown = capsys.readouterr().out.partition("cross-entropy → PS-KD")
+    assert bool(shown) == bool(rows)
+    for label, cells_of_row in rows.items():
+        (line,) = [line for line in shown.splitlines() if line.strip().startswith(label)]
+        assert all(cell in line for cell in cells_of_row)
+    assert ("PS-KD paper (Kim et al., 2021), Tables 1 and 4" in shown) == bool(rows)
+
+
 def test_own_gains_are_means_over_the_seeds_of_both(tmp_path):
     path = tmp_path / "few_images.json"
     assert evidence.own(path) == []  # as in an installed package

@@ -13,7 +13,8 @@ import yaml
 import cskd_tf
 from tests.helpers import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 
 
 def test_one_version():
@@ -57,6 +58,20 @@ def test_the_workflow_runs_every_python_and_tensorflow_that_is_allowed():
     first, last = matrix["tensorflow"][0], matrix["tensorflow"][-1]
     assert allowed == f"tensorflow>={first},<2.{int(last[2:]) + 1}"
     assert f"tensorflow=={last}." in (ROOT / "requirements.txt").read_text()
+
+
+def test_every_suite_that_is_marked_has_a_target_and_is_run_every_week():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "weekly.yml").read_text())
+    assert "cron" in workflow[True]["schedule"][0]  # YAML takes "on" for a truth value
+    job = workflow["jobs"]["make"]
+    assert {"run": "make ${{ matrix.target }}"} in job["steps"]
+    options = PYPROJECT["tool"]["pytest"]["ini_options"]
+    marked = {marker.partition(":")[0] for marker in options["markers"]}
+    assert set(job["strategy"]["matrix"]["target"]) == marked | {"dist", "installed"}
+    (left_out,) = [option for option in options["addopts"] if option.startswith("-m=")]
+    assert left_out == "-m=" + " and ".join(f"not {marker}" for marker in sorted(marked))
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{marker}: .*\n\t.* -m pytest -m {marker}$", makefile, re.MULTILINE) for marker in marked)
 
 
 def test_one_version_of_ruff():

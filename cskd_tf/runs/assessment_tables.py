@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import rich.box
 import rich.table
 
-from cskd_tf.runs.printing import console, say
+from cskd_tf.runs import printing
 
 WORST = 10  # classes in the table, of however many there are
 # Name, heading, factor. Papers print per cent, and areas times 1000.
@@ -40,11 +39,16 @@ HEADINGS = {name: (heading, factor) for name, heading, factor in METRICS} | {
     "recall": ("R@k", 100),
     "recall_left_out": ("R@k of some images", 100),
 }
-# What `cskd_tf.evaluation.scaling` fits beside a temperature, in one clause each.
+# What `cskd_tf.evaluation.scaling` fits, and the kinds of sets of `cskd_tf.evaluation.conformal`, in one clause each.
 SCALINGS = {
     "temperature": "temperature scaling, one divisor of all logits",
     "vector": "vector scaling, a factor and an offset of each class's logit",
     "matrix": "matrix scaling, a linear map of the logits of an image to other logits",
+}
+SETS = {
+    "threshold": "threshold, all classes of a probability from one limit on",
+    "aps": "aps, the most probable classes, up to a sum of their probabilities",
+    "raps": "raps, as aps with a penalty on each class behind the first few, which keeps sets small",
 }
 SCALED = ("top1_error", "nll", "brier", "ece_15", "aurc")
 DETECTION = (
@@ -57,12 +61,12 @@ DETECTION = (
 
 def show(assessment: dict[str, Any], *, title: str) -> None:
     """Prints the tables of an assessment, `title` over the first of them."""
-    screen = console()
+    screen = printing.console()
     for part in tables(assessment, title=title):
         if isinstance(part, str):
-            say(screen, part)
+            printing.say(screen, part)
         else:
-            screen.print(part)
+            printing.show(screen, part)
 
 
 def tables(assessment: dict[str, Any], *, title: str) -> Iterator[rich.table.Table | str]:
@@ -83,13 +87,6 @@ def tables(assessment: dict[str, Any], *, title: str) -> Iterator[rich.table.Tab
     if groups := assessment.get("per_group"):
         yield _groups(groups)
     yield _worst(assessment["per_class"])
-
-
-def _table(title: str, *headings: str) -> rich.table.Table:
-    table = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, min_width=len(title))
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left")
-    return table
 
 
 def cell(value: float | None, factor: int) -> str:
@@ -117,7 +114,7 @@ def _by_reason(whys: Mapping[str, str]) -> str:
 def _headline(assessment: dict[str, Any], *, title: str) -> rich.table.Table:
     intervals = assessment["intervals"]
     level = f"{100 * intervals['level']:.0f} % interval"
-    table = _table(f"{title}, {assessment['images']} images", "", "value", level)
+    table = printing.table(f"{title}, {assessment['images']} images", ["", "value", level])
     for name, heading, factor in METRICS:
         if name in assessment["metrics"]:
             table.add_row(heading, cell(assessment["metrics"][name], factor), ends(intervals.get(name), factor))
@@ -129,12 +126,14 @@ def _scaling(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:
     if "undefined" in scaling:
         yield f"Recalibration: {scaling['undefined']}"
         return
-    table = _table("Recalibrated on validation images", "", *(HEADINGS[name][0] for name in SCALED))
+    table = printing.table("Recalibrated on validation images", ["", *(HEADINGS[name][0] for name in SCALED)])
     for row, values in {"as it is": assessment["metrics"], **scaling}.items():
         if "undefined" not in values:
             name = f"temperature {values['temperature']:.3f}" if row == "temperature" else row
             table.add_row(name, *(cell(values[key], HEADINGS[key][1]) for key in SCALED))
     yield table
+    if fitted := [SCALINGS[row] for row in SCALINGS if "undefined" not in scaling.get(row, {"undefined": ""})]:
+        yield f"Fitted: {'; '.join(fitted)}."
     if missing := {SCALINGS[row]: values["undefined"] for row, values in scaling.items() if "undefined" in values}:
         yield f"Not fitted to the validation images: {_by_reason(missing)}"
 
@@ -150,7 +149,7 @@ def _normalized_logits(assessment: dict[str, Any]) -> Iterator[rich.table.Table 
         )
         return
     names = [name for name in normalized if name != "norm"]
-    table = _table("Answering first what it is surest of", "sure by", *(HEADINGS[name][0] for name in names))
+    table = printing.table("Answering first what it is surest of", ["sure by", *(HEADINGS[name][0] for name in names)])
     by = f"logits over their {normalized['norm']}-norm"
     for row, values in {"the largest probability": assessment["metrics"], by: normalized}.items():
         table.add_row(row, *(cell(values[name], HEADINGS[name][1]) for name in names))
@@ -163,16 +162,17 @@ def _conformal(assessment: dict[str, Any]) -> Iterator[rich.table.Table | str]:
         yield f"Prediction sets: {conformal['undefined']}"
         return
     title = f"Prediction sets that promise the class in {100 * (1 - conformal['alpha']):.0f} %"
-    table = _table(title, "", "coverage %", "classes", "empty %")
+    table = printing.table(title, ["", "coverage %", "classes", "empty %"])
     for kind, values in conformal.items():
         if kind != "alpha":
             table.add_row(kind, cell(values["coverage"], 100), f"{values['size']:.2f}", cell(values["empty"], 100))
     yield table
+    yield f"Sets: {'; '.join(SETS[kind] for kind in conformal if kind != 'alpha')}."
 
 
 def _detection(detection: dict[str, Any]) -> rich.table.Table:
     title = f"Told from {detection['other_images']} images of {detection['against']} by"
-    table = _table(title, "", *(heading for _, heading in DETECTION))
+    table = printing.table(title, ["", *(heading for _, heading in DETECTION)])
     for score in ("maximum_probability", "energy", "feature_distance"):
         values = detection[score]
         cells = ["undefined"] * 4 if "undefined" in values else [cell(values[key], 100) for key, _ in DETECTION]
@@ -182,7 +182,9 @@ def _detection(detection: dict[str, Any]) -> rich.table.Table:
 
 def _comparison(compared: dict[str, Any], *, names: tuple[str, str]) -> rich.table.Table:
     test = compared["mcnemar"]
-    table = _table(f"{names[0]} less {names[1]}", "", "difference", f"{100 * compared['level']:.0f} % interval")
+    table = printing.table(
+        f"{names[0]} less {names[1]}", ["", "difference", f"{100 * compared['level']:.0f} % interval"]
+    )
     for name in SCALED:
         heading, factor = HEADINGS[name]
         limits = compared["intervals"][name]
@@ -193,7 +195,7 @@ def _comparison(compared: dict[str, Any], *, names: tuple[str, str]) -> rich.tab
 
 
 def _groups(groups: dict[str, Any]) -> rich.table.Table:
-    table = _table("Groups of classes", "", "images", "top-1 error %", "group error %")
+    table = printing.table("Groups of classes", ["", "images", "top-1 error %", "group error %"])
     rows = zip(groups["groups"], groups["images"], groups["top1_error"], groups["group_error"], strict=True)
     for name, images, error, group_error in rows:
         table.add_row(name, str(images), cell(error, 100), cell(group_error, 100))
@@ -206,7 +208,7 @@ def _worst(rows: list[dict[str, Any]]) -> rich.table.Table:
     title = "Classes, by recall"
     if len(rows) > WORST:
         title = f"The {min(WORST, len(known))} classes with the lowest recall, of {len(rows)}"
-    table = _table(title, "", "images", "recall %", "precision %", "confidence %")
+    table = printing.table(title, ["", "images", "recall %", "precision %", "confidence %"])
     for row in known[:WORST]:
         cells = (cell(row[key], 100) for key in ("recall", "precision", "confidence"))
         table.add_row(str(row["name"]), str(row["images"]), *cells)

@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import rich.box
 import rich.table
 from absl import logging
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import ensemble, summarize
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import printing
 from cskd_tf.runs.config import OF_NO_RESULT, Config
 from cskd_tf.runs.grid import SEED_KEYS
-from cskd_tf.runs.printing import console
 from cskd_tf.runs.workdir import CONFIG, METRICS, Workdir, flatten
 
 # Heading, key in metrics.json, factor. Papers print per cent, and AURC times 1000.
@@ -146,11 +145,7 @@ def table(runs: Sequence[Workdir], *, split: str = "test") -> rich.table.Table:
     config = runs[0].config()
     bins = " or ".join(str(count) for count in sorted({run.metrics_of(split)["ece_bins"] for run in runs}))
     title = f"{config.data.source.name}, {config.network.name}: {split} split, last epoch, ECE with {bins} bins"
-    result = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, min_width=len(title))
-    result.add_column("\nmethods")
-    result.add_column("\nruns", justify="right")
-    for heading, _, _ in COLUMNS:
-        result.add_column(heading, justify="right")
+    result = printing.table(title, ["\nmethods", "\nruns", *(heading for heading, _, _ in COLUMNS)])
     groups = group_by_seed(runs)
     for name, group in zip(name_groups(groups), groups, strict=True):
         name += " (imported)" if group[0].imported_from() else ""
@@ -199,13 +194,13 @@ def report(root: pathlib.Path) -> None:
     """Prints the tables of all runs at and below `root`, where their SavedModels lie, and the TensorBoard command."""
     runs = find_runs(root)
     name_unfinished(root, runs)
-    screen = console()
+    screen = printing.console()
     subjects: dict[tuple[str, str], list[Workdir]] = {}
     for run in runs:
         config = run.config()
         subjects.setdefault((config.data.source.name, config.network.name), []).append(run)
     for members in subjects.values():
-        screen.print(table(members))
+        printing.show(screen, table(members))
     for run in runs:
         if saved := run.metrics().get("saved_model"):
             screen.print(f"SavedModel of {run.path}: {saved}")

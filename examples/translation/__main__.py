@@ -11,6 +11,7 @@ from absl import app, flags
 from benchmarks.results import record
 from benchmarks.tables import TRANSLATION_COLUMNS, translation_rows
 from cskd_tf.methods import PSKD, LabelSmoothing
+from cskd_tf.runs import printing
 from examples.translation import language
 from examples.translation.corpus import Corpus
 from examples.translation.training import measured, trained
@@ -55,12 +56,12 @@ def main(argv):
             values = measured(trained(corpus, chosen, seed=seed, **options), corpus)
             lines.append({"methods": name, "seed": seed, **values, **settings})
             record(RECORD.value, lines[-1])  # at once: an interrupted command leaves what it had measured
-    rich.print(table(lines))
+    printing.show(printing.console(), table(lines))
 
 
 def table(lines: list[dict]) -> rich.table.Table:
     """Mean and deviation over the seeds: BLEU and ECE in per cent, NLL in nats per word."""
-    made = rich.table.Table("", *(column[0] for column in TRANSLATION_COLUMNS))
+    made = printing.table("Means over the seeds", ["methods", *(column[0] for column in TRANSLATION_COLUMNS)])
     for row in translation_rows(lines):
         made.add_row(*row)
     return made

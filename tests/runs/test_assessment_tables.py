@@ -1,12 +1,14 @@
 """The tables of an assessment say each thing once."""
 
 import io
+import re
 
 import numpy as np
 import rich.console
 import rich.table
 
 from cskd_tf import metrics
+from cskd_tf.evaluation import conformal
 from cskd_tf.runs import assessment_tables
 from tests.evaluation.cases import ORDINARY
 
@@ -60,6 +62,20 @@ def test_what_was_not_fitted_is_one_line_that_says_what_it_is():
         "Not fitted to the validation images: vector scaling, a factor and an offset of each class's logit, "
         "matrix scaling, a linear map of the logits of an image to other logits (too few)"
     )
+
+
+def test_what_scalings_and_sets_are_stands_below_their_tables():
+    assessment = assessed()
+    lines = [part for part in assessment_tables.tables(assessment, title="") if isinstance(part, str)]
+    (fitted,) = [line for line in lines if line.startswith("Fitted: ")]
+    assert fitted == (
+        "Fitted: temperature scaling, one divisor of all logits; vector scaling, a factor and an offset of each "
+        "class's logit; matrix scaling, a linear map of the logits of an image to other logits."
+    )
+    (sets,) = [line for line in lines if line.startswith("Sets: ")]
+    assert re.findall(r"(\w+), (?:all|the most|as)", sets) == list(conformal.KINDS)
+    few = {**assessment["scaling"], "vector": {"undefined": "too few"}}
+    assert "Fitted: temperature scaling, one divisor of all logits; matrix" in printed({**assessment, "scaling": few})
 
 
 def test_what_is_undefined_is_one_line_by_reason():

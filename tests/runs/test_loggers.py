@@ -33,9 +33,9 @@ def log(config, workdir, *, epochs):
     return logger
 
 
-@pytest.mark.slow
+@pytest.mark.loggers
 def test_the_log_goes_on_in_one_run_of_weights_and_biases(tmp_path, monkeypatch):
-    wandb = pytest.importorskip("wandb", reason="needs wandb, an extra")
+    wandb = pytest.importorskip("wandb", reason="requirements-loggers.txt")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     config, workdir = run_of("wandb", tmp_path)
@@ -65,10 +65,10 @@ def test_the_log_goes_on_in_one_run_of_weights_and_biases(tmp_path, monkeypatch)
     assert b"final/test_recall_at_1" not in kept[1]
 
 
-@pytest.mark.slow
+@pytest.mark.loggers
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its SQL
 def test_the_log_goes_on_in_one_run_of_mlflow(tmp_path, monkeypatch):
-    mlflow = pytest.importorskip("mlflow", reason="needs mlflow-skinny, an extra")
+    mlflow = pytest.importorskip("mlflow", reason="requirements-loggers.txt")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     config, workdir = run_of("mlflow", tmp_path)
     for epochs in ((0, 1), (1, 2)):  # killed after the second, which it trains again
@@ -90,10 +90,10 @@ def test_the_log_goes_on_in_one_run_of_mlflow(tmp_path, monkeypatch):
     assert run.data.params["methods.0.name"] == "CSKD"
 
 
-@pytest.mark.slow
+@pytest.mark.loggers
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its SQL
 def test_a_run_gives_its_epochs_and_its_final_metrics(tmp_path, monkeypatch):
-    mlflow = pytest.importorskip("mlflow", reason="needs mlflow-skinny, an extra")
+    mlflow = pytest.importorskip("mlflow", reason="requirements-loggers.txt")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     changes = {"loggers": ("mlflow",), "epochs": 2, "network.name": "tests.runs.helpers:small_network"}
     workdir = Workdir(tmp_path / "run")

@@ -7,6 +7,7 @@ import pytest
 
 from cskd_tf.errors import UserError
 from cskd_tf.serving.client import GrpcClient, RestClient
+from tests import pages
 from tests.serving.servers import grpc_server, rest_server
 
 KINDS = {"rest": (RestClient, rest_server), "grpc": (GrpcClient, grpc_server)}
@@ -45,6 +46,20 @@ def test_images_and_files_are_predicted_as_by_the_saved_model(asked, loaded, ima
     check(client.predict(files), loaded.serve_bytes(files))
     check(client.embeddings(images[:2]), loaded.embeddings(images[:2]))
     check(make(address, "zoo", version=3).embeddings(tuple(files)), loaded.embeddings_bytes(files))
+
+
+def test_the_function_of_the_page_names_what_is_on_files(loaded, files, tmp_path):
+    (block,) = [block for block in pages.blocks("docs/serving.md", "python") if "names_of" in block.text]
+    names = {}
+    exec(compile(block.text, block.page, "exec"), names)
+    paths = [tmp_path / str(number) for number in range(len(files))]
+    for path, content in zip(paths, files, strict=True):
+        path.write_bytes(content)
+    with rest_server(loaded, name="digits", version=1) as address:
+        # The page's address is that of a server which need not be there.
+        names["RestClient"] = lambda stated, name: RestClient({"http://127.0.0.1:8501": address}[stated], name)
+        found = names["names_of"](*paths)
+    assert found.tolist() == [name.decode() for name in loaded.serve_bytes(files)["top_names"].numpy()[:, 0]]
 
 
 def test_a_large_batch_is_one_message_of_grpc(loaded):

@@ -16,7 +16,7 @@ from cskd_tf.runs.classifiers import open_classifier
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.doctor import contents, costs, labels
 from cskd_tf.runs.experiment import prepare
-from cskd_tf.runs.printing import PROSE, console, say
+from cskd_tf.runs.printing import PROSE, console, say, show
 
 LABELS = 5000  # of training images that are checked at most
 
@@ -79,7 +79,7 @@ def examine(
     splits = load_splits(source, config.data.split, check_files=False, check_sizes=False)
     inspections = {split: inspect(images, name=split) for split, images in splits.items()}
     screen = console(piped=PROSE)
-    screen.print(contents.table(source.name, splits, inspections))
+    show(screen, contents.table(source.name, splits, inspections))
     for line in contents.remarks(splits, inspections):
         say(screen, line)
     train = inspections["train"]
@@ -113,7 +113,7 @@ def _timed(findings: Findings, screen: rich.console.Console) -> tuple[Findings, 
         cost = costs.measure(experiment)
     except (ValueError, tf.errors.OpError) as error:
         return dataclasses.replace(findings, problem=str(error)), error
-    screen.print(costs.table(cost, experiment))
+    show(screen, costs.table(cost, experiment))
     say(screen, "Nothing here keeps the run from training.")
     return dataclasses.replace(findings, steps=experiment.steps_per_epoch, step=cost.step), None
 

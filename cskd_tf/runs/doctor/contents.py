@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-import rich.box
 import rich.table
 
 from cskd_tf.data.sources.base import EncodedSource, Source
 from cskd_tf.data.sources.caching import GIB
 from cskd_tf.data.sources.inspection import Inspection, duplicates
 from cskd_tf.evaluation.neighbours import alone_in_class
+from cskd_tf.runs import printing
 
 SHOWN = 5  # examples of each finding
 FEW = 10  # images of a class
@@ -33,10 +33,7 @@ def table(name: str, splits: dict[str, Source], inspections: dict[str, Inspectio
         splits: its splits.
         inspections: what was found in each of them.
     """
-    result = rich.table.Table(title=f"{name}: what is there", title_justify="left", box=rich.box.SIMPLE_HEAD)
-    result.add_column("")
-    for split in splits:
-        result.add_column(split, justify="right")
+    result = printing.table(f"{name}: what is there", ["", *splits])
     rows = {
         "images": lambda images, seen: f"{len(images.labels):,}",
         "classes": lambda images, seen: f"{len(images.class_names):,}",

@@ -6,9 +6,9 @@ import statistics
 import time
 
 import keras
-import rich.box
 import rich.table
 
+from cskd_tf.runs import printing
 from cskd_tf.runs.experiment import Experiment
 
 TIMED_STEPS = 4
@@ -25,9 +25,7 @@ class Cost:
 def table(cost: Cost, experiment: Experiment) -> rich.table.Table:
     """Time and memory of a training epoch."""
     steps, epochs = experiment.steps_per_epoch, experiment.config.epochs
-    result = rich.table.Table(title="what an epoch takes", title_justify="left", box=rich.box.SIMPLE_HEAD)
-    result.add_column("")
-    result.add_column("", justify="right")
+    result = printing.table("what an epoch takes", ["", ""])
     result.add_row("steps", f"{steps:,}")
     result.add_row("per step, s", f"{cost.step:.3f}")
     if cost.data_alone is not None:

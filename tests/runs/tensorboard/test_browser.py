@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cskd_tf.runs import train
 from cskd_tf.runs.workdir import Workdir
@@ -45,6 +47,18 @@ const visit = (node) => {
 visit(document);
 return found;
 """
+# The addresses of all that the page and its frames fetched, and that came.
+FETCHED = """
+const found = [];
+const visit = (view) => {
+  const entries = view.performance.getEntriesByType("resource");
+  entries.forEach((entry) => { if (entry.responseStatus === 200) found.push(entry.name); });
+  Array.from(view.frames).forEach(visit);
+};
+visit(window);
+return found;
+"""
+PICTURES = ("calibration/reliability", "quality/confusion", "quality/mistakes")
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +77,8 @@ def logdir(tmp_path_factory):
         methods = ({"name": "CSKD", "temperature": 4.0, "weight": weight},)
         changes = {"network.name": "tests.runs.helpers:small_network", "methods": methods, "export.enabled": False}
         train.train(
-            config_of({**changes, "baseline": weight == 1, "epochs": 3}), Workdir(folder / f"weight={weight:g}")
+            config_of({**changes, "baseline": weight == 1, "epochs": 3, "profile_steps": 2}),
+            Workdir(folder / f"weight={weight:g}"),
         )
     return folder
 
@@ -90,6 +105,13 @@ class Page:
             if not missing:
                 return written
             assert time.monotonic() < deadline, f"missing {missing} of {drawn} in: {written[-3000:]}"
+            time.sleep(0.5)
+
+    def wait_for_fetched(self, part):
+        """Until something was fetched whose address has this part."""
+        deadline = time.monotonic() + PATIENCE
+        while part not in (fetched := " ".join(self.driver.execute_script(FETCHED))):
+            assert time.monotonic() < deadline, f"missing {part} of {fetched}"
             time.sleep(0.5)
 
 
@@ -129,9 +151,13 @@ def test_time_series_have_cards_of_charts_and_pictures(page):
     page.wait_for("calibration", "loss", "quality", "training", " cards", RUNS[0], pictures=["canvas", "440x540"])
 
 
-def test_pictures_are_reliability_confusion_and_mistakes(page):
+def test_pictures_are_reliability_confusion_and_mistakes(page, logdir):
+    events = EventAccumulator(str(logdir / "weight=2" / "tensorboard" / "cskd" / "val")).Reload()
+    logged = [events.Tensors(tag)[-1].tensor_proto.string_val[:2] for tag in PICTURES]  # width and height come first
+    sizes = ["x".join(map(bytes.decode, size)) for size in logged]
+    assert len(set(sizes)) == len(PICTURES)
     page.open("images")
-    page.wait_for("calibration/reliability", "weight=2/tensorboard/cskd/val", pictures=["440x540"])
+    page.wait_for(*PICTURES, "weight=2/tensorboard/cskd/val", pictures=sizes)
 
 
 def test_the_config_is_there_as_text(page):
@@ -152,3 +178,14 @@ def test_the_sweep_is_a_table_of_hyperparameters_and_metrics(page):
 def test_the_projector_has_embeddings_with_classes_and_thumbnails(page):
     page.open("projector")
     page.wait_for("test images", "Points: 256", "class", "predicted", pictures=["canvas"])
+    page.wait_for_fetched("/data/plugin/projector/sprite_image")
+
+
+@pytest.mark.loggers
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard_plugin_profile") is None,
+    reason="requirements-loggers.txt",
+)
+def test_the_profile_has_the_time_of_a_step(page):
+    page.open("profile")
+    page.wait_for("Sessions (3)", "Overview Page", "Performance Summary", "Host Compute Time", " ms")
