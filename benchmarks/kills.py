@@ -5,12 +5,13 @@
 
 A run of the digits is made once under `strace`, which tells the calls that touch its files. Each time, a run is killed
 as it enters one of those calls, begun again by the same command, and its files are compared with those of the run that
-nobody killed: weights, metrics, markers and predictions to the byte, the log but for the seconds, TensorBoard's scalars
-by their values, the names of all other files. The first command takes every call in order, the second takes kinds of
-calls and calls at random, and with `--chain` kills a run as often before it lets it end. Calls are counted in each
-thread, as `strace` does: where threads take turns otherwise than before, the kill is at another call. A JSON line per
-kill, and one that counts them; with `--go_on` behind those that results/ holds already, which count among `--random`.
-Needs Linux, and `strace`.
+nobody killed: all to the byte, but for the seconds of the log and the times in TensorBoard's files, whose scalars are
+compared by their values; of a SavedModel, whose graph is another each time, the names; and no file or folder more or
+fewer. The first command takes every call in order, the second takes kinds of calls and calls at random, and with
+`--chain` kills a run as often, once as it tidies up, before it lets it end. Calls are counted in each thread, as
+`strace` does: where threads take turns otherwise than before, the kill is at another call. A JSON line per kill, and
+one that counts them; with `--go_on` behind those that results/ holds already, which count among `--random`. Needs
+Linux, and `strace`.
 """
 
 import collections
@@ -22,6 +23,7 @@ import re
 import shutil
 import sys
 import tempfile
+import zipfile
 
 from absl import app, flags
 
@@ -53,6 +55,7 @@ CASES = {
     "workers": Case("{'name': 'PSKD'}", workers=2),
 }
 CALLS = ("rename", "unlink", "mkdir", "rmdir", "ftruncate", "openat", "write")
+REMOVES = "unlinkat"  # of whole folders: what a killed process left, which no other run has
 CASE = flags.DEFINE_list("case", ["cskd"], f"Which runs to kill, of {', '.join(CASES)}.")
 CHOSEN = flags.DEFINE_list("calls", list(CALLS), "System calls at which to kill.")
 FIRST = flags.DEFINE_integer("first", 1, "The first call to kill at.")
@@ -71,15 +74,17 @@ SMALL = (
 )  # fmt: skip
 OURS = r"(?:run|saved_models)"  # folders, in the scratch folder
 LINE = re.compile(rf"^(\d+) +({'|'.join(CALLS)})\((.*)")
+# Of a SavedModel what is another each time that TensorFlow writes it, and the card's data, which have the time.
+OF_TENSORFLOW = re.compile(r"saved_models/.*/(fingerprint\.pb|saved_model\.pb|variables\.[^/]*|run\.json)$")
 # What touches a file of ours, by its name or by a descriptor that is open for it.
 TOUCHES = re.compile(rf'"(?:[^"]*/)?{OURS}[/"]|<[^>]*/{OURS}/')
 
 
-def train(folder: pathlib.Path, case: str, *strace: str) -> forked.Finished:
+def train(folder: pathlib.Path, case: str, *strace: str) -> list[forked.Finished]:
     """Trains in `folder`, or goes on there, in processes of which the first is killed as `strace` says.
 
     Returns:
-        How the first of them ended.
+        How each of them ended.
     """
     workers = CASES[case].workers
     configs = launch.task_configs(workers) if workers > 1 else [None]
@@ -93,8 +98,7 @@ def train(folder: pathlib.Path, case: str, *strace: str) -> forked.Finished:
         )
         for index, task in enumerate(configs)
     ]
-    first, *_ = [process.wait() for process in processes]
-    return first
+    return [process.wait() for process in processes]
 
 
 def trace(calls, *options: str) -> tuple[str, ...]:
@@ -106,9 +110,9 @@ def whole_run(case: str) -> tuple[dict, dict[str, list[int]]]:
     with tempfile.TemporaryDirectory() as scratch:
         folder, log = pathlib.Path(scratch) / "whole", pathlib.Path(scratch) / "calls"
         folder.mkdir()
-        finished = train(folder, case, *trace(CALLS, "-y", "-o", str(log)))
-        if finished.returncode:
-            sys.exit(finished.printed)
+        for finished in train(folder, case, *trace(CALLS, "-y", "-o", str(log))):
+            if finished.returncode:
+                sys.exit(finished.printed)
         counts, moments = collections.Counter(), {call: [] for call in CALLS}
         for line in log.read_text(errors="replace").splitlines():
             if match := LINE.match(line):
@@ -121,16 +125,18 @@ def whole_run(case: str) -> tuple[dict, dict[str, list[int]]]:
 
 
 def state(folder: pathlib.Path) -> dict:
-    """What has to be the same after any kill: the files, and what is in them but for times."""
+    """What has to be the same after any kill: the files and folders, and what is in them but for times."""
     files = {"tensorboard": scalars(folder / "run" / "tensorboard")}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_dir() or "tensorboard" in name or ("saved_models" in name and not name.endswith(".json")):
-            continue
-        content = path.read_bytes()
-        if path.name == "log.jsonl":
-            content = re.sub(rb'"seconds": [0-9.]+', b"", content)
-        files[name] = b"" if path.suffix in (".keras", ".png") or path.name == "run.json" else content
+        if path.is_dir():
+            files[f"{name}/"] = b""
+        elif path.name == "log.jsonl":
+            files[name] = re.sub(rb'"seconds": [0-9.]+', b"", path.read_bytes())
+        elif path.suffix == ".keras":  # what is beside the weights has the time, and numbers of Python's
+            files[name] = zipfile.ZipFile(path).read("model.weights.h5")
+        elif "tfevents" not in name:  # whose names have the time, and of which each process writes its own
+            files[name] = b"" if OF_TENSORFLOW.search(name) else path.read_bytes()
     return files
 
 
@@ -161,18 +167,19 @@ def kill_and_go_on(case: str, moments, expected: dict) -> list[dict]:
         folder.mkdir()
         for call, number in moments:
             inject = f"inject={call}:signal={SIGNAL.value}:when={number}"
-            killed = train(folder, case, *trace([call], "-e", inject, "-o", "/dev/null"))
+            killed, *_ = train(folder, case, *trace([call], "-e", inject, "-o", "/dev/null"))
             if killed.returncode == 0:
                 break  # it ended before, as a run does that has little left to do
             lines.append({"benchmark": "kills", "case": case, "signal": SIGNAL.value, "call": call, "number": number})
             lines[-1]["killed_with"] = killed.returncode
-        going_on = train(folder, case)
+        ended = train(folder, case)
+        failed = [each for each in ended if each.returncode]
         found = state(folder)
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         verdict = {
-            "same": not differing and not going_on.returncode,
-            "kills_of_this_run": len(lines), "exit_code": going_on.returncode, "differing": differing[:5],
-            "error": going_on.printed.strip().splitlines()[-2:] if going_on.returncode else [],
+            "same": not differing and not failed,
+            "kills_of_this_run": len(lines), "exit_code": failed[0].returncode if failed else 0,
+            "differing": differing[:5], "error": failed[0].printed.strip().splitlines()[-2:] if failed else [],
         }  # fmt: skip
     return [{**line, **verdict} for line in lines]
 
@@ -189,8 +196,10 @@ def at_random(case: str, moments: dict[str, list[int]], first: int):
     calls = [call for call in CHOSEN.value if moments[call]]
     for number in itertools.count(first):
         generator = random.Random(f"{SEED.value} {case} {number}")
-        chosen = [generator.choice(calls) for _ in range(CHAIN.value)]
-        yield case, [(call, generator.choice(moments[call])) for call in chosen]
+        chosen = [(call, generator.choice(moments[call])) for call in generator.choices(calls, k=CHAIN.value)]
+        if CHAIN.value > 1:  # where a run goes on, and tidies up
+            chosen[generator.randrange(1, CHAIN.value)] = (REMOVES, generator.randint(1, 12))
+        yield case, chosen
 
 
 def main(argv):

@@ -23,7 +23,7 @@ def small_disk(disk_of):
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(config, small_disk):
-    config.network.width = 16
+    config.network.name, config.network.width = "preact_resnet10", 16
     with pytest.raises(ValueError, match=r"Expected \d+ MB free on the disk of .*disk, for .*Received: 2 MB free"):
         train.train(Config.read(config), Workdir(small_disk / "run"))
     assert list(small_disk.iterdir()) == []
@@ -31,7 +31,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(config, 
 
 @pytest.mark.slow
 def test_the_estimate_is_no_less_than_what_a_run_writes(config, tmp_path, monkeypatch):
-    config.epochs, config.network.width = 3, 16
+    config.epochs, config.network.name, config.network.width = 3, "preact_resnet10", 16
     config = Config.read(config)
     workdir = Workdir(tmp_path / "run")
     experiment = prepare(config)
