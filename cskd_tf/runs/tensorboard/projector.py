@@ -11,7 +11,7 @@ from tensorboard.plugins import projector
 from cskd_tf.evaluation.figures.style import readable
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.evaluation.scores import softmax
-from cskd_tf.files import written_whole
+from cskd_tf.files import remove_leftovers, written_whole
 
 SMALLEST = 32  # pixels of an image's side in the sprite: smaller ones would be drawn blurred
 TENSORS, METADATA, SPRITE = "embeddings.tsv", "metadata.tsv", "sprite.png"
@@ -38,6 +38,7 @@ def write_projector(
     """
     if predictions.given_embeddings is None:
         return
+    remove_leftovers(folder)  # of a process that was killed here
     embeddings = predictions.given_embeddings[indices].astype(np.float64)
     with written_whole(folder / TENSORS) as partial:
         np.savetxt(partial, embeddings, fmt="%.6g", delimiter="\t")

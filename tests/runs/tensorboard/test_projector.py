@@ -1,0 +1,15 @@
+import numpy as np
+
+from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs.tensorboard.projector import write_projector
+
+GONE = 2**22  # more than any process has as its number
+
+
+def test_what_a_process_left_that_was_killed_at_it_goes(tmp_path):
+    (tmp_path / f"embeddings.{GONE}.partial.tsv").write_text("0.1\t0.")
+    predictions = Predictions(np.eye(2), np.arange(2), np.eye(2))
+    images = np.zeros((2, 4, 4, 1), np.uint8)
+    write_projector(tmp_path, predictions, indices=np.arange(2), images=images, class_names=["cat", "dog"], name="test")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["embeddings.tsv", "metadata.tsv", "projector_config.pbtxt", "sprite.png"]
