@@ -51,6 +51,12 @@ def check_words(words: Sequence[str], *, given: Sequence[str]) -> None:
     raise ValueError(f"Expected {expected}. Received: {[*words, *wrong]}{hint}")
 
 
+def check_workdir(workdir: str | None) -> None:
+    """Refuses an address: what makes folders beside or below it would make them of a local folder, `gs:`."""
+    if workdir and "://" in workdir:
+        raise ValueError(f"Expected a path; mount a bucket to use it. Received: --workdir={workdir}")
+
+
 _OF_PREDICT = ("workdir", "config", "output", "format")
 
 

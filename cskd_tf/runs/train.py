@@ -48,9 +48,9 @@ def train(config: Config, workdir: Workdir) -> None:
         UserError: anything that cannot be trained, before training starts and before anything is written.
         FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
-    export.check(config)
-    check_loggers(config.loggers)
     workers = Workers(strategies.make(config.strategy))
+    workers.on_chief(functools.partial(export.check, config))
+    check_loggers(config.loggers)
     if config.precision == "auto" and (config := workdir.settled(config)).precision != "auto":
         logging.info("%s: precision %s, with which the run began", workdir.path, config.precision)
     runs = [(config, workdir)]

@@ -13,7 +13,7 @@ from typing import IO, Any, TypeGuard
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.files import is_partial, remove_leftovers, written_whole
+from cskd_tf.files import is_partial, refuse_address, remove_leftovers, written_whole
 from cskd_tf.runs import provenance
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.earlier_configs import upgraded
@@ -97,8 +97,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | pathlib.Path, *, tensorboard: pathlib.Path | None = None):
-        if "://" in str(path):
-            raise UserError(f"Expected the path of a folder; mount a bucket to use it. Received: workdir {path}")
+        refuse_address(path, name="workdir")
         self.path = pathlib.Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = tensorboard or self.path / "tensorboard"
