@@ -135,6 +135,25 @@ def test_a_checkpoint_counts_with_a_marker_that_fits(damage, run, caplog):
     assert re.search(rf"Checkpoint .*ckpt-2 is damaged \({problem}\); falling back to the one before", caplog.text)
 
 
+@pytest.mark.parametrize("damage", ["half", "gone"])
+def test_metrics_lack_the_best_epoch_in_one_line_that_says_why(damage, run, caplog):
+    config, workdir = run
+    before = workdir.metrics()
+    (workdir.path / "metrics.json").unlink()
+    for file in workdir.checkpoints.glob("best/*"):
+        if damage == "gone":
+            file.unlink()
+        elif file.suffix == ".index":
+            halve(file)
+    train.train(config, workdir)
+    best = before.pop("best_epoch")["epoch"]
+    assert workdir.metrics() == before
+    why = {"half": rf"damaged \(ckpt-{best}.index is not what ckpt-{best}.json says\)", "gone": "not there"}[damage]
+    (line,) = [message for message in caplog.messages if "checkpoint" in message]
+    because = rf"because the checkpoint of the best validation epoch is {why}"
+    assert re.fullmatch(rf"{workdir.path}: metrics.json gets no best_epoch, {because}", line)
+
+
 def test_checkpoints_of_a_version_without_markers_are_resumed(run, caplog):
     config, workdir = run
     before = (workdir.path / "metrics.json").read_bytes()
