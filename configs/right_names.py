@@ -61,7 +61,7 @@ _OF_PREDICT = ("workdir", "config", "output", "format")
 
 
 def check_config_files(arguments: Sequence[str]) -> None:
-    """Refuses config files of a command line that are not there."""
+    """Refuses config files of a command line that are not there, and files that are none."""
     for flag in ("config", "on", "against"):
         for value in _values(flag, arguments):
             file, experiment, _ = value.partition(".py:")
@@ -70,6 +70,8 @@ def check_config_files(arguments: Sequence[str]) -> None:
                 close = nearest(path.stem, [name for kind in configs() for name in kind])
                 hint = f"\nDid you mean --{flag}=configs/{close}.py?" if close else ""
                 raise ValueError(f"Expected a config file that is there. Received: --{flag}={value}{hint}")
+            if path.suffix != ".py":
+                raise ValueError(f"Expected a config file, a .py file with get_config. Received: --{flag}={value}")
 
 
 def check_tables(names: Iterable[str]) -> None:

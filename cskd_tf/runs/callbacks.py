@@ -136,8 +136,7 @@ class Checkpoint(keras.callbacks.Callback):
         trained, whole = int(self._model.step.numpy()), self.params["steps"]
         if not (steps := trained - self._running * whole):
             return None
-        if not self.workdir.path.is_dir():
-            raise FileNotFoundError(f"The workdir {self.workdir.path} is gone, and with it what could be gone on with")
+        self.workdir.check_there()
         under_way = {"steps": steps, "all": trained, "metrics": metrics, "log": dict(log)}
         self._write(self._within, "last", (self._running, steps), under_way=under_way)
         return f"within epoch {self._running + 1}, after {steps} of {whole} steps"

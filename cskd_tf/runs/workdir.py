@@ -220,7 +220,14 @@ class Workdir:
             raise UserError(f"Expected the number of the epoch in each line of {self.path / LOG}. Received: {wrong[0]}")
         return lines
 
+    def check_there(self) -> None:
+        """Raises FileNotFoundError where somebody removed the folder of the run that is under way."""
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"The workdir {self.path} is gone, and with it what could be gone on with")
+
     def append_log(self, entry: dict[str, Any]) -> None:
+        """Adds what an epoch has logged. Errors as of `check_there`."""
+        self.check_there()
         with open(self.path / LOG, "a") as file:
             file.write(as_json(entry) + "\n")
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from cskd_tf.runs import evaluate, export, train
+from cskd_tf.runs import cli, evaluate, export, train
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import prepare
@@ -201,6 +201,10 @@ def test_a_workdir_that_vanishes_ends_the_run_and_does_not_come_back(run, monkey
         shutil.rmtree(workdir.path)
 
     monkeypatch.setattr("cskd_tf.training.callbacks.StopOnNaN.on_epoch_end", remove, raising=False)
-    with pytest.raises(FileNotFoundError, match=r"vanishing/log\.jsonl"):
+    with pytest.raises(SystemExit) as leaving, cli.one_line_for_users():
         train.train(config, workdir)
+    assert leaving.value.code.splitlines() == [
+        f"error: The workdir {workdir.path} is gone, and with it what could be gone on with",
+        "(CSKD_TF_TRACEBACK=1 shows where it was raised.)",
+    ]
     assert not workdir.path.exists()
