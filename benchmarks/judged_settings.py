@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 
 from cskd_tf.runs import train
-from cskd_tf.runs.config import Config
-from cskd_tf.runs.experiment import prepare
+from cskd_tf.runs.experiment import Experiment
 from cskd_tf.runs.screen import Screen
 from cskd_tf.runs.workdir import Workdir
 
@@ -26,8 +25,8 @@ class _Trained(BaseException):
     """In place of a training: what was asked for can be trained."""
 
 
-def _train_a_step(config: Config, workdir: Workdir, screen: Screen) -> None:
-    experiment = prepare(config)
+def _train_a_step(experiment: Experiment, workdir: Workdir, screen: Screen) -> None:
+    config = experiment.config
     if config.batch_size * config.data.augment.image_size**2 <= MOST_PIXELS:
         experiment.model.train_step(next(iter(experiment.training_data())))
     raise _Trained

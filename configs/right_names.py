@@ -51,11 +51,17 @@ def check_words(words: Sequence[str], *, given: Sequence[str]) -> None:
     raise ValueError(f"Expected {expected}. Received: {[*words, *wrong]}{hint}")
 
 
+def check_workdir(workdir: str | None) -> None:
+    """Refuses an address: what makes folders beside or below it would make them of a local folder, `gs:`."""
+    if workdir and "://" in workdir:
+        raise ValueError(f"Expected a path; mount a bucket to use it. Received: --workdir={workdir}")
+
+
 _OF_PREDICT = ("workdir", "config", "output", "format")
 
 
 def check_config_files(arguments: Sequence[str]) -> None:
-    """Refuses config files of a command line that are not there."""
+    """Refuses config files of a command line that are not there, and files that are none."""
     for flag in ("config", "on", "against"):
         for value in _values(flag, arguments):
             file, experiment, _ = value.partition(".py:")
@@ -64,6 +70,8 @@ def check_config_files(arguments: Sequence[str]) -> None:
                 close = nearest(path.stem, [name for kind in configs() for name in kind])
                 hint = f"\nDid you mean --{flag}=configs/{close}.py?" if close else ""
                 raise ValueError(f"Expected a config file that is there. Received: --{flag}={value}{hint}")
+            if path.suffix != ".py":
+                raise ValueError(f"Expected a config file, a .py file with get_config. Received: --{flag}={value}")
 
 
 def check_tables(names: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ def main(argv):
     words = argv[1:]
     with command_line.one_line():
         right_names.check_words(words, given=[name for name in _NAMES if flags.FLAGS[name].present])
+        right_names.check_workdir(flags.FLAGS["workdir"].value)
     given: dict[str, Any] = {name: flags.FLAGS[name].value for name in _NAMES}
     config: Any = flags.FLAGS["config"]
     workdir = given["workdir"] or command_line.default_workdir(config, mode=given["mode"])

@@ -113,6 +113,18 @@ def nearest_folder(path: str | pathlib.Path) -> pathlib.Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
+def refuse_address(path: str | pathlib.Path, *, name: str) -> None:
+    """Raises UserError for an address, as of a bucket: as a path it would be that of a local folder, `gs:`.
+
+    Example:
+        >>> refuse_address("gs://bucket/run", name="workdir")
+        Traceback (most recent call last):
+        cskd_tf.errors.UserError: Expected a path; mount a bucket to use it. Received: workdir=gs://bucket/run
+    """
+    if "://" in str(path):
+        raise UserError(f"Expected a path; mount a bucket to use it. Received: {name}={path}")
+
+
 def read_arrays(path: str | pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Arrays of an `.npz` file, which may have been made by anybody: what is pickled in it is refused, not executed.
 

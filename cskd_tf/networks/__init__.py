@@ -146,6 +146,8 @@ def _check_function(name: str, *, input_shape: tuple[int | None, ...], width: in
             f"Expected images of at least {least} x {least} pixels for {name}: a stride would read a single pixel of "
             f"smaller images. Received: {input_shape=}"
         )
+    if inspect.isclass(function) and function.__module__.partition(".")[0] == "keras":  # which takes neither, and warns
+        raise UserError(f"Expected {name} to be a function of num_classes and input_shape. Received: a class of Keras")
     options = _given_options(width=width, synchronized=synchronized)
     try:
         known = inspect.signature(function).parameters

@@ -136,8 +136,7 @@ class Checkpoint(keras.callbacks.Callback):
         trained, whole = int(self._model.step.numpy()), self.params["steps"]
         if not (steps := trained - self._running * whole):
             return None
-        if not self.workdir.path.is_dir():
-            raise FileNotFoundError(f"The workdir {self.workdir.path} is gone, and with it what could be gone on with")
+        self.workdir.check_there()
         under_way = {"steps": steps, "all": trained, "metrics": metrics, "log": dict(log)}
         self._write(self._within, "last", (self._running, steps), under_way=under_way)
         return f"within epoch {self._running + 1}, after {steps} of {whole} steps"
@@ -169,12 +168,25 @@ class Checkpoint(keras.callbacks.Callback):
         return number[0] if number else 0
 
     def restore_best(self) -> int:
-        """Restores the classifier of the best validation epoch; returns which one it was, 0 where there is none."""
-        number = self._restore(self._classifier, "best")
-        return number[0] if number else 0
+        """Restores the classifier of the best validation epoch; returns which one it was, 0 where there is none.
+
+        A warning says so where there should be one. No other epoch's takes its place, which would not be the best.
+        """
+        number = max(self._numbers("best"), default=None)
+        if number is None and self.monitor is None:
+            return 0
+        damage = markers.damage(self._prefix("best", number)) if number else None
+        if number and not damage:
+            self._read(self._classifier, self._prefix("best", number))
+            return number[0]
+        logging.warning(
+            "%s: metrics.json gets no best_epoch, because the checkpoint of the best validation epoch is %s",
+            self.workdir.path, f"damaged ({damage})" if damage else "not there",
+        )  # fmt: skip
+        return 0
 
     def _restore_newest(self, checkpoint: tf.train.Checkpoint) -> tuple[int, ...] | None:
-        number = self._restore(checkpoint, "last")
+        number = self._restore(checkpoint)
         # The very first one is damaged where a process was killed as it wrote it: to start anew costs that epoch alone.
         if number is None and any(each > (1,) for each in self._numbers("last")):
             paths = [str(self._prefix("last", each)) for each in self._numbers("last")]
@@ -221,9 +233,9 @@ class Checkpoint(keras.callbacks.Callback):
             if chosen(number):
                 file.unlink(missing_ok=True)
 
-    def _restore(self, checkpoint: tf.train.Checkpoint, name: str) -> tuple[int, ...] | None:
-        for number in reversed(self._numbers(name)):
-            prefix = self._prefix(name, number)
+    def _restore(self, checkpoint: tf.train.Checkpoint) -> tuple[int, ...] | None:
+        for number in reversed(self._numbers("last")):
+            prefix = self._prefix("last", number)
             if problem := markers.damage(prefix):
                 logging.warning("Checkpoint %s is damaged (%s); falling back to the one before it.", prefix, problem)
                 continue
@@ -231,6 +243,9 @@ class Checkpoint(keras.callbacks.Callback):
                 of_number = self._last if len(number) == 1 else self._within
                 of_number.read(str(prefix)).assert_consumed()
             else:
-                checkpoint.read(str(prefix)).assert_existing_objects_matched().expect_partial()  # no word of the rest
+                self._read(checkpoint, prefix)
             return number
         return None
+
+    def _read(self, checkpoint: tf.train.Checkpoint, prefix: pathlib.Path) -> None:
+        checkpoint.read(str(prefix)).assert_existing_objects_matched().expect_partial()  # no word of the rest

@@ -15,9 +15,9 @@ from absl import logging
 from cskd_tf.data import evaluation_dataset
 from cskd_tf.data.images.decode import reason
 from cskd_tf.errors import UserError
-from cskd_tf.files import full_disk_named, nearest_folder, partial_mark, remove_leftovers
+from cskd_tf.files import full_disk_named, nearest_folder, partial_mark, refuse_address, remove_leftovers
 from cskd_tf.runs import model_card
-from cskd_tf.runs.config import Config
+from cskd_tf.runs.config import Config, ExportConfig
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.experiment import Experiment
 from cskd_tf.runs.served import serving_of
@@ -43,14 +43,14 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
         The folder of the new version.
 
     Raises:
-        UserError: predictions that the calibration and the card need are not there, or a format of
-            `config.export.formats` lacks its packages, or returns something else; nothing is left behind then.
+        UserError: as of `check`, or predictions that the calibration and the card need are not there, or a format of
+            `config.export.formats` returns something else; nothing is left behind then.
         RuntimeError: the SavedModel does not load by itself, or what it returns differs from what the model does;
             nothing is left behind then.
         OSError: it cannot be written, such as on a full disk, its own or that of temporary files; nothing is left
             behind.
     """
-    formats.check_installed(experiment.config.export.formats)
+    _check(experiment.config.export)
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
     serving = serving_of(experiment, workdir)
     for part, why in serving.calibration.left_out.items():
@@ -128,14 +128,23 @@ def check(config: Config) -> None:
     """Raises UserError where a finished run could not be exported to its directory, or in its formats."""
     if not config.export.enabled:
         return
-    formats.check_installed(config.export.formats)
-    directory = pathlib.Path(config.export.directory)
-    nearest = nearest_folder(directory)
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+    _check(config.export)
+
+
+def _check(settings: ExportConfig) -> None:
+    formats.check_installed(settings.formats)
+    refuse_address(settings.directory, name="export.directory")
+    nearest = nearest_folder(settings.directory)
+    try:
+        # Permissions say too little: root has all of them in /proc, where no folder can be made. One of its own is,
+        # because others may check at the same time.
+        os.rmdir(tempfile.mkdtemp(dir=nearest, prefix=".", suffix=partial_mark()))
+    except OSError as error:
         raise UserError(
-            f"Expected export.directory to be a folder that can be written to, or made. Received: {directory}, where "
-            f"{nearest} is {'read-only' if nearest.is_dir() else 'no folder'}"
-        )
+            "Expected export.directory to be a folder that can be written to, or made. Received: "
+            f"{settings.directory}, where {nearest} {'takes none' if nearest.is_dir() else 'is no folder'} "
+            f"({error.strerror})"
+        ) from error
 
 
 def exported(experiment: Experiment, workdir: Workdir) -> pathlib.Path | None:

@@ -13,6 +13,7 @@ from cskd_tf.files import nearest_folder
 from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.runs.evaluate import THUMBNAIL_SIZE, THUMBNAILS
 from cskd_tf.runs.experiment import Experiment, network_arguments
+from cskd_tf.runs.tensorboard.about import CROSS_ENTROPY
 from cskd_tf.runs.workdir import Workdir
 
 MEGABYTE = 10**6
@@ -20,30 +21,37 @@ PER_EPOCH = 10_000  # bytes, of the log and of TensorBoard's scalars
 BOARD = 5 * MEGABYTE  # of TensorBoard's pictures, graph and projector
 PER_LOGGED_IMAGE = 5  # bytes: two probabilities, and whether it is right
 GRAPHS = 2 * MEGABYTE  # of a Keras file and a SavedModel, beside their weights
+Need = tuple[pathlib.Path, int]  # a folder, and the bytes that will be written to it
 
 
-def check_space(experiment: Experiment, workdir: Workdir) -> None:
+def check_space(experiment: Experiment, workdir: Workdir, *, later: Sequence[Need] = ()) -> None:
     """Raises UserError where a disk has less free than what the run is going to write there.
 
     That is an estimate: the checkpoints that are kept and the one that is being written, predictions, logs, and the
     export. What an interrupted run has written already is not needed again.
+
+    Args:
+        experiment: of the run.
+        workdir: of the run.
+        later: the `needs` of the run that follows it.
     """
-    needed: dict[int, tuple[pathlib.Path, int]] = {}
-    for folder, size in _needs(experiment, workdir):
+    needed: dict[int, Need] = {}
+    for folder, size in [*needs(experiment, workdir), *later]:
         nearest = nearest_folder(folder)
         disk = nearest.stat().st_dev
         needed[disk] = nearest, needed.get(disk, (nearest, 0))[1] + size
+    runs = f"{workdir.path}{' and of the run that follows it' if later else ''}"
     for folder, size in needed.values():
         free = shutil.disk_usage(folder).free
         if free < size:
             raise UserError(
                 f"Expected {size / MEGABYTE:,.0f} MB free on the disk of {folder}, for checkpoints, predictions and "
-                f"the export of {workdir.path}. Received: {free / MEGABYTE:,.0f} MB free"
+                f"the export of {runs}. Received: {free / MEGABYTE:,.0f} MB free"
             )
 
 
-def _needs(experiment: Experiment, workdir: Workdir) -> list[tuple[pathlib.Path, int]]:
-    """Folders, and the bytes that will be written to each."""
+def needs(experiment: Experiment, workdir: Workdir) -> list[Need]:
+    """What a run is going to write, as `check_space` estimates it."""
     model, config = experiment.model, experiment.config
     methods = [variable for method in model.composition.terms for variable in method.epoch_state]
     averages = model.average.variables if model.average else []
@@ -58,11 +66,12 @@ def _needs(experiment: Experiment, workdir: Workdir) -> list[tuple[pathlib.Path,
     size += len(experiment.evaluation_splits) * THUMBNAILS * THUMBNAIL_SIZE**2 * config.data.source.channels
     if config.log_images:
         size += -(-config.epochs // config.log_images) * len(experiment.splits["train"].labels) * PER_LOGGED_IMAGE
-    there = sum(file.stat().st_size for file in workdir.path.rglob("*") if file.is_file())
-    needs = [(workdir.path, max(0, size - there))]
+    baseline = workdir.path / CROSS_ENTROPY  # a run of its own
+    files = (file for file in workdir.path.rglob("*") if file.is_file() and baseline not in file.parents)
+    found = [(workdir.path, max(0, size - sum(file.stat().st_size for file in files)))]
     if config.export.enabled:
-        needs.append((pathlib.Path(config.export.directory), inference + 2 * GRAPHS))
-    return needs
+        found.append((pathlib.Path(config.export.directory), inference + 2 * GRAPHS))
+    return found
 
 
 def _bytes(variables: Sequence[keras.Variable]) -> int:

@@ -20,7 +20,7 @@ from cskd_tf.runs.image_log import ImageLog
 from cskd_tf.runs.loggers import build_loggers, check_loggers, log_final
 from cskd_tf.runs.report import name_of_methods
 from cskd_tf.runs.screen import Screen
-from cskd_tf.runs.space import check_space
+from cskd_tf.runs.space import Need, check_space, needs
 from cskd_tf.runs.tensorboard.about import CROSS_ENTROPY, name_of_run, write_about
 from cskd_tf.runs.tensorboard.board import TensorBoard
 from cskd_tf.runs.tensorboard.ending import write_ending
@@ -48,9 +48,9 @@ def train(config: Config, workdir: Workdir) -> None:
         UserError: anything that cannot be trained, before training starts and before anything is written.
         FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
-    export.check(config)
-    check_loggers(config.loggers)
     workers = Workers(strategies.make(config.strategy))
+    workers.on_chief(functools.partial(export.check, config))
+    check_loggers(config.loggers)
     if config.precision == "auto" and (config := workdir.settled(config)).precision != "auto":
         logging.info("%s: precision %s, with which the run began", workdir.path, config.precision)
     runs = [(config, workdir)]
@@ -65,33 +65,43 @@ def train(config: Config, workdir: Workdir) -> None:
 
 
 def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> None:
+    left: list[tuple[Config, Workdir]] = []
+    for run_config, run_workdir in runs:
+        if workers.any(workers.is_chief and bool(run_workdir.metrics())):
+            logging.info("%s is finished; remove it, or choose another --workdir, to train anew", run_workdir.path)
+            continue
+        if checkpoint := run_workdir.imported_from():
+            raise UserError(
+                f"Expected a workdir to train in. Received: {run_workdir.path}, where an import was interrupted; "
+                f"--mode=import --checkpoint={checkpoint} completes it"
+            )
+        left.insert(0, (run_config, run_workdir))  # the baseline is trained first
     config, workdir = runs[0]
-    finished = [workers.any(workers.is_chief and bool(run_workdir.metrics())) for _, run_workdir in runs]
-    if config.baseline:
-        if not finished[0]:
-            config = prepare(config).config  # the whole config must be sound before the baseline's training starts
-        workers.on_chief(lambda: workdir.claim(config))  # before the baseline is put inside
-        runs = [(config, workdir), (baseline_of(config), runs[1][1])]
-    left = [run_workdir for (_, run_workdir), is_finished in zip(runs, finished, strict=True) if not is_finished]
+    later: Sequence[Need] = ()
+    if len(left) > 1:  # the whole config must be sound, and find room, before the baseline's training starts
+        config, later = _foreseen(config, workdir, workers)
+        left = [(baseline_of(config), left[0][1]), (config, workdir)]
     with Screen(config.verbose if workers.is_chief else 0, epochs=config.epochs * len(left)) as screen:
-        for (run_config, run_workdir), is_finished in reversed(list(zip(runs, finished, strict=True))):
-            if is_finished:
-                logging.info("%s is finished; remove it, or choose another --workdir, to train anew", run_workdir.path)
-            else:
-                _train_run(run_config, run_workdir, screen)
+        for run_config, run_workdir in left:
+            keras.utils.clear_session()
+            experiment = prepare(run_config)
+            workers.on_chief(functools.partial(check_space, experiment, run_workdir, later=later))
+            if run_workdir is not workdir:  # before the baseline is put inside
+                workers.on_chief(functools.partial(workdir.claim, config))
+            workers.on_chief(functools.partial(run_workdir.claim, experiment.config))
+            _train_run(experiment, run_workdir, screen)
+            del experiment  # before the next one's data are loaded
+            later = ()
 
 
-def _train_run(config: Config, workdir: Workdir, screen: Screen) -> None:
-    if checkpoint := workdir.imported_from():
-        raise UserError(
-            f"Expected a workdir to train in. Received: {workdir.path}, where an import was interrupted; "
-            f"--mode=import --checkpoint={checkpoint} completes it"
-        )
-    keras.utils.clear_session()
+def _foreseen(config: Config, workdir: Workdir, workers: Workers) -> tuple[Config, Sequence[Need]]:
+    """The config as it is going to be trained, and what that is going to write; errors as of `prepare`."""
     experiment = prepare(config)
+    return experiment.config, workers.on_chief(functools.partial(needs, experiment, workdir)) or ()
+
+
+def _train_run(experiment: Experiment, workdir: Workdir, screen: Screen) -> None:
     config = experiment.config
-    experiment.workers.on_chief(functools.partial(check_space, experiment, workdir))
-    experiment.workers.on_chief(functools.partial(workdir.claim, config))
     logging.info("%s: training %s with %s", workdir.path, config.network.name, name_of_methods(config))
     sizes = ", ".join(f"{split} {len(source.labels)}" for split, source in experiment.splits.items())
     classes = len(experiment.splits["train"].class_names)

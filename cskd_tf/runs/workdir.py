@@ -13,7 +13,7 @@ from typing import IO, Any, TypeGuard
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.files import is_partial, remove_leftovers, written_whole
+from cskd_tf.files import is_partial, refuse_address, remove_leftovers, written_whole
 from cskd_tf.runs import provenance
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.earlier_configs import upgraded
@@ -97,8 +97,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | pathlib.Path, *, tensorboard: pathlib.Path | None = None):
-        if "://" in str(path):
-            raise UserError(f"Expected the path of a folder; mount a bucket to use it. Received: workdir {path}")
+        refuse_address(path, name="workdir")
         self.path = pathlib.Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = tensorboard or self.path / "tensorboard"
@@ -221,7 +220,14 @@ class Workdir:
             raise UserError(f"Expected the number of the epoch in each line of {self.path / LOG}. Received: {wrong[0]}")
         return lines
 
+    def check_there(self) -> None:
+        """Raises FileNotFoundError where somebody removed the folder of the run that is under way."""
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"The workdir {self.path} is gone, and with it what could be gone on with")
+
     def append_log(self, entry: dict[str, Any]) -> None:
+        """Adds what an epoch has logged. Errors as of `check_there`."""
+        self.check_there()
         with open(self.path / LOG, "a") as file:
             file.write(as_json(entry) + "\n")
 

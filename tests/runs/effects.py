@@ -64,7 +64,7 @@ def trained_runs(config):
     runs = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            train, "_train_run", lambda config, workdir, screen: runs.append((workdir.path.name, screen.verbose))
+            train, "_train_run", lambda built, workdir, screen: runs.append((workdir.path.name, screen.verbose))
         )
         try:
             train.train(config, Workdir("run"))

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from cskd_tf.runs import evaluate, export, train
+from cskd_tf.runs import cli, evaluate, export, train
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import prepare
@@ -135,6 +135,25 @@ def test_a_checkpoint_counts_with_a_marker_that_fits(damage, run, caplog):
     assert re.search(rf"Checkpoint .*ckpt-2 is damaged \({problem}\); falling back to the one before", caplog.text)
 
 
+@pytest.mark.parametrize("damage", ["half", "gone"])
+def test_metrics_lack_the_best_epoch_in_one_line_that_says_why(damage, run, caplog):
+    config, workdir = run
+    before = workdir.metrics()
+    (workdir.path / "metrics.json").unlink()
+    for file in workdir.checkpoints.glob("best/*"):
+        if damage == "gone":
+            file.unlink()
+        elif file.suffix == ".index":
+            halve(file)
+    train.train(config, workdir)
+    best = before.pop("best_epoch")["epoch"]
+    assert workdir.metrics() == before
+    why = {"half": rf"damaged \(ckpt-{best}.index is not what ckpt-{best}.json says\)", "gone": "not there"}[damage]
+    (line,) = [message for message in caplog.messages if "checkpoint" in message]
+    because = rf"because the checkpoint of the best validation epoch is {why}"
+    assert re.fullmatch(rf"{workdir.path}: metrics.json gets no best_epoch, {because}", line)
+
+
 def test_checkpoints_of_a_version_without_markers_are_resumed(run, caplog):
     config, workdir = run
     before = (workdir.path / "metrics.json").read_bytes()
@@ -182,6 +201,10 @@ def test_a_workdir_that_vanishes_ends_the_run_and_does_not_come_back(run, monkey
         shutil.rmtree(workdir.path)
 
     monkeypatch.setattr("cskd_tf.training.callbacks.StopOnNaN.on_epoch_end", remove, raising=False)
-    with pytest.raises(FileNotFoundError, match=r"vanishing/log\.jsonl"):
+    with pytest.raises(SystemExit) as leaving, cli.one_line_for_users():
         train.train(config, workdir)
+    assert leaving.value.code.splitlines() == [
+        f"error: The workdir {workdir.path} is gone, and with it what could be gone on with",
+        "(CSKD_TF_TRACEBACK=1 shows where it was raised.)",
+    ]
     assert not workdir.path.exists()

@@ -116,10 +116,21 @@ def test_an_export_that_was_published_is_not_published_twice(finished):
 
 def test_a_directory_that_cannot_be_exported_to_is_refused_before_training(config, tmp_path):
     (tmp_path / "file").touch()
-    config.export.directory = str(tmp_path / "file" / "below")
-    with pytest.raises(ValueError, match=r"Expected export.directory to be a folder.*file is no folder"):
-        train.train(Config.read(config), Workdir(tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
+    for directory, why in (
+        (str(tmp_path / "file" / "below"), "file is no folder"),
+        ("/dev/null", "/dev/null is no folder"),
+        ("/proc/x", "/proc takes none"),  # which not even root can
+        ("gs://bucket/x", ""),
+    ):
+        config.export.directory = directory
+        with pytest.raises(ValueError, match=rf"Received: (export.directory=)?{directory}.*{why}"):
+            train.train(Config.read(config), Workdir(tmp_path / "run"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_check_of_a_directory_leaves_nothing_behind(config, tmp_path):
+    export.check(Config.read(config))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_leaves_nothing_half_written(finished, tmp_path):

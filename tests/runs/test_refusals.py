@@ -30,6 +30,10 @@ QUICK = (*ALONE, *SMALL)
         ),
         (["--jobs=0"], "Expected a positive integer. Received: --jobs=0"),
         (["--config=configs/nosuch.py"], r"error: Expected a config file that is there. .*=configs/nosuch.py\n\Z"),
+        (
+            [f"--config={ROOT}/README.md"],
+            r"\Aerror: Expected a config file, a .py file with get_config. Received: --config=.*/README.md\n\Z",
+        ),
         (["--config=digit.py"], r"=digit.py\nDid you mean --config=configs/digits.py\?\n"),
         (["--against", "fonts.py"], r"Received: --against=fonts.py\nDid you mean --against=configs/fonts.py\?"),
         (["--config.SEED=1"], r"Expected a key of configs/base.py, such as .*Received: \['SEED'\]"),
@@ -49,6 +53,10 @@ QUICK = (*ALONE, *SMALL)
         (["--config.methods[0].temperature=0"], "temperature to be a finite number above 0. Received: "),
         (["--config.methods[0].weight=-1"], "weight to be a finite number of at least 0. Received: weight=-1.0"),
         (["--config.network.name=resnet"], "Unknown network; expected one of .*Received: name='resnet'"),
+        (
+            ["--config.network.name=keras:Model"],
+            r"\Aerror: Expected keras:Model to be a function of num_classes and .* Received: a class of Keras\n\Z",
+        ),
         (["--config.data.source.name=mnist"], "Unknown data set; expected one of .*Received: data.source.name='mnist'"),
         (["--config.data.source.name=image_folder"], "Expected data.source.path to name a folder"),
         (
@@ -94,6 +102,9 @@ QUICK = (*ALONE, *SMALL)
         ),
         (["--config.methods[1].weight=2"], "what the config's list holds, .*Received: tuple index out of range"),
         (["--workdir=/proc/nowhere/run"], "/proc/nowhere"),
+        (["--workdir=gs://bucket/run"], r"Expected a path; mount a bucket to .*Received: --workdir=gs://bucket/run\n"),
+        (["--workdir=gs://bucket/run", "--mode=sweep", "--grid=seed=0"], "Expected a path; mount a bucket"),
+        (["--config.export.enabled", "--config.export.directory=gs://b/x"], "Received: export.directory=gs://b/x\n"),
         (["--workdir=elsewhere", "--mode=evaluate"], "Expected the folder of a run"),
         (["--workdir=elsewhere", "--mode=report"], "Expected finished runs"),
     ],

@@ -10,7 +10,7 @@ import pytest
 from cskd_tf.runs import cli, train
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import prepare
-from cskd_tf.runs.space import check_space
+from cskd_tf.runs.space import check_space, needs
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import StopOnNaN
 
@@ -27,6 +27,27 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(config, 
     with pytest.raises(ValueError, match=r"Expected \d+ MB free on the disk of .*disk0, for .*Received: 2 MB free"):
         train.train(Config.read(config), Workdir(small_disk / "run"))
     assert list(small_disk.iterdir()) == []
+
+
+def test_the_room_for_baseline_and_run_is_summed_before_anything_is_written(config, tmp_path, monkeypatch):
+    config.baseline, config.methods, config.export.enabled = True, (), False
+    config = Config.read(config)
+    workdir = Workdir(tmp_path / "run")
+    size = sum(size for _, size in needs(prepare(config), workdir))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": size * 3 // 2}))
+    with pytest.raises(ValueError, match=r"export of .*run/cross_entropy and of the run that follows it. Received: \d"):
+        train.train(config, workdir)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_baseline_has_written_is_still_needed_for_the_run(config, tmp_path):
+    experiment, workdir = prepare(Config.read(config)), Workdir(tmp_path / "run")
+    before = needs(experiment, workdir)
+    (workdir.path / "cross_entropy").mkdir(parents=True)
+    (workdir.path / "cross_entropy" / "predictions_test.npz").write_bytes(bytes(1000))
+    assert needs(experiment, workdir) == before
+    (workdir.path / "predictions_test.npz").write_bytes(bytes(1000))
+    assert needs(experiment, workdir)[0] == (workdir.path, before[0][1] - 1000)
 
 
 @pytest.mark.slow
