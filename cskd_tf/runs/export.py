@@ -147,6 +147,14 @@ def _check(settings: ExportConfig) -> None:
         ) from error
 
 
+def export_once(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
+    """The version that `exported` finds, beside which nothing half written stays, or else `export`'s next."""
+    if (found := exported(experiment, workdir)) is None:
+        return export(experiment, workdir)
+    remove_leftovers(found.parent)
+    return found
+
+
 def exported(experiment: Experiment, workdir: Workdir) -> pathlib.Path | None:
     """The newest version that this very run has published already, before it was interrupted; None: it has not."""
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)

@@ -129,8 +129,7 @@ def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
         write_ending(workdir, experiment.config, metrics=of_splits, class_names=class_names)
         experiment.model.classifier().save(workdir.classifier)
         if experiment.config.export.enabled:
-            published = export.exported(experiment, workdir) or export.export(experiment, workdir)
-            metrics["saved_model"] = str(published)
+            metrics["saved_model"] = str(export.export_once(experiment, workdir))
         log_final(experiment.config, workdir, of_splits)
         workdir.write_metrics(metrics)
 

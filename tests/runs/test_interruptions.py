@@ -101,8 +101,9 @@ def test_an_export_that_was_published_is_not_published_twice(finished):
     unfinished.mkdir()
     train.train(config, workdir)
     assert workdir.metrics()["saved_model"] == str(published)
-    assert [path.name for path in published.parent.iterdir() if path.name.isdigit()] == ["1"]
-    # Asked for, there is a next version, and what was left half written goes.
+    assert [path.name for path in published.parent.iterdir()] == ["1"]  # what was left half written has gone
+    # Asked for, there is a next version.
+    unfinished.mkdir()
     assert pathlib.Path(export.export_run(workdir)).name == "2"
     assert not unfinished.exists()
     # Another run in the same folder is another run.
