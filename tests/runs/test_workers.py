@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import markers
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import ROOT, SMALL, files
 from tests.processes import finish, kill, output, start
@@ -28,18 +29,73 @@ def train(folder, *, workers, arguments=(), wait=True):
 
 
 def written(folder):
-    """The names of the files of a run, but for what tells the process that wrote it."""
-    names = {str(path.relative_to(folder)) for path in files(folder / "run") | files(folder / "saved_models")}
-    return {re.sub(r"tfevents.*", "tfevents", name) for name in names}
+    """The names of the files of a run, each as often as it is there, but for what tells the process that wrote it."""
+    names = [str(path.relative_to(folder)) for path in files(folder / "run") | files(folder / "saved_models")]
+    return sorted(re.sub(r"tfevents.*", "tfevents", name) for name in names)
+
+
+def numbers(value, name=""):
+    """The leaves of a JSON value, by where they stand in it."""
+    if isinstance(value, (dict, list)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return {leaf: number for key, part in pairs for leaf, number in numbers(part, f"{name}/{key}").items()}
+    return {name: value}
+
+
+def check_numbers(mine, theirs, *, exactly, but_for=()):
+    """Two JSON values have the same keys, texts and, to rounding, numbers."""
+    mine, theirs = numbers(mine), numbers(theirs)
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        if name.rpartition("/")[2] not in but_for:
+            same = exactly or not isinstance(theirs[name], float)
+            assert mine[name] == (theirs[name] if same else pytest.approx(theirs[name], rel=1e-5, abs=1e-6)), name
+
+
+def check_checkpoints(folder, expected, *, exactly):
+    """The same checkpoints, of which the markers say the same but for checksums; with the same variables."""
+    roots = folder / "run/checkpoints", expected / "run/checkpoints"
+    mine, theirs = ({path.relative_to(root): path for path in root.rglob("ckpt-*.json")} for root in roots)
+    assert mine.keys() == theirs.keys() != set()
+    for name in mine:
+        contents = [markers.read(path.with_suffix("")) for path in (mine[name], theirs[name])]
+        sizes = [{part: file["bytes"] for part, file in content.pop("files").items()} for content in contents]
+        assert sizes[0] == sizes[1] != {}
+        check_numbers(*contents, exactly=exactly)
+        readers = [tf.train.load_checkpoint(str(path.with_suffix(""))) for path in (mine[name], theirs[name])]
+        shapes = [reader.get_variable_to_shape_map() for reader in readers]
+        assert shapes[0] == shapes[1]
+        for variable in shapes[0].keys() - {"_CHECKPOINTABLE_OBJECT_GRAPH"}:
+            values = [reader.get_tensor(variable) for reader in readers]
+            if exactly or not np.issubdtype(np.asarray(values[0]).dtype, np.floating):
+                np.testing.assert_array_equal(*values, err_msg=variable)
+            else:
+                np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5, err_msg=variable)
+
+
+def check_saved_models(folder, expected):
+    """What is exported returns the same for the same images."""
+    images = np.random.default_rng(0).integers(0, 256, [16, 8, 8, 1], np.uint8)
+    models = [tf.saved_model.load(str(path / "saved_models/run/1")) for path in (folder, expected)]
+    mine, theirs = (model.serve(images) for model in models)
+    assert mine.keys() == theirs.keys()
+    assert mine["probabilities"].shape == (16, 10)
+    for name in mine:
+        if mine[name].dtype.is_floating:
+            np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-5, atol=1e-5, err_msg=name)
+        else:
+            np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
 
 
 def check_same(folder, expected, *, exactly=False):
     assert written(folder) == written(expected)
-    logs = [Workdir(path / "run").log() for path in (folder, expected)]
-    for mine, theirs in zip(*logs, strict=True):
-        assert mine.keys() == theirs.keys()
-        for name in mine.keys() - {"seconds", "replicas", "val_aurc"}:  # ties of confidences may fall either way
-            assert mine[name] == (theirs[name] if exactly else pytest.approx(theirs[name], rel=1e-5, abs=1e-6))
+    mine, theirs = (Workdir(path / "run") for path in (folder, expected))
+    # Ties of confidences may fall either way.
+    but_for = {"seconds", "replicas", "val_aurc", "aurc"}
+    for entries in zip(mine.log(), theirs.log(), strict=True):
+        check_numbers(*entries, exactly=exactly, but_for=but_for)
+    check_numbers(mine.metrics(), theirs.metrics(), exactly=exactly, but_for=but_for)
+    check_checkpoints(folder, expected, exactly=exactly)
     mine, theirs = (Predictions.load(path / "run/predictions_test.npz") for path in (folder, expected))
     np.testing.assert_array_equal(mine.labels, theirs.labels)
     np.testing.assert_allclose(mine.logits, theirs.logits, rtol=0, atol=0 if exactly else 2e-6)
@@ -66,8 +122,7 @@ def test_two_workers_write_what_one_process_writes(tmp_path):
     assert "SavedModel" not in output(tmp_path / "two", 1)
     warnings = re.findall(r"WARNING: (.*)", output(tmp_path / "two", 0) + output(tmp_path / "two", 1))
     assert {line.partition(":")[0] for line in warnings} <= {"Exported without temperature"}  # after two epochs
-    model = tf.saved_model.load(str(tmp_path / "two/saved_models/run/1"))
-    assert model.serve(np.zeros([1, 8, 8, 1], np.uint8))["probabilities"].shape == (1, 10)
+    check_saved_models(tmp_path / "two", tmp_path / "one")
 
 
 @pytest.mark.slow
