@@ -1,5 +1,6 @@
 """The same command on several workers: one run, written by the first of them."""
 
+import collections
 import re
 import signal
 import time
@@ -28,10 +29,17 @@ def train(folder, *, workers, arguments=(), wait=True):
     return processes
 
 
-def written(folder):
-    """The names of the files of a run, each as often as it is there, but for what tells the process that wrote it."""
-    names = [str(path.relative_to(folder)) for path in files(folder / "run") | files(folder / "saved_models")]
-    return sorted(re.sub(r"tfevents.*", "tfevents", name) for name in names)
+def check_files(folder, expected, *, starts):
+    """The same files as often, but for what tells the process that wrote them: TensorBoard's, of one that is started
+    again, are more."""
+    counts = []
+    for path in (folder, expected):
+        names = [str(file.relative_to(path)) for file in files(path / "run") | files(path / "saved_models")]
+        counts.append(collections.Counter(re.sub(r"tfevents.*", "tfevents", name) for name in names))
+    assert counts[0].keys() == counts[1].keys()
+    for name, count in counts[0].items():
+        most = counts[1][name] * (starts if name.endswith("tfevents") else 1)
+        assert counts[1][name] <= count <= most, name
 
 
 def numbers(value, name=""):
@@ -70,7 +78,9 @@ def check_checkpoints(folder, expected, *, exactly):
             if exactly or not np.issubdtype(np.asarray(values[0]).dtype, np.floating):
                 np.testing.assert_array_equal(*values, err_msg=variable)
             else:
-                np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5, err_msg=variable)
+                # Where rounding takes one unit to the other side of zero, gradients before it jump by 1e-4.
+                tolerance = 2e-3 if variable.startswith("optimizer/") else 5e-5
+                np.testing.assert_allclose(*values, rtol=0, atol=tolerance, err_msg=variable)
 
 
 def check_saved_models(folder, expected):
@@ -87,8 +97,8 @@ def check_saved_models(folder, expected):
             np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
 
 
-def check_same(folder, expected, *, exactly=False):
-    assert written(folder) == written(expected)
+def check_same(folder, expected, *, exactly=False, starts=1):
+    check_files(folder, expected, starts=starts)
     mine, theirs = (Workdir(path / "run") for path in (folder, expected))
     # Ties of confidences may fall either way.
     but_for = {"seconds", "replicas", "val_aurc", "aurc"}
@@ -140,7 +150,7 @@ def test_a_worker_that_dies_stops_the_others_and_the_same_command_goes_on(tmp_pa
     assert output(folder, 1 - lost).splitlines()[-2].startswith("error: Another worker has stopped")
     assert epochs_done(folder) < 20
     train(folder, workers=2, arguments=long)
-    check_same(folder, tmp_path / "whole", exactly=True)
+    check_same(folder, tmp_path / "whole", exactly=True, starts=2)
 
 
 @pytest.mark.slow
@@ -157,7 +167,7 @@ def test_workers_of_which_one_gets_a_signal_save_the_same_step_and_go_on(tmp_pat
     assert [process.wait(60) for process in processes] == [128 + number] * 2
     assert ("interrupted" if number == signal.SIGINT else "terminated") in output(folder, 0)
     train(folder, workers=2, arguments=long)
-    check_same(folder, tmp_path / "whole", exactly=True)
+    check_same(folder, tmp_path / "whole", exactly=True, starts=2)
 
 
 @pytest.mark.slow
@@ -172,4 +182,4 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path):
         for process in processes:
             kill(process)
     train(folder, workers=2, arguments=long)
-    check_same(folder, tmp_path / "one")
+    check_same(folder, tmp_path / "one", starts=5)
