@@ -13,6 +13,18 @@ SMALL = (
     "--config.data.split.train_per_class=4", "--config.network.width=2", "--config.batch_size=16",
     "--config.baseline=False", "--config.deterministic=False", "--config.export.enabled=False",
 )  # fmt: skip
+EXPORTED = SMALL[:-1]  # the same, with what an export asks for before training
+SHORT = ("--config.epochs=1", "--config.verbose=0", "--config.network.name=benchmarks.small_networks:with_dropout")
+# Where a run that is trained to its end is to be exported to.
+DIRECTORIES = (
+    "", " ", ".", "./", "..", "run", "run/", "./run/.", "RUN", "run/run", "run/1", "run/checkpoints", "run/log.jsonl",
+    "run/config.json", "run/metrics.json", "run/classifier.keras", "run/.lock", "run/tensorboard", "run/new/deep",
+    "saved/models/deep", "saved_models/../saved_models", "run/../run/config.json", "nowhere/../run/config.json/x",
+    "é", "日本", "\U0001f600", "a b", "a\nb", "\t", "~", "~nobody", "$HOME", "*", "%s", "{0}", "'", "-x", "gs://bucket/x",
+    "a" * 255, "a" * 256, "a/" * 2000, "/proc", "/proc/self", "/proc/self/fd", "/sys", "/sys/kernel", "/dev/null",
+    "/dev/full", "/proc/version", "None", "0", "True", "()", "1e999",
+)  # fmt: skip
+TO_THE_END = 25  # one case in so many is a whole training, of seconds
 VALUES = (
     "", " ", "0", "1", "-1", "2", "3", "7", "0.5", "-0.0", "1e-320", "1e-30", "1e308", "nan", "inf", "-inf", "1_0",
     "0x10", "007", "1e3", "2147483648", "4294967296", "9223372036854775808", "1" * 400, "None", "True", "False", "yes",
@@ -207,13 +219,21 @@ MUTATIONS: dict[str, Callable[[np.random.Generator], Any]] = {
 def mutated_settings(seed: int, number: int) -> tuple[str, dict[str, Any]]:
     """What was done, and `arguments` of `train_main.py` with the `files` that are there, by their names.
 
+    Each tenth case, and each that changes a key of the export, goes on with export; one in `TO_THE_END` is of nothing
+    but the export's directory, and says that it is to be trained `to_the_end`.
+
     Example:
         >>> mutated_settings(0, 1) == mutated_settings(0, 1)
         True
     """
     generator = np.random.default_rng([seed, number])
+    if number % TO_THE_END == TO_THE_END - 1:
+        directory = f"--config.export.directory={_one_of(DIRECTORIES, generator)}"
+        arguments = ["--workdir=run", *EXPORTED, *SHORT, directory]
+        return "an export's directory", {"arguments": arguments, "files": {}, "to_the_end": True}
     name = _one_of(list(MUTATIONS), generator)
     made = MUTATIONS[name](generator)
     if isinstance(made, dict):
         return name, made
-    return name, {"arguments": ["--workdir=run", *SMALL, *made], "files": {}}
+    with_export = number % 10 == 0 or any(argument.startswith("--config.export") for argument in made)
+    return name, {"arguments": ["--workdir=run", *(EXPORTED if with_export else SMALL), *made], "files": {}}

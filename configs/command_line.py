@@ -45,8 +45,19 @@ def one_line():
         if os.environ.get("CSKD_TF_TRACEBACK"):
             raise
         if message := _renamed(sys.argv) or _impossible(sys.argv) or _mistake(error):
-            sys.exit(f"error: {message}{right_names.did_you_mean(str(error))}")
-        sys.exit(f"error: {_unexpected(error)}\n{TRACEBACK}")
+            sys.exit(f"error: {_joined(message)}{right_names.did_you_mean(str(error))}")
+        sys.exit(f"error: {_joined(_unexpected(error))}\n{TRACEBACK}")
+
+
+def _joined(text: str) -> str:
+    r"""One line of several, but for a hint: a config file or what was typed may have made a message of many.
+
+    Example:
+        >>> _joined('Received: a\nb\nDid you mean "c"?')
+        'Received: a b\nDid you mean "c"?'
+    """
+    message, *hint = text.split("\nDid you mean ")
+    return "\nDid you mean ".join(" ".join(part.splitlines()) for part in (message, *hint))
 
 
 def leave_at_sigterm(*, goes_on=True):

@@ -114,6 +114,19 @@ def image_folder(tmp_path):
 
 
 @pytest.fixture
+def canary(monkeypatch, tmp_path):
+    """A folder that is made where code is run, be it unpickled, called or imported as `evil` or `given.evil`."""
+    path = tmp_path / "canary"
+    code = f"import os\nos.mkdir({str(path)!r})\ndef network(**_): os.mkdir({str(path)!r})\n"
+    (tmp_path / "evil.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield path
+    for name in ("evil", "given.evil", "given"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
 def disk_of(tmp_path):
     """Makes a folder on a disk of its own, of a size as `mount` takes it: "2m"."""
     mounted = []

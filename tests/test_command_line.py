@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from configs import right_names
+from configs import command_line, right_names
 from cskd_tf.runs import choice
 from tests.helpers import ROOT
 
@@ -74,3 +74,13 @@ def test_configs_are_told_apart_by_whether_they_take_an_experiment():
     assert {"digits", "cifar100"} <= set(single)
     assert {"cskd_paper", "variants"} <= set(several)
     assert not {"base", "sweep", "right_names"} & {*single, *several}
+
+
+def test_a_message_of_several_lines_becomes_one(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train_main.py"])
+    with pytest.raises(SystemExit) as leaving, command_line.one_line():
+        raise ValueError("of a config file\nthat says more")
+    assert leaving.value.code == f"error: of a config file that says more\n{command_line.TRACEBACK}"
+    with pytest.raises(SystemExit) as leaving, command_line.one_line():
+        raise ValueError('Expected a key. Received: a\nb\nDid you mean "c"?')
+    assert leaving.value.code == 'error: Expected a key. Received: a b\nDid you mean "c"?'

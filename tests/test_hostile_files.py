@@ -1,169 +1,26 @@
 """Files that others have made, with code in them or worse, at every door by which they come in: nothing of it runs.
 
-Checkpoints of PyTorch: tests/networks/test_torch_import.py. Archives: tests/data/catalogue/builders.
+Networks and their weights: test_hostile_networks.py. Archives: tests/data/catalogue/builders.
 """
 
-import contextlib
-import io
 import json
 import os
 import pickle
-import sys
-import zipfile
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from cskd_tf.data import ImageFolder
-from cskd_tf.errors import UserError
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.methods.teacher import Teacher
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.experiment import prepare
 from tests.helpers import ALONE, SMALL, files, finished_run, load_splits
-from tests.runs.helpers import config_of
-
-KERAS_NAMES = ("config.json", "metadata.json", "model.weights.h5")
-
-
-@pytest.fixture
-def canary(monkeypatch, tmp_path):
-    """A folder that is made where code is run, be it unpickled, called or imported as `evil` or `given.evil`."""
-    path = tmp_path / "canary"
-    code = f"import os\nos.mkdir({str(path)!r})\ndef network(**_): os.mkdir({str(path)!r})\n"
-    (tmp_path / "evil.py").write_text(code)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield path
-    for name in ("evil", "given.evil", "given"):
-        sys.modules.pop(name, None)
-
-
-class Pickled:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
+from tests.hostile import Pickled, npz_of
 
 
 def test_the_traps_work(canary):
     pickle.loads(pickle.dumps(Pickled(canary)))
     assert canary.exists()
-
-
-def keras_file(path, change=lambda layer: layer, **members):
-    """A network's file in which the config of its first hidden layer is changed, and members are replaced or added."""
-    images = keras.Input((4, 4, 1))
-    keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten(name="hidden")(images))).save(path)
-    with zipfile.ZipFile(path) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
-    config = json.loads(contents["config.json"])
-    layers = config["config"]["layers"]
-    layers[1] = change(layers[1])
-    contents |= {"config.json": json.dumps(config).encode(), **members}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in contents.items():
-            if content is not None:
-                archive.writestr(name, content)
-
-
-def of_class(name, of, **config):
-    """A change of a layer into another class of module `of`."""
-    return lambda layer: {
-        **layer, "class_name": name, "module": of, "registered_name": None, "config": {"name": "hidden", **config},
-    }  # fmt: skip
-
-
-def a_lambda(path, canary):
-    trap = str(canary)
-    keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Lambda(lambda x: os.mkdir(trap) or x)]).save(path)
-    canary.rmdir()  # made while the network was built
-
-
-def npz_of(**arrays):
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
-KERAS_TRAPS = {
-    "a lambda": a_lambda,
-    "a class of a module here": lambda path, canary: keras_file(path, of_class("Network", "evil")),
-    "a function of a module here": lambda path, canary: keras_file(
-        path, of_class("Activation", "keras.layers", activation={
-            "module": "evil", "class_name": "function", "config": "network", "registered_name": "network",
-        }),
-    ),
-    "a function of the system": lambda path, canary: keras_file(
-        path, of_class("Activation", "keras.layers", activation={
-            "module": "os", "class_name": "function", "config": "mkdir", "registered_name": "mkdir",
-        }),
-    ),
-    "a download": lambda path, canary: keras_file(
-        path, of_class("Activation", "keras.layers", activation={
-            "module": "keras.utils", "class_name": "function", "config": "get_file", "registered_name": "get_file",
-        }),
-    ),
-    "a pickled module of PyTorch": lambda path, canary: keras_file(
-        path, of_class("TorchModuleWrapper", "keras.layers", module=pickle.dumps(Pickled(canary)).decode("latin1")),
-    ),
-    "a SavedModel": lambda path, canary: keras_file(
-        path, of_class("TFSMLayer", "keras.layers", filepath=str(canary.parent), call_endpoint="serve"),
-    ),
-    "pickled weights": lambda path, canary: keras_file(
-        path, **{
-            "model.weights.h5": None,
-            "model.weights.npz": npz_of(__root__=np.array([Pickled(canary)], object)),
-        },
-    ),
-    "a config of 5 GB": lambda path, canary: keras_file(path, **{"config.json": b" " * 2**28}),
-    "a pickle": lambda path, canary: path.write_bytes(pickle.dumps(Pickled(canary))),
-    "itself as its teacher": lambda path, canary: keras_file(
-        path, lambda layer: {
-            "module": None, "class_name": "SelfDistiller", "registered_name": "cskd_tf>SelfDistiller",
-            "config": {"network": None, "methods": [{"name": "Distillation", "teacher": str(path)}]},
-        },
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("trap", KERAS_TRAPS)
-def test_a_teacher_with_code_in_it_is_refused(trap, canary):
-    path = canary.with_name("classifier.keras")
-    KERAS_TRAPS[trap](path, canary)
-    with pytest.raises(
-        ValueError, match="Expected a teacher that Keras can load. Received: .*classifier.keras"
-    ) as error:
-        Teacher(path)
-    assert "\n" not in str(error.value)
-    assert not canary.exists()
-    assert not any(name in sys.modules for name in ("evil", "given.evil"))
-
-
-def test_a_teacher_unpacks_nothing_beside_itself(canary):
-    path = canary.with_name("classifier.keras")
-    outside = dict.fromkeys(("../../outside", "/tmp/outside_of_cskd_tf", "assets/../../outside"), b"outside")
-    keras_file(path, **outside)
-    before = set(canary.parent.parent.rglob("outside"))
-    with contextlib.suppress(UserError):  # Keras warns, which is an error in tests
-        Teacher(path)
-    assert set(canary.parent.parent.rglob("outside")) == before
-    assert not os.path.exists("/tmp/outside_of_cskd_tf")
-
-
-def test_a_workdir_as_teacher_is_no_other_door(canary):
-    folder = canary.with_name("given")
-    folder.mkdir()
-    KERAS_TRAPS["a lambda"](folder / "classifier.keras", canary)
-    config = config_of({"methods": ({"name": "Distillation", "teacher": str(folder)},)})
-    with pytest.raises(ValueError, match="Expected a teacher that Keras can load"):
-        prepare(config)
-    assert not canary.exists()
 
 
 HOSTILE_ARRAYS = {

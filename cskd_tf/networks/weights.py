@@ -139,17 +139,29 @@ def _load_h5(network: keras.Model, file: pathlib.Path, *, embedding_layer: str |
 
 
 def _count(file: pathlib.Path) -> int:
-    """How many arrays of floating point a file has, but for an optimizer's."""
-    found = []
+    """How many arrays of floating point a file has, but for an optimizer's; UserError where one lies elsewhere."""
+    found, elsewhere = [], []
 
     def visit(name: str, item) -> None:
-        own = isinstance(item, h5py.Dataset) and not name.startswith("optimizer")
-        if own and np.issubdtype(item.dtype, np.floating):
+        if not isinstance(item, h5py.Dataset):
+            return
+        if item.external or item.is_virtual:
+            elsewhere.append(name)
+        if not name.startswith("optimizer") and np.issubdtype(item.dtype, np.floating):
             found.append(name)
+
+    def visit_link(name: str, link) -> None:
+        if isinstance(link, (h5py.ExternalLink, h5py.SoftLink)):
+            elsewhere.append(name)
 
     try:
         with h5py.File(file, "r") as opened:
             opened.visititems(visit)
+            opened.visititems_links(visit_link)  # which `visititems` passes over
     except OSError as error:
         raise UserError(f"Expected network.weights as an HDF5 file. Received: {file} ({error})") from error
+    if elsewhere:  # where any file that can be read here might be
+        raise UserError(
+            f"Expected weights that lie in the file itself. Received: {file}, where {elsewhere[0]} leads elsewhere"
+        )
     return len(found)

@@ -243,6 +243,7 @@ def test_soak(command):
     assert lines[0]["open_files"] == lines[1]["open_files"]
     rss = lines[1]["rss_mib"] - lines[0]["rss_mib"]
     assert growth["rss_mib_per_1000_steps"] == pytest.approx(1000 * rss / 20, abs=0.01)
+    assert (growth["beyond"], growth["too_short_for"]) == ([], ["rss_mib"])  # and it has ended by itself
 
 
 def test_every_command_is_run_here():

@@ -5,11 +5,13 @@ import sys
 
 import pytest
 
-from benchmarks import workers
+from benchmarks import judged_settings, workers
 from benchmarks.mutated_images import BOMBS, MUTATIONS, mutated_image, png, sound_images
-from benchmarks.mutated_settings import KEYS, mutated_settings
+from benchmarks.mutated_settings import EXPORTED, KEYS, SHORT, mutated_settings
 from configs import base
+from configs.command_line import TRACEBACK
 from cskd_tf.data.images.decode import decode
+from cskd_tf.runs import export
 from cskd_tf.runs.workdir import flatten
 from tests.benchmarks.crashing import crashing_tester
 
@@ -65,3 +67,46 @@ def test_crashes_hangs_and_memory_are_noticed():
     assert "MemoryError" in results[4]["crash"]
     assert results[5]["case"] == "sound"
     assert results[5]["bytes"] < 2**26
+
+
+def test_some_settings_go_on_with_export_and_some_to_the_end():
+    cases = [mutated_settings(0, number)[1] for number in range(200)]
+    whole = [case for case in cases if case.get("to_the_end")]
+    assert len(whole) == 8
+    of_command = [case["arguments"] for case in cases if "--config.network.width=2" in case["arguments"]]
+    exported = [arguments for arguments in of_command if "--config.export.enabled=False" not in arguments[:7]]
+    changed = [arguments for arguments in of_command if any("--config.export" in each for each in arguments[7:])]
+    assert len(exported) > 20
+    assert all(arguments in exported for arguments in changed)
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("error: Expected a seed. Received: x\n", ""),
+        (f"error: Expected a seed. Received: x\n{TRACEBACK}\n", ""),
+        (f'error: Expected a seed. Received: x\nDid you mean "y"?\n{TRACEBACK}\n', ""),
+        ("error: Expected a seed.\nReceived: x\n", "not one clear line"),
+        ("FATAL: flags\nerror: Expected a seed. Received: x\n", "not one clear line"),
+        ("error: Expected a seed. Received: x\n\n", "not one clear line"),
+        (f"error: Expected a seed. Received: x\n{TRACEBACK}\n{TRACEBACK}\n", "not one clear line"),
+        ("error: no\n", "not one clear line"),
+        ("Expected a seed. Received: x\n", "not one clear line"),
+        ("", "not one clear line"),
+        ("Traceback (most recent call last):\n", "a traceback"),
+    ],
+)
+def test_one_clear_line_is_all_that_a_refused_command_may_print(said, fault):
+    assert judged_settings._unclear(said).partition(":")[0] == fault
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_export_that_fails_behind_its_training_is_noticed(fails, monkeypatch):
+    if fails:
+        monkeypatch.setattr(export, "_publish", lambda folder, root: root.joinpath("x/y").mkdir())
+    arguments = ["--workdir=run", *EXPORTED, *SHORT]
+    result = judged_settings.judge(arguments, {}, as_command=False, to_the_end=True)
+    written = [fault for fault in result["faults"] if "refused, but it has written" in fault]
+    assert bool(written) == fails, result
+    assert ("could not be written" in result["problem"]) == fails, result
