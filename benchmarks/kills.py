@@ -179,7 +179,8 @@ def kill_and_go_on(case: str, moments, expected: dict) -> list[dict]:
         verdict = {
             "same": not differing and not failed,
             "kills_of_this_run": len(lines), "exit_code": failed[0].returncode if failed else 0,
-            "differing": differing[:5], "error": failed[0].printed.strip().splitlines()[-2:] if failed else [],
+            "differing": differing[:5],
+            "error": [line for each in failed for line in each.printed.strip().splitlines()[-2:]],
         }  # fmt: skip
     return [{**line, **verdict} for line in lines]
 

@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import json
-import os
 import pathlib
 import shutil
 import tempfile
@@ -134,11 +133,13 @@ def check(config: Config) -> None:
 def _check(settings: ExportConfig) -> None:
     formats.check_installed(settings.formats)
     refuse_address(settings.directory, name="export.directory")
+    if not settings.directory:
+        raise UserError("Expected export.directory to name a folder. Received: export.directory=''")
     nearest = nearest_folder(settings.directory)
     try:
-        # Permissions say too little: root has all of them in /proc, where no folder can be made. One of its own is,
-        # because others may check at the same time.
-        os.rmdir(tempfile.mkdtemp(dir=nearest, prefix=".", suffix=partial_mark()))
+        # Permissions say too little: root has all of them in /proc, where nothing can be made. What is made here has no
+        # name where the system can do that: a process that is killed leaves nothing.
+        tempfile.TemporaryFile(dir=nearest, prefix=".", suffix=partial_mark()).close()
     except OSError as error:
         raise UserError(
             "Expected export.directory to be a folder that can be written to, or made. Received: "

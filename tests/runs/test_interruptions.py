@@ -122,6 +122,7 @@ def test_a_directory_that_cannot_be_exported_to_is_refused_before_training(confi
         ("/dev/null", "/dev/null is no folder"),
         ("/proc/x", "/proc takes none"),  # which not even root can
         ("gs://bucket/x", ""),
+        ("", "''"),
     ):
         config.export.directory = directory
         with pytest.raises(ValueError, match=rf"Received: (export.directory=)?{directory}.*{why}"):
