@@ -17,18 +17,14 @@ import tensorflow as tf
 from absl import flags
 from tensorflow.python.framework import config  # nothing public switches determinism off
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, untune_data_sets
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
 )
 
 
-UNTUNED = tf.data.Options()
-UNTUNED.autotune.enabled = False
-# The data sets of the tests and of Keras as those of the package (`data.sources.passes`): the thread that tunes them
-# sleeps through the end of an iterator, for as long as it lived. TensorFlow calls this for each, and nothing public.
-tf.data.Dataset._apply_debug_options = lambda dataset: tf.data.Dataset.with_options(dataset, UNTUNED)
+untune_data_sets()
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import re
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from configs import digits
 from cskd_tf import data
@@ -125,3 +126,14 @@ def finished_run(path, *, seed, labels, split_seed=0, **changes):
     predictions.save(run.predictions("test"))
     run.write_metrics({"test": {**predictions.metrics(ece_bins=20), "ece_bins": 20}})
     return run, logits
+
+
+def untune_data_sets():
+    """Makes the data sets of tests and of Keras as those of the package (`data.sources.passes`).
+
+    The thread that tunes them sleeps through the end of an iterator, for as long as it lived.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    # TensorFlow calls this for each data set, and nothing public.
+    tf.data.Dataset._apply_debug_options = lambda dataset: tf.data.Dataset.with_options(dataset, options)

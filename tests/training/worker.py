@@ -18,6 +18,7 @@ from cskd_tf.networks.layers import BatchNormalization
 from cskd_tf.runs import strategies
 from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.keras_metrics import ExpectedCalibrationError
+from tests.helpers import untune_data_sets
 from tests.methods import numpy_losses
 from tests.methods.method_cases import CASES, Case, cskd
 
@@ -91,6 +92,7 @@ def train_with_arrays(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]
 
 
 def main():
+    untune_data_sets()
     strategy = strategies.make("auto")
     output, *names = sys.argv[1:]
     trained = {name: train(ALL[name], strategy) for name in names}
