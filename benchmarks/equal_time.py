@@ -8,7 +8,6 @@ from absl import app, flags
 
 from benchmarks import method_cost
 from benchmarks.results import record
-from benchmarks.turns import take_turns
 from configs import few_images
 
 METHODS = flags.DEFINE_multi_enum("compared", list(few_images.COMPARED[1:]), few_images.COMPARED[1:], "Which methods.")
@@ -20,17 +19,13 @@ def measure(experiment: str) -> dict:
     described = [
         (method["name"], {key: value for key, value in method.items() if key != "name"}) for method in config.methods
     ]
-    network = config.network.name, config.network.width, config.batch_size
-    lists = {"cross_entropy": [], "method": described}
-    programs = {kind: (method_cost.method_step, (methods, *network)) for kind, methods in lists.items()}
-    timed = take_turns(programs, rounds=ROUNDS.value)
+    step = {"network": config.network.name, "width": config.network.width, "images": config.batch_size}
+    plain, method = method_cost.compared(described, **step, rounds=ROUNDS.value)
     return {
         "benchmark": "equal_time",
         "experiment": experiment,
-        "network": config.network.name,
-        "width": config.network.width,
-        "images": config.batch_size,
-        "over_cross_entropy": round(timed["method"].times_as_slow_as(timed["cross_entropy"]), 3),
+        **step,
+        "over_cross_entropy": round(method.times_as_slow_as(plain), 3),
         "theory": round(method_cost.theory(described), 3),
     }
 

@@ -159,7 +159,7 @@ def selection(data: str) -> list[str]:
 def equal_time(data: str) -> list[str]:
     """Every method after the time of cross-entropy's epochs: those whose steps take longer have fewer epochs."""
     keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
-    ratios = {line["experiment"]: line["over_cross_entropy"] for line in read("equal_time")}
+    ratios = {"cross_entropy": 1.0} | {line["experiment"]: line["over_cross_entropy"] for line in read("equal_time")}
     shorter = _groups(data, lambda line: re.fullmatch(r"\w+,\d+", line["experiment"]) and line["network"] == NETWORK)
     shorter = {name.partition(",")[0]: lines for name, lines in shorter.items()}
     groups = {

@@ -8,7 +8,7 @@ costs one. Mixup, CutMix and Cutout are timed as part of the step; in training t
 from absl import app, flags
 
 from benchmarks.results import record
-from benchmarks.turns import take_turns
+from benchmarks.turns import Timed, take_turns
 
 TEACHER = "another network of the same kind"
 KD = ("Distillation", {"teacher": TEACHER})
@@ -88,11 +88,17 @@ def theory(descriptions: list) -> float:
     return over_cross_entropy([{"name": name, **arguments} for name, arguments in descriptions])
 
 
+def compared(descriptions: list, *, network: str, width: int | None, images: int, rounds: int) -> tuple[Timed, Timed]:
+    """Steps of cross-entropy and of a list of methods, in turns."""
+    lists = {"cross_entropy": [], "method": descriptions}
+    programs = {kind: (method_step, (each, network, width, images)) for kind, each in lists.items()}
+    timed = take_turns(programs, rounds=rounds)
+    return timed["cross_entropy"], timed["method"]
+
+
 def measure(case: str) -> dict:
-    lists = {"cross_entropy": [], "method": CASES[case]}
-    programs = {kind: (method_step, (each, NETWORK.value, WIDTH.value, IMAGES.value)) for kind, each in lists.items()}
-    timed = take_turns(programs, rounds=STEPS.value)
-    plain, method = timed["cross_entropy"], timed["method"]
+    step = {"network": NETWORK.value, "width": WIDTH.value, "images": IMAGES.value}
+    plain, method = compared(CASES[case], **step, rounds=STEPS.value)
     return {
         "benchmark": "method_cost",
         "method": case,
