@@ -73,8 +73,8 @@ def method_step(descriptions: list, network: str, width: int | None, images: int
     @tf.function(autograph=False)
     def step():
         mixed = batch
-        for mix in model.composition.needs.mixing:
-            mixed, targets = mix(mixed, mixed.get("targets", tf.one_hot(labels, 100)), seed=tf.constant([0, 1]))
+        for mixer in model.composition.mixing:
+            mixed, targets = mixer.mix(mixed, mixed.get("targets", tf.one_hot(labels, 100)), seed=tf.constant([0, 1]))
             mixed["targets"] = targets
         return model.train_step((mixed, labels))["loss"]
 

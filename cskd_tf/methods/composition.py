@@ -104,7 +104,7 @@ class Composition:
             views=tuple(view.name for view in self.views if view.name != IMAGE),
             extras=tuple(dict.fromkeys(extra for method in self.terms for extra in method.extras)),
             pairs_adjacent=any(method.pairs_adjacent for method in self.terms),
-            mixing=tuple(method.mix for method in self.mixing),
+            mixing=tuple(self.mixing),
             largest_batch=min((size for method in self.terms if (size := method.largest_batch)), default=None),
         )
 

@@ -49,12 +49,20 @@ class CutMix(Mixing):
     def mixes_all(self) -> bool:
         return self.probability == 1
 
+    def others(self, count, *, seed):
+        order = permutation(count, seed=tf.random.experimental.stateless_split(seed, 4)[0])
+        return tf.where(self._chosen(count, seed=seed), order, tf.range(count))
+
+    def _chosen(self, count, *, seed):
+        """Bool `[count]`, which images get a box of another."""
+        shape = [1 if self.coin == "batch" else count]
+        coins = tf.random.stateless_uniform(shape, tf.random.experimental.stateless_split(seed, 4)[1])
+        return tf.broadcast_to(coins < self.probability, [count])
+
     def mix(self, batch, targets, *, seed):
         seeds = tf.random.experimental.stateless_split(seed, 4)
         count = tf.shape(targets)[0]
-        other = permutation(count, seed=seeds[0])
-        coins = tf.random.stateless_uniform([1 if self.coin == "batch" else count], seeds[1])
-        chosen = tf.broadcast_to(coins < self.probability, [count])
+        other, chosen = self.others(count, seed=seed), self._chosen(count, seed=seed)
         inside = _box(tf.shape(batch["image"])[1:3], beta(self.alpha, seed=seeds[2]), seed=seeds[3])
         share = 1 - tf.reduce_mean(tf.cast(inside, tf.float32))
         where = chosen[:, None, None, None] & inside[None, :, :, None]

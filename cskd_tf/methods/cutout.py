@@ -41,6 +41,9 @@ class Cutout(Mixing):
     def mixes_all(self) -> bool:
         return self.probability == 1
 
+    def others(self, count, *, seed):
+        return tf.range(count)
+
     def mix(self, batch, targets, *, seed):
         views = {name: images for name, images in mixed_images(batch).items() if name != CLEAN}
         seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 1 + len(views)))

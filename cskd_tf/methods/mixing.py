@@ -26,6 +26,13 @@ class Mixing(Ability, abc.ABC):
         return False
 
     @abc.abstractmethod
+    def others(self, count: int | tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
+        """int32 `[count]`: for each row of a batch the row that `mix` takes in beside it; itself where none is.
+
+        `seed` is that of `mix`. By it a worker knows which images it has to load beside its own.
+        """
+
+    @abc.abstractmethod
     def mix(self, batch: dict[str, Any], targets: tf.Tensor, *, seed: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
         """In the pipeline, on the global batch: images and soft targets `[B, C]` in, the mixed ones out.
 

@@ -38,10 +38,12 @@ class Mixup(Mixing):
     def mixes_all(self) -> bool:
         return True
 
+    def others(self, count, *, seed):
+        return permutation(count, seed=tf.random.experimental.stateless_split(seed, 2)[1])
+
     def mix(self, batch, targets, *, seed):
-        seeds = tf.random.experimental.stateless_split(seed, 2)
-        share = beta(self.alpha, seed=seeds[0])
-        other = permutation(tf.shape(targets)[0], seed=seeds[1])
+        share = beta(self.alpha, seed=tf.random.experimental.stateless_split(seed, 2)[0])
+        other = self.others(tf.shape(targets)[0], seed=seed)
         views = {name: blend(images, tf.gather(images, other), share) for name, images in mixed_images(batch).items()}
         chosen = tf.fill(tf.shape(targets)[:1], True)
         return {**batch, **views, **marked(batch, chosen)}, blend(targets, tf.gather(targets, other), share)

@@ -20,7 +20,7 @@ def test_methods_of_all_kinds_are_told_apart():
     composition = Composition([mixup, byot, cskd, smoothing])
     assert composition.mixing == [mixup]
     assert composition.terms == composition.attachable == [byot, cskd, smoothing]
-    assert composition.needs == Needs(views=("partner", "clean"), mixing=(mixup.mix,))
+    assert composition.needs == Needs(views=("partner", "clean"), mixing=(mixup,))
     assert composition.mixes_labels
     assert composition.term_names == [
         "cross_entropy", "exits_cross_entropy", "exits_distillation", "exits_features", "class_wise", "sample_wise",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cskd_tf.data import Distribution, Needs, paired_dataset
+from cskd_tf.data import ArraySource, Distribution, Needs, paired_dataset
 from cskd_tf.methods import CSKD, Composition, CutMix, Cutout, Mixup
 from cskd_tf.methods.mixing import beta, permutation
 
@@ -157,7 +157,7 @@ def test_draws_are_uniform_and_beta():
 def test_one_replica_and_many_see_the_same_mixture():
     images = np.random.default_rng(0).normal(size=(22, 8, 8, 1)).astype("float32")
     labels = np.arange(22) % CLASSES
-    needs = Needs(views=("partner",), mixing=(Mixup().mix, Cutout(size=3).mix))
+    needs = Needs(views=("partner",), mixing=(Mixup(), Cutout(size=3)))
     options = {"batch_size": 8, "seed": 5, "epochs": 2, "needs": needs}
     whole = list(paired_dataset(images, labels, **options))
     halves = [Distribution(worker=worker, num_workers=2) for worker in (0, 1)]
@@ -187,3 +187,37 @@ def test_pairs_of_a_batch_are_not_mixed():
 def test_arguments_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+CHAINS = {
+    "Mixup": (Mixup(),),
+    "CutMix": (CutMix(),),
+    "CutMix of some": (CutMix(coin="image", probability=0.5),),
+    "Cutout": (Cutout(size=3),),
+    "a chain": (Mixup(), Cutout(size=3), CutMix(coin="image", probability=0.5)),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_worker_reads_its_images_and_those_that_are_mixed_into_them(chain):
+    """Where each image is a class of its own, the targets name the images that a worker cannot do without."""
+    read = []
+
+    class Recording(ArraySource):
+        def load(self, indices):
+            return tf.numpy_function(lambda i: (read.extend(i), images[i])[1], [indices], tf.float32)
+
+    count, workers = 24, 4
+    images = np.random.default_rng(0).normal(size=(count, 8, 8, 1)).astype("float32")
+    options = {"batch_size": count, "seed": 3, "needs": Needs(views=("partner",), mixing=CHAINS[chain])}
+    ((whole, _),) = paired_dataset(images, np.arange(count), **options)
+    rows = np.array_split(np.arange(count), workers)
+    for worker, own in enumerate(rows):
+        read.clear()
+        distribution = Distribution(worker=worker, num_workers=workers)
+        ((batch, _),) = paired_dataset(Recording(images, np.arange(count)), distribution=distribution, **options)
+        for key, values in batch.items():
+            np.testing.assert_array_equal(values, whole[key].numpy()[own])
+        contributing = np.flatnonzero(whole["targets"].numpy()[own].sum(axis=0))
+        assert sorted(read) == sorted([*contributing, *contributing])  # as images, and as their own partners
+        assert len(contributing) < count

@@ -1,7 +1,8 @@
 """Makes one batch from the number of its step."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +11,7 @@ from cskd_tf.data.batches import views
 from cskd_tf.data.batches.earlier import places_before, positions
 from cskd_tf.data.batches.loading import load_images
 from cskd_tf.data.batches.pairing import MIX, BatchOrder, Places, image_seeds, key
-from cskd_tf.data.batches.views import Distribution, Needs
+from cskd_tf.data.batches.views import Distribution, Mixer, Needs
 from cskd_tf.data.images.transforms import Transform
 from cskd_tf.data.sources.base import Source
 from cskd_tf.errors import UserError
@@ -56,10 +57,11 @@ class BatchMaker:
             Views float32 `[b, H, W, C]` and extras by name, int32 labels `[b]`, and float32 weights `[b]`.
         """
         places = self.order.at(step)
+        rows = self._rows_mixed_here(step, tf.shape(places.indices)[0])
         batch = {}
         for view in (views.IMAGE, *self.needs.views):
             shown = places_before(self.order, step, places=places) if view == views.PREVIOUS else places
-            batch[view] = self._images(view, shown)
+            batch[view] = self._images(view, shown, rows=rows)
         position = positions(self.order, step, count=tf.shape(places.indices)[0])
         position = tf.ensure_shape(position, places.indices.shape)
         extras = {
@@ -79,28 +81,46 @@ class BatchMaker:
         made = (batch, labels) if weights is None else (batch, labels, weights)
         return tf.nest.map_structure(self._own_part, made) if self.needs.mixing else made
 
-    def _images(self, view: str, places: Places) -> tf.Tensor:
-        """float32 images of one view."""
+    def _rows_mixed_here(self, step: tf.Tensor, count: tf.Tensor) -> tf.Tensor | None:
+        """int64 `[n]`, the rows of a mixed batch that are loaded here: the worker's, and what goes into them."""
+        if not self.needs.mixing or self.distribution.num_workers == 1:
+            return None
+        own = self._own_part(tf.range(count))
+        needed = tf.tensor_scatter_nd_update(tf.fill([count], False), own[:, None], tf.ones_like(own, tf.bool))
+        for number, mixer in reversed(list(enumerate(self.needs.mixing))):
+            others = mixer.others(count, seed=_mix_seed(self.order.seed, step, number))
+            taken_in = tf.boolean_mask(others, needed)
+            needed = tf.tensor_scatter_nd_update(needed, taken_in[:, None], tf.ones_like(taken_in, tf.bool))
+        return tf.where(needed)[:, 0]
+
+    def _images(self, view: str, places: Places, *, rows: tf.Tensor | None) -> tf.Tensor:
+        """float32 images of one view; only `rows` of them where these are given, the others 0."""
         number = views.partner_number(view)
         indices = self.order.partners(places, number=number - 1) if number else places.indices
         draw_key = key(self.order.seed, views.stream(view), places.counter)
-        seeds = image_seeds(self._loaded_part(places.draws), draw_key=draw_key)
+        loaded = self._loaded_part if rows is None else functools.partial(tf.gather, indices=rows)
+        seeds = image_seeds(loaded(places.draws), draw_key=draw_key)
         transform = self.clean if view == views.CLEAN else self.augment
-        return load_images(self.source, self._loaded_part(indices), seeds, transform=transform)
+        images = load_images(self.source, loaded(indices), seeds, transform=transform)
+        if rows is None:
+            return images
+        shape = tf.concat([tf.shape(indices), tf.shape(images)[1:]], axis=0)
+        whole = tf.scatter_nd(rows[:, None], images, tf.cast(shape, tf.int64))
+        return tf.ensure_shape(whole, [*indices.shape, *images.shape[1:]])
 
     def _own_part(self, rows: tf.Tensor) -> tf.Tensor:
         """The worker's rows of a whole batch."""
         return part_of(rows, self.distribution.worker, self.distribution.num_workers)
 
     def _loaded_part(self, rows: tf.Tensor) -> tf.Tensor:
-        """The rows of a batch that are loaded here: all where they are mixed, which needs the whole batch."""
+        """The rows of a batch that are made here: all where they are mixed, which needs the whole batch."""
         return rows if self.needs.mixing else self._own_part(rows)
 
 
 def mixed(
-    batch: Mapping[str, tf.Tensor],
+    batch: dict[str, tf.Tensor],
     labels: tf.Tensor,
-    mixing: Sequence[Callable],
+    mixing: Sequence[Mixer],
     *,
     weights: tf.Tensor | None = None,
     seed: int,
@@ -124,14 +144,18 @@ def mixed(
     """
     labelled = tf.one_hot(labels, num_classes)
     targets = labelled if weights is None else labelled * weights[:, None]
-    for number, mix in enumerate(mixing):
-        mix_seed = tf.bitcast(key(seed, MIX, step, number)[:2], tf.int32)
-        batch, targets = mix(batch, targets, seed=mix_seed)
+    for number, mixer in enumerate(mixing):
+        batch, targets = mixer.mix(batch, targets, seed=_mix_seed(seed, step, number))
     if weights is not None:
         weights = tf.reduce_sum(targets, axis=-1)
         shares = tf.math.divide_no_nan(targets, weights[:, None])
         targets = tf.where(weights[:, None] > 0, shares, labelled)  # which weigh nothing
     return {**batch, "targets": targets}, weights
+
+
+def _mix_seed(seed: int, step: tf.Tensor, number: int) -> tf.Tensor:
+    """int32 `[2]`, of one of several methods that mix, in a step."""
+    return tf.bitcast(key(seed, MIX, step, number)[:2], tf.int32)
 
 
 def part_of(rows: tf.Tensor, part: int, parts: int) -> tf.Tensor:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
+
+import tensorflow as tf
 
 from cskd_tf.errors import UserError
 
@@ -68,6 +69,16 @@ def stream(view: str) -> int:
     return _STREAMS.get(view) or _FURTHER_PARTNERS + partner_number(view)
 
 
+class Mixer(Protocol):
+    """What changes images and targets in the pipeline, as `cskd_tf.methods.Mixing` does; `seed` is one of a step."""
+
+    def others(self, count: int | tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
+        """int32 `[count]`: for each row of a batch the row that `mix` takes in beside it; itself where none is."""
+
+    def mix(self, batch: dict[str, Any], targets: tf.Tensor, *, seed: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
+        """A batch of views `[B, H, W, C]` and its targets `[B, C]`, both mixed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Needs:
     """What the methods of a model need of the pipeline; `SelfDistiller.data_options` hands it on.
@@ -87,9 +98,9 @@ class Needs:
             0 as long as nothing has come before.
         pairs_adjacent: whether a batch is image, partner, image, partner; the partners count as images, so that an
             epoch still shows N images, half of them as partners.
-        mixing: functions `(batch, targets, seed=) -> (batch, targets)` on whole batches, targets float32 `[B, C]`. The
-            batch then has those of the last function under `"targets"`. C is the number of the network's classes in
-            `fit`, and of the data's classes where batches are read by hand.
+        mixing: what changes whole batches and their targets, float32 `[B, C]`, one after the other. The batch then has
+            the last targets under `"targets"`. C is the number of the network's classes in `fit`, and of the data's
+            classes where batches are read by hand.
         largest_batch: of how many images a batch may be at most; None: of any number.
 
     Raises:
@@ -99,7 +110,7 @@ class Needs:
     views: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     pairs_adjacent: bool = False
-    mixing: tuple[Callable[..., tuple[Mapping[str, Any], Any]], ...] = ()
+    mixing: tuple[Mixer, ...] = ()
     largest_batch: int | None = None
 
     def __post_init__(self):

@@ -18,6 +18,17 @@ def numbers(images):
     return images.numpy()[:, 0, 0, 0].astype(int)
 
 
+class WithReverse:
+    """Mixes each image with the one as far from the batch's other end."""
+
+    def others(self, count, *, seed):
+        return tf.range(count)[::-1]
+
+    def mix(self, batch, targets, *, seed):
+        views = {name: (rows + rows[::-1]) / 2 for name, rows in batch.items()}
+        return {**views, "seed": tf.tile(seed[None], [tf.shape(targets)[0], 1])}, (targets + targets[::-1]) / 2
+
+
 def batches(**arguments):
     return list(paired_dataset(IMAGES, LABELS, **{"batch_size": 8, "seed": 0, **arguments}))
 
@@ -121,10 +132,8 @@ def test_an_image_is_not_its_own_partner_on_request():
 )
 @pytest.mark.parametrize("mixed", [False, True])
 def test_workers_make_the_parts_of_one_batch(needs, pairing, mixed):
-    def reverse(batch, targets, *, seed):
-        return {name: (rows + rows[::-1]) / 2 for name, rows in batch.items()}, (targets + targets[::-1]) / 2
-
-    options = {"needs": dataclasses.replace(needs, mixing=(reverse,) if mixed else ()), "pairing": pairing, "epochs": 2}
+    mixing = (WithReverse(),) if mixed else ()
+    options = {"needs": dataclasses.replace(needs, mixing=mixing), "pairing": pairing, "epochs": 2}
     whole = batches(**options, distribution=Distribution(num_replicas=2))
     distributions = [Distribution(num_replicas=2, worker=worker, num_workers=2) for worker in range(2)]
     parts = [batches(**options, distribution=distribution) for distribution in distributions]
@@ -175,14 +184,11 @@ def test_adjacent_pairs():
 
 
 def test_mixing_sees_the_whole_batch_and_a_seed_of_the_step():
-    def mix(batch, targets, *, seed):
-        return {**batch, "seed": seed}, (targets + targets[::-1]) / 2
-
-    seen = batches(needs=Needs(("partner",), mixing=(mix,)), epochs=2)
+    seen = batches(needs=Needs(("partner",), mixing=(WithReverse(),)), epochs=2)
     for batch, labels in seen:
         onehot = np.eye(CLASSES)[labels]
         np.testing.assert_allclose(batch["targets"], (onehot + onehot[::-1]) / 2)
-    assert len({tuple(batch["seed"].numpy()) for batch, _ in seen}) == 6
+    assert len({tuple(batch["seed"][0].numpy()) for batch, _ in seen}) == 6
 
 
 def test_a_smaller_last_batch_is_left_out_only_on_request(caplog):

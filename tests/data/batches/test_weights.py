@@ -76,7 +76,7 @@ def test_workers_have_the_weights_of_their_parts():
 def test_mixed_images_have_mixed_weights_and_targets_in_proportion(mixing):
     """Where each image is a class of its own, `targets` without weights say what share of which image is in each."""
     images = np.tile(IMAGES, (1, 4, 4, 1))
-    options = {"batch_size": 12, "seed": 3, "needs": Needs(mixing=(mixing.mix,))}
+    options = {"batch_size": 12, "seed": 3, "needs": Needs(mixing=(mixing,))}
     ((plain, _),) = paired_dataset(images, np.arange(12), **options)
     ((batch, _, weights),) = paired_dataset(images, np.arange(12), sample_weight=WEIGHTS, **options)
     np.testing.assert_array_equal(batch["image"], plain["image"])
