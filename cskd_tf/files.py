@@ -14,6 +14,7 @@ import numpy as np
 
 from cskd_tf.errors import UserError
 
+DEEPEST = 200  # folders within folders: pathlib makes them by recursion
 _PARTIAL = re.compile(r"\.(\d+)\.partial(\.|$)")  # and before it the process that writes
 
 
@@ -113,16 +114,19 @@ def nearest_folder(path: str | pathlib.Path) -> pathlib.Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
-def refuse_address(path: str | pathlib.Path, *, name: str) -> None:
-    """Raises UserError for an address, as of a bucket: as a path it would be that of a local folder, `gs:`.
+def check_path(path: str | pathlib.Path, *, name: str) -> None:
+    """Raises UserError for an address, as of a bucket (as a path it would be that of a local folder, `gs:`), and for
+    folders within folders beyond what Python makes.
 
     Example:
-        >>> refuse_address("gs://bucket/run", name="workdir")
+        >>> check_path("gs://bucket/run", name="workdir")
         Traceback (most recent call last):
         cskd_tf.errors.UserError: Expected a path; mount a bucket to use it. Received: workdir=gs://bucket/run
     """
     if "://" in str(path):
         raise UserError(f"Expected a path; mount a bucket to use it. Received: {name}={path}")
+    if len(parts := pathlib.Path(path).parts) > DEEPEST:
+        raise UserError(f"Expected a path of at most {DEEPEST} folders. Received: {name}, of {len(parts)}")
 
 
 def read_arrays(path: str | pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:

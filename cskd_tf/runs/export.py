@@ -14,7 +14,7 @@ from absl import logging
 from cskd_tf.data import evaluation_dataset
 from cskd_tf.data.images.decode import reason
 from cskd_tf.errors import UserError
-from cskd_tf.files import full_disk_named, nearest_folder, partial_mark, refuse_address, remove_leftovers
+from cskd_tf.files import full_disk_named, nearest_folder, partial_mark, check_path, remove_leftovers
 from cskd_tf.runs import model_card
 from cskd_tf.runs.config import Config, ExportConfig
 from cskd_tf.runs.evaluate import load_run
@@ -49,7 +49,7 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
         OSError: it cannot be written, such as on a full disk, its own or that of temporary files; nothing is left
             behind.
     """
-    _check(experiment.config.export)
+    _check(experiment.config.export, workdir)
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
     serving = serving_of(experiment, workdir)
     for part, why in serving.calibration.left_out.items():
@@ -123,18 +123,23 @@ def _material(serving: Serving, experiment: Experiment) -> Material:
     )
 
 
-def check(config: Config) -> None:
+def check(config: Config, workdir: Workdir) -> None:
     """Raises UserError where a finished run could not be exported to its directory, or in its formats."""
-    if not config.export.enabled:
-        return
-    _check(config.export)
+    if config.export.enabled:
+        _check(config.export, workdir)
 
 
-def _check(settings: ExportConfig) -> None:
+def _check(settings: ExportConfig, workdir: Workdir) -> None:
     formats.check_installed(settings.formats)
-    refuse_address(settings.directory, name="export.directory")
+    check_path(settings.directory, name="export.directory")
     if not settings.directory:
         raise UserError("Expected export.directory to name a folder. Received: export.directory=''")
+    directory, inside = pathlib.Path(settings.directory).resolve(), workdir.path.resolve()
+    if directory.is_relative_to(inside) and any(map(workdir.is_own, directory.relative_to(inside).parts[:1])):
+        raise UserError(
+            "Expected export.directory elsewhere than where the run has files of its own. "
+            f"Received: {settings.directory}, in the workdir {workdir.path}"
+        )
     nearest = nearest_folder(settings.directory)
     try:
         # Permissions say too little: root has all of them in /proc, where nothing can be made. What is made here has no

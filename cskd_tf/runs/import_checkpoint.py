@@ -39,7 +39,7 @@ def import_run(config: Config, workdir: Workdir, *, checkpoint: str | pathlib.Pa
 def _import(config: Config, workdir: Workdir, *, checkpoint: str) -> None:
     if not workdir.is_new() and (workdir.metrics() or workdir.imported_from() != checkpoint):
         raise UserError(f"Expected a new or empty workdir to import to. Received: {workdir.path}, which has a run")
-    export.check(config)
+    export.check(config, workdir)
     check_loggers(config.loggers)
     weights = read_torch_checkpoint(checkpoint)
     # Once before the data are prepared, which can take hours, and then with the classes of the data.

@@ -19,7 +19,7 @@ from cskd_tf.data.images.decode import reason
 from cskd_tf.data.sources.folders import SUFFIXES, files_below
 from cskd_tf.data.sources.passes import track
 from cskd_tf.errors import UserError
-from cskd_tf.files import refuse_address
+from cskd_tf.files import check_path
 from cskd_tf.runs.classifiers import SAVED_MODEL, load_saved_model, refuse_own_network
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.evaluate import load_run
@@ -153,7 +153,7 @@ def unfinished(output: str) -> pathlib.Path:
 
 def _check_new(output: str) -> None:
     """Raises UserError for a file that cannot be written, or in whose place there would be no other."""
-    refuse_address(output, name="--output")
+    check_path(output, name="--output")
     if os.path.lexists(output):
         why = "which is there already"
     elif not pathlib.Path(output).absolute().parent.is_dir():

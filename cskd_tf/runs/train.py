@@ -49,7 +49,7 @@ def train(config: Config, workdir: Workdir) -> None:
         FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
     workers = Workers(strategies.make(config.strategy))
-    workers.on_chief(functools.partial(export.check, config))
+    workers.on_chief(functools.partial(export.check, config, workdir))
     check_loggers(config.loggers)
     if config.precision == "auto" and (config := workdir.settled(config)).precision != "auto":
         logging.info("%s: precision %s, with which the run began", workdir.path, config.precision)

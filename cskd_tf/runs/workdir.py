@@ -13,7 +13,7 @@ from typing import IO, Any, TypeGuard
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.files import is_partial, refuse_address, remove_leftovers, written_whole
+from cskd_tf.files import is_partial, check_path, remove_leftovers, written_whole
 from cskd_tf.runs import provenance
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.earlier_configs import upgraded
@@ -97,7 +97,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | pathlib.Path, *, tensorboard: pathlib.Path | None = None):
-        refuse_address(path, name="workdir")
+        check_path(path, name="workdir")
         self.path = pathlib.Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = tensorboard or self.path / "tensorboard"
@@ -262,6 +262,12 @@ class Workdir:
         """The checkpoint that the run was made of, where it was not trained here."""
         path = self.path / IMPORTED
         return str(read_json(path).get("checkpoint")) if path.exists() else None
+
+    def is_own(self, name: str) -> bool:
+        """Whether a name in the folder is that of a file or folder which the run itself writes."""
+        folders = (self.checkpoints, self.tensorboard, self.figures, self.image_log)
+        suffixes = (".json", ".jsonl", ".npz", ".keras")
+        return name.endswith(suffixes) or name == LOCK or name in [folder.name for folder in folders]
 
     def note_code(self) -> None:
         """Writes by which code the run is trained from now on."""

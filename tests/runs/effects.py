@@ -129,7 +129,7 @@ def needed(config):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("importlib.util.find_spec", lambda name: None)
         try:
-            return export.check(config)
+            return export.check(config, Workdir("run"))
         except UserError as error:
             return str(error)
 
