@@ -14,7 +14,7 @@ from absl import logging
 from cskd_tf.data import evaluation_dataset
 from cskd_tf.data.images.decode import reason
 from cskd_tf.errors import UserError
-from cskd_tf.files import full_disk_named, nearest_folder, partial_mark, check_path, remove_leftovers
+from cskd_tf.files import check_path, full_disk_named, nearest_folder, partial_mark, remove_leftovers
 from cskd_tf.runs import model_card
 from cskd_tf.runs.config import Config, ExportConfig
 from cskd_tf.runs.evaluate import load_run

@@ -13,7 +13,7 @@ from typing import IO, Any, TypeGuard
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.files import is_partial, check_path, remove_leftovers, written_whole
+from cskd_tf.files import check_path, is_partial, remove_leftovers, written_whole
 from cskd_tf.runs import provenance
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.earlier_configs import upgraded
