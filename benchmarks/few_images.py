@@ -19,8 +19,9 @@ from cskd_tf.evaluation.assessment import assess
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.config import OF_NO_RESULT, Config
 from cskd_tf.runs.grid import SEED_KEYS
+from cskd_tf.runs.json_files import flatten
 from cskd_tf.runs.report import find_runs
-from cskd_tf.runs.workdir import Workdir, flatten
+from cskd_tf.runs.workdir import Workdir
 
 TRAINED_AT = flags.DEFINE_string("trained_at", None, "The commit whose code trained runs that do not say it.")
 # Of the machine and of files.

@@ -13,7 +13,7 @@ from cskd_tf import methods, networks
 from cskd_tf.data.catalogue.datasets import DATASETS
 from cskd_tf.runs import experiment
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.workdir import write_json
+from cskd_tf.runs.json_files import write_json
 
 PAPER_CROPS = [data for data in cskd_paper.DATASETS if data != "cifar100_pad_crop"]
 SELF_KD = ("cross_entropy", "label_smoothing", "cskd", "tfkd", "pskd")

@@ -11,7 +11,7 @@ import pytest
 from configs import cskd_paper, pskd_paper
 from cskd_tf.methods import METHODS
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.workdir import flatten
+from cskd_tf.runs.json_files import flatten
 from cskd_tf.training.schedules import milestone_epochs
 
 # Of the machine, of files, or of splits that these data sets bring themselves.

@@ -20,7 +20,8 @@ from cskd_tf.runs import assessment_tables, strategies
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
-from cskd_tf.runs.workdir import METRICS, Workdir, write_json
+from cskd_tf.runs.json_files import write_json
+from cskd_tf.runs.workdir import METRICS, Workdir
 from cskd_tf.training.workers import Workers
 
 VALIDATION_ITSELF = "these are the validation images, which it would be fitted on"

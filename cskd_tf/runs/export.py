@@ -19,8 +19,9 @@ from cskd_tf.runs import model_card
 from cskd_tf.runs.config import Config, ExportConfig
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.experiment import Experiment
+from cskd_tf.runs.json_files import write_json
 from cskd_tf.runs.served import serving_of
-from cskd_tf.runs.workdir import Workdir, write_json
+from cskd_tf.runs.workdir import Workdir
 from cskd_tf.serving import saved_model
 from cskd_tf.serving.functions import Serving
 from cskd_tf.serving.runtimes import formats

@@ -22,9 +22,9 @@ from cskd_tf.evaluation.figures import (
 )
 from cskd_tf.evaluation.figures.style import as_image, save
 from cskd_tf.files import read_arrays
+from cskd_tf.runs.json_files import read_json, write_json
 from cskd_tf.runs.report import find_runs
 from cskd_tf.runs.subjects import SPLIT, Subject, subjects_of
-from cskd_tf.runs.workdir import read_json, write_json
 
 MANIFEST = "figures.json"  # names the files that are ours, in each folder of figures
 EVENTS = "tensorboard"

@@ -19,7 +19,8 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import printing
 from cskd_tf.runs.config import OF_NO_RESULT, Config
 from cskd_tf.runs.grid import SEED_KEYS
-from cskd_tf.runs.workdir import CONFIG, METRICS, Workdir, flatten
+from cskd_tf.runs.json_files import flatten
+from cskd_tf.runs.workdir import CONFIG, METRICS, Workdir
 
 # Heading, key in metrics.json, factor. Papers print per cent, and AURC times 1000.
 COLUMNS = (

@@ -14,7 +14,8 @@ from cskd_tf.runs import choice
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import network_arguments
 from cskd_tf.runs.grid import Run, safe
-from cskd_tf.runs.workdir import Workdir, write_json
+from cskd_tf.runs.json_files import write_json
+from cskd_tf.runs.workdir import Workdir
 
 CHOSEN = "chosen"  # folder of the runs that are trained on everything, and of the files that say why
 

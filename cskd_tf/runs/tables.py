@@ -13,8 +13,9 @@ from cskd_tf.runs import report
 from cskd_tf.runs.choice import better
 from cskd_tf.runs.config import OF_NO_RESULT
 from cskd_tf.runs.grid import Run
+from cskd_tf.runs.json_files import flatten
 from cskd_tf.runs.sweep import CHOSEN
-from cskd_tf.runs.workdir import CONFIG, Workdir, flatten
+from cskd_tf.runs.workdir import CONFIG, Workdir
 
 FACTORS = {key: factor for _, key, factor in report.COLUMNS}  # from fractions to what papers print
 # Of the machine and of files; no experiment of a paper says them.

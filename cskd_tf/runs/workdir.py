@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import json
-import math
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, TypeGuard
@@ -17,6 +15,7 @@ from cskd_tf.files import check_path, is_partial, remove_leftovers, written_whol
 from cskd_tf.runs import provenance
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.earlier_configs import upgraded
+from cskd_tf.runs.json_files import as_json, flatten, parsed_json, read_json, write_json
 
 CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "imported.json"
 LOCK = ".lock"  # empty, and kept: a file that comes and goes could be locked twice
@@ -25,64 +24,8 @@ TRAINED_BY = "trained_by.json"
 CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
 
 
-def as_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON text, with null for NaN and infinities, which JSON lacks.
-
-    Example:
-        >>> as_json({"a": [1.5, math.nan]})
-        '{"a": [1.5, null]}'
-    """
-
-    def finite(part):
-        if isinstance(part, dict):
-            return {key: finite(item) for key, item in part.items()}
-        if isinstance(part, (list, tuple)):
-            return [finite(item) for item in part]
-        return None if isinstance(part, float) and not math.isfinite(part) else part
-
-    return json.dumps(finite(value), indent=indent, allow_nan=False)
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes whole or not at all: a reader never sees half a file. As `as_json`."""
-    with written_whole(path) as partial:
-        partial.write_text(as_json(value, indent=2) + "\n")
-
-
-def read_json(path: pathlib.Path, *, advice: str = "") -> dict[str, Any]:
-    """What `write_json` wrote; UserError, which ends in `advice`, where something else is there by now."""
-    return parsed_json(path.read_text(errors="replace"), name=str(path), advice=advice)
-
-
-def parsed_json(text: str, *, name: str, advice: str = "") -> dict[str, Any]:
-    """A JSON object; UserError, in which it is called `name`, for any other text."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise UserError(f"Expected a JSON object in {name}{advice}. Received: {text.strip()[:60]!r}")
-    return value
-
-
 def _is_strings(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as dotted keys.
-
-    Example:
-        >>> flatten({"seed": 1, "methods": [{"name": "CSKD", "weight": 3.0}]})
-        {'seed': 1, 'methods[0].name': 'CSKD', 'methods[0].weight': 3.0}
-    """
-    if isinstance(value, dict) and value:
-        items = [(f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items()]
-    elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
-        items = [(f"{prefix}[{number}]", item) for number, item in enumerate(value)]
-    else:
-        return {prefix: list(value) if isinstance(value, tuple) else value}
-    return {key: leaf for name, item in items for key, leaf in flatten(item, name).items()}
 
 
 class Workdir:

@@ -12,7 +12,7 @@ from configs import base
 from configs.command_line import TRACEBACK
 from cskd_tf.data.images.decode import decode
 from cskd_tf.runs import export
-from cskd_tf.runs.workdir import flatten
+from cskd_tf.runs.json_files import flatten
 from tests.benchmarks.crashing import crashing_tester
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is asked of /proc")

@@ -14,7 +14,8 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import strategies, train
 from cskd_tf.runs.config import Config, Strategy
 from cskd_tf.runs.earlier_configs import ADDED, RENAMED, upgraded
-from cskd_tf.runs.workdir import Workdir, flatten
+from cskd_tf.runs.json_files import flatten
+from cskd_tf.runs.workdir import Workdir
 from tests.helpers import ROOT
 from tests.runs.helpers import config_of
 

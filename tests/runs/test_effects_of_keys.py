@@ -10,7 +10,7 @@ import pytest
 from configs import base
 from cskd_tf.runs import strategies
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.workdir import flatten
+from cskd_tf.runs.json_files import flatten
 from tests.runs.effects import (
     batches,
     callbacks_of_fit,

@@ -13,8 +13,9 @@ import pytest
 from cskd_tf.errors import UserError
 from cskd_tf.runs import evaluate, export, import_checkpoint, train
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.json_files import flatten
 from cskd_tf.runs.report import report
-from cskd_tf.runs.workdir import Workdir, flatten
+from cskd_tf.runs.workdir import Workdir
 from tests.helpers import finished_run
 
 

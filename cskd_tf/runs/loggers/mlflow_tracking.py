@@ -5,8 +5,8 @@ import os
 import time
 from collections.abc import Mapping
 
+from cskd_tf.runs.json_files import flatten
 from cskd_tf.runs.loggers import base
-from cskd_tf.runs.workdir import flatten
 
 EXPERIMENT, IDENTITY = "cskd_tf", "cskd_tf.identity"
 MOST_PARAMETERS = 100  # that MLflow takes at once

@@ -11,8 +11,8 @@ from tensorboard.plugins.hparams import api
 from cskd_tf.methods import METHODS
 from cskd_tf.runs.config import OF_NO_RESULT, Config
 from cskd_tf.runs.experiment import network_arguments
+from cskd_tf.runs.json_files import flatten
 from cskd_tf.runs.report import name_of_methods
-from cskd_tf.runs.workdir import flatten
 
 CROSS_ENTROPY = "cross_entropy"
 
