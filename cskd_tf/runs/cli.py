@@ -30,6 +30,7 @@ from cskd_tf.runs import (
 from cskd_tf.runs import predict as predictions
 from cskd_tf.runs.classifiers import refuse_own_network
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.termination import Terminated
 from cskd_tf.runs.workdir import Workdir
 
 PACKAGE = pathlib.Path(__file__).parents[1]
@@ -195,6 +196,10 @@ def one_line_for_users() -> Iterator[None]:
     """
     try:
         yield
+        strategies.part()
+    except Terminated:  # which all workers are together
+        strategies.part()
+        raise
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted; the same command goes on from what is saved.\n")
         _leave(INTERRUPTED)
