@@ -136,6 +136,12 @@ def cluster() -> dict[str, Any]:
     )
 
 
+def refuse_workers(what: str) -> None:
+    """Raises UserError where TF_CONFIG names several workers for what a single process does: each would do all of it."""
+    if num_workers() > 1:
+        raise UserError(f"Expected one process for {what}. Received: TF_CONFIG={os.environ['TF_CONFIG']}")
+
+
 def num_workers() -> int:
     """How many processes TF_CONFIG names, at least this one."""
     return max(1, sum(map(len, cluster().get("cluster", {}).values())))

@@ -165,8 +165,11 @@ def test_shards_are_not_dealt_out_among_another_number_of_replicas(log, replicas
         train.check_replicas(built, workdir, done=1)
         return
     train.check_replicas(built, workdir, done=0)
-    with pytest.raises(ValueError, match=r"Expected the 2 replicas .* Received: 4 replicas"):
-        train.check_replicas(built, workdir, done=1)
+    train.check_replicas(built, workdir, done=1, under_way={"metrics": [[0.0] * 4]})
+    # Of an epoch that is not in the log yet, too.
+    for done, under_way in ((1, None), (0, {"metrics": [[0.0] * 2]})):
+        with pytest.raises(ValueError, match=r"Expected the 2 replicas .* Received: 4 replicas"):
+            train.check_replicas(built, workdir, done=done, under_way=under_way)
 
 
 def test_batch_norm_over_parts_of_another_size_is_said(tmp_path, caplog):
