@@ -17,7 +17,7 @@ from configs.published import PUBLISHED
 from configs.sweep import load_from
 from cskd_tf.errors import UserError
 from cskd_tf.files import written_whole
-from cskd_tf.runs import grid, rendering, tables
+from cskd_tf.runs import grid, rendering, strategies, tables
 
 DATA = {
     "cifar100": "CIFAR-100",
@@ -166,8 +166,9 @@ def run(workdir: str, *, mode: str, names: Sequence[str], form: str) -> None:
         form: `text`, `markdown`, `latex` or `csv`.
 
     Raises:
-        UserError: no runs of any of them, or runs that cannot be averaged.
+        UserError: no runs of any of them, or runs that cannot be averaged; or several workers.
     """
+    strategies.refuse_workers("--table and --format")
     if not names:
         raise UserError(f"Expected --table=NAME beside --format: some of {[*FORMS, 'all']}. Received: --format={form}")
     if form not in rendering.FORMATS:

@@ -1,5 +1,6 @@
 """What several test files build."""
 
+import ast
 import dataclasses
 import pathlib
 import re
@@ -94,6 +95,13 @@ def preact_resnet10_weights(*, width=16, low=0.1, high=0.2):
     generator = np.random.default_rng(0)
     shapes = preact_resnet10_shapes(width=width)
     return {name: generator.uniform(low, high, shape).astype("float32") for name, shape in shapes.items()}
+
+
+def modes():
+    """Those of `train_main.py`, which to import is to define its flags."""
+    tree = ast.parse((ROOT / "train_main.py").read_text())
+    (found,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "MODES"]
+    return tuple(ast.literal_eval(found))
 
 
 def random_split():

@@ -5,7 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from configs.launch import task_configs
 from tests.helpers import ROOT
@@ -16,12 +16,22 @@ def output(folder: pathlib.Path, index: int) -> str:
     return (folder / f"worker-{index}.txt").read_text()
 
 
-def start(folder: pathlib.Path, arguments: Sequence[str], *, workers: int, cwd=ROOT) -> list[subprocess.Popen]:
-    """The processes of one Python command, where {index} stands for the worker's; their output goes to `folder`."""
+def start(
+    folder: pathlib.Path,
+    arguments: Sequence[str],
+    *,
+    workers: int,
+    cwd=ROOT,
+    before: Mapping[int, Sequence[str]] | None = None,
+) -> list[subprocess.Popen]:
+    """The processes of one Python command, where {index} stands for the worker's; their output goes to `folder`.
+
+    `before` is what runs that of a worker, such as `strace` with its arguments.
+    """
     processes = []
     for index, task in enumerate(task_configs(workers)):
         environment = {**os.environ, **({"TF_CONFIG": task} if workers > 1 else {})}
-        command = [sys.executable, *(argument.format(index=index) for argument in arguments)]
+        command = [*(before or {}).get(index, ()), sys.executable, *(argument.format(index=index) for argument in arguments)]
         with open(folder / f"worker-{index}.txt", "w") as file:
             processes.append(subprocess.Popen(command, cwd=cwd, env=environment, stdout=file, stderr=file))
     return processes

@@ -1,6 +1,5 @@
 """Runs the code of README and docs as it stands, or parses what a mark in the page keeps from being run."""
 
-import ast
 import collections
 import json
 import operator
@@ -19,7 +18,7 @@ from ml_collections import config_flags
 import cskd_tf
 from configs import base
 from tests import pages
-from tests.helpers import ROOT
+from tests.helpers import ROOT, modes
 
 PROGRAMS = {"kubectl", "make", "pip", "python", "sbatch"}
 TUTORIALS = ("docs/add_a_method.md",)  # whose blocks are files and commands: tests/test_added_method.py follows it
@@ -113,9 +112,7 @@ def check_train_main(arguments):
     for name in ("workers", "jobs", "check_labels"):
         flags.DEFINE_integer(name, None, "", flag_values=values)
     flags.DEFINE_multi_string("grid", [], "", flag_values=values)
-    tree = ast.parse((ROOT / "train_main.py").read_text())
-    (modes,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "MODES"]
-    flags.DEFINE_enum("mode", "train", ast.literal_eval(modes), "", flag_values=values)
+    flags.DEFINE_enum("mode", "train", modes(), "", flag_values=values)
     command = ["train_main.py", *arguments]
     default = str(ROOT / "configs" / "digits.py")
     config_flags.DEFINE_config_file("config", default, "", flag_values=values, sys_argv=command)

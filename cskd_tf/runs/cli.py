@@ -30,6 +30,7 @@ from cskd_tf.runs import (
 from cskd_tf.runs import predict as predictions
 from cskd_tf.runs.classifiers import refuse_own_network
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.termination import Terminated
 from cskd_tf.runs.workdir import Workdir
 
 PACKAGE = pathlib.Path(__file__).parents[1]
@@ -37,7 +38,9 @@ if strategies.num_workers() == 1:  # of several, their strategy starts them, whi
     tf.config.list_logical_devices()  # starts the devices now, where the caller has muted what that prints
 
 INTERRUPTED = 128 + signal.SIGINT  # exit code, as shells have it: 130
-LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
+LOST_WORKER = (  # what collectives raise; the last one where a worker's host is gone and nothing comes back
+    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
+)  # fmt: skip
 
 
 class _Readable(standard_logging.Filter):
@@ -100,8 +103,8 @@ def run(
     if (mode == "import") != bool(checkpoint):
         raise UserError(f"Expected --mode=import and --checkpoint=FILE together. Received: {mode=}, {checkpoint=}")
     config = Config.read(values)
-    if strategies.num_workers() > 1 and mode not in ("train", "evaluate"):
-        raise UserError(f"Expected one process for --mode={mode}. Received: TF_CONFIG={os.environ['TF_CONFIG']}")
+    if mode not in ("train", "evaluate"):
+        strategies.refuse_workers(f"--mode={mode}")
     if check_labels is not None and mode != "doctor":
         raise UserError(f"Expected --check_labels beside --mode=doctor alone. Received: --mode={mode}")
     if mode == "doctor":
@@ -149,11 +152,9 @@ def predict(
     Raises:
         UserError: as of `predictions.predict`, or another format.
     """
-    if strategies.num_workers() > 1 or form not in (None, "csv", "jsonl"):
-        raise UserError(
-            "Expected one process, and --format=csv or jsonl, for predict. "
-            f"Received: {strategies.num_workers()} processes, --format={form}"
-        )
+    strategies.refuse_workers("predict")
+    if form not in (None, "csv", "jsonl"):
+        raise UserError(f"Expected --format=csv or jsonl, for predict. Received: --format={form}")
     config = None if values is None else Config.read(values)
     try:
         return predictions.predict(paths, model=workdir, config=config, output=output, form=form)
@@ -195,6 +196,10 @@ def one_line_for_users() -> Iterator[None]:
     """
     try:
         yield
+        strategies.part()
+    except Terminated:  # which all workers are together
+        strategies.part()
+        raise
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted; the same command goes on from what is saved.\n")
         _leave(INTERRUPTED)

@@ -1,5 +1,6 @@
 """The devices and processes that a run is computed on, by the name in its config."""
 
+import contextlib
 import functools
 import json
 import os
@@ -9,8 +10,11 @@ from typing import Any
 
 import tensorflow as tf
 from absl import logging
+from tensorflow.python.eager import context  # nothing public waits for other workers without numbers to exchange
 
 from cskd_tf.errors import UserError
+
+PATIENCE = 60_000  # milliseconds for which one that is done waits for the other workers
 
 
 def auto() -> tf.distribute.Strategy:
@@ -49,6 +53,17 @@ def multi_worker() -> tf.distribute.Strategy:
     ):
         signal.signal(signal.SIGTERM, handler)
     return strategy
+
+
+def part() -> None:
+    """Returns when all workers are done with each other; for the end of a run, which it comes to on all of them.
+
+    What a worker has sent may not be on its way yet when all that it waited for is there: were it to end now, it could
+    take the others along. One that dies meanwhile keeps nobody: the run is over.
+    """
+    if multi_worker.cache_info().currsize:
+        with contextlib.suppress(tf.errors.OpError):
+            context.context().wait_at_barrier("the end of the run", PATIENCE)
 
 
 @functools.cache
@@ -119,6 +134,12 @@ def cluster() -> dict[str, Any]:
         'Expected TF_CONFIG as {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
         f"with the jobs worker and, perhaps, chief. Received: TF_CONFIG={text}"
     )
+
+
+def refuse_workers(what: str) -> None:
+    """Raises UserError where TF_CONFIG names several workers for what a single process does: each would do all of it."""
+    if num_workers() > 1:
+        raise UserError(f"Expected one process for {what}. Received: TF_CONFIG={os.environ['TF_CONFIG']}")
 
 
 def num_workers() -> int:

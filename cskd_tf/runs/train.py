@@ -153,7 +153,7 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
             "Expected a workdir that all workers share. "
             f"Received: {workdir.path}, in which they find checkpoints after {sorted(found)} epochs"
         )
-    check_replicas(experiment, workdir, done=done)
+    check_replicas(experiment, workdir, done=done, under_way=checkpoint.under_way)
     workers.on_chief(functools.partial(workdir.trim_log, epochs=done))
     if under_way := checkpoint.under_way:
         logging.info("%s: continuing after epoch %d and %d steps", workdir.path, done, under_way["steps"])
@@ -244,14 +244,24 @@ def _end_epoch(experiment: Experiment, callbacks: Sequence[keras.callbacks.Callb
     ends.on_train_end()
 
 
-def check_replicas(experiment: Experiment, workdir: Workdir, *, done: int) -> None:
-    """Says what another number of replicas than in the epochs that are done changes, and refuses another order.
+def check_replicas(
+    experiment: Experiment, workdir: Workdir, *, done: int, under_way: Mapping[str, Any] | None = None
+) -> None:
+    """Says what another number of replicas than so far changes, and refuses another order.
+
+    Args:
+        experiment: as it goes on.
+        workdir: of the run.
+        done: epochs.
+        under_way: the checkpoint's, of the next epoch, which has the metrics of each replica.
 
     Raises:
         UserError: `data.pairing.replica_local`, and so an order that depends on the number of replicas.
     """
     config, replicas = experiment.config, experiment.distribution.num_replicas
     before = next((entry.get("replicas") for entry in workdir.log() if entry["epoch"] == done), None)
+    if under_way:
+        before = len(under_way["metrics"][0])
     if before in (None, replicas):  # logs of older runs do not say
         return
     if config.data.pairing.replica_local:

@@ -53,14 +53,8 @@ def state_of(workdir, epoch):
     return {name: reader.get_tensor(name) for name in names}
 
 
-@pytest.mark.slow
-def test_a_run_ends_as_one_that_never_changed(train_on, tmp_path):
-    unbroken, changed = Workdir(tmp_path / "unbroken"), Workdir(tmp_path / "changed")
-    train_on(4, unbroken, count=1)
-    counts = [1, 2, 1, 4]
-    for epochs, count in enumerate(counts, 1):
-        train_on(epochs, changed, count=count, verbose=0 if epochs < 4 else 2)
-    assert [entry["replicas"] for entry in changed.log()] == counts
+def check_ends_alike(changed, unbroken):
+    """After epoch 4, as the run that never changed."""
     assert changed.config() == unbroken.config()
     first, expected, state = (state_of(run, epoch) for run, epoch in ((unbroken, 3), (unbroken, 4), (changed, 4)))
     assert expected.keys() == state.keys()
@@ -73,12 +67,45 @@ def test_a_run_ends_as_one_that_never_changed(train_on, tmp_path):
     for one, two in zip(unbroken.log(), changed.log(), strict=True):
         for name in ("loss", "class_wise", "val_nll", "val_ece", "val_recall_at_1"):
             assert two[name] == pytest.approx(one[name], rel=1e-6, abs=2e-6)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run on one replica."""
+    workdir = Workdir(tmp_path_factory.mktemp("unbroken"))
+    train.train(config_of({**CONFIG, "strategy": "single"}), workdir)
+    return workdir
+
+
+@pytest.mark.slow
+def test_a_run_ends_as_one_that_never_changed(train_on, unbroken, tmp_path):
+    changed = Workdir(tmp_path / "changed")
+    counts = [1, 2, 1, 4]
+    for epochs, count in enumerate(counts, 1):
+        train_on(epochs, changed, count=count, verbose=0 if epochs < 4 else 2)
+    assert [entry["replicas"] for entry in changed.log()] == counts
+    check_ends_alike(changed, unbroken)
     # It is evaluated where it is now.
     elsewhere = load_run(changed, config=config_of({**CONFIG, "strategy": "mirrored"}))
     assert elsewhere.distribution.num_replicas == 4
     np.testing.assert_allclose(
         elsewhere.predict("test").logits, Predictions.load(unbroken.predictions("test")).logits, atol=1e-5
     )
+
+
+@pytest.mark.slow
+def test_a_run_that_changes_within_epochs_ends_as_one_that_never_changed(replicas, unbroken, monkeypatch, tmp_path):
+    changed = Workdir(tmp_path / "changed")
+    # Of 3 steps an epoch: after the first and the second of one, and after the last, whose epoch ends elsewhere.
+    for count, step in ((1, 2), (2, 4), (4, 8), (1, 9), (2, None)):
+        monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda count=count: replicas(count))
+        config = config_of({**CONFIG, "strategy": "single" if count == 1 else "mirrored"})
+        if step is None:
+            train.train(config, changed)
+        else:
+            train_and_terminate(config, changed, step=step, part="step")
+    assert [entry["replicas"] for entry in changed.log()] == [2, 4, 2, 2]
+    check_ends_alike(changed, unbroken)
 
 
 @pytest.mark.slow
@@ -138,8 +165,11 @@ def test_shards_are_not_dealt_out_among_another_number_of_replicas(log, replicas
         train.check_replicas(built, workdir, done=1)
         return
     train.check_replicas(built, workdir, done=0)
-    with pytest.raises(ValueError, match=r"Expected the 2 replicas .* Received: 4 replicas"):
-        train.check_replicas(built, workdir, done=1)
+    train.check_replicas(built, workdir, done=1, under_way={"metrics": [[0.0] * 4]})
+    # Of an epoch that is not in the log yet, too.
+    for done, under_way in ((1, None), (0, {"metrics": [[0.0] * 2]})):
+        with pytest.raises(ValueError, match=r"Expected the 2 replicas .* Received: 4 replicas"):
+            train.check_replicas(built, workdir, done=done, under_way=under_way)
 
 
 def test_batch_norm_over_parts_of_another_size_is_said(tmp_path, caplog):

@@ -116,11 +116,11 @@ def epochs_done(folder):
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-def wait_for(condition, seconds=240):
+def wait_for(condition, seconds=240, every=0.1):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 def test_two_workers_write_what_one_process_writes(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.processes import finish, start
+from tests.training import worker
 from tests.training.worker import ALL
 
 
@@ -18,6 +19,8 @@ def tolerance(name):
     """Of a value, relative to the largest of its kind, or absolute where that is below 1."""
     if "table" in name:
         return 5e-4  # of half precision, whose last digit may round the other way
+    if name.startswith("float16"):
+        return 1e-3  # a unit in the last place at 1
     # BYOT's exits divide by the deviations of few images, which makes rounding larger: XLA does it to one process too.
     return 5e-6 if name.startswith("BYOT") else 1e-6
 
@@ -35,6 +38,27 @@ def test_two_workers_train_as_one_process_does(tmp_path):
     (alone,) = results(tmp_path, cases, workers=1)
     for of_worker in results(tmp_path, cases, workers=2):
         check_equal(of_worker, alone)
+        prefix = "float16: "
+        check_skipped({name.removeprefix(prefix): of_worker[name] for name in of_worker if name.startswith(prefix)})
+
+
+def check_skipped(trained):
+    """Of `worker.train_in_float16`: of five steps in each epoch the second leaves the weights, and halves the scale."""
+    moved = (np.diff(trained["weights"], axis=0) != 0).any(axis=1)
+    assert moved.tolist() == [True, False, True, True, True] * 2
+    assert np.isfinite(trained["weights"]).all()
+    assert np.isfinite(trained["loss"]).all()
+    assert np.ptp(trained["scales"], axis=1).tolist() == [0.0] * 10  # on all replicas
+    assert np.log2(trained["scales"][:, 0]).tolist() == [12.0, 11.0, 11.0, 11.0, 11.0, 11.0, 10.0, 10.0, 10.0, 10.0]
+    assert trained["counts"].tolist() == [10, 10]
+
+
+def test_replicas_train_in_float16_as_one_does_and_skip_the_same_steps(replicas):
+    alone, two = (worker.train_in_float16(replicas(count)) for count in (1, 2))
+    for trained in (alone, two):
+        check_skipped(trained)
+    check_equal(*({f"float16: {name}": trained[name] for name in trained} for trained in (two, alone)))
+    assert np.abs(np.diff(alone["weights"], axis=0)).max() > 0.05  # much more than that
 
 
 @pytest.fixture(scope="module")

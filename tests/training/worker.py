@@ -91,12 +91,41 @@ def train_with_arrays(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]
     }
 
 
+def train_in_float16(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+    """Two epochs, the second step of which one image, and so one worker alone, cannot take; what each step did."""
+    images, labels = images_and_labels()
+    images[17] *= 1e4  # gradients beyond 65,504, logits within
+    keras.utils.set_random_seed(1)
+    keras.config.set_dtype_policy("mixed_float16")
+    layers = [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+    with strategy.scope():
+        model = cskd_tf.SelfDistiller(keras.Sequential(layers))
+        scaled = cskd_tf.optimizers.LossScaleOptimizer(cskd_tf.optimizers.SGD(0.1), initial_scale=2.0**12)
+        model.compile(scaled)
+    model.network.set_weights([weight * 1e-3 for weight in model.get_weights()])
+    after = [np.concatenate([weight.ravel() for weight in model.get_weights()])]
+    scales = []
+
+    def note(batch, logs):
+        after.append(np.concatenate([weight.ravel() for weight in model.get_weights()]))
+        parts = strategy.experimental_local_results(model.optimizer.dynamic_scale.value)
+        scales.append([float(part.numpy()) for part in parts])
+
+    callbacks = [keras.callbacks.LambdaCallback(on_train_batch_end=note)]
+    options = {"batch_size": 10, "shuffle": False, "epochs": 2, "verbose": 0, "callbacks": callbacks}
+    history = model.fit(images, labels, **options).history
+    keras.config.set_dtype_policy("float32")
+    counts = np.array([int(model.step.numpy()), int(model.optimizer.iterations.numpy())])
+    return {"weights": np.stack(after), "scales": np.array(scales), "loss": np.array(history["loss"]), "counts": counts}
+
+
 def main():
     untune_data_sets()
     strategy = strategies.make("auto")
     output, *names = sys.argv[1:]
     trained = {name: train(ALL[name], strategy) for name in names}
     trained["arrays"] = train_with_arrays(strategy)
+    trained["float16"] = train_in_float16(strategy)
     np.savez(output, **{f"{name}: {key}": value for name in trained for key, value in trained[name].items()})
 
 

@@ -1,0 +1,84 @@
+"""A worker that is killed, whatever the run is at: the others end, and the same command goes on to the same files."""
+
+import functools
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from tests.processes import kill, output, start
+from tests.runs.test_workers import COMMAND, check_same, train, wait_for
+
+# A small network, of which a step is soon ready; what is exported takes a process of its own.
+SHORT = ("--config.epochs=2", "--config.network.name=tests.runs.helpers:small_network")
+# By what there is as soon as the run is at it, and what there is not before it is past it.
+PHASES = {
+    "start": ("run/config.json", "run/log.jsonl"),
+    "evaluation": ("run/checkpoints/last/ckpt-2.json", "run/predictions_test.npz"),
+    "export": ("saved_models/run/.*", "saved_models/run/1"),
+}
+MOST = 60  # seconds
+
+
+def arguments_of(*, exports):
+    return (*SHORT, f"--config.export.enabled={exports}")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run of two workers of which none was lost, without or with an export."""
+
+    @functools.cache
+    def make(*, exports):
+        folder = tmp_path_factory.mktemp("whole")
+        train(folder, workers=2, arguments=arguments_of(exports=exports))
+        return folder
+
+    return make
+
+
+def check_end(folder, processes, *, lost):
+    """What the worker that is left says, and that it does not take long."""
+    begun = time.monotonic()
+    assert processes[1 - lost].wait(MOST) == 1
+    print(f"the other worker ended after {time.monotonic() - begun:.1f} s")
+    said = output(folder, 1 - lost)
+    assert said.splitlines()[-2].startswith("error: Another worker has stopped")
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_worker_dies(phase, lost, whole, tmp_path):
+    begun, past = PHASES[phase]
+    exports = phase == "export"
+    arguments = arguments_of(exports=exports)
+    processes = train(tmp_path, workers=2, arguments=arguments, wait=False)
+    wait_for(lambda: list(tmp_path.glob(begun)), every=0.001)
+    kill(processes[lost])
+    assert lost or not list(tmp_path.glob(past))  # the first worker was what writes it
+    check_end(tmp_path, processes, lost=lost)
+    train(tmp_path, workers=2, arguments=arguments)
+    check_same(tmp_path, whole(exports=exports), exactly=True, starts=2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace, to be killed at a system call")
+def test_the_worker_that_writes_dies_as_it_says_that_a_checkpoint_is_whole(whole, tmp_path):
+    marker = tmp_path / "run/checkpoints/last/ckpt-1.json"
+    at = ("-P", str(marker), "-P", str(marker.relative_to(tmp_path)), "-e", "inject=rename:signal=SIGKILL")
+    trace = ("strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=rename", *at)
+    if subprocess.run([*trace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("strace may not trace here")
+    arguments = arguments_of(exports=False)
+    processes = start(
+        tmp_path, (*COMMAND, "--workdir=run", *arguments), workers=2, cwd=tmp_path, before={0: trace}
+    )
+    assert processes[0].wait(240) == -9
+    assert not marker.exists()
+    assert marker.with_suffix(".index").exists()
+    check_end(tmp_path, processes, lost=0)
+    train(tmp_path, workers=2, arguments=arguments)
+    check_same(tmp_path, whole(exports=False), exactly=True, starts=2)
