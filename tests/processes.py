@@ -1,11 +1,12 @@
-"""Real processes that train together on this machine."""
+"""Real processes on this machine, such as those of workers that train together."""
 
 import os
 import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from configs.launch import task_configs
 from tests.helpers import ROOT
@@ -36,3 +37,11 @@ def finish(folder: pathlib.Path, processes: Sequence[subprocess.Popen]) -> None:
 def kill(process: subprocess.Popen, number: int = signal.SIGKILL) -> None:
     process.send_signal(number)
     process.wait()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
+    """Waits until the condition is true; it fails after these seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
