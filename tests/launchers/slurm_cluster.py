@@ -34,7 +34,8 @@ TaskPlugin=task/none
 ReturnToService=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=node[1-2] CPUs=1
+SlurmdParameters=config_overrides
+NodeName=node[1-2] CPUs=2
 PartitionName=all Nodes=ALL Default=YES PriorityTier=1 GraceTime=60
 PartitionName=first Nodes=ALL PriorityTier=2
 """

@@ -73,7 +73,7 @@ def test_workers_that_are_killed_start_again(tmp_path, monkeypatch):
         pytest.skip("requirements-clusters.txt")
     if os.cpu_count() < 2:
         pytest.skip("needs two processors, of which Ray gives each worker one")
-    arguments = (*SMALL, *ALONE, f"--config={ROOT / 'configs' / 'digits.py'}", "--config.epochs=30")
+    arguments = (f"--config={ROOT / 'configs' / 'digits.py'}", *SMALL, *ALONE, "--config.epochs=30")
     by_hand, by_ray = tmp_path / "by_hand", tmp_path / "by_ray"
     by_hand.mkdir()
     by_ray.mkdir()
