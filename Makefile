@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test newcomer papers parity detection runtimes loggers slow kills soak mutations lint format table benchmark docs dist \
+.PHONY: train test newcomer papers parity detection runtimes loggers clusters slow kills soak mutations lint format table benchmark docs dist \
 	installed clean
 
 train: .venv/train
@@ -38,6 +38,11 @@ runtimes: .venv/export
 # Logs in Weights & Biases and MLflow, and TensorBoard's profiles in Chromium; this installs all but Chromium: 3 minutes.
 loggers: .venv/loggers
 	$(BIN)/python -m pytest -m loggers
+
+# launchers/ on Ray, which this installs, and on a Slurm of this machine, which takes root and Debian's slurm-wlm and munge:
+# 10 minutes.
+clusters: .venv/clusters
+	$(BIN)/python -m pytest -m clusters
 
 # What guards against rare faults, and takes minutes.
 slow: .venv/test
@@ -130,6 +135,11 @@ installed: dist
 .venv/loggers: requirements-loggers.txt .venv/test | .venv/bin/python
 	@echo "Installing requirements-loggers.txt into .venv (a minute) ..."
 	$(INSTALL) -r requirements-loggers.txt
+	@touch $@
+
+.venv/clusters: requirements-clusters.txt .venv/test | .venv/bin/python
+	@echo "Installing requirements-clusters.txt into .venv (a minute) ..."
+	$(INSTALL) -r requirements-clusters.txt
 	@touch $@
 
 .venv/docs: requirements-docs.txt .venv/train | .venv/bin/python

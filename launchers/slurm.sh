@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A worker on each node, with all GPUs of the node. Options of sbatch stand before this file, cskd-tf's behind it:
-#   sbatch --nodes=2 --gpus-per-node=4 launchers/slurm.sh --config=configs/imagenet2012.py --workdir=/shared/run
-# A job whose time is up saves, and is queued again.
+#   sbatch --nodes=2 --gpus-per-node=4 --cpus-per-task=32 launchers/slurm.sh \
+#     --config=configs/imagenet2012.py --workdir=/shared/run
+# Without --cpus-per-task a worker gets a single CPU. A job whose time is up saves, and is queued again.
 #SBATCH --job-name=cskd_tf
 #SBATCH --ntasks-per-node=1
 #SBATCH --signal=TERM@120
@@ -19,9 +20,11 @@ task='export TF_CONFIG="{\"cluster\": {\"worker\": [$CSKD_TF_WORKERS]},
   \"task\": {\"type\": \"worker\", \"index\": $SLURM_NODEID}}"
 exec cskd-tf "$@"'
 
-# The first worker that has saved, and ends with 143, must not end those that still save.
+# The first worker that has saved, and ends with 143, must not end those that still save. Since Slurm 22.05 srun does not
+# hear by itself of the --cpus-per-task that sbatch was given.
 code=0
-srun --label --kill-on-bad-exit=0 bash -c "$task" cskd-tf "$@" || code=$?
+srun --label --kill-on-bad-exit=0 ${SLURM_CPUS_PER_TASK:+"--cpus-per-task=$SLURM_CPUS_PER_TASK"} \
+  bash -c "$task" cskd-tf "$@" || code=$?
 if [ "$code" -eq 143 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi

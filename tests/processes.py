@@ -1,11 +1,12 @@
-"""Real processes that train together on this machine."""
+"""Real processes on this machine, such as those of workers that train together."""
 
 import os
 import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from configs.launch import task_configs
 from tests.helpers import ROOT
@@ -46,3 +47,11 @@ def finish(folder: pathlib.Path, processes: Sequence[subprocess.Popen]) -> None:
 def kill(process: subprocess.Popen, number: int = signal.SIGKILL) -> None:
     process.send_signal(number)
     process.wait()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 240, every: float = 0.1) -> None:
+    """Waits until the condition is true; looked at every so many seconds; it fails after `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(every)

@@ -99,6 +99,12 @@ def test_a_wheel_holds_all_that_the_command_needs(tmp_path):
     assert "cskd-tf = train_main:run" in commands
 
 
+def test_every_launcher_is_in_the_page():
+    page = (ROOT / "docs" / "distributed.md").read_text()
+    linked = set(re.findall(r"\]\(\.\./(launchers/\w+\.\w+)\)", page))
+    assert linked == {f"launchers/{path.name}" for path in (ROOT / "launchers").iterdir() if path.is_file()}
+
+
 @pytest.fixture
 def draw(tmp_path):
     def run(*arguments):
