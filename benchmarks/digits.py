@@ -6,14 +6,13 @@ already are not trained again. What stands behind `--` goes to `train_main.py`, 
 `python -m benchmarks.digits --workdir=workdirs/short -- --config.epochs=10`.
 """
 
-import pathlib
 import subprocess
 import sys
 
 from absl import app, flags
 
 from benchmarks.results import record
-from benchmarks.seeded_runs import summed_up, train
+from benchmarks.seeded_runs import by_method, train
 
 SEEDS = flags.DEFINE_integer("seeds", 5, "How many, from 0.")
 DATA = flags.DEFINE_enum("data", "digits", ["digits", "fonts"], "Which config.")
@@ -26,25 +25,11 @@ def workdir() -> str:
     return WORKDIR.value or f"workdirs/{DATA.value}_seeds"
 
 
-def lines() -> list[dict]:
-    """A line per method: mean, standard deviation and the single values of each metric of the test split."""
-    from cskd_tf.runs import report
-
-    made = []
-    for group in report.group_by_seed(report.find_runs(pathlib.Path(workdir()))):
-        members = [run.metrics()["test"] for run in group]
-        line = {"benchmark": DATA.value, "methods": report.name_of_methods(group[0].config()), "runs": len(group)}
-        for _, key, _ in report.COLUMNS:
-            line[key] = summed_up([member[key] for member in members])
-        made.append({**line, "ece_bins": members[0]["ece_bins"]})
-    return made
-
-
 def main(argv):
     for seed in range(SEEDS.value):
         train(f"{workdir()}/{seed}", *argv[1:], seed=seed, config=DATA.value)
     subprocess.run([sys.executable, "train_main.py", "--mode=report", f"--workdir={workdir()}"], check=True)
-    record(DATA.value, lines())
+    record(DATA.value, by_method(workdir(), benchmark=DATA.value))
 
 
 if __name__ == "__main__":

@@ -34,3 +34,20 @@ def summed_up(values: Sequence[float]) -> dict:
     """
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.mean(values), "deviation": deviation, "values": list(values)}
+
+
+def by_method(workdir: str | pathlib.Path, **named) -> list[dict]:
+    """A line per method of the runs below a folder: mean, deviation and the single values of each test metric.
+
+    Each begins with what is `named`.
+    """
+    from cskd_tf.runs import report
+
+    made = []
+    for group in report.group_by_seed(report.find_runs(pathlib.Path(workdir))):
+        members = [run.metrics()["test"] for run in group]
+        line = {**named, "methods": report.name_of_methods(group[0].config()), "runs": len(group)}
+        for _, key, _ in report.COLUMNS:
+            line[key] = summed_up([member[key] for member in members])
+        made.append({**line, "ece_bins": members[0]["ece_bins"]})
+    return made

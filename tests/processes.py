@@ -32,7 +32,11 @@ def start(
     processes = []
     for index, task in enumerate(task_configs(workers)):
         environment = {**os.environ, **({"TF_CONFIG": task} if workers > 1 else {})}
-        command = [*(before or {}).get(index, ()), sys.executable, *(argument.format(index=index) for argument in arguments)]
+        command = [
+            *(before or {}).get(index, ()),
+            sys.executable,
+            *(argument.format(index=index) for argument in arguments),
+        ]
         with open(folder / f"worker-{index}.txt", "w") as file:
             processes.append(subprocess.Popen(command, cwd=cwd, env=environment, stdout=file, stderr=file))
     return processes
@@ -50,7 +54,7 @@ def kill(process: subprocess.Popen, number: int = signal.SIGKILL) -> None:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 240, every: float = 0.1) -> None:
-    """Waits until the condition is true; looked at every so many seconds; it fails after `seconds`."""
+    """Waits until the condition is true, which is looked at `every` so many seconds; it fails after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -49,6 +49,8 @@ class Teacher:
         shared = set(map(id, self.network.variables)) & set(map(id, student.variables))
         if shared:
             raise UserError(f"Expected a teacher apart from the student. Received: {len(shared)} variables of both")
+        if getattr(self.network, "multi_label", False):
+            raise UserError("Expected a teacher of one class of each image. Received: a teacher with multi_label=True")
         images, classes = tuple(parts.image.shape), parts.logits.shape[-1]
         own_images = getattr(self.network, "input_shape", None)  # a subclassed network has none
         if own_images is not None and (

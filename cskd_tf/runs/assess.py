@@ -1,7 +1,6 @@
 """Assesses a run, or what it is part of, on any images: `cskd_tf.metrics.assess`, as files and tables."""
 
 import dataclasses
-import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from cskd_tf.evaluation.assessment import assess, detect
 from cskd_tf.evaluation.comparison import compare
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import assessment_tables
-from cskd_tf.runs.classifiers import SAVED_MODEL, Classifier, averaged, check_together, open_classifier
+from cskd_tf.runs.classifiers import Classifier, averaged, check_together, is_saved_model, open_classifier
 from cskd_tf.runs.config import Config, DataConfig
 from cskd_tf.runs.evaluate import NO_VALIDATION, VALIDATION_ITSELF, write_assessment
 from cskd_tf.runs.workdir import Workdir
@@ -46,11 +45,6 @@ class Question:
     def is_asked(self, path: str) -> bool:
         """Whether there is more to do than to evaluate the run of a workdir."""
         return bool(self.split or self.members or self.on or self.against or is_saved_model(path))
-
-
-def is_saved_model(path: str) -> bool:
-    """Whether a folder is one of a SavedModel."""
-    return (pathlib.Path(path) / SAVED_MODEL).is_file()
 
 
 def answer(question: Question, path: str, *, config: Config | None = None) -> dict[str, dict[str, Any]]:

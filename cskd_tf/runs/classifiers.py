@@ -17,7 +17,7 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.config import Config, DataConfig
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.export import CLASSES
-from cskd_tf.runs.workdir import Workdir
+from cskd_tf.runs.workdir import CONFIG, Workdir
 
 SAVED_MODEL = "saved_model.pb"  # as TensorFlow calls it
 BATCH_SIZE = 256
@@ -53,6 +53,32 @@ class Classifier:
             return self.predict(source, name)
 
 
+def is_saved_model(path: str) -> bool:
+    """Whether a folder is that of a SavedModel, and else of a run.
+
+    Raises:
+        UserError: a folder of a SavedModel's versions, or a file for another runtime.
+    """
+    folder = pathlib.Path(path).absolute()
+    if _holds_model(folder):
+        return True
+    found = [
+        *(
+            f"which another runtime reads: {above} is for this one"
+            for above in folder.parents[:3]
+            if _holds_model(above)
+        ),
+        *(f"whose version {below.name} is one" for below in sorted(folder.glob("*")) if _holds_model(below)),
+    ]
+    if found and not (folder / CONFIG).is_file():
+        raise UserError(f"Expected the folder of a run or of a SavedModel. Received: {path}, {found[-1]}")
+    return False
+
+
+def _holds_model(folder: pathlib.Path) -> bool:
+    return (folder / SAVED_MODEL).is_file()
+
+
 def open_classifier(path: str, *, config: Config | None = None) -> Classifier:
     """The classifier of a workdir, or of the folder of a SavedModel.
 
@@ -63,7 +89,7 @@ def open_classifier(path: str, *, config: Config | None = None) -> Classifier:
     Raises:
         UserError: neither of the two, a run that has not finished, or another config than its own.
     """
-    if (pathlib.Path(path) / SAVED_MODEL).is_file():
+    if is_saved_model(path):
         return _of_saved_model(pathlib.Path(path), config=config)
     workdir = Workdir(path)
     if config is None:

@@ -111,7 +111,7 @@ def run(
         options = _given(check_labels=check_labels, advise=advise)
         doctor.examine(config, run=_one_member(question or {}), **options)
         return
-    if (asked := _question(question or {}, mode=mode)).is_asked(workdir) and mode == "evaluate":
+    if (asked := _question(question or {}, mode=mode)) and mode == "evaluate" and asked.is_asked(workdir):
         assess.answer(asked, workdir, config=config if config_given else None)
         return
     folder = Workdir(workdir)

@@ -20,7 +20,7 @@ from cskd_tf.data.sources.folders import SUFFIXES, files_below
 from cskd_tf.data.sources.passes import track
 from cskd_tf.errors import UserError
 from cskd_tf.files import check_path
-from cskd_tf.runs.classifiers import SAVED_MODEL, load_saved_model, refuse_own_network
+from cskd_tf.runs.classifiers import is_saved_model, load_saved_model, refuse_own_network
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.served import serving_of
@@ -49,7 +49,7 @@ class Predictor:
 
     def __init__(self, path: str, *, config: Config | None = None):
         self._run: Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
-        if (pathlib.Path(path) / SAVED_MODEL).is_file():
+        if is_saved_model(path):
             self._model, self.class_names = load_saved_model(pathlib.Path(path))  # whose variables go with it
             if not hasattr(self._model, "serve_bytes"):
                 raise UserError(

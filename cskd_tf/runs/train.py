@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from cskd_tf.data.sources.reading import unreadable_named
@@ -89,7 +90,11 @@ def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> Non
             if run_workdir is not workdir:  # before the baseline is put inside
                 workers.on_chief(functools.partial(workdir.claim, config))
             workers.on_chief(functools.partial(run_workdir.claim, experiment.config))
-            _train_run(experiment, run_workdir, screen)
+            try:
+                _train_run(experiment, run_workdir, screen)
+            except (OSError, tf.errors.OpError):
+                run_workdir.check_there()
+                raise
             del experiment  # before the next one's data are loaded
             later = ()
 
@@ -125,6 +130,7 @@ def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
     metrics = {**of_splits, **more}
 
     def write() -> None:
+        workdir.check_there()  # before TensorBoard's files bring a part of it back
         class_names = experiment.splits["train"].class_names
         write_ending(workdir, experiment.config, metrics=of_splits, class_names=class_names)
         experiment.model.classifier().save(workdir.classifier)

@@ -10,6 +10,7 @@ from cskd_tf.data.images.transforms import Compose, Resize, Transform, apply
 from cskd_tf.errors import UserError
 from cskd_tf.serving.calibration import Calibration
 from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.label_kinds import check_one_class
 
 TOP = 5  # classes that are named, at most
 # Inputs: TensorFlow Serving takes what ends in _bytes for no text.
@@ -48,7 +49,8 @@ class Serving:
         model: as given.
 
     Raises:
-        UserError: a transform that does not begin by resizing.
+        UserError: a model of another kind of labels than one class of each image, names of another number of classes,
+            or a transform that does not begin by resizing.
     """
 
     def __init__(
@@ -59,6 +61,9 @@ class Serving:
         class_names: Sequence[str],
         calibration: Calibration = Calibration(),
     ):
+        check_one_class(model, expected="Expected a model whose images have one class each, whose softmax is served.")
+        if (classes := model.expectations(training=False).num_classes) != len(class_names):
+            raise UserError(f"Expected a name for each of the {classes} classes. Received: {len(class_names)} names")
         resize, rest = split_resize(transform)
         if resize is None:
             raise UserError(f"Expected a transform that begins by resizing, as at evaluation. Received: {transform}")

@@ -12,13 +12,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.errors import UserError
 from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.training.collector import Collector, count_classes
 from cskd_tf.training.inputs import Expectations
 from cskd_tf.training.judged import batches_to_judge, with_classes
-from cskd_tf.training.label_kinds import OneClass
+from cskd_tf.training.label_kinds import check_one_class
 
 
 class Evaluation(keras.callbacks.Callback):
@@ -109,12 +108,8 @@ class Evaluation(keras.callbacks.Callback):
 
     def _count_classes(self) -> int:
         num_classes = count_classes(self.model, self.data)
-        kind = getattr(self.model, "label_kind", None)  # of a `SelfDistiller`
-        if kind is not None and not isinstance(kind, OneClass):
-            raise UserError(
-                "Expected a model whose images have one class each, as the metrics of Evaluation have them; pass "
-                f"validation_data to fit instead. Received: a model whose labels are {kind.called}"
-            )
+        expected = "Expected a model whose images have one class each, as the metrics of Evaluation have them"
+        check_one_class(self.model, expected=f"{expected}; pass validation_data to fit instead.")
         return num_classes
 
     def _judged(self, num_classes: int) -> tf.data.Dataset:

@@ -291,7 +291,8 @@ class SelfDistiller(ContinuingModel):
         batch = self.label_kind.read(batch, labels, num_classes=self._num_classes)
         if weights is not None:
             batch = self.label_kind.weighted(batch, weights)
-        return batch, self.label_kind.of_metrics(labels, num_classes=self._num_classes)
+        as_rows = self._state.of_metrics_as_rows
+        return batch, self.label_kind.of_metrics(labels, num_classes=self._num_classes, as_rows=as_rows)
 
     def _metrics_after(self, terms: dict[str, Any], batch: dict, labels, logits) -> dict[str, Any]:
         """All metrics, after this step's terms, of the shape of `LabelKind.counts`, and logits were added to them."""

@@ -20,7 +20,7 @@ from cskd_tf.training.compiling import (
     check_trainable,
 )
 from cskd_tf.training.course import Course, prepare_callbacks
-from cskd_tf.training.forms import check_form, image_shape, peeked
+from cskd_tf.training.forms import check_form, peeked, shape_of
 from cskd_tf.training.inputs import Expectations, check_batch, checked
 from cskd_tf.training.labels import class_weight_table
 from cskd_tf.training.optimizers import with_loss_scaling
@@ -54,6 +54,8 @@ class ContinuingModel(AveragedModel):
             batches_before=0,
             class_weight=None,
             traced_with=None,  # the class weights that are part of the traced step
+            traced_for_rows={},  # by the name of each function that Keras has traced: see _retraced_for
+            of_metrics_as_rows=None,  # whether labels were rows when Keras chose what "accuracy" is
             opened=None,  # data whose form was looked at: see _maybe_symbolic_build
         )
 
@@ -159,6 +161,7 @@ class ContinuingModel(AveragedModel):
                 steps_per_execution=kwargs.get("steps_per_execution", 1),
             )
         super().compile(optimizer=optimizer, **kwargs)
+        self._state.of_metrics_as_rows = None
         check_sound(self.optimizer)
 
     def fit(
@@ -180,7 +183,7 @@ class ContinuingModel(AveragedModel):
         see `Course`. `epochs` of the data set need not be `fit`'s.
         """
         check_form(x, y, sample_weight)
-        x = self._built_from(x)
+        x = self._built_from(x, y, function="train_function")
         if self.built:
             check_trainable(self)
             self._make_average()
@@ -195,9 +198,11 @@ class ContinuingModel(AveragedModel):
         x = self._checked(x, y, sample_weight, shuffle=kwargs.get("shuffle", True), opened_at=course.position)
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)):
+            self._built_from(*validation[:2], function="test_function")
             self._checked(*validation[:3])
         elif validation is not None:
             check_form(validation, None, None)
+            validation = self._built_from(validation, None, function="test_function")
             kwargs["validation_data"] = self._checked(validation, None)
         with self._weighing(class_weight, sample_weight):
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, sample_weight=sample_weight, **kwargs)
@@ -206,7 +211,7 @@ class ContinuingModel(AveragedModel):
         """As `keras.Model.evaluate`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # of fit, which has checked it
             check_form(x, y, sample_weight)
-            x = self._checked(self._built_from(x), y, sample_weight)
+            x = self._checked(self._built_from(x, y, function="test_function"), y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 
     def compute_metrics(self, *args, **kwargs):
@@ -216,7 +221,7 @@ class ContinuingModel(AveragedModel):
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *args, **kwargs):
         """As `keras.Model.train_on_batch`."""
-        self._built_from(x)
+        self._built_from(x, y, function="train_function")
         self._make_average()
         self.put_average(False)
         check_batch((x, y, sample_weight), self.expectations(training=True))
@@ -225,7 +230,7 @@ class ContinuingModel(AveragedModel):
 
     def test_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
         """As `keras.Model.test_on_batch`."""
-        self._built_from(x)
+        self._built_from(x, y, function="test_function")
         check_batch((x, y, sample_weight), self.expectations(training=False))
         return super().test_on_batch(x, y, sample_weight, *args, **kwargs)
 
@@ -246,18 +251,31 @@ class ContinuingModel(AveragedModel):
             iterator = None
         super()._maybe_symbolic_build(iterator, data_batch)
 
-    def _built_from(self, x):
+    def _built_from(self, x, y, *, function: str):
         """`x`, after this model was built as its images ask, which Keras would do in the first step: too late for us.
 
-        Only data that are distributed already do not tell their shape.
+        Its function of that name is then fit for the labels. Only data that are distributed already do not tell.
         """
-        if self.built:
-            return x
-        x, sample = peeked(x)
-        if (shape := image_shape(sample)) is not None:
+        x, (images, labels) = peeked(x, y)
+        if not self.built and (shape := shape_of(images)) is not None:
             with self.distribute_strategy.scope():
                 self.build(shape)
+        if self.built and hasattr(labels, "shape"):
+            self._retrace_for(labels, function=function)
         return x
+
+    def _retrace_for(self, labels, *, function: str) -> None:
+        """Makes Keras trace a function anew that it traced for labels in another form: classes, or rows of shares.
+
+        Else it would relax both shapes to one of unknown rank. Metrics go on to get the form that they began with.
+        """
+        expected, state = self.expectations(training=False), self._state
+        rows = expected.labels.are_rows(labels, num_classes=expected.num_classes)
+        if state.traced_for_rows.setdefault(function, rows) != rows:
+            setattr(self, function, None)
+            state.traced_for_rows[function] = rows
+        if state.of_metrics_as_rows is None:
+            state.of_metrics_as_rows = rows
 
     def _checked(self, x, y, weights=None, *, shuffle: bool = False, opened_at: Callable[[], int] | None = None):
         """What Keras is to read in place of `x`; for training, where `opened_at` says at which step."""

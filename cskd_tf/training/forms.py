@@ -60,28 +60,45 @@ def check_parts(batch) -> None:
 
 def image_shape(data) -> tuple[int | None, ...] | None:
     """`[None, H, W, C]` of the images in what `fit` takes; None where nothing tells it before the first step."""
-    images: Any = data
-    if isinstance(data, tf.data.Dataset):
-        images = data.element_spec[0] if isinstance(data.element_spec, tuple) else data.element_spec
-    elif isinstance(data, keras.utils.PyDataset):
-        images = _images_of(data[0])
-    elif _comes_in_batches(data) and is_iterable(data):
-        images = _images_of(next(iter(data)))
+    return shape_of(_example(data, None)[0])
+
+
+def shape_of(images) -> tuple[int | None, ...] | None:
+    """`image_shape` of a batch's images, or of their description."""
     images = images.get("image") if isinstance(images, dict) else images
     return (None, *images.shape[1:]) if hasattr(images, "shape") else None
 
 
-def _images_of(batch):
-    check_parts(batch)
-    return batch[0]
+def peeked(data, labels):
+    """The same data, and images and labels of a batch, or descriptions of them; None for what nothing tells.
 
+    Of a generator it is the first batch, which is then put back.
 
-def peeked(data):
-    """The same data, and for `image_shape` one batch of it: of a generator its first, which is then put back."""
+    Args:
+        data: what `fit` or `evaluate` takes as `x`.
+        labels: as `y`.
+    """
     if not isinstance(data, types.GeneratorType):
-        return data, data
+        return data, _example(data, labels)
     first = next(data)
-    return (batch for batch in itertools.chain([first], data)), iter([first])
+    check_parts(first)
+    return (batch for batch in itertools.chain([first], data)), first[:2]
+
+
+def _example(data, labels):
+    if isinstance(data, tf.data.Dataset):
+        spec = data.element_spec if isinstance(data.element_spec, tuple) else (data.element_spec,)
+        return (*spec, None)[:2]
+    if isinstance(data, keras.utils.PyDataset):
+        batch = data[0]
+    elif _comes_in_batches(data):
+        if not is_iterable(data):
+            return None, None
+        batch = next(iter(data))
+    else:
+        return data, labels
+    check_parts(batch)
+    return batch[:2]
 
 
 def is_iterable(data) -> bool:

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from cskd_tf import losses
 from cskd_tf.errors import UserError
 from cskd_tf.training.labels import NO_LABEL, WEIGHT, LabelKind, kind_of, sizes_of, tolerance_of, type_of
 
@@ -25,7 +26,7 @@ class OneClass(LabelKind):
 
     def check_form(self, labels, *, num_classes):
         sizes, kind = sizes_of(labels), kind_of(labels)
-        if self._are_rows(labels, num_classes):
+        if self.are_rows(labels, num_classes=num_classes):
             possible = kind in ("int", "float", "bool")
         else:
             possible = (sizes is None or len(sizes) == 1 or sizes[1:] == (1,)) and kind in ("int", "float")
@@ -36,13 +37,13 @@ class OneClass(LabelKind):
             )
 
     def expected(self, labels, *, num_classes):
-        if labels is not None and self._are_rows(labels, num_classes):
+        if labels is not None and self.are_rows(labels, num_classes=num_classes):
             return f"Expected rows [B, {num_classes}] of shares that are not below 0 and sum to 1."
         whole = ", as whole numbers" if labels is not None and kind_of(labels) == "float" else ""
         return f"Expected labels from 0 to {num_classes - 1}, one of the classes of the network{whole}."
 
     def wrong(self, labels, *, num_classes, namespace):
-        if self._are_rows(labels, num_classes):
+        if self.are_rows(labels, num_classes=num_classes):
             rows = namespace.asarray(labels, namespace.float32)
             sums_to_1 = namespace.abs(namespace.sum(rows, axis=-1) - 1) <= tolerance_of(labels)
             return ~(sums_to_1 & namespace.all(rows >= 0, axis=-1))
@@ -53,18 +54,18 @@ class OneClass(LabelKind):
         return ~(of_a_class & (namespace.floor(numbers) == numbers)) if is_float else ~of_a_class
 
     def classes(self, labels, *, num_classes, namespace):
-        if self._are_rows(labels, num_classes):
+        if self.are_rows(labels, num_classes=num_classes):
             return namespace.argmax(namespace.asarray(labels, namespace.float32), axis=-1)
         # A byte cannot hold the number of 256 classes.
         return namespace.reshape(namespace.asarray(labels, namespace.int64), (-1,))
 
     def of_several(self, labels, *, num_classes, namespace):
-        if not self._are_rows(labels, num_classes):
+        if not self.are_rows(labels, num_classes=num_classes):
             return None
         return namespace.max(namespace.asarray(labels, namespace.float32), axis=-1) < 1 - tolerance_of(labels)
 
     def read(self, batch, labels, *, num_classes):
-        if self._are_rows(labels, num_classes):
+        if self.are_rows(labels, num_classes=num_classes):
             if "targets" in batch:
                 raise UserError(
                     "Expected integer labels beside the targets of a method that works in the pipeline. "
@@ -77,10 +78,12 @@ class OneClass(LabelKind):
             batch = {**batch, "targets": tf.pad(batch["targets"], [(0, 0), (0, num_classes - given)])}
         return {**batch, "label": self.classes(labels, num_classes=num_classes, namespace=tf.experimental.numpy)}
 
-    def of_metrics(self, labels, *, num_classes):
-        if self._are_rows(labels, num_classes):
+    def of_metrics(self, labels, *, num_classes, as_rows=None):
+        are_rows = self.are_rows(labels, num_classes=num_classes)
+        if are_rows and as_rows is not False:
             return tf.cast(labels, tf.float32)
-        return self.classes(labels, num_classes=num_classes, namespace=tf.experimental.numpy)
+        classes = self.classes(labels, num_classes=num_classes, namespace=tf.experimental.numpy)
+        return losses.one_hot(classes, num_classes=num_classes) if as_rows and not are_rows else classes
 
     def weighted_by_class(self, batch, class_weights):
         if WEIGHT in batch:
@@ -94,8 +97,7 @@ class OneClass(LabelKind):
         targets = tf.where(weights[:, None] > 0, tf.math.divide_no_nan(shares, weights[:, None]), batch["targets"])
         return {**batch, WEIGHT: weights, "targets": targets}
 
-    @staticmethod
-    def _are_rows(labels, num_classes: int) -> bool:
+    def are_rows(self, labels, *, num_classes):
         sizes = sizes_of(labels)
         return sizes is not None and sizes[1:] == (num_classes,)
 
@@ -139,7 +141,7 @@ class ClassPerPosition(LabelKind):
     def read(self, batch, labels, *, num_classes):
         return {**batch, "label": tf.cast(labels, tf.int64)}
 
-    def of_metrics(self, labels, *, num_classes):
+    def of_metrics(self, labels, *, num_classes, as_rows=None):
         return tf.maximum(tf.cast(labels, tf.int64), 0)  # Keras' take classes alone, also where they weigh nothing
 
     def check_weights(self, weights, labels):
@@ -209,7 +211,7 @@ class SeveralClasses(LabelKind):
     def read(self, batch, labels, *, num_classes):
         return {**batch, "label": tf.ensure_shape(tf.cast(labels, tf.float32), [None, num_classes])}
 
-    def of_metrics(self, labels, *, num_classes):
+    def of_metrics(self, labels, *, num_classes, as_rows=None):
         return tf.cast(labels, tf.float32)
 
     def scores(self, logits):
@@ -235,3 +237,18 @@ def label_kind(*, sequences: bool, multi_label: bool) -> LabelKind:
     if sequences and multi_label:
         raise UserError("Expected sequences or several classes. Received: sequences=True, multi_label=True")
     return ClassPerPosition() if sequences else SeveralClasses() if multi_label else OneClass()
+
+
+def check_one_class(model: keras.Model, *, expected: str) -> None:
+    """Refuses a `SelfDistiller` whose labels are not one class of each image; other models do not tell.
+
+    Args:
+        model: any.
+        expected: the sentence to begin with.
+
+    Raises:
+        UserError: labels of every position, or several classes of an image.
+    """
+    kind = getattr(model, "label_kind", None)
+    if kind is not None and not isinstance(kind, OneClass):
+        raise UserError(f"{expected} Received: a model whose labels are {kind.called}")

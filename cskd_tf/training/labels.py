@@ -61,8 +61,12 @@ class LabelKind(abc.ABC):
         """The batch with `"label"`, and with `"targets"` where there is more to say than a class."""
 
     @abc.abstractmethod
-    def of_metrics(self, labels: tf.Tensor, *, num_classes: int) -> tf.Tensor:
-        """The labels as Keras' metrics take them."""
+    def of_metrics(self, labels: tf.Tensor, *, num_classes: int, as_rows: bool | None = None) -> tf.Tensor:
+        """The labels as Keras' metrics take them; as rows or as classes where the metrics were made for these."""
+
+    def are_rows(self, labels, *, num_classes: int) -> bool:
+        """Whether labels that may be classes or rows are rows: what was traced or made for one is not for the other."""
+        return False
 
     def classes(self, labels, *, num_classes: int, namespace: Any) -> Any:
         """The class of each image, int64 `[B]`, or of each position `[B, L]`."""

@@ -1,6 +1,7 @@
 """What somebody or something damages in a workdir: one clear line, or a repair that says so."""
 
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -193,14 +194,25 @@ def test_a_workdir_that_cannot_be_written_to_is_refused(run):
 
 
 @pytest.mark.slow
-def test_a_workdir_that_vanishes_ends_the_run_and_does_not_come_back(run, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "during",
+    [
+        "training.callbacks.StopOnNaN.on_epoch_end",
+        "runs.train.Checkpoint.restore_best",
+        "runs.evaluate.thumbnails",
+        "runs.train.log_final",
+    ],
+)
+def test_a_workdir_that_vanishes_ends_the_run_and_does_not_come_back(during, run, monkeypatch, tmp_path):
     config, _ = run
     workdir = Workdir(tmp_path / "vanishing")
+    what_follows = pkgutil.resolve_name(f"cskd_tf.{during}")
 
-    def remove(self, epoch, logs=None):
+    def remove(*args, **kwargs):
         shutil.rmtree(workdir.path)
+        return what_follows(*args, **kwargs)
 
-    monkeypatch.setattr("cskd_tf.training.callbacks.StopOnNaN.on_epoch_end", remove, raising=False)
+    monkeypatch.setattr(f"cskd_tf.{during}", remove)
     with pytest.raises(SystemExit) as leaving, cli.one_line_for_users():
         train.train(config, workdir)
     assert leaving.value.code.splitlines() == [

@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
+from cskd_tf.data import Augmentation, build_transforms
 from cskd_tf.data.images.transforms import Normalize
 from cskd_tf.errors import UserError
 from cskd_tf.serving.functions import Serving
+from cskd_tf.training.distiller import SelfDistiller
 from tests.helpers import softmax
 from tests.serving.conftest import MEAN, NAMES, STD
 
@@ -119,3 +121,13 @@ def test_a_server_that_compares_no_shapes_refuses_other_channels_too(folder):
 def test_a_transform_that_does_not_resize_is_refused(model):
     with pytest.raises(UserError, match="Expected a transform that begins by resizing"):
         Serving(model, Normalize(MEAN, STD), class_names=NAMES)
+
+
+def test_what_no_softmax_or_no_name_is_for_is_refused(model):
+    _, transform = build_transforms(Augmentation(image_size=6, mean=MEAN, std=STD))
+    tagger = SelfDistiller(model.network, multi_label=True)
+    with pytest.raises(UserError, match="one class each, whose softmax is served. Received: a model whose labels are "):
+        Serving(tagger, transform, class_names=NAMES)
+    count = len(NAMES)
+    with pytest.raises(UserError, match=f"a name for each of the {count} classes. Received: {count - 1} names"):
+        Serving(model, transform, class_names=NAMES[1:])

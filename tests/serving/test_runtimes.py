@@ -72,6 +72,16 @@ def loaded(serving, tmp_path_factory):
     return tf.saved_model.load(str(folder))
 
 
+@pytest.mark.parametrize("name", ["litert", "litert_int8"])
+def test_litert_refuses_pixels_of_another_size(name, material, tmp_path):
+    """Whose sizes its interpreter would take for its own: the network computes something of any size."""
+    run, _ = written(name, tmp_path, material)
+    assert run(np.zeros((2, SIZE, SIZE, 3), np.float32))["probabilities"].shape == (2, CLASSES)
+    for height, width in ((2 * SIZE, 2 * SIZE), (SIZE, SIZE + 1), (SIZE - 1, SIZE)):
+        with pytest.raises(RuntimeError, match="not broadcastable|failed to reshape"):
+            run(np.zeros((1, height, width, 3), np.float32))
+
+
 def written(name, folder, material):
     form = formats.FORMATS[name]
     if missing := form.missing():

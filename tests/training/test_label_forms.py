@@ -1,5 +1,7 @@
 """Labels as integers, columns, one-hot and soft rows: what is the same, what Keras makes of it, and what is refused."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -30,6 +32,52 @@ def model_of(network, methods=(), **options):
     model = SelfDistiller(network, methods, num_examples=22)
     model.compile(keras.optimizers.SGD(0.1), **{"run_eagerly": True, **options})
     return model
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, images, labels):
+        super().__init__()
+        self._images, self._labels = images, labels
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return self._images[index::2], self._labels[index::2]
+
+
+def test_one_model_takes_the_forms_in_turn_also_where_keras_has_traced_another(linear_network, images_and_labels):
+    """Of one type, so that Keras would relax both shapes to one of unknown rank."""
+    images, labels = images_and_labels
+    rows, columns = np.eye(3, dtype="int64")[labels], labels[:, None]
+    model = model_of(linear_network(), metrics=["accuracy"], run_eagerly=False)
+    model.optimizer.learning_rate = 0.0
+    right = pytest.approx(np.mean(model.predict(images, verbose=0).argmax(axis=1) == labels))
+    in_turn = [
+        ((images, labels), (images, rows)),
+        ((tf.data.Dataset.from_tensor_slices((images, rows)).batch(8),), (images, labels)),
+        ((Batches(images, columns),), (images, rows)),
+        ((batch for batch in itertools.repeat((images, rows))), (images, columns)),
+    ]
+    for given, validation in in_turn:
+        data, steps = (given, None) if isinstance(given, tuple) else ((given,), 1)
+        options = {"shuffle": False, "steps_per_epoch": steps, "validation_data": validation}
+        logs = model.fit(*data, verbose=0, **options).history
+        assert (logs["accuracy"], logs["val_accuracy"]) == ([right], [right])
+    assert model.evaluate(images, rows, verbose=0, return_dict=True)["accuracy"] == right
+    for call in (model.train_on_batch, model.test_on_batch):
+        values = [call(images, each, return_dict=True)["loss"] for each in (columns, rows)]
+        assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_metrics_that_began_with_rows_get_rows(linear_network, images_and_labels):
+    images, labels = images_and_labels
+    model = model_of(linear_network(), metrics=[keras.metrics.CategoricalAccuracy(name="share")])
+    right = np.mean(model.predict(images, verbose=0).argmax(axis=1) == labels)
+    for given in (np.eye(3)[labels], labels):
+        assert model.evaluate(images, given, verbose=0, return_dict=True)["share"] == pytest.approx(right)
+    model.compile("sgd", metrics=[keras.metrics.SparseCategoricalAccuracy(name="share")])
+    assert model.evaluate(images, labels, verbose=0, return_dict=True)["share"] == pytest.approx(right)
 
 
 @pytest.fixture(scope="module")

@@ -216,5 +216,7 @@ def test_what_is_of_one_class_is_refused(linear_network, images_and_labels):
         SelfDistiller(linear_network(), sequences=True, multi_label=True)
     with pytest.raises(ValueError, match="one class each.*Received: a model whose labels are several classes of an im"):
         model.fit(images, TARGETS, verbose=0, callbacks=[Evaluation((images, TARGETS))])
+    with pytest.raises(ValueError, match="a teacher of one class of each image. Received: a teacher with multi_label"):
+        SelfDistiller(linear_network(), [methods.Distillation(teacher=model)])
     with pytest.raises(ValueError, match="as after a sigmoid"):
         SelfDistiller(linear_network(activation="sigmoid"), multi_label=True)

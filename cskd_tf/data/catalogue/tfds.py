@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -66,7 +67,8 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
     folder = pathlib.Path(path or DEFAULT_FOLDER).expanduser()
     manual = folder / "downloads" / "manual"
     with _errors_only():
-        builder = _builder(name, folder=folder, archive=archive)
+        with _temporary_files_removed():
+            builder = _builder(name, folder=folder, archive=archive)
         is_prepared = builder.is_prepared()
     if not is_prepared:
         logging.info("Preparing %s in %s, once", builder.info.full_name, builder.data_dir)
@@ -102,6 +104,18 @@ def _errors_only() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _temporary_files_removed() -> Iterator[None]:
+    """TFDS makes a temporary folder for each builder of a data set that is not prepared, and leaves it there, empty."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _builder(name: str, *, folder: pathlib.Path, archive: str) -> tfds.core.DatasetBuilder:

@@ -30,7 +30,8 @@ class LiteRt(Format):
     def write(self, folder: pathlib.Path, material: Material) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             archive = keras.export.ExportArchive()
-            archive.add_endpoint(SIGNATURE, material.numbers.of_pixels, [material.numbers.pixels_spec])
+            spec = material.numbers.pixels_spec
+            archive.add_endpoint(SIGNATURE, lambda pixels: material.numbers.of_pixels(_of_size(pixels, spec)), [spec])
             archive.write_out(scratch, verbose=False)
             converter = tf.lite.TFLiteConverter.from_saved_model(scratch, signature_keys=[SIGNATURE])
             (folder / MODEL).write_bytes(self._convert(converter, material))
@@ -49,6 +50,14 @@ class LiteRt(Format):
     def _convert(self, converter: Any, material: Material) -> bytes:
         del material
         return converter.convert()
+
+
+def _of_size(pixels: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+    """The same pixels, by operations that fail on those of another size: LiteRT would resize its input, and go on."""
+    for axis in (1, 2):
+        shape = [spec.shape[axis] if each == axis else 1 for each in range(4)]
+        pixels = tf.minimum(pixels, tf.constant(255.0, shape=shape))
+    return pixels
 
 
 class LiteRtInt8(LiteRt):

@@ -16,12 +16,15 @@ from tests.helpers import load_splits
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_archives_in_the_manual_folder_are_prepared_once(name, tmp_path, manual, by_hand, monkeypatch):
     names = by_hand(name)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     splits = load_splits(name, path=str(tmp_path), **THIRDS)
     assert splits["train"].class_names == sorted(names, key=list(names).index)
     assert splits["train"].image_shape == (None, None, 3)
     for parts, images in LAYOUTS[name].images:
         assert contents(*(splits[part] for part in parts)) == named(images, names)
     assert [len(splits[split].labels) for split in ("train", "val", "test")] == [2, 2, 2]
+    assert list((tmp_path / "temporary").glob("*tfds*")) == []
     for path in manual.iterdir():
         path.unlink()
     monkeypatch.setattr("cskd_tf.data.catalogue.tfds._prepare", None)  # which would fail, if it was called
