@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from configs.published import PUBLISHED
 
@@ -80,6 +80,13 @@ def check_tables(names: Iterable[str]) -> None:
     if unknown := [name for name in names if name not in known]:
         hint = _hint("--table=", unknown[0], known)
         raise ValueError(f"Unknown table; expected some of {known}. Received: --table={','.join(unknown)}{hint}")
+
+
+def check_config(config: Any) -> None:
+    """Refuses a flag whose config file makes something else than a config."""
+    if config.present and not isinstance(config.value, (ConfigDict, dict)):
+        file = config_flags.get_config_filename(config)
+        raise ValueError(f"Expected get_config() of {file} to return a ConfigDict. Received: {config.value!r}")
 
 
 def check_grid(texts: Iterable[str], *, config: ConfigDict) -> None:

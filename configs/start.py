@@ -16,6 +16,8 @@ def main(argv):
     with command_line.one_line():
         right_names.check_words(words, given=[name for name in _NAMES if flags.FLAGS[name].present])
         right_names.check_workdir(flags.FLAGS["workdir"].value)
+        for name in ("config", "on", "against"):
+            right_names.check_config(flags.FLAGS[name])
     given: dict[str, Any] = {name: flags.FLAGS[name].value for name in _NAMES}
     config: Any = flags.FLAGS["config"]
     workdir = given["workdir"] or command_line.default_workdir(config, mode=given["mode"])

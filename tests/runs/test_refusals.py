@@ -128,7 +128,8 @@ def test_bad_input_ends_before_training_without_a_traceback(command, tmp_path, a
         ("def get_config(): raise RuntimeError('no')", r"RuntimeError: no\n\(CSKD_TF_TRACEBACK=1 shows"),
         ("def get_config(): raise TypeError", "Expected a config file that makes a config. Received: TypeError"),
         ("def get_config(): return get_config()", "RecursionError: "),
-        ("def get_config(): return 3", ""),
+        ("def get_config(): return 3", r"Expected get_config\(\) of mine.py to return a ConfigDict. Received: 3"),
+        ("def get_config(): pass", r"Expected get_config\(\) of mine.py to return a ConfigDict. Received: None"),
         ("def get_config(): return {'seed': print}", "a config of groups, lists, numbers and strings"),
     ],
 )
