@@ -7,7 +7,7 @@
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import command_line, right_names, screen_of_help, start
@@ -48,6 +48,8 @@ def parse_flags(argv):
 
 def run():
     """What `python train_main.py` and the command `cskd-tf` do."""
+    # ml_collections warns of a config file that returns nothing, which is refused a moment later.
+    logging.get_absl_logger().addFilter(lambda record: "get_config() returned None" not in record.getMessage())
     with command_line.one_line():
         config_flags.DEFINE_config_file("config", str(DEFAULT), "What to run.")
         config_flags.DEFINE_config_file("on", None, "Whose images of the same classes --mode=evaluate assesses.")

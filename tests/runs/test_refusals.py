@@ -137,7 +137,7 @@ def test_a_config_file_that_fails_is_one_line(content, message, command, tmp_pat
     (tmp_path / "mine.py").write_text(content)
     code, printed = command("--config=mine.py", "--workdir=run")
     assert code != 0
-    assert re.search(f"^error: .*{message}", printed, re.MULTILINE), printed
+    assert re.search(f"\\Aerror: .*{message}", printed), printed
     assert "Traceback" not in printed
     assert not (tmp_path / "run").exists()
 
