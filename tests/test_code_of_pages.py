@@ -176,6 +176,24 @@ def test_a_command_could_be_run(words, monkeypatch):
         check_options((ROOT / arguments[0]).read_text(), arguments[1:])
 
 
+@pytest.mark.parametrize("page", pages.ALL)
+def test_no_two_commands_of_a_page_train_other_configs_in_one_workdir(page):
+    """The second would be refused, to whoever follows the page in one folder."""
+    trained: dict[str, list[str]] = {}
+    for block in pages.blocks(page, "bash"):
+        for program, *words in pages.lines_of(block):
+            if program != "python" or words[0] != "train_main.py" or {"predict", "launch"} & set(words):
+                continue
+            if any(re.match("--(mode|grid|workers)=", word) for word in words):
+                continue
+            (config,) = [word for word in words if word.startswith("--config=")] or ["--config=configs/digits.py"]
+            found = [word.partition("=")[2] for word in words if word.startswith("--workdir=")]
+            file, _, experiment = config.partition(":")
+            workdir = found[0] if found else f"workdirs/{pathlib.Path(file).stem}/{experiment}"
+            own = [config, *(word for word in words if word.startswith("--config."))]
+            assert workdir == "DIR" or trained.setdefault(workdir, own) == own
+
+
 @pytest.mark.parametrize("page", pages.PAGES)
 def test_keys_of_the_config_that_a_page_names_are_there(page):
     config = base.get_config()

@@ -97,7 +97,6 @@ def verb(words):
 def test_the_commands_of_a_page_run_on_folders(page, workspace):
     for block in BLOCKS:
         if block.page == page:
-            shutil.rmtree("workdirs", ignore_errors=True)  # of another block's config
             for words in map(given, pages.lines_of(block)):
                 if verb(words) not in ("train", "sweep"):  # which make theirs
                     workspace.provide_for(words)

@@ -62,14 +62,9 @@ def is_saved_model(path: str) -> bool:
     folder = pathlib.Path(path).absolute()
     if _holds_model(folder):
         return True
-    found = [
-        *(
-            f"which another runtime reads: {above} is for this one"
-            for above in folder.parents[:3]
-            if _holds_model(above)
-        ),
-        *(f"whose version {below.name} is one" for below in sorted(folder.glob("*")) if _holds_model(below)),
-    ]
+    above, below = (list(filter(_holds_model, each)) for each in (folder.parents[:3], sorted(folder.glob("*"))))
+    found = [f"which another runtime reads: {each} is for this one" for each in above]
+    found += [f"whose version {each.name} is one" for each in below]
     if found and not (folder / CONFIG).is_file():
         raise UserError(f"Expected the folder of a run or of a SavedModel. Received: {path}, {found[-1]}")
     return False
