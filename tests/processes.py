@@ -31,7 +31,11 @@ def start(
     processes = []
     for index, task in enumerate(task_configs(workers)):
         environment = {**os.environ, **({"TF_CONFIG": task} if workers > 1 else {})}
-        command = [*(before or {}).get(index, ()), sys.executable, *(argument.format(index=index) for argument in arguments)]
+        command = [
+            *(before or {}).get(index, ()),
+            sys.executable,
+            *(argument.format(index=index) for argument in arguments),
+        ]
         with open(folder / f"worker-{index}.txt", "w") as file:
             processes.append(subprocess.Popen(command, cwd=cwd, env=environment, stdout=file, stderr=file))
     return processes

@@ -73,9 +73,7 @@ def test_the_worker_that_writes_dies_as_it_says_that_a_checkpoint_is_whole(whole
     if subprocess.run([*trace, "true"], capture_output=True, check=False).returncode:
         pytest.skip("strace may not trace here")
     arguments = arguments_of(exports=False)
-    processes = start(
-        tmp_path, (*COMMAND, "--workdir=run", *arguments), workers=2, cwd=tmp_path, before={0: trace}
-    )
+    processes = start(tmp_path, (*COMMAND, "--workdir=run", *arguments), workers=2, cwd=tmp_path, before={0: trace})
     assert processes[0].wait(240) == -9
     assert not marker.exists()
     assert marker.with_suffix(".index").exists()
