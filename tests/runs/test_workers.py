@@ -171,7 +171,7 @@ def test_workers_of_which_one_gets_a_signal_save_the_same_step_and_go_on(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_run_goes_on_with_another_number_of_workers(tmp_path, number):
     # At a rate at which the last bits do not matter for long.
     long = (
