@@ -137,7 +137,7 @@ def cluster() -> dict[str, Any]:
 
 
 def refuse_workers(what: str) -> None:
-    """Raises UserError where TF_CONFIG names several workers for what one process does: each would do all of it."""
+    """Raises UserError where TF_CONFIG names several workers: each of them would do all of what one process does."""
     if num_workers() > 1:
         raise UserError(f"Expected one process for {what}. Received: TF_CONFIG={os.environ['TF_CONFIG']}")
 

@@ -1,6 +1,8 @@
 """What TF_CONFIG says, and what is made of it."""
 
+import contextlib
 import json
+import signal
 import sys
 
 import pytest
@@ -8,7 +10,9 @@ import tensorflow as tf
 
 from cskd_tf.errors import UserError
 from cskd_tf.runs import cli, strategies
-from tests.helpers import modes
+from cskd_tf.runs.termination import Terminated
+from tests.helpers import ROOT, modes
+from tests.processes import finish, start
 
 TOGETHER = ("train", "evaluate")  # what all workers do as one
 
@@ -47,6 +51,22 @@ def test_a_cluster_of_one_is_no_cluster(monkeypatch, text):
     assert strategies.is_chief()
     with pytest.raises(UserError, match="Expected TF_CONFIG to name the workers for strategy=multi_worker; "):
         strategies.make("multi_worker")
+
+
+@pytest.mark.parametrize(("gpus", "replicas"), [(0, 1), (1, 1), (2, 2), (3, 3)])
+def test_auto_takes_all_gpus_where_there_are_several(gpus, replicas, monkeypatch):
+    cpus = tf.config.list_logical_devices("CPU")
+    # The one stand-in: a strategy asks of a device no more than its name.
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: cpus[:gpus] if kind == "GPU" else cpus)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    strategies.mirrored.cache_clear()
+    try:
+        strategy = strategies.make("auto")
+        assert strategy.num_replicas_in_sync == replicas
+        assert (strategy is tf.distribute.get_strategy()) == (replicas == 1)
+        assert strategies.make("mirrored").num_replicas_in_sync == (gpus or 4)  # without any: the CPUs of the tests
+    finally:
+        strategies.mirrored.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -90,3 +110,36 @@ def test_every_command_trains_with_the_workers_or_refuses_them(arguments, comman
     assert ("where TF_CONFIG names 2 workers" in printed) == together
     assert "TF_CONFIG" in printed or "in one process" in printed
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("end", "parts"),
+    [(None, True), (Terminated(signal.SIGTERM), True), (UserError("of one alone"), False), (SystemExit(143), False)],
+)
+def test_workers_part_where_all_of_them_end(end, parts, monkeypatch):
+    calls = []
+    monkeypatch.setattr(strategies, "part", lambda: calls.append("part"))
+    with contextlib.suppress(SystemExit), cli.one_line_for_users():
+        if end:
+            raise end
+    assert calls == ["part"] * parts
+
+
+PARTING = """
+import os, pathlib, time
+from cskd_tf.runs import strategies
+strategies.make("auto")
+index = strategies.cluster()["task"]["index"]
+if index:
+    time.sleep(2)
+    pathlib.Path("late").touch()
+strategies.part()
+os._exit(0 if pathlib.Path("late").exists() else 1)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_done_waits_for_the_last_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "parting.py").write_text(PARTING)
+    finish(tmp_path, start(tmp_path, ("parting.py",), workers=2, cwd=tmp_path))

@@ -88,15 +88,23 @@ def test_workers_of_which_one_gets_a_signal_save_the_same_step_and_go_on(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_workers(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_run_goes_on_with_another_number_of_workers(tmp_path, number):
     # At a rate at which the last bits do not matter for long.
-    long = ("--config.epochs=8", "--config.schedule.learning_rate=0.003", "--config.export.enabled=False")
+    long = (
+        "--config.epochs=8", "--config.schedule.learning_rate=0.003", "--config.export.enabled=False",
+        "--config.methods=({'name': 'CSKD'}, {'name': 'PSKD'})",
+    )  # fmt: skip
     train(tmp_path / "one", workers=1, arguments=long)
     folder = tmp_path / "elastic"
     for workers, epochs in ((1, 1), (2, 3), (3, 5), (1, 6)):
         processes = train(folder, workers=workers, arguments=long, wait=False)
         wait_for(lambda epochs=epochs: epochs_done(folder) >= epochs)
-        for process in processes:
-            kill(process)
+        for process in processes if number == signal.SIGKILL else processes[:1]:
+            process.send_signal(number)
+        ends = [process.wait(60) for process in processes]
+        if number == signal.SIGTERM:
+            assert ends == [143] * workers
+            assert list(folder.glob("run/checkpoints/last/ckpt-*-*.json"))  # within an epoch
     train(folder, workers=2, arguments=long)
     check_same(folder, tmp_path / "one", starts=5)
