@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from tests.processes import kill, output, start
-from tests.runs.test_workers import COMMAND, check_same, train, wait_for
+from tests.processes import kill, output, start, wait_for
+from tests.runs.test_workers import COMMAND, train
+from tests.same_runs import check_same
 
 # A small network, of which a step is soon ready; what is exported takes a process of its own.
 SHORT = ("--config.epochs=2", "--config.network.name=tests.runs.helpers:small_network")
