@@ -20,11 +20,9 @@ task='export TF_CONFIG="{\"cluster\": {\"worker\": [$CSKD_TF_WORKERS]},
   \"task\": {\"type\": \"worker\", \"index\": $SLURM_NODEID}}"
 exec cskd-tf "$@"'
 
-# The first worker that has saved, and ends with 143, must not end those that still save. Since Slurm 22.05 srun does not
-# hear by itself of the --cpus-per-task that sbatch was given.
+# The first worker that has saved, and ends with 143, must not end those that still save.
 code=0
-srun --label --kill-on-bad-exit=0 ${SLURM_CPUS_PER_TASK:+"--cpus-per-task=$SLURM_CPUS_PER_TASK"} \
-  bash -c "$task" cskd-tf "$@" || code=$?
+srun --label --kill-on-bad-exit=0 bash -c "$task" cskd-tf "$@" || code=$?
 if [ "$code" -eq 143 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi

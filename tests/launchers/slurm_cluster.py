@@ -34,8 +34,7 @@ TaskPlugin=task/none
 ReturnToService=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-SlurmdParameters=config_overrides
-NodeName=node[1-2] CPUs=2
+NodeName=node[1-2] CPUs=1
 PartitionName=all Nodes=ALL Default=YES PriorityTier=1 GraceTime=60
 PartitionName=first Nodes=ALL PriorityTier=2
 """
