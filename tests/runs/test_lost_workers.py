@@ -1,12 +1,14 @@
 """A worker that is killed, whatever the run is at: the others end, and the same command goes on to the same files."""
 
 import functools
+import pathlib
 import shutil
 import subprocess
 import time
 
 import pytest
 
+from tests.helpers import ROOT
 from tests.processes import kill, output, start, wait_for
 from tests.runs.test_workers import COMMAND, train
 from tests.same_runs import check_same
@@ -60,6 +62,8 @@ def test_a_worker_dies(phase, lost, whole, tmp_path):
     wait_for(lambda: list(tmp_path.glob(begun)), every=0.001)
     kill(processes[lost])
     assert lost or not list(tmp_path.glob(past))  # the first worker was what writes it
+    if exports and lost:  # what the first one does by itself it ends first
+        wait_for(lambda: (tmp_path / "run/metrics.json").exists())
     check_end(tmp_path, processes, lost=lost)
     train(tmp_path, workers=2, arguments=arguments)
     check_same(tmp_path, whole(exports=exports), exactly=True, starts=2)
@@ -67,17 +71,49 @@ def test_a_worker_dies(phase, lost, whole, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace, to be killed at a system call")
-def test_the_worker_that_writes_dies_as_it_says_that_a_checkpoint_is_whole(whole, tmp_path):
-    marker = tmp_path / "run/checkpoints/last/ckpt-1.json"
-    at = ("-P", str(marker), "-P", str(marker.relative_to(tmp_path)), "-e", "inject=rename:signal=SIGKILL")
-    trace = ("strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=rename", *at)
+def test_the_worker_that_writes_dies_in_a_checkpoint(whole, tmp_path):
+    checkpoint = tmp_path / "run/checkpoints/last/ckpt-1"
+    # What it opens to say by a marker that all is there.
+    paths = [str(path) for path in (checkpoint, checkpoint.relative_to(tmp_path))]
+    at = [word for path in paths for word in ("-P", f"{path}.index")]
+    trace = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=openat", *at)
+    trace = (*trace, "-e", "inject=openat:signal=SIGKILL")
     if subprocess.run([*trace, "true"], capture_output=True, check=False).returncode:
         pytest.skip("strace may not trace here")
     arguments = arguments_of(exports=False)
     processes = start(tmp_path, (*COMMAND, "--workdir=run", *arguments), workers=2, cwd=tmp_path, before={0: trace})
     assert processes[0].wait(240) == -9
-    assert not marker.exists()
-    assert marker.with_suffix(".index").exists()
+    assert list(checkpoint.parent.glob("ckpt-1*"))
+    assert not checkpoint.with_suffix(".json").exists()
     check_end(tmp_path, processes, lost=0)
     train(tmp_path, workers=2, arguments=arguments)
     check_same(tmp_path, whole(exports=False), exactly=True, starts=2)
+
+
+HANGS = """
+import os, signal, sys
+import numpy as np
+from cskd_tf.runs import cli, strategies
+from cskd_tf.training.workers import Workers
+with cli.one_line_for_users():
+    workers = Workers(strategies.make("auto"))
+    workers.gather(np.arange(3))
+    if workers.index == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    workers.gather(np.arange(3))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_worker_from_which_nothing_comes_any_more(lost, tmp_path, monkeypatch):
+    """As where its machine or its network is gone, so that no connection is closed."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "hangs.py").write_text(HANGS)
+    processes = start(tmp_path, ("hangs.py", str(lost)), workers=2, cwd=tmp_path)
+    try:
+        status = pathlib.Path(f"/proc/{processes[lost].pid}/status")
+        wait_for(lambda: "State:\tT" in status.read_text())
+        check_end(tmp_path, processes, lost=lost)
+    finally:
+        kill(processes[lost])

@@ -93,7 +93,8 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path, number):
     # At a rate at which the last bits do not matter for long.
     long = (
         "--config.epochs=8", "--config.schedule.learning_rate=0.003", "--config.export.enabled=False",
-        "--config.methods=({'name': 'CSKD'}, {'name': 'PSKD'})",
+        "--config.methods=({{'name': 'CSKD'}}, {{'name': 'PSKD'}})",  # braces as of `start`
+        "--config.network.name=tests.runs.helpers:small_network",
     )  # fmt: skip
     train(tmp_path / "one", workers=1, arguments=long)
     folder = tmp_path / "elastic"
