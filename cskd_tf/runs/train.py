@@ -188,7 +188,7 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
         except Terminated as leaving:
             metrics = model.metric_values()
             where = workers.on_chief(lambda: checkpoint.save_within_epoch(log.begun(), metrics))
-            where = where or "between epochs"
+            where = (where or "between epochs") if workers.is_chief else "where worker 0 says"
             logging.warning("%s: %s %s; the same command goes on there", workdir.path, leaving.how, where)
             raise
     return checkpoint if finished else fit(experiment, workdir, more=more)
