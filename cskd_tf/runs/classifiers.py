@@ -62,11 +62,12 @@ def is_saved_model(path: str) -> bool:
     folder = pathlib.Path(path).absolute()
     if _holds_model(folder):
         return True
-    above, below = (list(filter(_holds_model, each)) for each in (folder.parents[:3], sorted(folder.glob("*"))))
+    versions = sorted(filter(_holds_model, folder.glob("*")), key=lambda each: (len(each.name), each.name))
+    above = filter(_holds_model, folder.parents[:3])
     found = [f"which another runtime reads: {each} is for this one" for each in above]
-    found += [f"whose version {each.name} is one" for each in below]
+    found += [f"whose newest version is {each}" for each in versions[-1:]]
     if found and not (folder / CONFIG).is_file():
-        raise UserError(f"Expected the folder of a run or of a SavedModel. Received: {path}, {found[-1]}")
+        raise UserError(f"Expected the folder of a run or of a SavedModel. Received: {path}, {found[0]}")
     return False
 
 

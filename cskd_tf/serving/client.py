@@ -135,7 +135,10 @@ class GrpcClient(Client):
         try:
             answer = self._stub.Predict(request, timeout=self._seconds)
         except self._error as error:
-            raise _refused(self._address, f"{error.code().name}: {error.details()}") from error
+            code, why = error.code().name, error.details()
+            if code == "UNAVAILABLE":
+                raise UserError(f"Expected a TensorFlow Serving at {self._address}. Received: {why}") from error
+            raise _refused(self._address, f"{code}: {why}") from error
         return {key: tf.make_ndarray(value) for key, value in answer.outputs.items()}
 
 

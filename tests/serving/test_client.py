@@ -107,7 +107,7 @@ def test_a_server_that_is_not_there_is_named(images):
 
 def test_a_grpc_server_that_is_not_there_is_named(images):
     pytest.importorskip("tensorflow_serving")
-    with pytest.raises(UserError, match="server at 127.0.0.1:9 takes. Received: UNAVAILABLE"):
+    with pytest.raises(UserError, match="Expected a TensorFlow Serving at 127.0.0.1:9. Received: failed to connect"):
         GrpcClient("127.0.0.1:9", "zoo", seconds=5).predict(images)
 
 
