@@ -44,7 +44,7 @@ def check_numbers(mine, theirs, *, exactly, but_for=()):
             assert mine[name] == (theirs[name] if same else pytest.approx(theirs[name], rel=1e-5, abs=1e-6)), name
 
 
-def check_checkpoints(folder, expected, *, exactly):
+def check_checkpoints(folder, expected, *, exactly, within):
     """The same checkpoints, of which the markers say the same but for checksums; with the same variables."""
     roots = folder / "run/checkpoints", expected / "run/checkpoints"
     mine, theirs = ({path.relative_to(root): path for path in root.rglob("ckpt-*.json")} for root in roots)
@@ -63,11 +63,11 @@ def check_checkpoints(folder, expected, *, exactly):
                 np.testing.assert_array_equal(*values, err_msg=variable)
             else:
                 # Where rounding takes one unit to the other side of zero, gradients before it jump by 1e-4.
-                tolerance = 2e-3 if variable.startswith("optimizer/") else 5e-5
+                tolerance = 2e-3 if variable.startswith("optimizer/") else within
                 np.testing.assert_allclose(*values, rtol=0, atol=tolerance, err_msg=variable)
 
 
-def check_same(folder, expected, *, exactly=False, starts=1):
+def check_same(folder, expected, *, exactly=False, within=5e-5, starts=1):
     check_files(folder, expected, starts=starts)
     mine, theirs = (Workdir(path / "run") for path in (folder, expected))
     # Ties of confidences may fall either way.
@@ -75,7 +75,7 @@ def check_same(folder, expected, *, exactly=False, starts=1):
     for entries in zip(mine.log(), theirs.log(), strict=True):
         check_numbers(*entries, exactly=exactly, but_for=but_for)
     check_numbers(mine.metrics(), theirs.metrics(), exactly=exactly, but_for=but_for)
-    check_checkpoints(folder, expected, exactly=exactly)
+    check_checkpoints(folder, expected, exactly=exactly, within=within)
     mine, theirs = (Predictions.load(path / "run/predictions_test.npz") for path in (folder, expected))
     np.testing.assert_array_equal(mine.labels, theirs.labels)
     np.testing.assert_allclose(mine.logits, theirs.logits, rtol=0, atol=0 if exactly else 1e-5)
