@@ -3,6 +3,7 @@
 Those that start many processes with TensorFlow are slow; test_steps.py runs in one what they run in each.
 """
 
+import gzip
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from benchmarks import browser, results
@@ -168,6 +170,23 @@ def test_digits(command, monkeypatch, tmp_path):
         values = line["top1_error"]["values"]
         assert line["top1_error"]["mean"] == pytest.approx(np.mean(values))
         assert line["top1_error"]["deviation"] == pytest.approx(np.std(values, ddof=1))
+
+
+@pytest.mark.slow
+def test_fashion(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    labels = np.arange(240, dtype=np.uint8) % 3
+    images = np.random.default_rng(0).integers(0, 100, (240, 28, 28), np.uint8) + 50 * labels[:, None, None]
+    for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+        head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        (tmp_path / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
+    small = ("--config.epochs=1", "--config.network.width=2", "--config.batch_size=8")
+    options = ("--seeds=1", f"--package={tmp_path}", f"--workdir={tmp_path / 'runs'}")
+    lines = command("fashion", *options, "--", *small)
+    names = [(line["per_class"], line["methods"].partition("(")[0], line["runs"]) for line in lines]
+    assert names == [(count, name, 1) for count in (5, 25) for name in ("cross-entropy", "CSKD")]
+    written = tmp_path / "runs" / "images" / "2" / "5.png"
+    np.testing.assert_array_equal(np.asarray(PIL.Image.open(written)), images[5])
 
 
 KILLS = """
