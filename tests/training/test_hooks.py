@@ -12,6 +12,9 @@ from tests.helpers import compiled, softmax
 class Halves(Mixing):
     """Mixes the images and targets of a batch with those of the reversed one."""
 
+    def others(self, count, *, seed):
+        return tf.range(count)[::-1]
+
     def mix(self, batch, targets, *, seed):
         half = (targets + tf.reverse(targets, axis=[0])) / 2
         image = (batch["image"] + tf.reverse(batch["image"], axis=[0])) / 2
