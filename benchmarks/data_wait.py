@@ -3,7 +3,8 @@
 CS-KD trains inside `fit` on `cskd_tf.data.paired_dataset`, which is asked for a batch at the beginning of each step: a
 clock in its graph adds up the seconds until it hands one on. In turns with it, `fit` on one batch that is there already
 (where the pipeline works on the same cores as the step, it also costs what it takes from those), and the pipeline
-alone. A JSON line per case, with ratios of the steps that follow the first few.
+alone, and a matrix product, whose rate of operations says what arithmetic alone would take. A JSON line per case, with
+ratios of the steps that follow the first few.
 """
 
 import os
@@ -11,6 +12,7 @@ import pathlib
 import statistics
 import tempfile
 import time
+import timeit
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -21,6 +23,7 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
+from benchmarks.arithmetic import FORWARD, WITH_GRADIENT, MatrixProduct, forward_flops
 from benchmarks.cases import CASES, augmentation, chosen_case, made_arrays, make_folder, our_sources
 from benchmarks.results import record
 from benchmarks.turns import median_ratio
@@ -104,9 +107,14 @@ def measure(name: str, source: cskd_tf.data.Source, case) -> dict:
         model.fit(dataset, steps_per_epoch=FIRST + STEPS.value, verbose=0, callbacks=[stopwatch])
         return stopwatch
 
-    turns = [(fitted(read), fitted(held), seconds_of_batches(data)) for _ in range(ROUNDS.value + 1)]
-    reading, holding, alone = zip(*turns[1:], strict=True)  # the first traces
+    product = MatrixProduct(PRECISION.value)
+    turns = [
+        (fitted(read), fitted(held), seconds_of_batches(data), timeit.timeit(product, number=1))
+        for _ in range(ROUNDS.value + 1)
+    ]
+    reading, holding, alone, multiplying = zip(*turns[1:], strict=True)  # the first traces
     seconds = [turn.seconds for turn in reading]
+    operations = (WITH_GRADIENT + FORWARD) * case.batch * STEPS.value * forward_flops(network)
     return {
         "benchmark": "data_wait",
         "case": name,
@@ -117,6 +125,7 @@ def measure(name: str, source: cskd_tf.data.Source, case) -> dict:
         "goal": GOAL,
         "over_a_batch_at_hand": round(median_ratio(seconds, [turn.seconds for turn in holding]), 3),
         "pipeline_alone_over_step": round(median_ratio(alone, [turn.seconds for turn in holding]), 4),
+        "share_of_matrix_rate": product.share(operations, seconds, multiplying),
         "step_seconds": round(statistics.median(seconds) / STEPS.value, 4),
     }
 

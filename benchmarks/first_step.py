@@ -3,13 +3,14 @@
 In turns, in new processes: the command, `import tensorflow, keras` alone, which every such program pays, and a plain
 program in Keras (benchmarks/stamped.py). A JSON line with the medians, of the command part by part: imports; what is
 built and loaded until the first step begins; what the first step takes more than the second, which is tracing; and
-the second.
+the second, beside what its operations take at the rate of a large matrix product, measured afterwards.
 """
 
 import json
 import statistics
 import tempfile
 import time
+import timeit
 
 from absl import app, flags
 
@@ -45,6 +46,17 @@ def parts_of(*arguments: str) -> dict[str, float]:
     }
 
 
+def seconds_of_arithmetic() -> float:
+    """Of a step of the plain program, which the command's first run shares: its operations at the matrix rate."""
+    from benchmarks.arithmetic import WITH_GRADIENT, MatrixProduct, forward_flops
+    from benchmarks.stamped import BATCH, make_network
+
+    product = MatrixProduct("float32")
+    product()
+    seconds = statistics.median(timeit.repeat(product, number=1, repeat=ROUNDS.value))
+    return WITH_GRADIENT * BATCH * forward_flops(make_network()) / product.flops * seconds
+
+
 def main(argv):
     imports, command, plain = [], [], []
     for number in range(ROUNDS.value + 1):
@@ -57,6 +69,7 @@ def main(argv):
         for part in parts[0]:
             result[f"{name}_{part}_seconds"] = round(statistics.median(each[part] for each in parts), 3)
     result["tensorflow_and_keras_seconds"] = round(statistics.median(imports), 3)
+    result["plain_step_at_matrix_rate_seconds"] = round(seconds_of_arithmetic(), 5)
     alls = [each["all"] for each in command]
     result["command_over_imports"] = round(median_ratio(alls, imports), 3)
     result["command_over_plain"] = round(median_ratio(alls, [each["all"] for each in plain]), 3)

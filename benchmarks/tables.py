@@ -204,12 +204,13 @@ def data_wait() -> list[str]:
             percent(line["waiting_share"], 2),
             f"{line['over_a_batch_at_hand']:.2f}",
             percent(line["pipeline_alone_over_step"], 1),
+            percent(line["share_of_matrix_rate"], 0),
         ]
         for line in lines
     ]
     first = f"CS-KD, `{lines[0]['network']}`, batch {lines[0]['batch']}"
-    heading = [first, "% of a step that waits", "step over one without pipeline", "pipeline alone, % of a step"]
-    return [*rows_of(heading, rows), "", where("data_wait")]
+    further = ["% that waits", "step over one without pipeline", "pipeline alone, % of a step", "% of the matrix rate"]
+    return [*rows_of([first, *further], rows), "", where("data_wait")]
 
 
 def first_step() -> list[str]:
@@ -222,6 +223,8 @@ def first_step() -> list[str]:
     ]
     alone = f"{line['tensorflow_and_keras_seconds']:.2f}"
     rows.append(["`import tensorflow, keras` alone", alone, "", "", "", alone])
+    arithmetic = f"{line['plain_step_at_matrix_rate_seconds']:.4f}"
+    rows.append(["a step's operations at the matrix rate", "", "", "", arithmetic, ""])
     return [*rows_of(["seconds until the first step's end", *parts], rows), "", where("first_step")]
 
 

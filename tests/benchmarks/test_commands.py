@@ -50,6 +50,7 @@ def test_data_wait(command):
     assert [line["case"] for line in lines] == ["folder64", "in_memory_folder64"]
     for line in lines:
         assert 0 < line["waiting_share"] < 1
+        assert 0 < line["share_of_matrix_rate"] < 1
         assert line["step_seconds"] > 0
 
 
@@ -60,6 +61,7 @@ def test_first_step(command):
         parts = [line[f"{name}_{part}_seconds"] for part in ("imports", "building", "tracing", "step")]
         assert min(parts) > 0
         assert sum(parts) == pytest.approx(line[f"{name}_all_seconds"], rel=0.05)
+    assert 0 < line["plain_step_at_matrix_rate_seconds"] < line["plain_step_seconds"]
     assert line["command_over_plain"] == pytest.approx(
         line["command_all_seconds"] / line["plain_all_seconds"], rel=0.01
     )
