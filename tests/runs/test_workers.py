@@ -47,7 +47,8 @@ def test_two_workers_write_what_one_process_writes(tmp_path):
     check_same(tmp_path / "two", tmp_path / "one")
     assert "SavedModel of run" in output(tmp_path / "two", 0)
     assert "SavedModel" not in output(tmp_path / "two", 1)
-    warnings = re.findall(r"WARNING: (.*)", output(tmp_path / "two", 0) + output(tmp_path / "two", 1))
+    said = output(tmp_path / "two", 0) + output(tmp_path / "two", 1)
+    warnings = re.findall(r"WARNING: (?!All log messages)(.*)", said)  # as TensorFlow 2.20's gRPC server begins its log
     assert {line.partition(":")[0] for line in warnings} <= {"Exported without temperature"}  # after two epochs
     check_saved_models(tmp_path / "two", tmp_path / "one")
 
