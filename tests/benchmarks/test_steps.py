@@ -108,11 +108,11 @@ def test_precisions_are_compared_seed_by_seed(imported):
 
 
 def test_digits_are_summed_up_over_seeds(imported, tmp_path):
-    digits, _ = imported("digits", f"--workdir={tmp_path / 'runs'}")
+    seeded_runs, _ = imported("seeded_runs")
     labels = np.arange(30) % 3
     for seed in (1, 2, 3):
         finished_run(tmp_path / "runs" / str(seed), seed=seed, labels=labels)
-    (line,) = digits.lines()
+    (line,) = seeded_runs.by_method(str(tmp_path / "runs"), benchmark="digits")
     assert (line["methods"], line["runs"], line["ece_bins"]) == ("CSKD(temperature=4, weight=1)", 3, 20)
     values = line["nll"]["values"]
     assert len(values) == 3
