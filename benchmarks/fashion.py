@@ -35,6 +35,10 @@ def write_images(package: pathlib.Path, folder: pathlib.Path) -> None:
 
 def _numbers(path: pathlib.Path) -> np.ndarray:
     """An IDX file of bytes: two zeros, the type (8), the number of dimensions, their sizes (32 bit), and the values."""
+    if not path.is_file():
+        raise SystemExit(
+            f"Expected the files of Debian's dataset-fashion-mnist, or --package=FOLDER. Received: no {path}"
+        )
     content = gzip.decompress(path.read_bytes())
     if content[:3] != b"\0\0\x08":
         raise SystemExit(f"Expected an IDX file of bytes. Received: {path}")

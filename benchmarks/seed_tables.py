@@ -2,7 +2,7 @@
 
 import statistics
 
-from benchmarks.markdown import read, rows_of, where
+from benchmarks.markdown import percent, read, rows_of, where
 
 COLUMNS = (
     ("top-1 error %", "top1_error", 100, 2),
@@ -38,16 +38,14 @@ def fonts() -> list[str]:
 
 def fashion() -> list[str]:
     """Top-1 error and R@1 of the glyphs and of Fashion-MNIST, cross-entropy's and CS-KD's, over as many seeds."""
-    found: dict[str, list[dict]] = {"glyphs, 5 of each": read("fonts")}
+    found, seeds = {"glyphs, 5 of each": read("fonts")}, min(line["runs"] for line in read("fashion"))
     for line in read("fashion"):
         found.setdefault(f"Fashion-MNIST, {line['per_class']} of each", []).append(line)
     rows = []
-    for name, (cross_entropy, cskd) in found.items():
-        seeds = min(line["runs"] for line in read("fashion"))
-        of_both = [[line["top1_error"]["values"][:seeds] for line in (cross_entropy, cskd)]]
-        of_both.append([line["recall_at_1"]["values"][:seeds] for line in (cross_entropy, cskd)])
-        fewer = sum(one > other for one, other in zip(*of_both[0], strict=True))
-        means = [f"{100 * statistics.mean(values):.1f}" for both in of_both for values in both]
+    for name, both in found.items():
+        errors, recalls = ([line[key]["values"][:seeds] for line in both] for key in ("top1_error", "recall_at_1"))
+        fewer = sum(with_cskd < without for without, with_cskd in zip(*errors, strict=True))
+        means = [percent(statistics.mean(values), 1) for values in (*errors, *recalls)]
         rows.append([name, *means[:2], f"{fewer} of {seeds}", *means[2:]])
     heading = ["", "top-1 error %", "with CS-KD", "fewer with CS-KD", "R@1 %", "with CS-KD"]
     return [*rows_of(heading, rows), "", f"{where('fonts')} {where('fashion')}"]

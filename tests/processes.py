@@ -53,9 +53,19 @@ def kill(process: subprocess.Popen, number: int = signal.SIGKILL) -> None:
     process.wait()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 240, every: float = 0.1) -> None:
-    """Waits until the condition is true, which is looked at `every` so many seconds; it fails after `seconds`."""
+def wait_for(
+    condition: Callable[[], object],
+    seconds: float = 240,
+    *,
+    every: float = 0.1,
+    running: subprocess.Popen | None = None,
+) -> None:
+    """Waits until the condition is true, which is looked at `every` so many seconds.
+
+    It fails after `seconds`, and where the process that is to be `running` has ended, with what that printed.
+    """
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end
+        assert running is None or running.poll() is None, running.stdout.read()
+        assert time.monotonic() < end, f"not within {seconds} seconds"
         time.sleep(every)

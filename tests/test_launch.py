@@ -14,6 +14,7 @@ import pytest
 from configs import launch
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import ALONE, ROOT, SMALL
+from tests.processes import wait_for
 
 # A worker does what its word says; words are one for each.
 WORKER = """
@@ -137,11 +138,8 @@ def test_signals_are_passed_on_to_all(script, number, arrives):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while not all(pathlib.Path(f"ready-{index}").exists() for index in range(2)):
-        assert launcher.poll() is None, launcher.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    ready = [pathlib.Path(f"ready-{index}") for index in range(2)]
+    wait_for(lambda: all(path.exists() for path in ready), 60, every=0.01, running=launcher)
     launcher.send_signal(number)
     printed, _ = launcher.communicate(timeout=60)
     assert launcher.returncode == 143
@@ -253,11 +251,7 @@ def test_two_workers_train_are_stopped_and_go_on(tmp_path, monkeypatch):
     command = [sys.executable, str(ROOT / "train_main.py"), "launch", "--workers=2", "--workdir=run", *quick]
     run = Workdir(tmp_path / "run")
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 240
-    while len(run.log()) < 2:  # the checkpoint of an epoch comes after its line
-        assert first.poll() is None, first.stdout.read()
-        assert time.monotonic() < deadline, "the run writes no log"
-        time.sleep(0.1)
+    wait_for(lambda: len(run.log()) >= 2, running=first)  # the checkpoint of an epoch comes after its line
     first.send_signal(signal.SIGTERM)
     printed, _ = first.communicate(timeout=120)
     assert first.returncode == 143, printed
@@ -295,9 +289,6 @@ def test_what_was_started_ends_with_its_starter(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     starter = subprocess.Popen([sys.executable, "-c", STARTS_ONE, ENDS_WITH_IT], cwd=tmp_path, env=environment)
     for name in ("ready", "told"):
-        deadline = time.monotonic() + 60
-        while not (tmp_path / name).exists():
-            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.01)
+        wait_for((tmp_path / name).exists, 60, every=0.01)
         starter.kill()
         starter.wait()

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -16,6 +15,7 @@ from cskd_tf.runs import grid as grids
 from cskd_tf.runs import sweep as checks
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import ALONE, ROOT, SMALL
+from tests.processes import wait_for
 
 # A run as its folder shows it. Files named after words in its workdir say what else it does.
 TRAINING = """
@@ -239,9 +239,8 @@ def test_a_sweep_of_trainings_that_is_interrupted_fails_in_part_and_goes_on(tmp_
     command = [sys.executable, str(ROOT / "train_main.py"), *flags]
     environment = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
     first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    log, deadline = pathlib.Path("DIR/learning_rate=0.05/seed=0/log.jsonl"), time.monotonic() + 300
-    while not log.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    log = pathlib.Path("DIR/learning_rate=0.05/seed=0/log.jsonl")
+    wait_for(log.exists, 300, running=first)
     first.send_signal(signal.SIGTERM)
     printed, _ = first.communicate(timeout=300)
     assert first.returncode == 143, printed

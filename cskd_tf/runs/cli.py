@@ -111,7 +111,8 @@ def run(
         options = _given(check_labels=check_labels, advise=advise)
         doctor.examine(config, run=_one_member(question or {}), **options)
         return
-    if (asked := _question(question or {}, mode=mode)) and mode == "evaluate" and asked.is_asked(workdir):
+    asked = _question(question or {}, mode=mode)
+    if mode == "evaluate" and asked.is_asked(workdir):
         assess.answer(asked, workdir, config=config if config_given else None)
         return
     folder = Workdir(workdir)
@@ -196,9 +197,9 @@ def one_line_for_users() -> Iterator[None]:
     """
     try:
         yield
-        strategies.part()
+        strategies.wait_for_workers()
     except Terminated:  # which all workers are together
-        strategies.part()
+        strategies.wait_for_workers()
         raise
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted; the same command goes on from what is saved.\n")

@@ -1,6 +1,5 @@
 """The devices and processes that a run is computed on, by the name in its config."""
 
-import contextlib
 import functools
 import json
 import os
@@ -55,15 +54,18 @@ def multi_worker() -> tf.distribute.Strategy:
     return strategy
 
 
-def part() -> None:
+def wait_for_workers() -> None:
     """Returns when all workers are done with each other; for the end of a run, which it comes to on all of them.
 
     What a worker has sent may not be on its way yet when all that it waited for is there: were it to end now, it could
-    take the others along. One that dies meanwhile keeps nobody: the run is over.
+    take the others along. One that does not come keeps nobody, as the run is over; that is logged.
     """
-    if multi_worker.cache_info().currsize:
-        with contextlib.suppress(tf.errors.OpError):
-            context.context().wait_at_barrier("the end of the run", PATIENCE)
+    if not multi_worker.cache_info().currsize:
+        return
+    try:
+        context.context().wait_at_barrier("the end of the run", PATIENCE)
+    except tf.errors.OpError as error:
+        logging.warning("Another worker has not come to the end of the run: %s", error.message)
 
 
 @functools.cache

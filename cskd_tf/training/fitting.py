@@ -54,7 +54,7 @@ class ContinuingModel(AveragedModel):
             batches_before=0,
             class_weight=None,
             traced_with=None,  # the class weights that are part of the traced step
-            traced_for_rows={},  # by the name of each function that Keras has traced: see _retraced_for
+            traced_for_rows={},  # by the name of each function that Keras has traced: see _retrace_for
             of_metrics_as_rows=None,  # whether labels were rows when Keras chose what "accuracy" is
             opened=None,  # data whose form was looked at: see _maybe_symbolic_build
         )

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is asked
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("images", "settings"), [(60, 12), pytest.param(300, 60, marks=pytest.mark.slow)])
-def test_images_and_settings_in_bulk(images, settings, imported, tmp_path):
+def test_images_and_settings_in_bulk(imported, tmp_path):
+    images, settings = 300, 60
     module, rest = imported("mutations", f"--images={images}", f"--settings={settings}", "--nobombs")
     with pytest.raises(SystemExit) as leaving:
         module.main(rest)

@@ -76,8 +76,8 @@ def test_the_worker_that_writes_dies_in_a_checkpoint(whole, tmp_path):
     # What it opens to say by a marker that all is there.
     paths = [str(path) for path in (checkpoint, checkpoint.relative_to(tmp_path))]
     at = [word for path in paths for word in ("-P", f"{path}.index")]
-    trace = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=openat", *at)
-    trace = (*trace, "-e", "inject=openat:signal=SIGKILL")
+    kills = ("-e", "trace=openat", "-e", "inject=openat:signal=SIGKILL")
+    trace = ("strace", "-f", "-qq", "-o", "/dev/null", *kills, *at)
     if subprocess.run([*trace, "true"], capture_output=True, check=False).returncode:
         pytest.skip("strace may not trace here")
     arguments = arguments_of(exports=False)

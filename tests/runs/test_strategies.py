@@ -1,6 +1,7 @@
 """What TF_CONFIG says, and what is made of it."""
 
 import contextlib
+import functools
 import json
 import signal
 import sys
@@ -113,19 +114,31 @@ def test_every_command_trains_with_the_workers_or_refuses_them(arguments, comman
 
 
 @pytest.mark.parametrize(
-    ("end", "parts"),
+    ("end", "waits"),
     [(None, True), (Terminated(signal.SIGTERM), True), (UserError("of one alone"), False), (SystemExit(143), False)],
 )
-def test_workers_part_where_all_of_them_end(end, parts, monkeypatch):
+def test_workers_wait_where_all_of_them_end(end, waits, monkeypatch):
     calls = []
-    monkeypatch.setattr(strategies, "part", lambda: calls.append("part"))
+    monkeypatch.setattr(strategies, "wait_for_workers", lambda: calls.append("waits"))
     with contextlib.suppress(SystemExit), cli.one_line_for_users():
         if end:
             raise end
-    assert calls == ["part"] * parts
+    assert calls == ["waits"] * waits
 
 
-PARTING = """
+def test_a_worker_that_does_not_come_keeps_nobody_and_is_told_of(monkeypatch, caplog):
+    def wait(name, milliseconds):
+        raise tf.errors.DeadlineExceededError(None, None, "nobody came")
+
+    started = functools.cache(lambda: None)
+    started()
+    monkeypatch.setattr(strategies, "multi_worker", started)
+    monkeypatch.setattr(strategies.context.context(), "wait_at_barrier", wait)
+    strategies.wait_for_workers()
+    assert "Another worker has not come to the end of the run: nobody came" in caplog.text
+
+
+ENDING = """
 import os, pathlib, time
 from cskd_tf.runs import strategies
 strategies.make("auto")
@@ -133,7 +146,7 @@ index = strategies.cluster()["task"]["index"]
 if index:
     time.sleep(2)
     pathlib.Path("late").touch()
-strategies.part()
+strategies.wait_for_workers()
 os._exit(0 if pathlib.Path("late").exists() else 1)
 """
 
@@ -141,5 +154,5 @@ os._exit(0 if pathlib.Path("late").exists() else 1)
 @pytest.mark.slow
 def test_a_worker_that_is_done_waits_for_the_last_one(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    (tmp_path / "parting.py").write_text(PARTING)
-    finish(tmp_path, start(tmp_path, ("parting.py",), workers=2, cwd=tmp_path))
+    (tmp_path / "ending.py").write_text(ENDING)
+    finish(tmp_path, start(tmp_path, ("ending.py",), workers=2, cwd=tmp_path))

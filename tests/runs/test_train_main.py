@@ -6,7 +6,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from cskd_tf.data.catalogue.splits import split_by_class
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import ALONE, ROOT, SMALL, files, softmax
+from tests.processes import wait_for
 
 MAIN = ROOT / "train_main.py"
 QUICK = (*ALONE, *SMALL)
@@ -180,11 +180,7 @@ def start(workdir, *arguments):
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
     whole, killed = start(tmp_path / "whole"), start(tmp_path / "killed")
     log = tmp_path / "killed" / "log.jsonl"
-    deadline = time.monotonic() + 240
-    while not log.exists() or log.read_text().count("\n") < 3:
-        assert killed.poll() is None, killed.stdout.read()
-        assert time.monotonic() < deadline, "the run writes no log"
-        time.sleep(0.002)
+    wait_for(lambda: log.exists() and log.read_text().count("\n") >= 3, every=0.002, running=killed)
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert not (tmp_path / "killed" / "metrics.json").exists()
