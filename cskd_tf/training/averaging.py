@@ -1,5 +1,6 @@
 """A running average of a model's weights, which is evaluated and exported in their place; the model that has one."""
 
+import abc
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -89,7 +90,7 @@ def _copy_of(variable: keras.Variable) -> keras.Variable:
     )
 
 
-class AveragedModel(keras.Model):
+class AveragedModel(keras.Model, abc.ABC):
     """A Keras model that keeps a `WeightAverage` of its weights where it is compiled with an `ema_momentum`.
 
     Its training step calls `_update_average` before it counts itself in `step`, and `fit` calls `_make_average` once it
@@ -102,13 +103,13 @@ class AveragedModel(keras.Model):
         self._averaging = types.SimpleNamespace(momentum=0.0, average=None)
 
     @property
+    @abc.abstractmethod
     def step(self) -> keras.Variable:
         """Training steps so far, int64."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def classifier(self) -> keras.Model:
         """What inference needs, sharing its layers."""
-        raise NotImplementedError
 
     @property
     def average(self) -> WeightAverage | None:

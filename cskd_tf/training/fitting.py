@@ -1,5 +1,6 @@
 """The Keras model that goes on with its data where it was, and whose data are looked at before they reach its step."""
 
+import abc
 import contextlib
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,9 +60,9 @@ class ContinuingModel(AveragedModel):
             opened=None,  # data whose form was looked at: see _maybe_symbolic_build
         )
 
+    @abc.abstractmethod
     def expectations(self, *, training: bool) -> Expectations:
         """What every batch has to be like, of the built model."""
-        raise NotImplementedError
 
     @property
     def workers(self) -> Workers:
