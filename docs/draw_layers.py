@@ -4,7 +4,8 @@
 
 The imports are read from the source, so nothing of the package is loaded. A room stands on the first floor above
 everything that it imports; a room that most others import is the ground they stand on, drawn without its arrows. The
-number of the imports of every pair of rooms is printed. The same source gives the same bytes.
+number of the imports of every pair of rooms is printed, and stands in an SVG as its description: by it a picture is
+known to be of these imports, as its bytes differ from machine to machine.
 """
 
 import argparse
@@ -135,10 +136,6 @@ def _curve(points: Sequence[tuple[float, float]]) -> matplotlib.path.Path:
     return matplotlib.path.Path(vertices, codes)
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
 def _legend(axes, package: layers.Package, *, y: float) -> None:
     files = sum(len(modules) for modules in package.files.values())
     total = sum(sum(others.values()) for others in package.imports.values())
@@ -204,7 +201,7 @@ def draw(package: layers.Package, output: pathlib.Path) -> None:
         )
         axes.add_patch(box)
         used = sum(imports[other][room] for other in importers[room])
-        counts = _count(len(package.files[room]), "file") + (f", imported {used}x" if used else "")
+        counts = layers.count(len(package.files[room]), "file") + (f", imported {used}x" if used else "")
         middle, y = left + width / 2, floor * STEP
         lines = [(0.155, room, INK, 10, "bold"), (-0.045, look.words, INK, 7.8, "normal")]
         lines.append((-0.215, counts, QUIET, 7.2, "normal"))
@@ -215,8 +212,8 @@ def draw(package: layers.Package, output: pathlib.Path) -> None:
                 middle, y + offset, text, ha="center", va="center", color=colour, size=size, weight=weight, zorder=4
             )
     _legend(axes, package, y=top - 0.29)
-    nameless = {"Date": None, "Creator": None} if output.suffix == ".svg" else {}
-    figure.savefig(output, metadata=nameless, dpi=100, facecolor="white")
+    described = {"Date": None, "Creator": None, "Description": "\n".join(layers.listing(package))}
+    figure.savefig(output, metadata=described if output.suffix == ".svg" else {}, dpi=100, facecolor="white")
     plt.close(figure)
 
 

@@ -117,11 +117,16 @@ def floors(imports: Mapping[str, Mapping[str, int]], *, ground: set[str]) -> dic
     return found
 
 
+def count(number: int, word: str) -> str:
+    """A number of things. Example: `1 file`, `24 files`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def listing(package: Package) -> list[str]:
-    """`room: imports ...`, a line each, the lowest first. Example: `evaluation: imports errors 2, files 1`."""
+    """What each room imports, the lowest first. Example: `evaluation: imports errors 2, files 1 (24 files)`."""
     found = floors(package.imports, ground=set())
     lines = []
     for room in sorted(found, key=lambda each: (found[each], each)):
         others = ", ".join(f"{other} {count}" for other, count in sorted(package.imports[room].items()))
-        lines.append(f"{room}: imports {others or 'nothing'}")
+        lines.append(f"{room}: imports {others or 'nothing'} ({count(len(package.files[room]), 'file')})")
     return lines
