@@ -1,9 +1,9 @@
 """What the methods came to on few images: `python -m benchmarks.few_images FOLDER [FOLDER ...]`.
 
-Reads the finished runs of sweeps of configs/few_images.py below the folders, and writes results/few_images.json, a line
-per run: what `cskd_tf.metrics.assess` says of its test split, with all that its validation images choose, and the
-config that it had. Nothing is trained; docs/results.md has its tables. `--trained_at` says of which commit runs
-are that do not say it themselves, if not of this one.
+Reads the finished runs of sweeps of configs/few_images.py below the folders, and adds them to results/few_images.json,
+a line per run: what `cskd_tf.metrics.assess` says of its test split, with all that its validation images choose, and
+the config that it had. A line of the same experiment and seed is replaced. Nothing is trained; docs/results.md has the
+tables. `--trained_at` says of which commit runs are that do not say it themselves, if not of this one.
 """
 
 import pathlib
@@ -76,7 +76,8 @@ def main(argv):
     if len(argv) < 2:
         raise app.UsageError("Expected folders of sweeps of configs/few_images.py.")
     runs = [run for folder in argv[1:] for run in find_runs(pathlib.Path(folder))]
-    record("few_images", [measured(run) for run in rich.progress.track(runs, description="runs")])
+    found = [measured(run) for run in rich.progress.track(runs, description="runs")]
+    record("few_images", found, by=("data", "experiment", "seed"))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import os
 import pathlib
 import platform
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -83,7 +84,7 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def record(name: str, lines: list[dict] | dict) -> None:
+def record(name: str, lines: list[dict] | dict, *, by: Sequence[str] = ()) -> None:
     """Prints each line with its commit, CPU and kernels, and writes all of this run's to results/<name>.json.
 
     What is undefined, a NaN, is null: JSON has no NaN, and readers other than Python's refuse it.
@@ -94,15 +95,22 @@ def record(name: str, lines: list[dict] | dict) -> None:
     Args:
         name: of the file; lines of several calls in one process are one run.
         lines: JSON objects.
+        by: keys that tell lines apart, of what takes too long for one run: lines of earlier runs stay in the file, but
+            for those whose values of these keys a new line has, which takes their place.
 
     Raises:
         ValueError: a line with an infinite number, which JSON cannot hold.
     """
+    written = RESULTS / f"{name}.json"
+    known = _lines.setdefault(name, json.loads(written.read_text()) if by and written.exists() else [])
     for line in [lines] if isinstance(lines, dict) else lines:
         where = {"commit": commit(), "cpu": cpu(), "onednn": line["onednn"] if "onednn" in line else onednn()}
-        _lines.setdefault(name, []).append(_without_nan({**line, **where}))
-        print(json.dumps(_lines[name][-1], allow_nan=False), flush=True)
+        new = _without_nan({**line, **where})
+        same = [place for place, old in enumerate(known) if by and all(old.get(key) == new.get(key) for key in by)]
+        place = same[0] if same else len(known)
+        known[place : place + 1] = [new]
+        print(json.dumps(new, allow_nan=False), flush=True)
     RESULTS.mkdir(exist_ok=True)
     partial = RESULTS / f".{name}.{os.getpid()}"
-    partial.write_text("[\n" + ",\n".join(json.dumps(line, allow_nan=False) for line in _lines.get(name, [])) + "\n]\n")
-    partial.replace(RESULTS / f"{name}.json")
+    partial.write_text("[\n" + ",\n".join(json.dumps(line, allow_nan=False) for line in known) + "\n]\n")
+    partial.replace(written)

@@ -12,6 +12,9 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.evaluation.scaling import TemperatureScaling
 
 TEMPERATURE, SETS = "temperature", "conformal_set"  # what can be left out
+# Of a temperature. A number fitted on N images costs 1 / 2N nats of NLL on average (Akaike, 1974), so 0.025 of so many:
+# little beside what it mends in most networks; docs/serving.md has the arithmetic.
+FEWEST = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Calibration:
             Three of four images like this one are of class 0, which needs half the logits; and in nine of ten such
             draws a class of a probability of .1 at least is the label.
 
-            >>> logits, labels = np.array([[2 * math.log(3), 0.0]] * 12), np.array([0, 0, 0, 1] * 3)
+            >>> logits, labels = np.array([[2 * math.log(3), 0.0]] * 20), np.array([0, 0, 0, 1] * 5)
             >>> fitted = Calibration.fit(Predictions(logits, labels), temperature=True, coverage=0.9)
             >>> round(fitted.temperature, 6), round(fitted.threshold, 6), fitted.coverage
             (2.0, 0.1, 0.9)
@@ -69,7 +72,11 @@ class Calibration:
         if validation is None:
             return cls(left_out=dict.fromkeys(asked, why_no_validation))
         fitted, threshold, left_out = None, None, {}
-        if TEMPERATURE in asked:
+        if TEMPERATURE in asked and len(validation.labels) < FEWEST:
+            left_out[TEMPERATURE] = (
+                f"Expected at least {FEWEST} validation images for a temperature. Received: {len(validation.labels)}"
+            )
+        elif TEMPERATURE in asked:
             try:
                 fitted = TemperatureScaling.fit(validation.logits, validation.labels).temperature
             except UserError as error:

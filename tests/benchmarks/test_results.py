@@ -63,6 +63,21 @@ def test_a_command_goes_on_behind_the_lines_of_an_interrupted_one(tmp_path, monk
 
 
 @pytest.mark.usefixtures("_elsewhere")
+def test_lines_that_keys_tell_apart_are_kept_and_replaced_one_by_one(tmp_path, monkeypatch):
+    by = ("network", "width")
+    results.record("jit", [{"network": "a", "speed": 1}, {"network": "b", "width": 16, "speed": 2}], by=by)
+    monkeypatch.setattr(results, "_lines", {})
+    results.record("jit", {"network": "a", "speed": 3}, by=by)
+    results.record("jit", [{"network": "b", "speed": 4}, {"network": "b", "speed": 5}], by=by)
+    lines = json.loads((tmp_path / "results" / "jit.json").read_text())
+    assert [(line["network"], line.get("width"), line["speed"]) for line in lines] == [
+        ("a", None, 3),
+        ("b", 16, 2),
+        ("b", None, 5),
+    ]
+
+
+@pytest.mark.usefixtures("_elsewhere")
 def test_another_run_replaces_the_file_and_a_failed_one_leaves_it(tmp_path, monkeypatch):
     results.record("speed", {"run": 1})
     monkeypatch.setattr(results, "_lines", {})

@@ -32,14 +32,26 @@ def test_what_is_not_asked_for_is_not_fitted():
 def test_why_something_is_left_out_is_said():
     nothing = Calibration.fit(None, **BOTH, why_no_validation="none are there")
     assert nothing == Calibration(left_out={"temperature": "none are there", "conformal_set": "none are there"})
-    right = Calibration.fit(Predictions(9 * np.eye(3), np.arange(3)), **BOTH)
-    assert (right.temperature, right.threshold, right.coverage) == (None, None, None)
+    right = np.arange(20) % 3
+    right = Calibration.fit(Predictions(9 * np.eye(3)[right], right), **BOTH)
+    assert (right.temperature, right.coverage) == (None, 0.8)
     assert "validation images of which some are wrong" in right.left_out["temperature"]
-    assert right.left_out["conformal_set"] == (
+    three = Calibration.fit(Predictions(9 * np.eye(3), np.arange(3)), **BOTH)
+    assert (three.temperature, three.threshold, three.coverage) == (None, None, None)
+    assert three.left_out["temperature"] == "Expected at least 20 validation images for a temperature. Received: 3"
+    assert three.left_out["conformal_set"] == (
         "Expected at least 4 validation images for a coverage of 0.8. Received: 3"
     )
     four = Calibration.fit(Predictions(9 * np.eye(3)[[0, 1, 2, 0]], [0, 1, 2, 0]), **BOTH)
     assert four.threshold == pytest.approx(np.exp(9) / (np.exp(9) + 2))
+
+
+def test_a_temperature_of_few_images_is_left_out():
+    logits, labels = random_split()
+    logits += 2 * np.eye(6)[labels]
+    fitted = {count: Calibration.fit(Predictions(logits[:count], labels[:count]), **BOTH) for count in (19, 20)}
+    assert (fitted[19].temperature, fitted[20].left_out) == (None, {})
+    assert fitted[20].temperature == TemperatureScaling.fit(logits[:20], labels[:20]).temperature
 
 
 @pytest.mark.parametrize("coverage", [-0.1, 1, float("nan")])
