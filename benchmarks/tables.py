@@ -65,15 +65,18 @@ def translation() -> list[str]:
 
 
 def jit_speed() -> list[str]:
-    """Times as fast with XLA as without, one row per network and width, one column per precision."""
-    steps: dict[tuple, dict[str, str]] = {}
-    for line in read("jit_speed"):
-        images = f"{line['batch']} of {line['image']} x {line['image']}"
-        step = f"`{line['network']}`", str(line.get("width", "published")), images
-        steps.setdefault(step, {})[line["precision"]] = f"{line['times_as_fast_with_jit']:.2f}"
-    precisions = ("float32", "bfloat16")
-    rows = [[*step, *(ratios.get(each, "") for each in precisions)] for step, ratios in steps.items()]
-    heading = ["times as fast with XLA, on a CPU", "width", "images", *precisions]
+    """Times as fast with XLA as without, one row per network, one column per width and precision."""
+    lines = read("jit_speed")
+    (images,) = {f"{line['batch']} images of {line['image']} x {line['image']}" for line in lines}
+    ratios = {
+        (line["network"], line.get("width"), line["precision"]): f"{line['times_as_fast_with_jit']:.2f}"
+        for line in lines
+    }
+    columns = [(width, precision) for width in (16, None) for precision in ("float32", "bfloat16")]
+    networks = dict.fromkeys(line["network"] for line in read("network_speed"))  # as the table of networks has them
+    rows = [[f"`{name}`", *(ratios.get((name, *column), "") for column in columns)] for name in networks]
+    heading = [f"times as fast with XLA, on a CPU, {images}"]
+    heading += [f"{f'width {width}' if width else 'published'}, {precision}" for width, precision in columns]
     return [*rows_of(heading, rows), "", where("jit_speed")]
 
 
