@@ -33,7 +33,7 @@ flags.DEFINE_list("table", [], "The papers' tables, of --mode=report, as cvpr1,p
 flags.DEFINE_enum("format", None, ["text", "markdown", "latex", "csv", "jsonl"], "Of those tables, or of predictions.")
 flags.DEFINE_string("output", None, "File that `predict` writes; by default the screen.")
 flags.DEFINE_enum("split", None, ["train", "val", "test", "all"], "Which images --mode=evaluate assesses.")
-flags.DEFINE_list("with", None, "Workdirs or SavedModels that join an ensemble (--mode=evaluate).")
+flags.DEFINE_list("with", None, "Workdirs or SavedModels of an ensemble (--mode=evaluate).")
 flags.DEFINE_integer("check_labels", None, "Of how many images at most (--mode=doctor); 0: none.", lower_bound=0)
 flags.DEFINE_string("checkpoint", None, "PyTorch's file, for --mode=import.")
 

@@ -66,7 +66,7 @@ def lines(modes: Mapping[str, str]) -> list[str]:
 def _line(name: str) -> str:
     """A flag and what it is for, without what absl puts around that where there is no room."""
     words = (flags.FLAGS[name].help or "").partition(";\n")[0]
-    lead = f"  {f'--{name}':14}"
+    lead = f"  {f'--{name}':16}"
     return lead + (words if len(lead + words) <= WIDTH else words.rpartition(">: ")[2])
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import pathlib
 import re
@@ -46,6 +47,23 @@ def written_whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: str | pathlib.Path) -> Iterator[None]:
+    """Waits for other processes that are in such a block for the same file, which is made where it is not there.
+
+    Where a file system has no locks, it does not wait.
+
+    Example:
+        >>> with one_at_a_time(".lock"):
+        ...     pathlib.Path(".lock").read_bytes()
+        b''
+    """
+    with open(path, "a") as lock:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def is_partial(path: pathlib.Path) -> bool:

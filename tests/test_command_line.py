@@ -1,5 +1,6 @@
 """The command line before TensorFlow is loaded: its screen of help, and the right names for wrong ones."""
 
+import re
 import subprocess
 import sys
 
@@ -34,6 +35,7 @@ def test_help_is_one_screen_that_leads_to_configs_and_keys():
     text = "\n".join(lines)
     assert "None" not in text
     assert "default: '" not in text
+    assert not re.search(r"--[a-z_]{4,}[A-Z]", text)  # a name that runs into its words
     for word in ("--workdir", "--grid", "--helpfull", "evaluate", "launch", "cifar100", "cskd_paper", "data.*", "seed"):
         assert word in text
 

@@ -1,8 +1,9 @@
 import os
+import threading
 
 import pytest
 
-from cskd_tf.files import written_whole
+from cskd_tf.files import one_at_a_time, written_whole
 
 
 def names(folder):
@@ -50,3 +51,19 @@ def test_a_block_that_writes_nothing_is_an_error_and_keeps_what_was_there(tmp_pa
     with pytest.raises(FileNotFoundError, match="partial"), written_whole(path):
         pass
     assert path.read_text() == "old"
+
+
+def test_one_at_a_time_waits_for_who_is_inside(tmp_path):
+    came = []
+
+    def second():
+        with one_at_a_time(tmp_path / ".lock"):
+            came.append("second")
+
+    with one_at_a_time(tmp_path / ".lock"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(timeout=0.3)
+        assert came == []
+    thread.join(timeout=30)
+    assert came == ["second"]

@@ -27,7 +27,7 @@ ROOMS = {
 INSIDE_DATA = {
     "data.images": {"errors", "settings"},
     "data.sources": {"errors", "files", "data.images"},
-    "data.catalogue": {"errors", "settings", "data.sources"},
+    "data.catalogue": {"errors", "files", "settings", "data.sources"},
     "data.batches": {"errors", "settings", "data.images", "data.sources"},
 }
 

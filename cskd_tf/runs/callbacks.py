@@ -144,8 +144,10 @@ class Checkpoint(keras.callbacks.Callback):
     def restore_last(self) -> int:
         """Restores the newest whole checkpoint; returns how many epochs it had finished, 0 if there is none.
 
+        A checkpoint of more epochs than the log has is not gone on from: by the log the best epoch is found.
+
         Raises:
-            UserError: there are checkpoints, and none is whole.
+            UserError: there are checkpoints, and none is whole and of epochs that the log has.
         """
         if self.writes:
             for folder in self.workdir.checkpoints.glob("*"):
@@ -153,7 +155,7 @@ class Checkpoint(keras.callbacks.Callback):
                 for unfinished in folder.glob("ckpt-*_temp"):  # of a process that was killed
                     shutil.rmtree(unfinished)
         self.under_way = None
-        if (number := self._restore_newest(self._last)) is None:
+        if (number := self._restore_newest(self._last, logged=self.workdir.logged_epochs())) is None:
             return 0
         if self.writes:
             self._remove_older("last", number)
@@ -185,20 +187,24 @@ class Checkpoint(keras.callbacks.Callback):
         )  # fmt: skip
         return 0
 
-    def _restore_newest(self, checkpoint: tf.train.Checkpoint) -> tuple[int, ...] | None:
-        number = self._restore(checkpoint)
+    def _restore_newest(self, checkpoint: tf.train.Checkpoint, *, logged: float = math.inf) -> tuple[int, ...] | None:
+        number = self._restore(checkpoint, logged=logged)
         # The very first one is damaged where a process was killed as it wrote it: to start anew costs that epoch alone.
         if number is None and any(each > (1,) for each in self._numbers("last")):
             paths = [str(self._prefix("last", each)) for each in self._numbers("last")]
-            raise UserError(f"Expected a whole checkpoint to resume from. Received: {paths}, all damaged")
+            lost = f", or of more epochs than the {logged} that the log has" if logged < math.inf else ""
+            raise UserError(f"Expected a whole checkpoint to resume from. Received: {paths}, all damaged{lost}")
         return number
 
     def _prefix(self, name: str, number: tuple[int, ...]) -> pathlib.Path:
         return self.workdir.checkpoints / name / f"ckpt-{'-'.join(map(str, number))}"
 
     def _numbers(self, name: str) -> list[tuple[int, ...]]:
-        """Those of what lies in the folder, oldest first; an index beside the checkpoints could be damaged itself."""
-        return sorted(number for number, file in self._files(name) if file.suffix == ".index")
+        """Those of what lies in the folder, oldest first; also where one of its parts has been lost.
+
+        Data alone are what a process was writing when it was killed.
+        """
+        return sorted({number for number, file in self._files(name) if file.suffix in (".index", ".json")})
 
     def _files(self, name: str) -> Iterator[tuple[tuple[int, ...], pathlib.Path]]:
         for file in list((self.workdir.checkpoints / name).glob("ckpt-*.*")):
@@ -233,10 +239,11 @@ class Checkpoint(keras.callbacks.Callback):
             if chosen(number):
                 file.unlink(missing_ok=True)
 
-    def _restore(self, checkpoint: tf.train.Checkpoint) -> tuple[int, ...] | None:
+    def _restore(self, checkpoint: tf.train.Checkpoint, *, logged: float) -> tuple[int, ...] | None:
         for number in reversed(self._numbers("last")):
             prefix = self._prefix("last", number)
-            if problem := markers.damage(prefix):
+            problem = f"log.jsonl has {logged} of its epochs" if number[0] > logged else markers.damage(prefix)
+            if problem:
                 logging.warning("Checkpoint %s is damaged (%s); falling back to the one before it.", prefix, problem)
                 continue
             if checkpoint is self._last:

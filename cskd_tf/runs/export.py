@@ -1,11 +1,15 @@
 """SavedModels for serving, laid out for TensorFlow Serving, checked in a process of their own, with a model card."""
 
+import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -87,7 +91,7 @@ def _write(folder: pathlib.Path, serving: Serving, *, experiment: Experiment, wo
     extra = folder / "assets.extra"
     extra.mkdir()
     (extra / CLASSES).write_text(json.dumps(serving.class_names))
-    (extra / RUN).write_text(_stamp(experiment, workdir))
+    (extra / RUN).write_text(json.dumps(_stamp(experiment, workdir)))
     reports = {}
     if names := experiment.config.export.formats:
         reports = formats.write_all(names, folder / RUNTIMES, _material(serving, experiment))
@@ -152,6 +156,13 @@ def _check(settings: ExportConfig, workdir: Workdir) -> None:
             f"{settings.directory}, where {nearest} {'takes none' if nearest.is_dir() else 'is no folder'} "
             f"({error.strerror})"
         ) from error
+    root = pathlib.Path(settings.directory) / _name(workdir)
+    of_others = [name for name, stamp in _published(root) if stamp.get("workdir", _place(workdir)) != _place(workdir)]
+    if of_others:  # a server would go over from that model to this one
+        raise UserError(
+            f"Expected {root} to have versions of the run in {workdir.path} alone; export.directory can be another. "
+            f"Received: version {of_others[0]} of a run in another workdir, whose path with dashes is the same"
+        )
 
 
 def export_once(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
@@ -166,17 +177,29 @@ def exported(experiment: Experiment, workdir: Workdir) -> pathlib.Path | None:
     """The newest version that this very run has published already, before it was interrupted; None: it has not."""
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
     stamp = _stamp(experiment, workdir)
-    files = [file for file in root.glob(f"*/assets.extra/{RUN}") if file.read_text(errors="replace") == stamp]
-    versions = [file.parents[1] for file in files if file.parents[1].name.isdigit()]
-    return max(versions, key=lambda version: int(version.name), default=None)
+    versions = [name for name, found in _published(root) if found == stamp]
+    return root / max(versions, key=int) if versions else None
 
 
-def _stamp(experiment: Experiment, workdir: Workdir) -> str:
+def _published(root: pathlib.Path) -> Iterator[tuple[str, dict]]:
+    """The versions that there are, and of which run each is, in no order; nothing of files that are damaged."""
+    for file in root.glob(f"*/assets.extra/{RUN}"):
+        version = file.parents[1].name
+        with contextlib.suppress(ValueError):
+            if version.isdigit() and isinstance(stamp := json.loads(file.read_text()), dict):
+                yield version, stamp
+
+
+def _stamp(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     """Of which run a SavedModel is, and how it was exported."""
-    how = dataclasses.asdict(experiment.config.export)
-    return json.dumps(
-        {"run": workdir.identity(), **{key: how[key] for key in how if key not in ("enabled", "directory")}}
-    )
+    how = json.loads(json.dumps(dataclasses.asdict(experiment.config.export)))
+    settings = {key: how[key] for key in how if key not in ("enabled", "directory")}
+    return {"run": workdir.identity(), "workdir": _place(workdir), **settings}
+
+
+def _place(workdir: Workdir) -> str:
+    """A digest of the workdir's path from here: a SavedModel that is given away shall not tell it."""
+    return hashlib.sha256("/".join(_parts(workdir)).encode()).hexdigest()
 
 
 def export_run(workdir: Workdir, *, config: Config | None = None) -> pathlib.Path:
@@ -194,9 +217,16 @@ def _name(workdir: Workdir) -> str:
         >>> _name(Workdir("workdirs/digits/cross_entropy"))
         'digits-cross_entropy'
     """
-    path, here = workdir.path.resolve(), pathlib.Path.cwd().resolve()
-    parts = path.relative_to(here).parts if path.is_relative_to(here) else path.parts[1:]
+    parts = _parts(workdir)
     return "-".join(parts[1:] if parts[0] == "workdirs" and len(parts) > 1 else parts)
+
+
+def _parts(workdir: Workdir) -> tuple[str, ...]:
+    """The workdir's path from here, its own name where it is here."""
+    path, here = workdir.path.resolve(), pathlib.Path.cwd().resolve()
+    if path == here:
+        return (path.name or "workdir",)
+    return path.relative_to(here).parts if path.is_relative_to(here) else path.parts[1:]
 
 
 def _publish(folder: pathlib.Path, root: pathlib.Path) -> pathlib.Path:

@@ -193,7 +193,8 @@ def _calls(serving: Serving) -> str:
 import tensorflow as tf
 
 model = tf.saved_model.load(FOLDER)
-outputs = model.serve(images)  # uint8 [N, H, W, {serving.channels}], of any size
+images = tf.constant(images)  # uint8 [N, H, W, {serving.channels}], of any size; NumPy arrays would be cast to it
+outputs = model.serve(images)
 outputs["top_names"][:, 0], outputs["confidence"]
 model.serve_bytes(tf.stack([tf.io.read_file(FILE)]))  # JPEG or PNG, each of its own size
 model.embeddings(images)["embedding"]

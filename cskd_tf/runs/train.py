@@ -13,6 +13,7 @@ from absl import logging
 
 from cskd_tf.data.sources.reading import unreadable_named
 from cskd_tf.errors import UserError
+from cskd_tf.files import written_whole
 from cskd_tf.runs import evaluate, export, memory, strategies
 from cskd_tf.runs.callbacks import Checkpoint, RunLog
 from cskd_tf.runs.config import Config
@@ -133,7 +134,8 @@ def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
         workdir.check_there()  # before TensorBoard's files bring a part of it back
         class_names = experiment.splits["train"].class_names
         write_ending(workdir, experiment.config, metrics=of_splits, class_names=class_names)
-        experiment.model.classifier().save(workdir.classifier)
+        with written_whole(workdir.classifier) as partial:
+            experiment.model.classifier().save(partial)
         if experiment.config.export.enabled:
             metrics["saved_model"] = str(export.export_once(experiment, workdir))
         log_final(experiment.config, workdir, of_splits)
@@ -154,10 +156,11 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
     done = workers.on_chief(checkpoint.restore_last)
     if done is None:  # here; the chief has been first, and has removed what was left half written
         done = checkpoint.restore_last()
-    if len(found := set(workers.gather(np.array([done])).tolist())) > 1:
+    steps = checkpoint.under_way["steps"] if checkpoint.under_way else 0
+    if len(found := set(map(tuple, workers.gather(np.array([[done, steps]])).tolist()))) > 1:
         raise UserError(
-            "Expected a workdir that all workers share. "
-            f"Received: {workdir.path}, in which they find checkpoints after {sorted(found)} epochs"
+            "Expected a workdir that all workers share. Received: "
+            f"{workdir.path}, in which they find checkpoints after {sorted(found)} epochs and steps of the next"
         )
     check_replicas(experiment, workdir, done=done, under_way=checkpoint.under_way)
     workers.on_chief(functools.partial(workdir.trim_log, epochs=done))

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, TypeGuard
@@ -173,6 +174,11 @@ class Workdir:
         self.check_there()
         with open(self.path / LOG, "a") as file:
             file.write(as_json(entry) + "\n")
+
+    def logged_epochs(self) -> int:
+        """How many epochs the log has from the first on, with none left out."""
+        found = {entry["epoch"] for entry in self.log()}
+        return next(epoch for epoch in itertools.count() if epoch + 1 not in found)
 
     def trim_log(self, *, epochs: int) -> None:
         """Keeps the entries of the first `epochs` epochs; what follows will be trained, and logged, again."""

@@ -18,6 +18,7 @@ from cskd_tf.training.collector import Collector, count_classes
 from cskd_tf.training.inputs import Expectations
 from cskd_tf.training.judged import batches_to_judge, with_classes
 from cskd_tf.training.label_kinds import check_one_class
+from cskd_tf.training.order import READERS, warn_of_readers
 
 
 class Evaluation(keras.callbacks.Callback):
@@ -85,6 +86,8 @@ class Evaluation(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._beside = _callbacks_of(inspect.currentframe())
+        before = list(self._beside)[: list(self._beside).index(self)] if self in self._beside else []
+        warn_of_readers(self, [callback for callback in before if isinstance(callback, READERS)])
         num_classes = self._count_classes()
         self._judged(num_classes)
         if self._labels_and_weights is not None:

@@ -46,11 +46,7 @@ def ordered(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbac
             result.remove(evaluation)
             result.insert(readers[0], evaluation)
             before = before[: readers[0]]
-        if names := [type(callback).__name__ for callback in before if _may_read(callback)]:
-            logging.warning(
-                "%s before Evaluation in the list of callbacks: no %s... metrics in what it is told at an epoch's end",
-                ", ".join(names), evaluation.adds_to_logs,
-            )  # fmt: skip
+        warn_of_readers(evaluation, [callback for callback in before if _may_read(callback)])
     for number, swap in enumerate(result):
         keepers = [type(callback).__name__ for callback in result[:number] if isinstance(callback, KEEPERS)]
         if isinstance(swap, keras.callbacks.SwapEMAWeights) and swap.swap_on_epoch and keepers:
@@ -59,6 +55,15 @@ def ordered(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbac
                 "that are averaged are evaluated", ", ".join(keepers),
             )  # fmt: skip
     return result
+
+
+def warn_of_readers(evaluation, before: Sequence[keras.callbacks.Callback]) -> None:
+    """Says of callbacks that stand before an evaluation what they do not see."""
+    if names := ", ".join(type(callback).__name__ for callback in before):
+        logging.warning(
+            "%s before Evaluation in the list of callbacks: no %s... metrics in what it is told at an epoch's end",
+            names, evaluation.adds_to_logs,
+        )  # fmt: skip
 
 
 def check(callbacks: Sequence[keras.callbacks.Callback], *, model: keras.Model) -> None:

@@ -74,8 +74,7 @@ def test_a_damaged_note_of_an_import_is_named(run):
         train.train(config, workdir)
 
 
-@pytest.mark.slow
-def test_a_line_within_the_log_that_is_cut_off_is_named_and_one_at_its_end_is_written_again(run):
+def test_a_line_within_the_log_that_is_cut_off_is_named(run):
     config, workdir = run
     (workdir.path / "metrics.json").unlink()
     lines = (workdir.path / "log.jsonl").read_text().splitlines()
@@ -84,11 +83,53 @@ def test_a_line_within_the_log_that_is_cut_off_is_named_and_one_at_its_end_is_wr
         ValueError, match=r"Expected a JSON object in line 1 of .*log\.jsonl\. Received: '{\"epoch\": 1"
     ):
         train.train(config, workdir)
-    (workdir.path / "log.jsonl").write_text(f"{lines[0]}\n{lines[1][:30]}")
-    for file in (workdir.checkpoints / "last").glob("ckpt-2.*"):
-        file.unlink()
+
+
+def cut_off(workdir):
+    first, last = (workdir.path / "log.jsonl").read_text().splitlines()
+    (workdir.path / "log.jsonl").write_text(f"{first}\n{last[:30]}")
+
+
+def lose(name):
+    return lambda workdir: (workdir.checkpoints / "last" / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (cut_off, r"ckpt-2 is damaged \(log.jsonl has 1 of its epochs\)"),
+        (
+            lambda workdir: (workdir.checkpoints / "last" / "ckpt-2.index").unlink(),
+            "ckpt-2.index is not what ckpt-2.js",
+        ),
+        (
+            lambda workdir: (workdir.checkpoints / "last" / "ckpt-2.json").unlink(),
+            "ckpt-2.json, which is written last,",
+        ),
+    ],
+    ids=["log", "index", "marker"],
+)
+def test_an_epoch_of_which_a_part_is_lost_is_trained_again(damage, said, run, caplog):
+    config, workdir = run
+    metrics, log = workdir.metrics(), [entry["val_nll"] for entry in workdir.log()]
+    (workdir.path / "metrics.json").unlink()
+    damage(workdir)
     train.train(config, workdir)
-    assert [entry["epoch"] for entry in workdir.log()] == [1, 2]
+    assert re.search(said, caplog.text)
+    assert [entry["val_nll"] for entry in workdir.log()] == log
+    assert workdir.metrics() == metrics
+
+
+def test_a_log_that_is_gone_is_named_before_another_epoch_is_the_best(run):
+    config, workdir = run
+    (workdir.path / "metrics.json").unlink()
+    (workdir.path / "log.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"ckpt-2'\], all damaged, or of more epochs than the 0 that the log has"):
+        train.train(config, workdir)
+    for file in (workdir.checkpoints / "last").glob("ckpt-*.index"):
+        file.unlink()
+    with pytest.raises(ValueError, match="Expected a whole checkpoint to resume from"):
+        train.train(config, workdir)
 
 
 def test_damaged_predictions_are_named_and_written_again(tmp_path, run):

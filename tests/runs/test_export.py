@@ -16,6 +16,7 @@ from cskd_tf.evaluation.scaling import TemperatureScaling
 from cskd_tf.runs import export
 from cskd_tf.runs.classifiers import open_classifier
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.workdir import Workdir
 from cskd_tf.serving import saved_model
 from tests.helpers import files
 
@@ -179,3 +180,22 @@ def test_a_full_disk_of_temporary_files_is_named(run, tmp_path, disk_of, monkeyp
     with pytest.raises(OSError, match=rf"written to {tmp_path}/models/.* \(No space left on device: {disk}\)"):
         export_again(run, directory=str(tmp_path / "models"))
     assert files(tmp_path / "models") == {}
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_model_of_another_run_gets_no_version_of_this_one(run, tmp_path):
+    target = export_again(run, directory=str(tmp_path / "models"))
+    stamp = json.loads((target / "assets.extra" / "run.json").read_text())
+    assert export_again(run, directory=str(tmp_path / "models")).name == "2"
+    (target / "assets.extra" / "run.json").write_text(json.dumps({**stamp, "workdir": "another"}))
+    with pytest.raises(UserError, match="to have versions of the run in .* alone; .* Received: version 1 of a run in"):
+        export_again(run, directory=str(tmp_path / "models"))
+    assert sorted(path.name for path in target.parent.iterdir()) == ["1", "2"]
+
+
+def test_folders_whose_paths_are_the_same_with_dashes_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ("workdirs/a/b", "workdirs/a-b", "a-b")
+    assert {export._name(Workdir(name)) for name in names} == {"a-b"}
+    assert len({export._place(Workdir(name)) for name in names}) == 3
+    assert export._name(Workdir(".")) == tmp_path.name

@@ -98,6 +98,15 @@ def test_what_is_no_image_is_refused_with_what_was_expected(loaded, signature, g
         getattr(loaded, signature)(tf.constant(given))
 
 
+def test_numpy_floats_are_refused_by_name_but_cast_where_the_call_has_none(loaded):
+    """As docs/serving.md and the card say: it is TensorFlow's own doing, before any of our functions is called."""
+    floats = np.full((1, 8, 8, 3), 0.9, np.float32)
+    black = loaded.serve(tf.zeros((1, 8, 8, 3), tf.uint8))["probabilities"]
+    np.testing.assert_array_equal(loaded.serve(floats)["probabilities"], black)
+    with pytest.raises((TypeError, ValueError, tf.errors.InvalidArgumentError), match="uint8"):
+        loaded.signatures["serve"](images=tf.constant(floats))
+
+
 def test_a_file_that_is_cut_off_is_refused(loaded, files):
     for content in files[:2]:
         with pytest.raises(tf.errors.InvalidArgumentError, match="Invalid|Expected"):

@@ -155,3 +155,15 @@ def test_what_sets_the_learning_rate_is_refused_beside_a_schedule(kind, fit):
     schedule = constant_schedule(0.1, epochs=3, steps_per_epoch=3)
     with pytest.raises(UserError, match=f"whose learning_rate is a number beside {kind.__name__}, which sets it"):
         fit([callback], optimizer=SGD(schedule))
+
+
+def test_a_plain_model_is_told_of_what_reads_too_early(images_and_labels, evaluation, tmp_path, caplog):
+    model = keras.Sequential([keras.Input(images_and_labels[0].shape[1:]), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(int(images_and_labels[1].max()) + 1))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    log = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
+    with caplog.at_level("WARNING"):
+        model.fit(*images_and_labels, verbose=0, callbacks=[evaluation, log])
+        assert "before Evaluation" not in caplog.text
+        model.fit(*images_and_labels, verbose=0, callbacks=[log, evaluation])
+    assert "CSVLogger before Evaluation in the list of callbacks: no val_... metrics" in caplog.text

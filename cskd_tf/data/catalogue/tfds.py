@@ -1,6 +1,7 @@
 """TFDS data sets: downloaded or found, prepared once, then opened by split."""
 
 import contextlib
+import functools
 import json
 import pathlib
 import shutil
@@ -23,6 +24,7 @@ from cskd_tf.data.catalogue.builders.tiny_imagenet import TinyImagenet
 from cskd_tf.data.sources.base import Source
 from cskd_tf.data.sources.tfrecords import Records
 from cskd_tf.errors import UserError
+from cskd_tf.files import one_at_a_time
 
 DEFAULT_FOLDER = "~/tensorflow_datasets"
 MISSING_FILES = (
@@ -66,14 +68,18 @@ def load(name: str, *, path: str, archive: str, channels: int, split_names: dict
     """
     folder = pathlib.Path(path or DEFAULT_FOLDER).expanduser()
     manual = folder / "downloads" / "manual"
-    with _errors_only():
-        with _temporary_files_removed():
-            builder = _builder(name, folder=folder, archive=archive)
-        is_prepared = builder.is_prepared()
-    if not is_prepared:
-        logging.info("Preparing %s in %s, once", builder.info.full_name, builder.data_dir)
-        with _errors_only():
-            _prepare(builder, manual)
+    make = functools.partial(_builder, name, folder=folder, archive=archive)
+    with _errors_only(), _temporary_files_removed():
+        builder = make()
+    if not builder.is_prepared():
+        folder.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(folder / ".lock"):  # several workers of one machine begin together
+            with _errors_only(), _temporary_files_removed():
+                builder = make()
+            if not builder.is_prepared():
+                logging.info("Preparing %s in %s, once", builder.info.full_name, builder.data_dir)
+                with _errors_only():
+                    _prepare(builder, manual)
     names = {split: _usual_name(builder, split) if name is None else name for split, name in split_names.items()}
     train = Records(builder, names["train"], channels=channels)
     splits: dict[str, Source] = {"train": train}

@@ -1,5 +1,6 @@
 """Data sets of TFDS' catalogue and of our builders: found, prepared once and whole, opened by split, or refused."""
 
+import contextlib
 import errno
 import os
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
+from cskd_tf.data.catalogue import tfds as tfds_catalogue
 from tests.data.catalogue.layouts import LAYOUTS
 from tests.data.grey_images import TEST, THIRDS, TRAIN, contents, image, named, pack, pixels_of
 from tests.helpers import load_splits
@@ -32,6 +34,23 @@ def test_archives_in_the_manual_folder_are_prepared_once(name, tmp_path, manual,
     assert {split: contents(source) for split, source in again.items()} == {
         split: contents(source) for split, source in splits.items()
     }
+
+
+def test_what_another_process_prepares_meanwhile_is_not_prepared_again(tmp_path, by_hand, monkeypatch):
+    by_hand("cifar10")
+    wait = tfds_catalogue.one_at_a_time
+
+    @contextlib.contextmanager
+    def while_another_prepares(path):
+        monkeypatch.setattr(tfds_catalogue, "one_at_a_time", wait)
+        load_splits("cifar10", path=str(tmp_path), **THIRDS)
+        monkeypatch.setattr(tfds_catalogue, "_prepare", None)  # which would fail, if it was called
+        with wait(path):
+            yield
+
+    monkeypatch.setattr(tfds_catalogue, "one_at_a_time", while_another_prepares)
+    splits = load_splits("cifar10", path=str(tmp_path), **THIRDS)
+    assert [len(splits[split].labels) for split in ("train", "val", "test")] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
