@@ -63,6 +63,9 @@ def _show_evidence(screen: rich.console.Console, findings: Findings, gains: Sequ
     ours = evidence.nearest([*evidence.own(), *evidence.embedded()], images=images, classes=classes, count=1)
     for line in evidence.verdict(gains, images=images, uneven=counts.max() / counts.min()):
         say(screen, line)
+    network = findings.config.network
+    if (network.weights or ":" in network.name) and (said := evidence.finetuned()):
+        say(screen, said)
     if 0 < findings.tested < recommendation.ENOUGH:
         points = 100 * math.sqrt(0.25 / findings.tested)
         say(

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich.table
 
-from configs import cskd_paper, pskd_paper
+from configs import cskd_paper, followers, pskd_paper
 from configs.evidence import RESULTS
 from configs.tables import LABELS
 from cskd_tf.methods.cost import over_cross_entropy
@@ -16,16 +16,20 @@ from cskd_tf.runs import printing
 from cskd_tf.runs.doctor import Findings
 
 SHOWN = (
-    "cross_entropy", "label_smoothing", "max_entropy", "adacos", "virtual_softmax", "mixup", "byot", "pskd", "cskd",
-    "mixup_cskd", "kd", "cskd_e", "kd_cskd", "ddgsd",
+    "cross_entropy", "label_smoothing", "zipf", "max_entropy", "adacos", "virtual_softmax", "mixup", "cutmix", "cutout",
+    "byot", "uskd", "pskd", "tfkd_reg", "tfkd", "cskd", "mixup_cskd", "kd", "cskd_e", "kd_cskd", "dlb", "ddgsd",
 )  # fmt: skip
 # As benchmarks/method_cost.py calls those that are not their methods' names with a plus between.
-CASES = {"cskd_e": "CSKD-E", "iclr": "CSKD, ICLR form"}
+CASES = {"cskd_e": "CSKD-E", "tfkd": "TFKD, self", "tfkd_reg": "TFKD, reg"}
 
 
 def methods() -> dict[str, Sequence[Mapping[str, Any]]]:
-    """The methods of both papers that are compared."""
-    known = {**pskd_paper.methods("preact_resnet18"), **cskd_paper.methods("cifar100")}
+    """The methods of both papers that are compared, and those that followed."""
+    known = {
+        **pskd_paper.methods("preact_resnet18"),
+        **cskd_paper.methods("cifar100"),
+        **followers.methods("cifar100_pad_crop"),
+    }
     return {name: known[name] for name in SHOWN}
 
 

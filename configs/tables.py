@@ -71,6 +71,7 @@ LABELS = {
     "kd_cskd": "KD + CS-KD",
     "kd_iclr": "KD + CS-KD, ICLR form",
     "tfkd": "TF-KD",
+    "tfkd_reg": "TF-KD, virtual teacher",
     "pskd": "PS-KD",
     "cutout": "Cutout",
     "cutout_pskd": "Cutout + PS-KD",
@@ -79,6 +80,9 @@ LABELS = {
     "cutmix_label_smoothing": "CutMix + Label-smoothing",
     "cutmix_cskd": "CutMix + CS-KD",
     "cutmix_tfkd": "CutMix + TF-KD",
+    "zipf": "Zipf's label smoothing",
+    "uskd": "USKD",
+    "dlb": "DLB",
 }
 MIXED = (
     "TinyImageNet's column mixes protocols: the published figures of Cross-entropy, AdaCos, Virtual-softmax and "

@@ -11,3 +11,13 @@ class UserError(ValueError):
         Traceback (most recent call last):
         cskd_tf.errors.UserError: Expected temperature above 0. Received: temperature=0
     """
+
+
+def installing(extras: str) -> str:
+    """The command that installs the packages of extras. It names a folder, as no index has this package.
+
+    Example:
+        >>> installing("onnx,web")
+        "pip install '.[onnx,web]' in the project's folder"
+    """
+    return f"pip install '.[{extras}]' in the project's folder"

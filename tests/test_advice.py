@@ -8,6 +8,7 @@ import rich.console
 from absl import flags
 from ml_collections import config_flags
 
+import cskd_tf
 from configs import advice, evidence, method_costs
 from configs import image_folder as image_folder_config
 from tests.findings import findings, words_of
@@ -68,6 +69,23 @@ def test_own_gains_are_means_over_the_seeds_of_both(tmp_path):
     assert evidence.embedded(tmp_path) == []
     assert (gain.data, gain.images, gain.classes) == ("birds_5", 5, None)
     assert gain.figures == {"top1_error": (56.25, 37.5), "ece": (18.75, 50.0), "recall_at_1": (50.0, 37.5)}
+
+
+def test_what_fine_tuning_came_to_is_said(tmp_path):
+    path = tmp_path / "finetune.json"
+    assert evidence.finetuned(path) == ""
+    lines = [{"images_per_class": 10, "experiment": "cskd"}]
+    lines += [
+        {"images_per_class": images, "difference": "cskd - cross_entropy", "top1_error": {"mean": mean}}
+        for images, mean in ((30, -0.012), (5, 0.007))
+    ]
+    path.write_text(json.dumps(lines))
+    assert "was +0.7 points with 5, -1.2 points with 30 images per class (results/" in evidence.finetuned(path)
+
+
+def test_every_method_has_a_cost():
+    listed = {method["name"] for methods in method_costs.methods().values() for method in methods}
+    assert listed == set(cskd_tf.methods.METHODS)
 
 
 def test_gains_on_the_embedded_data_are_those_of_the_tutorial():

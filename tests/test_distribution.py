@@ -13,6 +13,7 @@ import pytest
 import cskd_tf
 from tests.helpers import ROOT
 
+PAGE = "cskd_tf/serving/runtimes/page.html"
 LARGEST = 1_000_000  # bytes of either
 
 
@@ -47,7 +48,11 @@ def test_wheel_and_source_install_into_a_clean_environment_and_train(repository,
     # The packages that are needed are those under test; ours is the wheel's.
     with open(os.path.join(inside, "packages.pth"), "w") as file:
         file.write(sysconfig.get_path("purelib") + "\n")
-    run(python, "-m", "pip", "install", "--no-index", "--no-deps", "--quiet", wheel, folder=tmp_path)
+    alone = ("--no-index", "--no-deps", "--quiet")
+    run(sys.executable, "-m", "pip", "wheel", *alone, "--no-build-isolation", source, folder=tmp_path)
+    for built in (tmp_path / wheel.name, wheel):  # the one of the source distribution first
+        run(python, "-m", "pip", "install", *alone, "--force-reinstall", built, folder=tmp_path)
+        assert PAGE in run(python, "-m", "pip", "show", "--files", "cskd_tf", folder=tmp_path)
     where = run(python, "-c", "import cskd_tf; print(cskd_tf.__version__, cskd_tf.__file__)", folder=tmp_path)
     assert where.startswith(f"{cskd_tf.__version__} {inside}")
     command = environment / "bin" / "cskd-tf"

@@ -107,6 +107,13 @@ def test_every_page_is_in_the_index():
     )
 
 
+def test_the_catalogue_says_of_every_method_what_it_is_and_when_it_is_of_use():
+    what, _, rest = PAGES["docs/catalogue.md"].partition("## When to use which")
+    for part in (what, rest.partition("## What a step costs")[0]):
+        tables_of_part = "".join(line for line in part.splitlines(keepends=True) if line.startswith("|"))
+        assert not [name for name in cskd_tf.methods.METHODS if not re.search(rf"`{name}\b", tables_of_part)]
+
+
 def test_methods_networks_and_data_sets_are_all_there():
     methods = dict.fromkeys(("docs/methods.md", "docs/catalogue.md"), cskd_tf.methods.METHODS)
     for page, known in {

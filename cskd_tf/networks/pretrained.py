@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from absl import logging
 
-from cskd_tf.errors import UserError
+from cskd_tf.errors import UserError, installing
 from cskd_tf.networks.weights import RANDOM
 
 APPLICATIONS, HUB = "keras.applications", "keras_hub"
@@ -234,7 +234,7 @@ def _hub() -> Any:
         import keras_hub
     except ImportError as error:
         raise UserError(
-            f"Expected KerasHub for a network named keras_hub:...: pip install 'cskd_tf[hub]'. Received: {error}"
+            f"Expected KerasHub for a network named keras_hub:...: {installing('hub')}. Received: {error}"
         ) from error
     return keras_hub
 

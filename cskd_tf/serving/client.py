@@ -3,7 +3,7 @@
     client = RestClient("http://127.0.0.1:8501", "digits")
     client.predict([open("seven.png", "rb").read()])["top_names"]
 
-REST needs nothing but this package; gRPC needs `tensorflow-serving-api` (`pip install cskd_tf[serving]`), and is the
+REST needs nothing but this package; gRPC needs `tensorflow-serving-api` (`pip install '.[serving]'`), and is the
 faster of the two for raw images, which JSON writes as numbers.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.errors import UserError
+from cskd_tf.errors import UserError, installing
 from cskd_tf.serving.functions import IMAGE_BYTES, IMAGES
 
 Given = np.ndarray | Sequence[bytes]
@@ -114,9 +114,7 @@ class GrpcClient(Client):
             import grpc
             from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
         except ImportError as error:
-            raise UserError(
-                f"Expected tensorflow-serving-api: pip install cskd_tf[serving]. Received: {error}"
-            ) from error
+            raise UserError(f"Expected tensorflow-serving-api: {installing('serving')}. Received: {error}") from error
         self._address, self._seconds = address, seconds
         # As large as messages get: a batch of photos is more than the 4 MB that gRPC takes by default.
         limits = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]

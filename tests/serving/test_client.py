@@ -113,5 +113,5 @@ def test_a_grpc_server_that_is_not_there_is_named(images):
 
 def test_without_the_api_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    with pytest.raises(UserError, match=r"Expected tensorflow-serving-api: pip install cskd_tf\[serving\]"):
+    with pytest.raises(UserError, match=r"Expected tensorflow-serving-api: pip install '.\[serving\]'"):
         GrpcClient("127.0.0.1:8500", "zoo")

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from cskd_tf.errors import UserError
+from cskd_tf.errors import UserError, installing
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.loggers import base, mlflow_tracking, weights_and_biases
 from cskd_tf.runs.workdir import Workdir
@@ -23,7 +23,7 @@ def check_loggers(names: Sequence[str]) -> None:
             raise UserError(f"Unknown logger; expected some of {list(LOGGERS)}. Received: loggers={list(names)}")
         if importlib.util.find_spec(name) is None:
             raise UserError(
-                f"Expected the package of a logger, which `pip install 'cskd_tf[{name}]'` installs. "
+                f"Expected the package of a logger, which {installing(name)} installs. "
                 f"Received: loggers={list(names)}, and no {name}"
             )
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from cskd_tf.errors import UserError
+from cskd_tf.errors import UserError, installing
 from cskd_tf.evaluation.calibration import expected_calibration_error
 from cskd_tf.files import full_disk_named
 from cskd_tf.serving.runtimes.base import Format, Material, Run
@@ -50,7 +50,7 @@ def check_installed(names: Sequence[str]) -> None:
     if missing:
         extras = ",".join(dict.fromkeys(FORMATS[name].extra for name in missing))
         raise UserError(
-            f"Expected the packages of export.formats={list(missing)}; pip install 'cskd_tf[{extras}]' installs them. "
+            f"Expected the packages of export.formats={list(missing)}; {installing(extras)} installs them. "
             f"Received: no {', '.join(sorted({package for each in missing.values() for package in each}))}"
         )
 
