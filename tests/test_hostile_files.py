@@ -14,6 +14,8 @@ import tensorflow as tf
 from cskd_tf.data import ImageFolder
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.figures import pictures_of
+from cskd_tf.runs.image_log import read_image_log
 from tests.helpers import ALONE, SMALL, files, finished_run, load_splits
 from tests.hostile import Pickled, npz_of
 
@@ -45,6 +47,19 @@ def test_predictions_with_code_in_them_are_refused_by_the_report(kind, command, 
     assert (code, "error: Expected a file of numpy with" in printed, "Traceback" in printed) == (1, True, False), (
         printed
     )
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("kind", HOSTILE_ARRAYS)
+def test_arrays_with_code_in_them_are_refused_by_the_figures(kind, canary):
+    run, _ = finished_run(canary.with_name("run"), seed=0, labels=np.arange(30) % 3)
+    log = run.image_log / "epoch-1.npz"
+    log.parent.mkdir()
+    doors = {log: lambda: read_image_log(run), run.thumbnails("test"): lambda: pictures_of([run], 30)}
+    for path, read in doors.items():
+        path.write_bytes(HOSTILE_ARRAYS[kind](canary))
+        with pytest.raises(ValueError, match=rf"numpy with the arrays .*Received: .*{path.name} \("):
+            read()
     assert not canary.exists()
 
 

@@ -25,6 +25,7 @@ from cskd_tf.files import read_arrays
 from cskd_tf.runs.json_files import read_json, write_json
 from cskd_tf.runs.report import find_runs
 from cskd_tf.runs.subjects import SPLIT, Subject, subjects_of
+from cskd_tf.runs.workdir import Workdir
 
 MANIFEST = "figures.json"  # names the files that are ours, in each folder of figures
 EVENTS = "tensorboard"
@@ -45,16 +46,25 @@ class Kind:
 
 def _top_five(subject: Subject) -> matplotlib.figure.Figure:
     compared, runs = subject.same_images
+    indices, images = pictures_of(runs, len(compared[0].seeds[0].labels))
+    names, title = subject.class_names, f"{subject.title}: five most probable classes"
+    return misclassified.top_five(compared, indices=indices, images=images, class_names=names, title=title)
+
+
+def pictures_of(runs: Sequence[Workdir], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and thumbnails of some of the `count` images, of the first run that has them.
+
+    Raises:
+        UserError: none has, or they are damaged, or of other images.
+    """
     files = [run.thumbnails(SPLIT) for run in runs if run.thumbnails(SPLIT).exists()]
     if not files:
         raise UserError(f"Expected pictures of {SPLIT} images; --mode=evaluate writes them. Received: none of any run")
     pictures = read_arrays(files[0], ["indices", "images"])
-    count = len(compared[0].seeds[0].labels)
     indices, images = pictures["indices"], pictures["images"]
     if images.ndim != 4 or len(indices) != len(images) or (len(indices) and not 0 <= indices.max() < count):
         raise UserError(f"Expected pictures of {count} images in {files[0]}. Received: others")
-    names, title = subject.class_names, f"{subject.title}: five most probable classes"
-    return misclassified.top_five(compared, indices=indices, images=images, class_names=names, title=title)
+    return indices, images
 
 
 def _tsne(subject: Subject, *, by_group: bool) -> matplotlib.figure.Figure:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -93,8 +94,14 @@ def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> Non
             workers.on_chief(functools.partial(run_workdir.claim, experiment.config))
             try:
                 _train_run(experiment, run_workdir, screen)
-            except (OSError, tf.errors.OpError):
+            except (OSError, tf.errors.OpError) as error:
                 run_workdir.check_there()
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                    where = f": {error.filename}" if error.filename else ""
+                    raise OSError(
+                        f"{error.strerror}{where}. The last checkpoint is whole, and the same command goes on from it "
+                        "once there is room"
+                    ) from error
                 raise
             del experiment  # before the next one's data are loaded
             later = ()

@@ -1,6 +1,7 @@
 """A disk that is too small is refused before a run begins; one that fills up costs no more than an epoch."""
 
 import contextlib
+import errno
 import os
 import re
 
@@ -81,6 +82,26 @@ class Fill(keras.callbacks.Callback):
             while True:
                 file.write(bytes(BLOCK))
         os.truncate(self.file, self.file.stat().st_size - self.left)
+
+
+def test_a_disk_that_is_full_when_the_network_is_saved_leaves_the_checkpoint(config, tmp_path, monkeypatch):
+    config.epochs, config.network.width, config.export.enabled = 1, 2, False
+    config, workdir = Config.read(config), Workdir(tmp_path / "run")
+
+    def save(model, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save", save)
+        with pytest.raises(
+            OSError, match=r"No space left on device\. The last checkpoint is whole, and the same"
+        ):
+            train.train(config, workdir)
+    assert not list(workdir.path.glob("classifier*"))
+    train.train(config, workdir)
+    assert workdir.metrics()["test"] == workdir.metrics_of("test")
+    assert len(workdir.log()) == 1
 
 
 @pytest.mark.slow
