@@ -93,6 +93,26 @@ def verb(words):
     return "predict" if "predict" in words else next(iter(given), "train")
 
 
+FETCHED = ("--config=configs/cifar100.py", "--config=configs/imagenet2012.py")
+OF_FETCHED = [
+    (f"{block.page}-{number}", words)
+    for block in pages.all_blocks()
+    if block.reason == "fetches data" and block.language == "bash"
+    for number, words in enumerate(pages.lines_of(block))
+    if words[0] == "python" and verb(words) == "train" and set(words) & set(FETCHED)
+]
+
+
+@pytest.mark.parametrize("words", [words for _, words in OF_FETCHED], ids=[name for name, _ in OF_FETCHED])
+def test_the_training_commands_on_fetched_data_run_on_photographs(words, workspace):
+    """With all that they ask for but the data and the length; a network of the page's own too."""
+    for block in pages.all_blocks():
+        if block.file and f"={pathlib.Path(block.file).stem}:" in " ".join(words):
+            pathlib.Path(block.file).write_text(block.text)
+    kept = [word for word in words if word not in FETCHED]
+    workspace.run([*kept[:2], *PHOTOS, *BRIEF, FEW, *kept[2:]])
+
+
 @pytest.mark.parametrize("page", list(dict.fromkeys(block.page for block in BLOCKS if block.language == "bash")))
 def test_the_commands_of_a_page_run_on_folders(page, workspace):
     for block in BLOCKS:

@@ -94,9 +94,7 @@ def test_a_disk_that_is_full_when_the_network_is_saved_leaves_the_checkpoint(con
 
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "save", save)
-        with pytest.raises(
-            OSError, match=r"No space left on device\. The last checkpoint is whole, and the same"
-        ):
+        with pytest.raises(OSError, match=r"No space left on device\. The last checkpoint is whole, and the same"):
             train.train(config, workdir)
     assert not list(workdir.path.glob("classifier*"))
     train.train(config, workdir)
