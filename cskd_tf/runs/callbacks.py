@@ -141,10 +141,12 @@ class Checkpoint(keras.callbacks.Callback):
         self._write(self._within, "last", (self._running, steps), under_way=under_way)
         return f"within epoch {self._running + 1}, after {steps} of {whole} steps"
 
-    def restore_last(self) -> int:
+    def restore_last(self, *, logged: float = math.inf) -> int:
         """Restores the newest whole checkpoint; returns how many epochs it had finished, 0 if there is none.
 
-        A checkpoint of more epochs than the log has is not gone on from: by the log the best epoch is found.
+        Args:
+            logged: a checkpoint of more epochs than these, which the log has, is not gone on from: by the log the best
+                epoch is found.
 
         Raises:
             UserError: there are checkpoints, and none is whole and of epochs that the log has.
@@ -155,7 +157,7 @@ class Checkpoint(keras.callbacks.Callback):
                 for unfinished in folder.glob("ckpt-*_temp"):  # of a process that was killed
                     shutil.rmtree(unfinished)
         self.under_way = None
-        if (number := self._restore_newest(self._last, logged=self.workdir.logged_epochs())) is None:
+        if (number := self._restore_newest(self._last, logged=logged)) is None:
             return 0
         if self.writes:
             self._remove_older("last", number)

@@ -160,9 +160,10 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
     split = experiment.evaluation_splits[0]
     monitor = "val_top1_error" if split == "val" else None
     checkpoint = Checkpoint(workdir, model, monitor=monitor, writes=workers.is_chief)
-    done = workers.on_chief(checkpoint.restore_last)
+    logged = workdir.logged_epochs()  # of which the chief trims the rest once all have come here
+    done = workers.on_chief(functools.partial(checkpoint.restore_last, logged=logged))
     if done is None:  # here; the chief has been first, and has removed what was left half written
-        done = checkpoint.restore_last()
+        done = checkpoint.restore_last(logged=logged)
     steps = checkpoint.under_way["steps"] if checkpoint.under_way else 0
     if len(found := set(map(tuple, workers.gather(np.array([[done, steps]])).tolist()))) > 1:
         raise UserError(
