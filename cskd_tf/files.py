@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from absl import logging
 
 from cskd_tf.errors import UserError
 
@@ -53,7 +54,7 @@ def written_whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
 def one_at_a_time(path: str | pathlib.Path) -> Iterator[None]:
     """Waits for other processes that are in such a block for the same file, which is made where it is not there.
 
-    Where a file system has no locks, it does not wait.
+    Where a file system has no locks, it does not wait, and a warning says so.
 
     Example:
         >>> with one_at_a_time(".lock"):
@@ -61,8 +62,10 @@ def one_at_a_time(path: str | pathlib.Path) -> Iterator[None]:
         b''
     """
     with open(path, "a") as lock:
-        with contextlib.suppress(OSError):
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            logging.warning("%s cannot be locked (%s): let no second process do the same", path, error)
         yield
 
 

@@ -86,8 +86,7 @@ class Evaluation(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._beside = _callbacks_of(inspect.currentframe())
-        before = list(self._beside)[: list(self._beside).index(self)] if self in self._beside else []
-        warn_of_readers(self, [callback for callback in before if isinstance(callback, READERS)])
+        warn_of_readers(self, [callback for callback in self._before() if isinstance(callback, READERS)])
         num_classes = self._count_classes()
         self._judged(num_classes)
         if self._labels_and_weights is not None:
@@ -121,13 +120,17 @@ class Evaluation(keras.callbacks.Callback):
             self._with_classes = {num_classes: with_classes(self.data, num_classes=num_classes)}
         return self._with_classes[num_classes]
 
+    def _before(self) -> list[keras.callbacks.Callback]:
+        """The callbacks that stand before this one."""
+        callbacks = list(self._beside)
+        return callbacks[: callbacks.index(self)] if self in callbacks else []
+
     def _swaps(self) -> list[keras.callbacks.SwapEMAWeights]:
         """The callbacks that have averaged weights, but have not put them into the model yet."""
-        callbacks = list(self._beside)
-        before = callbacks[: callbacks.index(self)] if self in callbacks else []
+        before = self._before()
         return [
             callback
-            for callback in callbacks
+            for callback in self._beside
             if isinstance(callback, keras.callbacks.SwapEMAWeights)
             and not (callback.swap_on_epoch and callback in before)
         ]

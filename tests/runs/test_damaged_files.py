@@ -98,14 +98,8 @@ def lose(name):
     ("damage", "said"),
     [
         (cut_off, r"ckpt-2 is damaged \(log.jsonl has 1 of its epochs\)"),
-        (
-            lambda workdir: (workdir.checkpoints / "last" / "ckpt-2.index").unlink(),
-            "ckpt-2.index is not what ckpt-2.js",
-        ),
-        (
-            lambda workdir: (workdir.checkpoints / "last" / "ckpt-2.json").unlink(),
-            "ckpt-2.json, which is written last,",
-        ),
+        (lose("ckpt-2.index"), "ckpt-2.index is not what ckpt-2.json says"),
+        (lose("ckpt-2.json"), "ckpt-2.json, which is written last, is not there"),
     ],
     ids=["log", "index", "marker"],
 )

@@ -111,10 +111,7 @@ def test_a_run_gives_its_epochs_and_its_final_metrics(tmp_path, monkeypatch):
     ("names", "message"),
     [
         (("tensorbored",), r"Unknown logger; expected some of \['wandb', 'mlflow'\]. Received: loggers="),
-        (
-            ("nowhere",),
-            r"Expected the package of a logger, which pip install '.\[nowhere\]' .* installs",
-        ),
+        (("nowhere",), r"Expected the package of a logger, which pip install '.\[nowhere\]' .* installs"),
     ],
 )
 def test_a_logger_that_cannot_be_is_refused(names, message, monkeypatch):

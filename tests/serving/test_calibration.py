@@ -32,8 +32,8 @@ def test_what_is_not_asked_for_is_not_fitted():
 def test_why_something_is_left_out_is_said():
     nothing = Calibration.fit(None, **BOTH, why_no_validation="none are there")
     assert nothing == Calibration(left_out={"temperature": "none are there", "conformal_set": "none are there"})
-    right = np.arange(20) % 3
-    right = Calibration.fit(Predictions(9 * np.eye(3)[right], right), **BOTH)
+    labels = np.arange(20) % 3
+    right = Calibration.fit(Predictions(9 * np.eye(3)[labels], labels), **BOTH)
     assert (right.temperature, right.coverage) == (None, 0.8)
     assert "validation images of which some are wrong" in right.left_out["temperature"]
     three = Calibration.fit(Predictions(9 * np.eye(3), np.arange(3)), **BOTH)
