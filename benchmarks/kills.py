@@ -9,9 +9,10 @@ nobody killed: all to the byte, but for the seconds of the log and the times in 
 compared by their values; of a SavedModel, whose graph is another each time, the names; and no file or folder more or
 fewer. The first command takes every call in order, the second takes kinds of calls and calls at random, and with
 `--chain` kills a run as often, once as it tidies up, before it lets it end. Calls are counted in each thread, as
-`strace` does: where threads take turns otherwise than before, the kill is at another call. A JSON line per kill, and
-one that counts them; with `--go_on` behind those that results/ holds already, which count among `--random`. Needs
-Linux, and `strace`.
+`strace` does: where threads take turns otherwise than before, the kill is at another call. The second of two workers,
+which writes no file, is killed at what it sends to the first. A JSON line per kill, and one that counts them, behind
+those of other cases that results/ holds already; with `--go_on` also behind those of the same cases, which count among
+`--random`. Needs Linux, and `strace`.
 """
 
 import collections
@@ -31,18 +32,28 @@ from benchmarks import forked
 from benchmarks.results import go_on, record
 from configs import launch
 
+FILES = ("rename", "unlink", "mkdir", "rmdir", "ftruncate", "openat", "write")
+REMOVES = "unlinkat"  # of whole folders: what a killed process left, which no other run has
+SENDS = "sendmsg"  # to another worker
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A run to kill, by the methods of its config; of several workers the first is killed, which writes the files."""
+    """A run to kill, by the methods of its config; of several workers `killed` is, of which only the first writes."""
 
     methods: str
     network: str = "benchmarks.small_networks:with_stages"
     workers: int = 1
+    killed: int = 0
 
     @property
     def arguments(self) -> tuple[str, ...]:
         return f"--config.methods=({self.methods},)", f"--config.network.name={self.network}"
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The system calls at which to kill."""
+        return (SENDS,) if self.killed else FILES
 
 
 CASES = {
@@ -52,12 +63,11 @@ CASES = {
     "byot": Case("{'name': 'BYOT'}"),
     "mixup": Case("{'name': 'Mixup'}"),
     "dropout": Case("{'name': 'CSKD'}", network="benchmarks.small_networks:with_dropout"),
-    "workers": Case("{'name': 'PSKD'}", workers=2),
+    "workers": Case("{'name': 'AdaCos'}, {'name': 'PSKD'}", workers=2),
+    "second_worker": Case("{'name': 'AdaCos'}, {'name': 'PSKD'}", workers=2, killed=1),
 }
-CALLS = ("rename", "unlink", "mkdir", "rmdir", "ftruncate", "openat", "write")
-REMOVES = "unlinkat"  # of whole folders: what a killed process left, which no other run has
 CASE = flags.DEFINE_list("case", ["cskd"], f"Which runs to kill, of {', '.join(CASES)}.")
-CHOSEN = flags.DEFINE_list("calls", list(CALLS), "System calls at which to kill.")
+CHOSEN = flags.DEFINE_list("calls", [*FILES, SENDS], "System calls at which to kill.")
 FIRST = flags.DEFINE_integer("first", 1, "The first call to kill at.")
 EVERY = flags.DEFINE_integer("every", 1, "Kill at every n-th of them.")
 AT_MOST = flags.DEFINE_integer("at_most", 20, "How many kills per call.")
@@ -73,7 +83,7 @@ SMALL = (
     "--config.data.split.train_per_class=4", "--config.verbose=0",
 )  # fmt: skip
 OURS = r"(?:run|saved_models)"  # folders, in the scratch folder
-LINE = re.compile(rf"^(\d+) +({'|'.join(CALLS)})\((.*)")
+LINE = re.compile(r"^(\d+) +(\w+)\((.*)")
 # Of a SavedModel what is another each time that TensorFlow writes it, and the card's data, which have the time.
 OF_TENSORFLOW = re.compile(r"saved_models/.*/(fingerprint\.pb|saved_model\.pb|variables\.[^/]*|run\.json)$")
 # What touches a file of ours, by its name or by a descriptor that is open for it.
@@ -81,7 +91,7 @@ TOUCHES = re.compile(rf'"(?:[^"]*/)?{OURS}[/"]|<[^>]*/{OURS}/')
 
 
 def train(folder: pathlib.Path, case: str, *strace: str) -> list[forked.Finished]:
-    """Trains in `folder`, or goes on there, in processes of which the first is killed as `strace` says.
+    """Trains in `folder`, or goes on there, in processes of which the case's is killed as `strace` says.
 
     Returns:
         How each of them ended.
@@ -92,7 +102,7 @@ def train(folder: pathlib.Path, case: str, *strace: str) -> list[forked.Finished
         forked.start(
             ("--workdir=run", *SMALL, *CASES[case].arguments),
             folder=folder,
-            strace=() if index else strace,
+            strace=strace if index == CASES[case].killed else (),
             log=folder.with_name(f"{folder.name}.printed{index}"),
             variables={"TF_CONFIG": task} if task else {},
         )
@@ -106,20 +116,20 @@ def trace(calls, *options: str) -> tuple[str, ...]:
 
 
 def whole_run(case: str) -> tuple[dict, dict[str, list[int]]]:
-    """The state after a run that nobody killed, and which calls of each kind, by their number, touch its files."""
+    """The state after a run that nobody killed, and calls of each kind, by their number, at which to kill others."""
     with tempfile.TemporaryDirectory() as scratch:
         folder, log = pathlib.Path(scratch) / "whole", pathlib.Path(scratch) / "calls"
         folder.mkdir()
-        for finished in train(folder, case, *trace(CALLS, "-y", "-o", str(log))):
+        for finished in train(folder, case, *trace(CASES[case].calls, "-y", "-o", str(log))):
             if finished.returncode:
                 sys.exit(finished.printed)
-        counts, moments = collections.Counter(), {call: [] for call in CALLS}
+        counts, moments = collections.Counter(), {call: [] for call in CASES[case].calls}
         for line in log.read_text(errors="replace").splitlines():
             if match := LINE.match(line):
                 thread, call, rest = match.groups()
                 counts[thread, call] += 1
                 reads = call == "openat" and not re.search("O_CREAT|O_WRONLY|O_RDWR", rest)
-                if TOUCHES.search(rest) and not reads:
+                if call == SENDS or (TOUCHES.search(rest) and not reads):
                     moments[call].append(counts[thread, call])
         return state(folder), moments
 
@@ -167,7 +177,7 @@ def kill_and_go_on(case: str, moments, expected: dict) -> list[dict]:
         folder.mkdir()
         for call, number in moments:
             inject = f"inject={call}:signal={SIGNAL.value}:when={number}"
-            killed, *_ = train(folder, case, *trace([call], "-e", inject, "-o", "/dev/null"))
+            killed = train(folder, case, *trace([call], "-e", inject, "-o", "/dev/null"))[CASES[case].killed]
             if killed.returncode == 0:
                 break  # it ended before, as a run does that has little left to do
             lines.append({"benchmark": "kills", "case": case, "signal": SIGNAL.value, "call": call, "number": number})
@@ -187,18 +197,18 @@ def kill_and_go_on(case: str, moments, expected: dict) -> list[dict]:
 
 def in_order(case: str, moments: dict[str, list[int]]):
     """Runs that are killed once, at the chosen calls in their order."""
-    for call in CHOSEN.value:
+    for call in (call for call in CHOSEN.value if call in moments):
         for number in moments[call][FIRST.value - 1 :: EVERY.value][: AT_MOST.value]:
             yield case, [(call, number)]
 
 
 def at_random(case: str, moments: dict[str, list[int]], first: int):
     """Runs without end, numbered from `first`; each is killed at as many calls as `--chain` says."""
-    calls = [call for call in CHOSEN.value if moments[call]]
+    calls = [call for call in CHOSEN.value if moments.get(call)]
     for number in itertools.count(first):
         generator = random.Random(f"{SEED.value} {case} {number}")
         chosen = [(call, generator.choice(moments[call])) for call in generator.choices(calls, k=CHAIN.value)]
-        if CHAIN.value > 1:  # where a run goes on, and tidies up
+        if CHAIN.value > 1 and not CASES[case].killed:  # where a run goes on, and tidies up
             chosen[generator.randrange(1, CHAIN.value)] = (REMOVES, generator.randint(1, 12))
         yield case, chosen
 
@@ -207,10 +217,14 @@ def main(argv):
     del argv
     if shutil.which("strace") is None:
         raise app.UsageError("Expected strace on the PATH.")
-    if unknown := sorted((set(CASE.value) - set(CASES)) | (set(CHOSEN.value) - set(CALLS))):
-        raise app.UsageError(f"Expected cases of {sorted(CASES)} and calls of {sorted(CALLS)}. Received: {unknown}")
+    if unknown := sorted((set(CASE.value) - set(CASES)) | (set(CHOSEN.value) - {*FILES, SENDS})):
+        expected = f"cases of {sorted(CASES)} and calls of {sorted((*FILES, SENDS))}"
+        raise app.UsageError(f"Expected {expected}. Received: {unknown}")
     whole = {case: whole_run(case) for case in CASE.value}
-    lines = go_on(RESULTS[SIGNAL.value], key="call") if GO_ON.value else []
+    # Kills take hours: what earlier commands had of other cases stays.
+    kept = go_on(RESULTS[SIGNAL.value], lambda line: "call" in line and (GO_ON.value or line["case"] not in whole))
+    lines = [line for line in kept if line["case"] in whole]
+    others = [line for line in kept if line["case"] not in whole]
     if RANDOM.value:
         # In turns: what has been killed at any time is of all cases alike.
         first = {case: sum(line["case"] == case for line in lines) for case in whole}  # beyond all runs there were
@@ -224,6 +238,7 @@ def main(argv):
         new = kill_and_go_on(case, moments[: RANDOM.value - len(lines)] if RANDOM.value else moments, whole[case][0])
         lines += new
         record(RESULTS[SIGNAL.value], new)
+    lines += others
     same = sum(line["same"] for line in lines)
     record(
         RESULTS[SIGNAL.value],

@@ -13,7 +13,7 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -64,9 +64,10 @@ def onednn() -> str:
     return f"on, at most {limit}" if limit else "on"
 
 
-def go_on(name: str, *, key: str) -> list[dict]:
-    """The lines of results/<name>.json that have `key`, behind which those stand that this process records."""
-    _lines[name] = [line for line in json.loads((RESULTS / f"{name}.json").read_text()) if key in line]
+def go_on(name: str, keeps: Callable[[dict], bool]) -> list[dict]:
+    """The lines of results/<name>.json that `keeps` says, behind which those stand that this process records."""
+    written = RESULTS / f"{name}.json"
+    _lines[name] = [line for line in json.loads(written.read_text()) if keeps(line)] if written.exists() else []
     return list(_lines[name])
 
 

@@ -250,10 +250,13 @@ def test_kills_at_random(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_kills_of_the_first_of_two_workers(tmp_path):
-    *lines, count = kills(tmp_path, "--random=4", "--chain=2", "--case=workers")
+def test_kills_of_either_of_two_workers(tmp_path):
+    kills(tmp_path, "--random=2", "--chain=2", "--case=second_worker")
+    *lines, count = kills(tmp_path, "--random=4", "--chain=2", "--case=workers")  # beside those of the other case
     assert [line for line in lines if not line["same"]] == []
-    assert (count["killed"], count["same"]) == (4, 4)
+    assert [line["case"] for line in lines] == ["second_worker"] * 2 + ["workers"] * 4
+    assert {line["call"] for line in lines[:2]} == {"sendmsg"}
+    assert (count["killed"], count["same"]) == (6, 6)
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def test_a_command_goes_on_behind_the_lines_of_an_interrupted_one(tmp_path, monk
     results.record("kills", [{"call": "rename"}, {"count": 1}])
     monkeypatch.setattr(results, "_lines", {})
     monkeypatch.setattr(results, "commit", lambda: "def5678")
-    (before,) = results.go_on("kills", key="call")
+    (before,) = results.go_on("kills", lambda line: "call" in line)
     results.record("kills", {"call": "write"})
     first, second = json.loads((tmp_path / "results" / "kills.json").read_text())
     assert (first, before["commit"]) == (before, "abc1234-dirty")
