@@ -158,7 +158,8 @@ class SelfDistiller(ContinuingModel):
         """What inference needs, sharing its layers: the network, and the method that replaces its head."""
         heads = [] if self.composition.head is None else [self.composition.head]
         options = {key: getattr(self, key) for key in ("embedding_layer", "sequences", "multi_label")}
-        classifier = SelfDistiller(self.network, heads, **options)
+        # By a name of its own: that of Keras counts the process's models, and stands in the file of the weights.
+        classifier = SelfDistiller(self.network, heads, name="classifier", **options)
         # Around a subclassed network it is not built, and its file would lack the head's weights.
         if self.built and not classifier.built:
             classifier.build(self._image_shape)

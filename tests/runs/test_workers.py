@@ -54,6 +54,20 @@ def test_two_workers_write_what_one_process_writes(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [3, 4])
+def test_more_workers_write_what_one_process_writes(tmp_path, workers):
+    # What methods keep of all images, and at a rate at which the last bits do not matter for long.
+    short = (
+        "--config.epochs=3", "--config.schedule.learning_rate=0.003",
+        "--config.methods=({{'name': 'AdaCos'}}, {{'name': 'PSKD'}})",
+    )  # fmt: skip
+    train(tmp_path / "one", workers=1, arguments=short)
+    train(tmp_path / "many", workers=workers, arguments=short)
+    check_same(tmp_path / "many", tmp_path / "one", within=1e-6)
+    check_saved_models(tmp_path / "many", tmp_path / "one")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_worker_that_dies_stops_the_others_and_the_same_command_goes_on(tmp_path, lost):
     long = ("--config.epochs=20", "--config.export.enabled=False")

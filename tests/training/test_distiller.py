@@ -1,3 +1,5 @@
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -196,3 +198,12 @@ def test_the_data_are_told_among_how_many_replicas_they_are_split(linear_network
         model = compiled(linear_network(), [CSKD(in_batch=True)])
     with pytest.raises(ValueError, match="a multiple of 4 as batch size, for whole pairs on each of 2 replica"):
         paired_dataset(*images_and_labels, batch_size=6, seed=0, epochs=1, **model.data_options)
+
+
+def test_the_file_of_a_classifier_does_not_count_the_models_of_the_process(linear_network, tmp_path):
+    model = SelfDistiller(linear_network(), [CSKD()])
+    weights = []
+    for number in range(2):
+        model.classifier().save(tmp_path / f"{number}.keras")
+        weights.append(zipfile.ZipFile(tmp_path / f"{number}.keras").read("model.weights.h5"))
+    assert weights[0] == weights[1]
