@@ -160,7 +160,7 @@ def fit(experiment: Experiment, workdir: Workdir, *, more: Sequence[keras.callba
     split = experiment.evaluation_splits[0]
     monitor = "val_top1_error" if split == "val" else None
     checkpoint = Checkpoint(workdir, model, monitor=monitor, writes=workers.is_chief)
-    logged = workdir.logged_epochs()  # of which the chief trims the rest once all have come here
+    logged = workdir.logged_epochs(monitor=monitor)  # of which the chief trims the rest once all have come here
     done = workers.on_chief(functools.partial(checkpoint.restore_last, logged=logged))
     if done is None:  # here; the chief has been first, and has removed what was left half written
         done = checkpoint.restore_last(logged=logged)

@@ -175,9 +175,11 @@ class Workdir:
         with open(self.path / LOG, "a") as file:
             file.write(as_json(entry) + "\n")
 
-    def logged_epochs(self) -> int:
-        """How many epochs the log has from the first on, with none left out."""
-        found = {entry["epoch"] for entry in self.log()}
+    def logged_epochs(self, *, monitor: str | None = None) -> int:
+        """How many epochs the log has from the first on, with none left out, nor the number that it calls `monitor`."""
+        found = {
+            entry["epoch"] for entry in self.log() if monitor is None or isinstance(entry.get(monitor), (int, float))
+        }
         return next(epoch for epoch in itertools.count() if epoch + 1 not in found)
 
     def trim_log(self, *, epochs: int) -> None:

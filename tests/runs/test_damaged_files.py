@@ -1,5 +1,6 @@
 """What somebody or something damages in a workdir: one clear line, or a repair that says so."""
 
+import json
 import os
 import pkgutil
 import re
@@ -94,14 +95,23 @@ def lose(name):
     return lambda workdir: (workdir.checkpoints / "last" / name).unlink()
 
 
+def forget_error(workdir):
+    """The last epoch's validation error, by which the best epoch is found."""
+    log = workdir.path / "log.jsonl"
+    *entries, last = map(json.loads, log.read_text().splitlines())
+    last["val_top1_error"] = None
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in (*entries, last)))
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (cut_off, r"ckpt-2 is damaged \(log.jsonl has 1 of its epochs\)"),
+        (forget_error, r"ckpt-2 is damaged \(log.jsonl has 1 of its epochs\)"),
         (lose("ckpt-2.index"), "ckpt-2.index is not what ckpt-2.json says"),
         (lose("ckpt-2.json"), "ckpt-2.json, which is written last, is not there"),
     ],
-    ids=["log", "index", "marker"],
+    ids=["log", "number", "index", "marker"],
 )
 def test_an_epoch_of_which_a_part_is_lost_is_trained_again(damage, said, run, caplog):
     config, workdir = run
