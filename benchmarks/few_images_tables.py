@@ -111,13 +111,14 @@ def _columns(groups: Mapping[str, list[dict]], columns: Sequence[tuple[str, str]
     ]
 
 
-def _less_cross_entropy(groups: Mapping[str, list[dict]], key: str) -> list[str]:
+def _less_cross_entropy(groups: Mapping[str, list[dict]], key: str, part: str = "test") -> list[str]:
     """Per experiment the difference of a metric from cross-entropy's, seed by seed; empty where no seed has both."""
-    plain = {line["seed"]: line["test"][key] for line in groups.get("cross_entropy", [])}
+    plain = {line["seed"]: _value(line, part, key) for line in groups.get("cross_entropy", [])}
     cells = []
     for name, lines in groups.items():
-        less = [line["test"][key] - plain[line["seed"]] for line in lines if line["seed"] in plain]
-        cells.append("" if name == "cross_entropy" else _cell(less, key))
+        pairs = [(_value(line, part, key), plain[line["seed"]]) for line in lines if line["seed"] in plain]
+        less = [value - other for value, other in pairs if value is not None and other is not None]
+        cells.append("" if name == "cross_entropy" or len(less) < len(pairs) else _cell(less, key))
     return cells
 
 
@@ -152,7 +153,7 @@ def calibration(data: str) -> list[str]:
 
 def selection(data: str) -> list[str]:
     """What can be answered with few errors, what sets are needed otherwise, and what is near in the features."""
-    keys = ("e_aurc", "coverage_at_5_risk", "risk_at_80_coverage", "recall_at_2", "recall_at_4", "recall_at_8")
+    keys = ("augrc", "coverage_at_5_risk", "risk_at_80_coverage", "recall_at_2", "recall_at_4", "recall_at_8")
     return _kit(data, [*(("test", key) for key in keys), ("conformal.threshold", "size")])
 
 
@@ -200,14 +201,17 @@ def recalibrated(data: str) -> list[str]:
 
 
 def selective(data: str) -> list[str]:
-    """Selective classification, by three confidences."""
-    parts = ("test", "after_temperature", "normalized_logits")
-    heading = [
-        data, "runs", "AURC × 1000", "after a temperature", "normalised logits",
-        "AUGRC × 1000", "after a temperature", "normalised logits",
-    ]  # fmt: skip
-    columns = [(part, key) for key in ("aurc", "augrc") for part in parts]
-    return [*rows_of(heading, _columns(_of_methods(data), columns)), "", where("few_images")]
+    """Selective classification, by three confidences, each beside its difference from cross-entropy's."""
+    groups, less = _of_methods(data), "less cross-entropy's"
+    columns = [("test", "e_aurc"), ("test", "aurc"), ("after_temperature", "aurc"), ("normalized_logits", "aurc")]
+    names = [HEADINGS["e_aurc"][0], HEADINGS["aurc"][0], "AURC after a temperature", "AURC of normalised logits"]
+    heading = [data, "runs", *(each for name in names for each in (name, less))]
+    differences = zip(*(_less_cross_entropy(groups, key, part) for part, key in columns), strict=True)
+    rows = [
+        [*row[:2], *(each for pair in zip(row[2:], own, strict=True) for each in pair)]
+        for row, own in zip(_columns(groups, columns), differences, strict=True)
+    ]
+    return [*rows_of(heading, rows), "", where("few_images")]
 
 
 def grid(data: str, method: str) -> list[str]:

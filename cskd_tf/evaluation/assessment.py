@@ -28,6 +28,7 @@ from cskd_tf.evaluation.scores import taken_for_logits
 
 FITTED = ("scaling", "normalized_logits", "conformal")  # on validation images
 NO_REFERENCE = "there are no embeddings of training images"
+CALIBRATION = (*(f"ece_{bins}" for bins in ECE_BINS), "adaptive_ece", "mce")
 SELECTIVE = ("aurc", "e_aurc", "augrc", "coverage_at_5_risk", "risk_at_80_coverage")
 
 
@@ -66,8 +67,10 @@ def assess(
         there or in a part says why. All fractions and nats; `docs/metrics.md` lists the names.
 
     Raises:
-        UserError: shapes or labels that do not fit, or validation images of other classes.
+        UserError: shapes or labels that do not fit, validation images of other classes, or a single class.
     """
+    if predictions.logits.shape[1:] == (1,):
+        raise UserError("Expected logits of at least two classes. Received: one, which is always right")
     check_same_classes({"predictions": predictions, "validation": validation})
     fitted = [validation.logits] if validation else []
     with taken_for_logits(predictions.logits, *fitted):
@@ -87,16 +90,20 @@ def _measured(predictions: Predictions, *, class_groups: Sequence[str] | None, r
     """The metrics of a split with their intervals, and why some are undefined."""
     logits, labels, embeddings = predictions.logits, predictions.labels, predictions.given_embeddings
     outcomes = Outcomes.of(logits, labels, embeddings)
-    crossed = crosses_groups(logits, labels, groups=class_groups) if class_groups else None
+    crossed = crosses_groups(logits, labels, groups=class_groups) if len(set(class_groups or ())) > 1 else None
 
     def measured(chosen: np.ndarray | slice) -> dict[str, float]:
         of_groups = {} if crossed is None else {"group_error": float(crossed[chosen].mean())}
         return {**outcomes.metrics(chosen), **of_groups}
 
     drawn = resampled(measured, len(labels), resamples=resamples)
-    intervals = {name: interval(values) for name, values in drawn.items()}
     metrics = {**measured(slice(None)), **_without_intervals(logits, labels)}
+    intervals = {
+        name: interval(values, figure=metrics[name] if name in CALIBRATION else None) for name, values in drawn.items()
+    }
     undefined = _reasons(metrics, intervals, labels=labels, with_embeddings=embeddings is not None)
+    if class_groups and crossed is None:
+        undefined["group_error"] = "all classes are of one group"
     return {
         "images": len(labels),
         "classes": logits.shape[1],
@@ -160,6 +167,8 @@ def _reasons(
     found = {name: reasons[name] for name, value in metrics.items() if math.isnan(value)}
     if not with_embeddings:
         found["recall"] = "there are no embeddings"
+    elif len(labels) > 1 and (labels == labels[0]).all():
+        found["recall"] = "all images are of one class, and so is every neighbour"
     elif missing := [k for k in RECALLS if k >= len(labels)]:
         found["recall"] = f"{len(labels)} images have no {missing[0]} nearest others"
     for name, ends in intervals.items():
@@ -244,6 +253,8 @@ def detect(
     if reference is None or reference.given_embeddings is None:
         why = why_no_reference if reference is None else NO_REFERENCE
         return {**result, "feature_distance": {"undefined": why}}
+    if predictions.given_embeddings is None or against.given_embeddings is None:
+        return {**result, "feature_distance": {"undefined": "there are no embeddings of the images"}}
     neighbours = min(NEIGHBOURS, len(reference.labels))
     own, others = (
         negative_distance(each.embeddings, reference=reference.embeddings, neighbours=neighbours)

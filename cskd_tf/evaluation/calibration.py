@@ -60,15 +60,16 @@ def bin_of(confidence: np.ndarray, *, bins: int) -> np.ndarray:
     Raises:
         UserError: fewer than one bin.
     """
-    _check_bins(bins)
+    check_bins(bins)
     edges = np.linspace(0, 1, bins + 1)
     # Clipped: rounding may put a confidence of 1 just above it, and 0 lies in no bin `(lo, hi]`.
     return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
 
 
-def _check_bins(bins: int) -> None:
-    if bins < 1:
-        raise UserError(f"Expected at least one bin. Received: bins={bins}")
+def check_bins(bins: int) -> None:
+    """Raises UserError where there are no bins."""
+    if not isinstance(bins, int | np.integer) or bins < 1:
+        raise UserError(f"Expected a whole number of bins, at least one. Received: bins={bins}")
 
 
 def expected_calibration_error(
@@ -164,7 +165,7 @@ def adaptive_gap(confidence: np.ndarray, correct: np.ndarray, *, bins: int) -> f
     Raises:
         UserError: fewer than one bin.
     """
-    _check_bins(bins)
+    check_bins(bins)
     gaps = mean_over_ties(confidence, correct) - np.sort(confidence)
     return float(sum(abs(part.sum()) for part in np.array_split(gaps, bins)) / len(gaps))
 

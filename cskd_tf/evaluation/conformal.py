@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.scores import check_scores_of_kind, softmax
+from cskd_tf.evaluation.scores import check_logits, check_scores, check_scores_of_kind, softmax
 
 Kind = Literal["threshold", "aps", "raps"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -125,8 +125,12 @@ class ConformalSets:
         return cls(kind, alpha, quantile(strange, alpha), seed)
 
     def sets(self, logits: ArrayLike) -> np.ndarray:
-        """Whether each class is in the set of each image, bool `[N, C]`; a set may be empty."""
-        probabilities = softmax(np.asarray(logits, np.float64))
+        """Whether each class is in the set of each image, bool `[N, C]`; a set may be empty.
+
+        Raises:
+            UserError: another shape, or logits that are not finite.
+        """
+        probabilities = softmax(check_logits(logits))
         uniforms = np.random.default_rng([self.seed, 1]).uniform(size=len(probabilities))
         return nonconformity(probabilities, kind=self.kind, uniforms=uniforms) <= self.largest
 
@@ -141,7 +145,11 @@ def coverage_and_size(sets: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     Args:
         sets: bool `[N, C]`.
         labels: int `[N]`.
+
+    Raises:
+        UserError: shapes or labels that do not fit, or no image at all.
     """
+    check_scores(sets, labels)
     return SetOutcomes.of(sets, labels).metrics()
 
 

@@ -10,7 +10,7 @@ import sklearn.preprocessing
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.scores import softmax
+from cskd_tf.evaluation.scores import check_logits, softmax
 
 NEIGHBOURS = 50
 RECALL = 0.95
@@ -23,7 +23,7 @@ def maximum_probability(logits: ArrayLike) -> np.ndarray:
         >>> maximum_probability([[math.log(3), 0.0]]).round(6).tolist()
         [0.75]
     """
-    return softmax(np.asarray(logits, np.float64)).max(axis=1)
+    return softmax(check_logits(logits)).max(axis=1)
 
 
 def negative_energy(logits: ArrayLike) -> np.ndarray:
@@ -33,7 +33,7 @@ def negative_energy(logits: ArrayLike) -> np.ndarray:
         >>> negative_energy([[math.log(3), 0.0]]).round(6).tolist()
         [1.386294]
     """
-    return scipy.special.logsumexp(np.asarray(logits, np.float64), axis=1)
+    return scipy.special.logsumexp(check_logits(logits), axis=1)
 
 
 def negative_distance(embeddings: ArrayLike, *, reference: ArrayLike, neighbours: int = NEIGHBOURS) -> np.ndarray:
@@ -49,11 +49,13 @@ def negative_distance(embeddings: ArrayLike, *, reference: ArrayLike, neighbours
         neighbours: k, at most M.
 
     Raises:
-        UserError: shapes or neighbours that do not fit.
+        UserError: shapes or neighbours that do not fit, or embeddings that are not finite.
     """
     points, known = np.asarray(embeddings, np.float64), np.asarray(reference, np.float64)
     if points.ndim != 2 or known.ndim != 2 or points.shape[1:] != known.shape[1:]:
         raise UserError(f"Expected embeddings of one length. Received: shapes {points.shape} and {known.shape}")
+    if not (np.isfinite(points).all() and np.isfinite(known).all()):
+        raise UserError("Expected finite embeddings. Received: NaN or infinity")
     if not 1 <= neighbours <= len(known):
         raise UserError(f"Expected neighbours from 1 to {len(known)}, the training images. Received: {neighbours}")
     index = sklearn.neighbors.NearestNeighbors(n_neighbors=neighbours, algorithm="brute")

@@ -40,19 +40,29 @@ def resampled(
     return {name: np.array([values[name] for values in drawn]) for name in drawn[0]}
 
 
-def interval(values: np.ndarray, *, level: float = LEVEL) -> list[float] | None:
+def interval(values: np.ndarray, *, level: float = LEVEL, figure: float | None = None) -> list[float] | None:
     """The middle `level` of what was resampled: the percentile interval.
+
+    A calibration error takes each bin's chance deviations for errors, and of drawn images, which repeat, there are more
+    of these: what was resampled lies above the figure that it is of, which of a calibrated network may be below the
+    whole interval. With `figure` what was resampled is moved so that its mean is the figure; nothing leaves 0 to 1.
 
     Example:
         >>> [round(end, 6) for end in interval(np.linspace(0, 1, 101))], interval(np.array([0.5, np.nan]))
         ([0.025, 0.975], None)
+        >>> interval(np.linspace(0.2, 0.4, 101), figure=0.25)[0].__round__(6)
+        0.155
 
     Args:
         values: `[resamples]`.
         level: a fraction.
+        figure: of all images, of a metric with such a bias; None: nothing is moved.
 
     Returns:
         Its lower and its upper end; None where the metric is undefined in one of the resamples.
     """
     tail = (1 - level) / 2
-    return None if np.isnan(values).any() else np.quantile(values, [tail, 1 - tail]).tolist()
+    if np.isnan(values).any():
+        return None
+    moved = values if figure is None else np.clip(values + (figure - values.mean()), 0, 1)
+    return np.quantile(moved, [tail, 1 - tail]).tolist()

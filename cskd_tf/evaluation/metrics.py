@@ -1,14 +1,17 @@
 """Metrics of a whole split, from its logits and embeddings, as fractions."""
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
+import scipy.special
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS, calibration_gap
 from cskd_tf.evaluation.neighbours import recall_at_k
 from cskd_tf.evaluation.scores import (
+    check_logits,
     check_scores,
     check_scores_of_kind,
     confidence_and_correct,
@@ -136,13 +139,14 @@ def ensemble(members: Iterable[ArrayLike]) -> np.ndarray:
         `[N, C]` float64.
 
     Raises:
-        UserError: no network at all, or logits of different shapes.
+        UserError: no network at all, logits of different shapes, or that are not finite.
     """
-    all_logits = [np.asarray(logits, "float64") for logits in members]
+    all_logits = [check_logits(logits) for logits in members]
     if not all_logits or len({logits.shape for logits in all_logits}) > 1:
         raise UserError(f"Expected logits of one shape. Received: {[logits.shape for logits in all_logits]}")
-    probabilities = np.mean([np.exp(log_probabilities(logits)) for logits in all_logits], axis=0)
-    return np.log(probabilities + np.finfo("float64").tiny)
+    # Not of probabilities: those that are 0 in float64 would all be ties.
+    together = scipy.special.logsumexp([log_probabilities(logits) for logits in all_logits], axis=0)
+    return together - math.log(len(all_logits))
 
 
 def summarize(

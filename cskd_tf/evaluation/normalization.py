@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.scores import check_scores_of_kind, confidence_and_correct
+from cskd_tf.evaluation.scores import check_logits, check_scores_of_kind, confidence_and_correct
 from cskd_tf.evaluation.selective import risks
 
 NORMS = range(1, 11)  # of which the authors choose too
@@ -36,11 +36,11 @@ def normalized_maximum_logit(logits: ArrayLike, *, norm: int) -> np.ndarray:
         float64 `[N]`; of no unit, and no probability.
 
     Raises:
-        UserError: a p below 1.
+        UserError: a p below 1, or logits that are not finite.
     """
     if norm < 1:
         raise UserError(f"Expected a norm of at least 1. Received: norm={norm}")
-    centred = np.asarray(logits, np.float64)
+    centred = check_logits(logits)
     centred = centred - centred.mean(axis=1, keepdims=True)
     largest = np.abs(centred).max(axis=1, keepdims=True)
     centred = centred / np.where(largest > 0, largest, 1)  # or their powers could overflow
@@ -85,6 +85,6 @@ class LogitNormalization:
     def confidence(self, logits: ArrayLike) -> np.ndarray:
         """Of each image how sure its prediction is, `[N]`: only the order means anything."""
         if self.norm is None:
-            logits = np.asarray(logits, np.float64)
+            logits = check_logits(logits)
             return confidence_and_correct(logits, np.zeros(len(logits), int), from_logits=True)[0]
         return normalized_maximum_logit(logits, norm=self.norm)

@@ -13,6 +13,7 @@ from cskd_tf.evaluation.selective import (
     DEFAULT_COVERAGE,
     DEFAULT_RISK,
     excess,
+    generalized,
     largest_coverage,
     risk_of_share,
     risks,
@@ -39,7 +40,8 @@ class Outcomes:
         nll: cross-entropy in nats.
         brier: the Brier score.
         bins: of each number of confidence bins the bin that the image is in.
-        recalled: of each k whether one of its class is among the k nearest; empty without embeddings.
+        recalled: of each k whether one of its class is among the k nearest; empty without embeddings, and where all
+            images are of one class.
     """
 
     confidence: np.ndarray
@@ -64,7 +66,9 @@ class Outcomes:
         """
         logits, labels = check_scores_of_kind(logits, labels, from_logits=True)
         probabilities = softmax(logits)
-        reachable = [] if embeddings is None else [k for k in RECALLS if k < len(labels)]
+        # Where all images are of one class, so are all neighbours, and nothing is measured.
+        measures = embeddings is not None and (labels != labels[0]).any()
+        reachable = [k for k in RECALLS if k < len(labels)] if measures else []
         confidence = probabilities.max(axis=1)
         return cls(
             confidence=confidence,
@@ -95,7 +99,7 @@ class Outcomes:
             "mce": float((np.abs(parts) / np.maximum(counts, 1)).max()),
             "aurc": float(curve.mean()),
             "e_aurc": excess(curve),
-            "augrc": float((curve * np.arange(1, len(curve) + 1)).mean() / len(curve)),
+            "augrc": generalized(curve),
             "coverage_at_5_risk": largest_coverage(curve, DEFAULT_RISK),
             "risk_at_80_coverage": risk_of_share(curve, DEFAULT_COVERAGE),
             **{f"recall_at_{k}": _mean_of_defined(values[chosen]) for k, values in self.recalled.items()},

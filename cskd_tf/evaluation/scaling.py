@@ -11,7 +11,7 @@ import scipy.optimize
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.scores import check_scores_of_kind, log_probabilities, softmax
+from cskd_tf.evaluation.scores import check_logits, check_scores_of_kind, log_probabilities, softmax
 
 GRADIENT = 1e-6  # nats per unit of a weight: the largest that still counts as zero
 ROUNDING = 1e-6  # of the largest dimension of the logits: what is smaller is rounding of float32
@@ -23,7 +23,11 @@ class Scaling(Protocol):
     """What has been fitted, and changes logits."""
 
     def apply(self, logits: ArrayLike) -> np.ndarray:
-        """The scaled logits, float64 `[N, C]`."""
+        """The scaled logits, float64 `[N, C]`.
+
+        Raises:
+            UserError: another shape, or logits that are not finite.
+        """
         ...
 
     def parameters(self) -> dict[str, Any]:
@@ -82,7 +86,7 @@ class TemperatureScaling:
         return cls(1 / scipy.optimize.brentq(slope, 0.0, upper, xtol=1e-300, rtol=1e-14))
 
     def apply(self, logits: ArrayLike) -> np.ndarray:
-        return np.asarray(logits, np.float64) / self.temperature
+        return check_logits(logits) / self.temperature
 
     def parameters(self) -> dict[str, Any]:
         return {"temperature": self.temperature}
@@ -119,7 +123,7 @@ class VectorScaling:
         return cls(*_fit(logits, labels, matrix=False))
 
     def apply(self, logits: ArrayLike) -> np.ndarray:
-        return np.asarray(logits, np.float64) * self.weights + self.biases
+        return _of_classes(logits, len(self.biases)) * self.weights + self.biases
 
     def parameters(self) -> dict[str, Any]:
         return {"parameters": 2 * len(self.biases)}
@@ -147,7 +151,7 @@ class MatrixScaling:
         return cls(*_fit(logits, labels, matrix=True))
 
     def apply(self, logits: ArrayLike) -> np.ndarray:
-        return np.asarray(logits, np.float64) @ self.weights + self.biases
+        return _of_classes(logits, len(self.biases)) @ self.weights + self.biases
 
     def parameters(self) -> dict[str, Any]:
         return {"parameters": len(self.biases) * (len(self.biases) + 1)}
@@ -158,6 +162,13 @@ SCALINGS: dict[str, type[TemperatureScaling] | type[VectorScaling] | type[Matrix
     "vector": VectorScaling,
     "matrix": MatrixScaling,
 }
+
+
+def _of_classes(logits: ArrayLike, classes: int) -> np.ndarray:
+    values = check_logits(logits)
+    if values.shape[1] != classes:
+        raise UserError(f"Expected logits [N, {classes}]. Received: shape {values.shape}")
+    return values
 
 
 def _fit(logits: ArrayLike, labels: ArrayLike, *, matrix: bool) -> tuple[np.ndarray, np.ndarray]:

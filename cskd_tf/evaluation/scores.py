@@ -15,6 +15,32 @@ from cskd_tf.errors import UserError
 TAKEN_FOR_LOGITS = "The scores look like probabilities, and were taken for logits"
 
 
+LARGEST = float(np.finfo(np.float32).max)  # whose differences, squares and sums float64 holds
+
+
+def check_logits(logits: ArrayLike) -> np.ndarray:
+    """Scores of images without labels as float64.
+
+    Args:
+        logits: `[N, C]`.
+
+    Raises:
+        UserError: another shape, or scores that are not finite in float32.
+    """
+    values = np.asarray(logits, np.float64)
+    if values.ndim != 2:
+        raise UserError(f"Expected logits [N, classes]. Received: shape {values.shape}")
+    _check_finite(values)
+    return values
+
+
+def _check_finite(scores: np.ndarray) -> None:
+    if not np.isfinite(scores).all():
+        raise UserError("Expected finite scores. Received: NaN or infinity")
+    if scores.size and np.abs(scores).max() > LARGEST:
+        raise UserError(f"Expected scores that float32 holds. Received: {np.abs(scores).max():.3g}")
+
+
 def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The scores as float64 and the labels as int64; refuses what does not fit together.
 
@@ -23,7 +49,7 @@ def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
         labels: int `[N]`.
 
     Raises:
-        UserError: shapes or labels that do not fit, no image at all, scores that are not finite.
+        UserError: shapes or labels that do not fit, no image at all, scores that are not finite in float32.
     """
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
     if labels.shape[:1] == scores.shape[:1] == (0,):
@@ -37,8 +63,7 @@ def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
             f"Expected integer labels from 0 to {scores.shape[1] - 1}. "
             f"Received: {labels.dtype} from {labels.min()} to {labels.max()}"
         )
-    if not np.isfinite(scores).all():
-        raise UserError("Expected finite scores. Received: NaN or infinity")
+    _check_finite(scores)
     return scores, labels.astype(np.int64)
 
 

@@ -111,25 +111,35 @@ def excess(risk: np.ndarray) -> float:
 
 
 def area_under_generalized_risk_coverage(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool = True) -> float:
-    """AUGRC: mean over all coverages of the share of all images that are answered, and wrong (Traub et al., 2024).
+    """AUGRC: area under the share of all images that are answered, and wrong, over the coverage (Traub et al., 2024).
 
-    Unlike the AURC it does not weigh the errors of the most confident images above all others; half of the error rate
-    is what a random order has.
+    By trapezoids from coverage 0 on, as in their code. Unlike the AURC it does not weigh the errors of the most
+    confident images above all others; half of the error rate is what a random order has.
 
     Example:
-        With confidences .9 (right), .8 (wrong) and .7 (right) the shares are 0, 1/3 and 1/3.
+        With confidences .9 (right), .8 (wrong) and .7 (right) the shares are 0 at no coverage, then 0, 1/3 and 1/3.
 
         >>> scores = [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]
         >>> round(area_under_generalized_risk_coverage(scores, [0, 1, 0], from_logits=False), 6)
-        0.222222
+        0.166667
 
     Arguments and errors are those of `risk_coverage_curve`.
 
     Returns:
         A fraction in [0, 1].
     """
-    coverage, risk = risk_coverage_curve(scores, labels, from_logits=from_logits)
-    return float((coverage * risk).mean())
+    return generalized(risk_coverage_curve(scores, labels, from_logits=from_logits)[1])
+
+
+def generalized(risk: np.ndarray) -> float:
+    """The AUGRC of a curve of risks `[N]`, of which the last one is the error rate.
+
+    Example:
+        >>> round(generalized(np.array([0, 1 / 2, 1 / 3])), 6)
+        0.166667
+    """
+    shares = risk * np.arange(1, len(risk) + 1) / len(risk)
+    return float((shares.sum() - shares[-1] / 2) / len(risk))
 
 
 def coverage_at_risk(

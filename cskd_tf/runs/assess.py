@@ -20,6 +20,7 @@ from cskd_tf.runs.workdir import Workdir
 
 SPLITS = ("train", "val", "test")
 NO_COMMON_EMBEDDINGS = "each member of an ensemble has its embeddings in a space of its own"
+REFERENCE_ITSELF = "distances are those to the training images, of which each is its own nearest"
 NO_DATA = "the images that it was trained on are not known; --config=FILE names them"
 
 
@@ -78,11 +79,12 @@ def answer(question: Question, path: str, *, config: Config | None = None) -> di
         result: dict[str, Any] = {"of": [each.name for each in members], "split": split}
         if question.on:
             result["on"] = _named(question.on.data)
-        result |= _assessment(members, predictions, source=source, split="" if question.on else split)
+        of = "" if question.on else split
+        result |= _assessment(members, predictions, source=source, split=of)
         if question.against and other:
             name = _named(question.against.data)
             against = averaged([member.on(other, name=name) for member in members])
-            result["detection"] = {"against": name, **_detection(members, predictions, against=against)}
+            result["detection"] = {"against": name, **_detection(members, predictions, against=against, split=of)}
         if len(members) > 1:
             pairs = zip(members[1:], everything[1:], strict=True)
             result["compared"] = {other.name: compare(everything[0], theirs) for other, theirs in pairs}
@@ -181,11 +183,18 @@ def _assessment(
     )
 
 
-def _detection(members: Sequence[Classifier], predictions: Predictions, *, against: Predictions) -> dict[str, Any]:
-    """How other images are told from the own; distances of features are those to training images."""
+def _detection(
+    members: Sequence[Classifier], predictions: Predictions, *, against: Predictions, split: str
+) -> dict[str, Any]:
+    """How other images are told from the own; distances of features are those to training images.
+
+    As of `_assessment`, `split` is empty for images of another data set.
+    """
     own = members[0].splits
     if len(members) > 1:
         reference, why = None, NO_COMMON_EMBEDDINGS
+    elif split == "train":
+        reference, why = None, REFERENCE_ITSELF
     elif "train" in own:
         reference, why = members[0].on(own["train"], name="train"), ""
     else:

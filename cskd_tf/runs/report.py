@@ -81,7 +81,7 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
     Of runs that are the same, seeds and all, such as those of two grids with a point in common, the first counts.
 
     Raises:
-        UserError: as of `check_same_images`, of a group.
+        UserError: as of `check_same_images` and `check_same_bins`, of a group.
     """
     groups: dict[str, dict[str, Workdir]] = {}
     for run in runs:
@@ -92,6 +92,7 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
             logging.warning("%s is left out: it has the config and the seeds of %s", run.path, first.path)
     for group in groups.values():
         check_same_images(list(group.values()))
+        check_same_bins(list(group.values()))
     return sorted(
         (list(group.values()) for group in groups.values()),
         key=lambda group: (len(group[0].config().methods), str(group[0].path)),
@@ -115,6 +116,21 @@ def check_same_images(runs: Sequence[Workdir]) -> None:
                 f"Expected runs of one config and split to have the same test images. Received: {other.path} with "
                 f"{len(theirs)} and {run.path} with {len(labels)}, whose labels differ; has their data changed?"
             )
+
+
+def check_same_bins(runs: Sequence[Workdir]) -> None:
+    """Refuses runs of one config whose ECEs are of other numbers of bins, of which there is no mean.
+
+    Raises:
+        UserError: such runs.
+    """
+    of_bins = {run.metrics_of("test")["ece_bins"]: run.path for run in runs}
+    if len(of_bins) > 1:
+        (bins, path), (others, other), *_ = of_bins.items()
+        raise UserError(
+            f"Expected runs of one config with one number of bins of the ECE. Received: {bins:g} in {path}, "
+            f"{others:g} in {other}; --mode=evaluate writes a run's metrics again"
+        )
 
 
 def settings(run: Workdir) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS
+from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS, check_bins
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -38,8 +38,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     def __init__(self, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True, name: str = "ece", **kwargs):
         super().__init__(name=name, **kwargs)
-        if bins < 1:
-            raise UserError(f"Expected at least one bin. Received: bins={bins}")
+        check_bins(bins)
         self.bins = bins
         self.from_logits = from_logits
         self._direction = "down"  # where Keras' callbacks look for whether lower is better

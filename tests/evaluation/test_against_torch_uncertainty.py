@@ -155,7 +155,10 @@ def test_one_class(theirs):
 
 @pytest.mark.parametrize("name", sorted(PROBABILITIES))
 def test_selective_classification(theirs, name):
-    """Theirs are areas by trapezoids from 1/N on; ours are means, of the same curve. Ties carry their mean error."""
+    """Theirs are areas by trapezoids from 1/N on, of the same curve; our AURC is a mean, our AUGRC begins at 0.
+
+    Ties carry their mean error.
+    """
     (probabilities, labels), tensors = case(name)
     confidence, wrong = probabilities.max(axis=1), probabilities.argmax(axis=1) != labels
     errors = torch.tensor(tie_means(confidence, wrong))
@@ -174,6 +177,9 @@ def test_selective_classification(theirs, name):
         areas = [np.trapezoid(each, coverage) / width for each in (risk, risk * coverage)]
         expected = [float(of_theirs[kind].compute()) for kind in (theirs.AURC, theirs.AUGRC)]
         assert areas == pytest.approx(expected, abs=1e-6)
+        first = (risk * coverage)[0] / len(risk) / 2
+        ours = metrics.area_under_generalized_risk_coverage(probabilities, labels, from_logits=False)
+        assert ours == pytest.approx(expected[1] * width + first, abs=1e-6)
     else:
         assert math.isnan(float(of_theirs[theirs.AURC].compute()))  # one point has no area
     assert metrics.area_under_risk_coverage(probabilities, labels, from_logits=False) == pytest.approx(curve.mean())

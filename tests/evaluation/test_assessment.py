@@ -29,6 +29,10 @@ def test_whatever_the_input_a_number_or_a_reason(name, logits, labels):
     """No NaN, nothing but JSON, and for each metric that is None a reason."""
     validation = predictions(*ORDINARY) if logits.shape[1] == 4 else predictions(logits, labels)
     groups = ["even" if number % 2 == 0 else "odd" for number in range(logits.shape[1])]
+    if logits.shape[1] == 1:
+        with pytest.raises(ValueError, match="Expected logits of at least two classes"):
+            metrics.assess(predictions(logits, labels))
+        return
     result = metrics.assess(predictions(logits, labels), validation=validation, class_groups=groups, resamples=20)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert all(math.isfinite(number) for number in numbers(result))
@@ -83,11 +87,12 @@ def test_what_is_fitted_on_validation_is_reported_of_the_split():
     curve = risks(normalization.confidence(test.logits), test.logits.argmax(axis=1) == test.labels)
     normalized = result["normalized_logits"]
     assert (normalized["norm"], normalized["aurc"]) == (normalization.norm, pytest.approx(curve.mean()))
-    assert normalized["augrc"] == pytest.approx(np.mean(curve * np.arange(1, 301) / 300))
+    shares = [0, *(curve * np.arange(1, 301) / 300)]
+    assert normalized["augrc"] == pytest.approx(np.trapezoid(shares, dx=1 / 300))
 
 
 def test_intervals_of_all_but_what_the_page_names():
-    """Each is that of draws of the images, as of a function on whole splits."""
+    """Each is that of draws of the images, as of a function on whole splits; of calibration errors without its bias."""
     logits, labels = ORDINARY
     groups = ["even", "odd", "even", "odd"]
     result = metrics.assess(predictions(logits, labels), class_groups=groups, resamples=40)
@@ -103,7 +108,11 @@ def test_intervals_of_all_but_what_the_page_names():
         ("adaptive_ece", lambda chosen: metrics.adaptive_calibration_error(logits[chosen], labels[chosen], bins=15)),
         ("group_error", lambda chosen: metrics.group_error(logits[chosen], labels[chosen], groups=groups)),
     ):
-        expected = np.quantile([measure(chosen) for chosen in draws], [0.025, 0.975])
+        drawn = np.array([measure(chosen) for chosen in draws])
+        if name != "group_error":
+            assert drawn.mean() > measure(slice(None))
+            drawn += measure(slice(None)) - drawn.mean()
+        expected = np.quantile(drawn, [0.025, 0.975])
         assert result["intervals"][name] == pytest.approx(expected, abs=1e-12)
 
 
@@ -121,6 +130,25 @@ def test_without_embeddings_nothing_is_recalled():
     result = metrics.assess(predictions(logits, labels, embeddings=np.zeros((500, 0))), resamples=20)
     assert result["undefined"]["recall"] == "there are no embeddings"
     assert not [name for name in result["metrics"] if name.startswith("recall")]
+
+
+def test_images_of_one_class_and_classes_of_one_group_have_nothing_to_confuse():
+    logits, _ = ORDINARY
+    result = metrics.assess(predictions(logits, np.ones(500, int)), class_groups=["all"] * 4, resamples=20)
+    assert result["undefined"]["recall"] == "all images are of one class, and so is every neighbour"
+    assert result["undefined"]["group_error"] == "all classes are of one group"
+    assert not [name for name in result["metrics"] if name.startswith(("recall", "group"))]
+
+
+def test_a_calibrated_network_has_its_figure_within_its_interval():
+    generator = np.random.default_rng(6)
+    for _ in range(5):
+        logits = generator.normal(size=(400, 10))
+        labels = (softmax(logits).cumsum(axis=1) < generator.uniform(size=(400, 1))).sum(axis=1)
+        result = metrics.assess(predictions(logits, labels), resamples=100)
+        for name in ("ece_10", "ece_15", "ece_20", "adaptive_ece", "mce"):
+            low, high = result["intervals"][name]
+            assert low <= result["metrics"][name] <= high
 
 
 def test_the_same_predictions_give_the_same_assessment():
@@ -144,6 +172,52 @@ def test_detection_by_each_score():
     assert result["feature_distance"]["auroc"] > 0.9
     with pytest.raises(ValueError, match="embeddings of one length"):
         metrics.detect(own, against=predictions(logits, labels, embeddings=np.ones((500, 3))), reference=own)
+
+
+def test_detection_without_embeddings_or_with_some_that_are_not_finite():
+    own = predictions(*ORDINARY, embeddings=np.ones((500, 3)))
+    without = predictions(*ORDINARY, embeddings=np.zeros((500, 0)))
+    for one, other in ((own, without), (without, own)):
+        found = metrics.detect(one, against=other, reference=own)
+        assert found["feature_distance"] == {"undefined": "there are no embeddings of the images"}
+    with pytest.raises(ValueError, match="Expected finite embeddings"):
+        metrics.detect(own, against=predictions(*ORDINARY, embeddings=np.full((500, 3), np.nan)), reference=own)
+
+
+NONE = np.array([[np.nan, 1.0]])
+TEMPERATURE, VECTOR = metrics.TemperatureScaling(1.0), metrics.VectorScaling(np.ones(2), np.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        metrics.maximum_probability,
+        metrics.negative_energy,
+        lambda logits: metrics.normalized_maximum_logit(logits, norm=2),
+        lambda logits: metrics.ensemble([logits]),
+        metrics.ConformalSets("aps", 0.1, 0.5).sets,
+        TEMPERATURE.apply,
+        VECTOR.apply,
+    ],
+)
+def test_logits_that_are_none_are_refused(call):
+    for wrong, message in (
+        (NONE, "Expected finite scores"),
+        (NONE[0], r"Expected logits \[N, classes\]. Received: shape \(2,\)"),
+        ([[1e308, -1e308]], r"Expected scores that float32 holds. Received: 1e\+308"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(wrong)
+    assert np.isfinite(call([[3e38, -3e38]])).all()  # what float32 can hold, a network can return
+
+
+def test_scalings_and_sets_of_other_classes_are_refused():
+    with pytest.raises(ValueError, match=r"Expected logits \[N, 2\]. Received: shape \(1, 3\)"):
+        VECTOR.apply(np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="Expected integer labels from 0 to 1"):
+        metrics.coverage_and_size(np.ones((1, 2), bool), np.array([5]))
+    with pytest.raises(ValueError, match="Expected at least one image"):
+        metrics.coverage_and_size(np.ones((0, 2), bool), np.zeros(0, int))
 
 
 def test_predictions_of_other_classes_are_refused():

@@ -130,5 +130,5 @@ def test_a_confidence_of_zero_counts_in_the_first_bin():
 def test_no_images_and_no_bins_are_refused(measure):
     with pytest.raises(ValueError, match=r"Expected at least one image. Received: shapes \(0, 3\)"):
         measure(np.zeros((0, 3)), np.zeros(0, int))
-    with pytest.raises(ValueError, match="Expected at least one bin. Received: bins=0"):
+    with pytest.raises(ValueError, match="Expected a whole number of bins, at least one. Received: bins=0"):
         measure([[3.0, 1.0]], [0], bins=0)

@@ -160,8 +160,11 @@ def test_where_there_is_no_feature_distance_the_reason_is_its_own():
         ([of_run, of_run], "each member of an ensemble has its embeddings in a space of its own"),
         ([member], assess.NO_DATA),
     ):
-        assert assess._detection(members, own, against=own)["feature_distance"] == {"undefined": why}
-    assert "auroc" in assess._detection([of_run], own, against=own)["feature_distance"]
+        found = assess._detection(members, own, against=own, split="test")
+        assert found["feature_distance"] == {"undefined": why}
+    assert "auroc" in assess._detection([of_run], own, against=own, split="test")["feature_distance"]
+    of_training = assess._detection([of_run], own, against=own, split="train")["feature_distance"]
+    assert of_training == {"undefined": assess.REFERENCE_ITSELF}
 
 
 @pytest.mark.slow

@@ -74,6 +74,14 @@ def test_runs_whose_data_changed_in_between_are_not_averaged(tmp_path):
         report.table(runs)
 
 
+def test_calibration_errors_of_other_bins_are_not_averaged(tmp_path):
+    runs = [finished_run(tmp_path / str(seed), seed=seed, labels=np.arange(30) % 3)[0] for seed in (1, 2)]
+    measured = runs[1].metrics()
+    runs[1].write_metrics({**measured, "test": {**measured["test"], "ece_bins": 5}})
+    with pytest.raises(UserError, match=r"one number of bins of the ECE. Received: 20 in .*1, 5 in .*2; --mode="):
+        report.table(runs)
+
+
 def test_a_run_that_is_there_twice_counts_once(caplog, tmp_path):
     labels = np.arange(30) % 3
     runs = [finished_run(tmp_path / name, seed=1, labels=labels)[0] for name in ("a", "b")]
