@@ -23,7 +23,7 @@ CLASSES, BATCH = 5, 8
 WIDTHS = {"pyramidnet200": 4}  # of 16; all others have 64 as published
 SMALL, LARGE = {"even": 16, "odd": 21}, {"even": 64, "odd": 75}  # pixels
 EXACT = {"logits": 1e-4, "statistics": 1e-5}
-# Of the deepest, whose logits in training PyTorch computes no better: its float32 and float64 differ by 1e-4 to 8e-4
+# Of the deepest, whose logits in training PyTorch computes no better: its float32 and float64 differ by 7e-5 to 8e-4
 # (measured). Statistics of single channels then differ by up to 3e-4.
 DEEP = {"logits": 2e-3, "statistics": 3e-4}
 # Sizes of images, and tolerances of training.
@@ -38,7 +38,7 @@ NETWORKS = {
     "resnet10": (LARGE, EXACT),
     "resnet18": (LARGE, EXACT),
     "resnet34": (LARGE, EXACT),
-    "resnet50": (LARGE, EXACT),
+    "resnet50": (LARGE, DEEP),
     "resnet101": (LARGE, DEEP),
     "resnet152": (LARGE, DEEP),
     "resnext50_32x4d": (LARGE, EXACT),
