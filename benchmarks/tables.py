@@ -232,20 +232,20 @@ def first_step() -> list[str]:
 
 
 def workers_speed() -> list[str]:
-    """Images per second on two cores."""
+    """Images per second on two cores, and the share of what these compute at most."""
     (line,) = read("workers_speed")
     first = f"`{line['network']}`, {line['images_per_core_and_step']} images per core and step"
-    rows = [
-        [name, f"{line[f'{key}_images_per_second']:.1f}"]
-        for name, key in (
-            ("two workers that train one model", "together"),
-            ("two runs that know nothing of each other", "apart"),
-            ("one run on both cores", "one"),
-        )
-    ]
-    rows.append(["% of the two runs' speed that the workers lose", percent(line["communication_share"], 1)])
-    rows.append(["the workers' speed over that of the one run", f"{line['together_over_one']:.2f}"])
-    return [*rows_of([first, "images per second"], rows), "", where("workers_speed")]
+    speeds = {name: line[f"{name}_images_per_second"] for name in ("together", "apart", "one")}
+    names = {
+        "together": "two workers that train one model",
+        "apart": "two runs that know nothing of each other",
+        "one": "one run on both cores",
+    }
+    share = line["one_share_of_matrix_rate"] / speeds["one"]  # per image and second
+    rows = [[names[name], f"{speed:.1f}", percent(share * speed)] for name, speed in speeds.items()]
+    rows.append(["% of the two runs' speed that the workers lose", percent(line["communication_share"], 1), ""])
+    rows.append(["the workers' speed over that of the one run", f"{line['together_over_one']:.2f}", ""])
+    return [*rows_of([first, "images per second", "% of matrix rate"], rows), "", where("workers_speed")]
 
 
 TABLES: dict[str, Callable[..., list[str]]] = {
