@@ -90,7 +90,8 @@ def _measured(predictions: Predictions, *, class_groups: Sequence[str] | None, r
     """The metrics of a split with their intervals, and why some are undefined."""
     logits, labels, embeddings = predictions.logits, predictions.labels, predictions.given_embeddings
     outcomes = Outcomes.of(logits, labels, embeddings)
-    crossed = crosses_groups(logits, labels, groups=class_groups) if len(set(class_groups or ())) > 1 else None
+    groups = class_groups if len(set(class_groups or ())) > 1 else None
+    crossed = crosses_groups(logits, labels, groups=groups) if groups else None
 
     def measured(chosen: np.ndarray | slice) -> dict[str, float]:
         of_groups = {} if crossed is None else {"group_error": float(crossed[chosen].mean())}
