@@ -45,8 +45,8 @@ def top_k_error(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float:
     Raises:
         UserError: shapes, labels or k that do not fit.
     """
-    if k < 1:
-        raise UserError(f"Expected k of at least 1. Received: k={k}")
+    if not isinstance(k, int | np.integer) or k < 1:
+        raise UserError(f"Expected k of at least 1. Received: k={k!r}")
     return float((label_ranks(*check_scores(scores, labels)) >= k).mean())
 
 

@@ -117,7 +117,7 @@ def _check(embeddings: ArrayLike, labels: ArrayLike, k: int) -> tuple[np.ndarray
         raise UserError(f"Expected integer labels. Received: {labels.dtype}")
     if not np.isfinite(embeddings).all():
         raise UserError("Expected finite embeddings. Received: NaN or infinity")
-    if not 1 <= k < len(labels):
+    if not isinstance(k, int | np.integer) or not 1 <= k < len(labels):
         raise UserError(f"Expected k from 1 to {len(labels) - 1}, the number of other images. Received: k={k}")
     return embeddings, labels
 

@@ -58,7 +58,9 @@ def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
         raise UserError(
             f"Expected scores [N, classes] and labels [N]. Received: shapes {scores.shape} and {labels.shape}"
         )
-    if labels.dtype.kind not in "bui" or labels.min() < 0 or labels.max() >= scores.shape[1]:
+    if labels.dtype.kind not in "bui":
+        raise UserError(f"Expected integer labels from 0 to {scores.shape[1] - 1}. Received: {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= scores.shape[1]:
         raise UserError(
             f"Expected integer labels from 0 to {scores.shape[1] - 1}. "
             f"Received: {labels.dtype} from {labels.min()} to {labels.max()}"

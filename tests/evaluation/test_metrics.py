@@ -24,9 +24,17 @@ def test_top_k_error_by_hand_and_among_equal_scores():
     assert metrics.top_k_error([[0.0, 0.0]] * 2, [0, 1]) == 0.5
 
 
-def test_k_below_1_is_refused():
-    with pytest.raises(ValueError, match="k=0"):
-        metrics.top_k_error([[0.0, 1.0]], [0], k=0)
+@pytest.mark.parametrize("k", [0, 1.5, "1", None])
+def test_k_that_is_no_number_of_classes_or_neighbours_is_refused(k):
+    with pytest.raises(ValueError, match=f"k={k!r}"):
+        metrics.top_k_error([[0.0, 1.0]], [0], k=k)
+    with pytest.raises(ValueError, match=f"k={k}"):
+        metrics.recall_at_k([[0.0], [1.0], [2.0]], [0, 0, 1], k=k)
+
+
+def test_labels_that_are_words_are_refused():
+    with pytest.raises(ValueError, match="Expected integer labels from 0 to 1. Received: <U3"):
+        metrics.negative_log_likelihood([[0.0, 1.0]], ["cat"])
 
 
 def test_negative_log_likelihood_by_hand():

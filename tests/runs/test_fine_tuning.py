@@ -39,7 +39,7 @@ def written(workdir):
 @pytest.mark.parametrize(
     ("name", "at"),
     [
-        ("AdamW", [(4, "evaluation")]),
+        pytest.param("AdamW", [(4, "evaluation")], marks=pytest.mark.slow),
         pytest.param("AdamW", [(1, "step"), (5, "step")], marks=pytest.mark.slow),
         pytest.param("Lion", [(2, "evaluation"), (3, "step")], marks=pytest.mark.slow),
         pytest.param("Muon", [(5, "step")], marks=pytest.mark.slow),

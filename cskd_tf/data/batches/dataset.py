@@ -65,7 +65,11 @@ class PairedDataset(tf.data.Dataset):
         self.num_examples, self.num_classes = len(maker.source.labels), len(maker.source.class_names)
         self.class_names = maker.source.class_names
         self.pairs_adjacent = maker.needs.pairs_adjacent
-        steps = epochs * self.steps_per_epoch
+        if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer):
+            raise UserError(f"Expected epochs to be an integer. Received: {epochs=}")
+        steps = int(epochs) * self.steps_per_epoch
+        if steps >= 2**63:
+            raise UserError(f"Expected fewer than 2**63 steps. Received: {epochs=} of {self.steps_per_epoch} steps")
         if epochs < 1 or not 0 <= first_step <= steps:
             raise UserError(
                 f"Expected epochs of at least 1 and first_step from 0 to {steps}. Received: {epochs=}, {first_step=}"

@@ -224,6 +224,8 @@ class BatchOrder:
     def __post_init__(self):
         if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)):
             raise UserError(f"Expected seed to be an integer. Received: seed={self.seed!r}")
+        if not -(2**63) <= self.seed < 2**64:
+            raise UserError(f"Expected a seed of at most 64 bits. Received: seed={self.seed}")
 
     @property
     def size(self) -> int:

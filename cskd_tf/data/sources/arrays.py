@@ -41,12 +41,18 @@ class ArraySource(PixelSource):
         complete: bool = True,
     ):
         tensor = images if tf.is_tensor(images) else None  # not copied
-        pixels, numbers = np.asarray(images), np.asarray(labels)
-        if pixels.ndim != 4 or pixels.dtype.kind not in "uif":
+        try:
+            pixels = np.asarray(images)
+        except ValueError:  # of rows that have other lengths
+            raise UserError("Expected images of one shape. Received: several shapes") from None
+        numbers = np.asarray(labels)
+        if pixels.ndim != 4 or pixels.dtype.kind not in "uif" or 0 in pixels.shape[1:]:
             raise UserError(
                 "Expected images to be numbers of shape [N, height, width, channels]. "
                 f"Received: {pixels.dtype} of shape {pixels.shape}"
             )
+        if numbers.ndim == 0:
+            raise UserError(f"Expected labels to be integers [N]. Received: {type(labels).__name__}")
         if len(pixels) != len(numbers):
             raise UserError(
                 f"Expected as many labels as images. Received: {len(pixels)} images and {len(numbers)} labels"

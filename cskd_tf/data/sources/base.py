@@ -1,6 +1,7 @@
 """What the pipeline asks of a source of images and labels: one that gives pixels, or one that gives encoded images."""
 
 import abc
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -163,6 +164,9 @@ class _EncodedSubset(EncodedSource):
         return self._source.locate(int(self._indices[index]))
 
 
+LARGEST_LABEL = int(np.iinfo(np.int32).max)
+
+
 def class_numbers(labels: npt.ArrayLike) -> tuple[np.ndarray, int | None]:
     """Labels in any form that Keras has for classes, as integers `[N]`, and C where the form tells it.
 
@@ -222,9 +226,10 @@ def check_labels(labels: npt.ArrayLike, *, num_classes: int | None = None, compl
     outside = numbers[(numbers < 0) | (numbers >= classes)]
     if len(outside):
         raise UserError(f"Expected labels from 0 to {classes - 1}. Received: {sorted(set(outside.tolist()))[:10]}")
-    empty = np.flatnonzero(np.bincount(numbers, minlength=classes) == 0)
-    if len(empty) and complete:
-        raise UserError(
-            f"Expected at least one image of each of the {classes} classes. Received: none of {empty[:10].tolist()}"
-        )
+    if classes > LARGEST_LABEL + 1:
+        raise UserError(f"Expected labels from 0 to {LARGEST_LABEL}. Received: {classes - 1}")
+    present = set(np.unique(numbers).tolist())  # not counted by label: a stray one may be as large as an id
+    if len(present) < classes and complete:
+        empty = list(itertools.islice((label for label in range(classes) if label not in present), 10))
+        raise UserError(f"Expected at least one image of each of the {classes} classes. Received: none of {empty}")
     return numbers.astype(np.int32)

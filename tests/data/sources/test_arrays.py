@@ -24,6 +24,12 @@ IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 1, 0])
         (IMAGES.astype(str), LABELS, "images to be numbers"),
         (np.where(np.arange(4)[:, None, None, None] == 2, np.nan, IMAGES), LABELS, r"NaN or infinity in images \[2\]"),
         (IMAGES[:0], np.zeros(0, int), "at least one image"),
+        (IMAGES[:, :0], LABELS, r"Received: uint8 of shape \(4, 0, 2, 1\)"),
+        ([np.zeros((2, 2, 1)), np.zeros((3, 2, 1))], [0, 1], "Expected images of one shape"),
+        (IMAGES, iter(LABELS), "Received: .*iterator"),
+        (IMAGES, [0, 1, 1, 10**12], r"from 0 to 2147483647. Received: 1000000000000"),  # and no terabytes for counts
+        (IMAGES, np.array([0, 1, 1, 2**64 - 1], np.uint64), "from 0 to 2147483647. Received: 18446744073709551615"),
+        (IMAGES, [0, 1, 1, 2 * 10**9], r"the 2000000001 classes. Received: none of \[2, 3, 4, 5, 6, 7, 8, 9, 10, 11\]"),
     ],
 )
 def test_arrays_that_cannot_be_used_are_refused(images, labels, message):
@@ -43,6 +49,22 @@ def test_class_names_fix_the_number_of_classes():
 def test_what_is_neither_a_source_nor_an_array_is_refused(images):
     with pytest.raises(ValueError, match="Expected images as an array.*or as a source"):
         paired_dataset(images, LABELS, batch_size=2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": 2**64}, "Expected a seed of at most 64 bits. Received: seed=18446744073709551616"),
+        ({"epochs": 1.5}, "Expected epochs to be an integer. Received: epochs=1.5"),
+        ({"epochs": None}, "Expected epochs to be an integer. Received: epochs=None"),
+        ({"epochs": 2**62}, r"Expected fewer than 2\*\*63 steps"),
+        ({"epochs": 0}, "Expected epochs of at least 1"),
+    ],
+)
+def test_numbers_that_no_training_can_have_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        paired_dataset(IMAGES, LABELS, **{"batch_size": 2, "seed": 0, **options})
+    assert paired_dataset(IMAGES, LABELS, batch_size=2, seed=2**64 - 1).steps_per_epoch == 2
 
 
 def test_arrays_are_no_source_for_evaluation():
