@@ -191,6 +191,8 @@ class ContinuingModel(AveragedModel):
         if isinstance(x, PairedDataset) and kwargs.get("steps_per_epoch") is None:
             kwargs["steps_per_epoch"] = x.steps_per_epoch
         steps = kwargs.get("steps_per_epoch")
+        if isinstance(x, PairedDataset) and steps is not None and steps < 1:  # of which Keras would read on without end
+            raise UserError(f"Expected steps_per_epoch of at least 1. Received: steps_per_epoch={steps}")
         check_steps_per_execution(steps, steps_per_execution=self.steps_per_execution)
         course = Course(epochs=epochs, steps_per_epoch=steps)
         callbacks = prepare_callbacks(callbacks, own=course, model=self)
