@@ -21,14 +21,13 @@ from cskd_tf.evaluation.groups import crosses_groups, per_class, per_group
 from cskd_tf.evaluation.intervals import LEVEL, RESAMPLES, interval, resampled
 from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.evaluation.normalization import LogitNormalization
-from cskd_tf.evaluation.outcomes import BINS, ECE_BINS, RECALLS, Outcomes
+from cskd_tf.evaluation.outcomes import BINS, ECE_BINS, RECALLS, Outcomes, metric_intervals
 from cskd_tf.evaluation.predictions import Predictions, check_same_classes
 from cskd_tf.evaluation.scaling import SCALINGS, TemperatureScaling
 from cskd_tf.evaluation.scores import taken_for_logits
 
 FITTED = ("scaling", "normalized_logits", "conformal")  # on validation images
 NO_REFERENCE = "there are no embeddings of training images"
-CALIBRATION = (*(f"ece_{bins}" for bins in ECE_BINS), "adaptive_ece", "mce")
 SELECTIVE = ("aurc", "e_aurc", "augrc", "coverage_at_5_risk", "risk_at_80_coverage")
 
 
@@ -99,9 +98,7 @@ def _measured(predictions: Predictions, *, class_groups: Sequence[str] | None, r
 
     drawn = resampled(measured, len(labels), resamples=resamples)
     metrics = {**measured(slice(None)), **_without_intervals(logits, labels)}
-    intervals = {
-        name: interval(values, figure=metrics[name] if name in CALIBRATION else None) for name, values in drawn.items()
-    }
+    intervals = metric_intervals(drawn, metrics)
     undefined = _reasons(metrics, intervals, labels=labels, with_embeddings=embeddings is not None)
     if class_groups and crossed is None:
         undefined["group_error"] = "all classes are of one group"

@@ -7,8 +7,8 @@ import scipy.stats
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.intervals import LEVEL, RESAMPLES, interval, resampled
-from cskd_tf.evaluation.outcomes import Outcomes
+from cskd_tf.evaluation.intervals import LEVEL, RESAMPLES, resampled
+from cskd_tf.evaluation.outcomes import Outcomes, metric_intervals
 from cskd_tf.evaluation.predictions import Predictions, check_same_classes
 from cskd_tf.evaluation.scores import taken_for_logits
 
@@ -54,13 +54,14 @@ def compare(one: Predictions, other: Predictions, *, resamples: int = RESAMPLES,
         return {name: minuend[name] - subtrahend[name] for name in minuend if name in subtrahend}
 
     drawn = resampled(differences, len(one.labels), resamples=resamples, seed=seed)
+    of_all = differences(slice(None))
     alone = int((first.correct & ~second.correct).sum()), int((second.correct & ~first.correct).sum())
     return {
         "images": len(one.labels),
         "resamples": resamples,
         "level": LEVEL,
-        "differences": {name: None if np.isnan(value) else value for name, value in differences(slice(None)).items()},
-        "intervals": {name: interval(values) for name, values in drawn.items()},
+        "differences": {name: None if np.isnan(value) else value for name, value in of_all.items()},
+        "intervals": metric_intervals(drawn, of_all, differences=True),
         "mcnemar": {"one_alone_right": alone[0], "other_alone_right": alone[1], "p": mcnemar(*alone)},
     }
 

@@ -45,7 +45,7 @@ def interval(values: np.ndarray, *, level: float = LEVEL, figure: float | None =
 
     A calibration error takes each bin's chance deviations for errors, and of drawn images, which repeat, there are more
     of these: what was resampled lies above the figure that it is of, which of a calibrated network may be below the
-    whole interval. With `figure` what was resampled is moved so that its mean is the figure; nothing leaves 0 to 1.
+    whole interval. With `figure` what was resampled is moved so that its mean is the figure.
 
     Example:
         >>> [round(end, 6) for end in interval(np.linspace(0, 1, 101))], interval(np.array([0.5, np.nan]))
@@ -64,5 +64,5 @@ def interval(values: np.ndarray, *, level: float = LEVEL, figure: float | None =
     tail = (1 - level) / 2
     if np.isnan(values).any():
         return None
-    moved = values if figure is None else np.clip(values + (figure - values.mean()), 0, 1)
+    moved = values if figure is None else values + (figure - values.mean())
     return np.quantile(moved, [tail, 1 - tail]).tolist()

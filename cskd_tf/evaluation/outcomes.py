@@ -1,11 +1,13 @@
 """What is known of each image of a split, and the metrics of any choice of these images."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cskd_tf.evaluation.calibration import adaptive_gap, bin_of
+from cskd_tf.evaluation.intervals import interval
 from cskd_tf.evaluation.metrics import brier_scores, label_ranks
 from cskd_tf.evaluation.neighbours import recalled
 from cskd_tf.evaluation.scores import check_scores_of_kind, log_probabilities, softmax
@@ -20,6 +22,7 @@ from cskd_tf.evaluation.selective import (
 )
 
 ECE_BINS = (10, 15, 20)  # of PS-KD's code, of most libraries, of the CS-KD paper
+CALIBRATION = (*(f"ece_{bins}" for bins in ECE_BINS), "adaptive_ece", "mce")  # of what is biased: see `interval`
 BINS = 15  # of the calibration errors that are given for one number of bins
 RECALLS = (1, 2, 4, 8)
 
@@ -104,6 +107,36 @@ class Outcomes:
             "risk_at_80_coverage": risk_of_share(curve, DEFAULT_COVERAGE),
             **{f"recall_at_{k}": _mean_of_defined(values[chosen]) for k, values in self.recalled.items()},
         }
+
+
+def metric_intervals(
+    drawn: Mapping[str, np.ndarray], figures: Mapping[str, float], *, differences: bool = False
+) -> dict[str, list[float] | None]:
+    """The interval of each metric, of calibration errors about the figure itself.
+
+    Example:
+        Drawn images have ECEs that are larger by .1 on average.
+
+        >>> drawn = {"nll": np.linspace(0, 1, 101), "ece_15": np.linspace(0.1, 0.3, 101)}
+        >>> found = metric_intervals(drawn, {"nll": 0.4, "ece_15": 0.1})
+        >>> {name: [round(end, 6) for end in ends] for name, ends in found.items()}
+        {'nll': [0.025, 0.975], 'ece_15': [0.005, 0.195]}
+
+    Args:
+        drawn: of `resampled`, by the names of `Outcomes.metrics`.
+        figures: of all images, by the same names.
+        differences: whether they are of two networks' metrics, and may be below 0.
+
+    Returns:
+        As of `interval`.
+    """
+    found = {
+        name: interval(values, figure=figures[name] if name in CALIBRATION else None) for name, values in drawn.items()
+    }
+    for name in CALIBRATION:
+        if not differences and (ends := found.get(name)):
+            found[name] = np.clip(ends, 0, 1).tolist()
+    return found
 
 
 def _gaps(gaps: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

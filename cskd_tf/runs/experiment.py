@@ -30,7 +30,7 @@ from cskd_tf.runs.workdir import CLASSIFIER
 from cskd_tf.training import optimizers, schedules
 from cskd_tf.training.accumulation import check_accumulation
 from cskd_tf.training.collector import Collector
-from cskd_tf.training.compiling import check_jit, check_steps_per_execution
+from cskd_tf.training.compiling import check_jit, check_steps
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.inputs import check_weighable
 from cskd_tf.training.workers import Workers
@@ -182,7 +182,7 @@ def prepare(config: Config) -> Experiment:
     needs, pairing = composition.needs, config.data.pairing
     check_batches(size, batch_size=config.batch_size, needs=needs, pairing=pairing, distribution=distribution)
     steps = count_steps(size, batch_size=config.batch_size, pairing=pairing, distribution=distribution)
-    check_steps_per_execution(steps, steps_per_execution=config.steps_per_execution)
+    check_steps(steps, steps_per_execution=config.steps_per_execution)
     with strategy.scope():
         model = _build_model(config, chosen, train=splits["train"], steps_per_epoch=steps)
     return Experiment(

@@ -15,8 +15,8 @@ import tensorflow as tf
 from cskd_tf.data.catalogue.datasets import find_dataset
 from cskd_tf.evaluation.conformal import coverage_and_size
 from cskd_tf.evaluation.figures.reliability import save_reliability_diagram
-from cskd_tf.evaluation.intervals import LEVEL, interval, resampled
-from cskd_tf.evaluation.outcomes import Outcomes
+from cskd_tf.evaluation.intervals import LEVEL, resampled
+from cskd_tf.evaluation.outcomes import Outcomes, metric_intervals
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.evaluation.scores import softmax
 from cskd_tf.runs import provenance
@@ -145,10 +145,10 @@ def _data(experiment: Experiment) -> str:
 def _metrics(served: Outcomes, raw: Outcomes, *, calibration: Calibration) -> str:
     drawn = resampled(served.metrics, len(served.correct))
     values, before = served.metrics(), raw.metrics()
-    rows = []
+    intervals, rows = metric_intervals(drawn, values), []
     for name in METRICS:
         heading, factor = HEADINGS[name]
-        row = [heading, cell(values[name], factor), ends(interval(drawn[name]), factor)]
+        row = [heading, cell(values[name], factor), ends(intervals[name], factor)]
         rows.append([*row, cell(before[name], factor)] if calibration.temperature else row)
     headings = ["", "as served", f"{100 * LEVEL:.0f} % interval"]
     headings += ["before the temperature"] if calibration.temperature else []

@@ -1,5 +1,6 @@
 """What Keras lets through, and fails at or gets wrong once training has begun: refused before it."""
 
+import numbers
 from collections.abc import Sequence
 
 import keras
@@ -18,12 +19,18 @@ def check_trainable(model: keras.Model) -> None:
         )
 
 
-def check_steps_per_execution(steps: int | None, *, steps_per_execution: int) -> None:
+def check_steps(steps: int | None, *, steps_per_execution: int) -> None:
     """Raises UserError unless whole executions make an epoch, so that no execution runs on into the next one.
+
+    An epoch of no steps is refused: Keras takes it for one of all data, and reads those that have no end for ever.
 
     3 steps per epoch go with 1 or 3 steps per execution; with 2 Keras would take 4.
     """
-    if steps and steps % steps_per_execution:
+    if steps is None:
+        return
+    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or steps < 1:
+        raise UserError(f"Expected steps_per_epoch of at least 1. Received: steps_per_epoch={steps!r}")
+    if steps % steps_per_execution:
         raise UserError(
             f"Expected steps_per_execution to divide the {steps} steps of an epoch. Received: {steps_per_execution=}"
         )

@@ -17,7 +17,7 @@ from cskd_tf.training.compiling import (
     check_for_replicas,
     check_for_workers,
     check_jit,
-    check_steps_per_execution,
+    check_steps,
     check_trainable,
 )
 from cskd_tf.training.course import Course, prepare_callbacks
@@ -191,9 +191,7 @@ class ContinuingModel(AveragedModel):
         if isinstance(x, PairedDataset) and kwargs.get("steps_per_epoch") is None:
             kwargs["steps_per_epoch"] = x.steps_per_epoch
         steps = kwargs.get("steps_per_epoch")
-        if isinstance(x, PairedDataset) and steps is not None and steps < 1:  # of which Keras would read on without end
-            raise UserError(f"Expected steps_per_epoch of at least 1. Received: steps_per_epoch={steps}")
-        check_steps_per_execution(steps, steps_per_execution=self.steps_per_execution)
+        check_steps(steps, steps_per_execution=self.steps_per_execution)
         course = Course(epochs=epochs, steps_per_epoch=steps)
         callbacks = prepare_callbacks(callbacks, own=course, model=self)
         if isinstance(x, tf.data.Dataset):

@@ -6,6 +6,7 @@ import pytest
 from cskd_tf import metrics
 from cskd_tf.evaluation.comparison import mcnemar
 from tests.evaluation.cases import ORDINARY
+from tests.helpers import softmax
 
 
 def predictions(logits, labels):
@@ -40,6 +41,19 @@ def test_pairs_are_compared_and_not_two_samples():
     alone = metrics.assess(predictions(better, labels), resamples=200)
     low, high = alone["intervals"]["nll"]
     assert low < metrics.negative_log_likelihood(logits, labels) < high
+
+
+def test_a_difference_of_calibration_errors_is_within_its_interval():
+    """Draws are biased for a calibrated network, and not for one that is far too sure: so is their difference."""
+    generator = np.random.default_rng(6)
+    for _ in range(5):
+        logits = generator.normal(size=(400, 10))
+        labels = (softmax(logits).cumsum(axis=1) < generator.uniform(size=(400, 1))).sum(axis=1)
+        compared = metrics.compare(predictions(logits, labels), predictions(4 * logits, labels), resamples=200)
+        for name in ("ece_10", "ece_15", "ece_20", "adaptive_ece"):
+            (low, high), difference = compared["intervals"][name], compared["differences"][name]
+            assert low < difference < high < 0
+            assert difference - low < 2 * (high - difference) < 4 * (difference - low)
 
 
 @pytest.mark.parametrize(("one", "other"), [(0, 0), (1, 0), (3, 9), (10, 10), (0, 12)])

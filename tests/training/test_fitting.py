@@ -96,8 +96,9 @@ def test_xla_on_several_replicas_is_refused(linear_network, two_replicas):
         model.compile(SGD(0.1), jit_compile="auto")
 
 
-@pytest.mark.parametrize("steps", [0, -1])
+@pytest.mark.parametrize("steps", [0, -1, 1.5])
 def test_an_epoch_of_no_steps_is_refused(steps, linear_network, images_and_labels):
-    data = paired_dataset(*images_and_labels, batch_size=8, seed=0)
-    with pytest.raises(ValueError, match=f"Expected steps_per_epoch of at least 1. Received: steps_per_epoch={steps}"):
-        compiled(linear_network()).fit(data, steps_per_epoch=steps, verbose=0)
+    paired = paired_dataset(*images_and_labels, batch_size=8, seed=0)
+    for data in (paired, tf.data.Dataset.from_tensor_slices(images_and_labels).batch(8).repeat()):
+        with pytest.raises(ValueError, match=f"Expected steps_per_epoch of at least 1. Received: .*={steps}"):
+            compiled(linear_network()).fit(data, steps_per_epoch=steps, verbose=0)

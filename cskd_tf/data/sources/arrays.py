@@ -43,8 +43,8 @@ class ArraySource(PixelSource):
         tensor = images if tf.is_tensor(images) else None  # not copied
         try:
             pixels = np.asarray(images)
-        except ValueError:  # of rows that have other lengths
-            raise UserError("Expected images of one shape. Received: several shapes") from None
+        except ValueError as error:  # of rows that have other lengths
+            raise UserError(f"Expected images of one shape, as one array. Received: {error}") from None
         numbers = np.asarray(labels)
         if pixels.ndim != 4 or pixels.dtype.kind not in "uif" or 0 in pixels.shape[1:]:
             raise UserError(
