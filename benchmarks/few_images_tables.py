@@ -42,6 +42,7 @@ HEADINGS = {
 }
 HIGHER_IS_BETTER = {"recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "coverage_at_5_risk"}
 NETWORK = "preact_resnet10"
+MINUS = "minus cross-entropy's"
 
 
 def _groups(data: str, keep: Callable[[dict], bool]) -> dict[str, list[dict]]:
@@ -111,33 +112,46 @@ def _columns(groups: Mapping[str, list[dict]], columns: Sequence[tuple[str, str]
     ]
 
 
-def _less_cross_entropy(groups: Mapping[str, list[dict]], key: str, part: str = "test") -> list[str]:
+def _minus_cross_entropy(groups: Mapping[str, list[dict]], key: str, part: str = "test") -> list[str]:
     """Per experiment the difference of a metric from cross-entropy's, seed by seed; empty where no seed has both."""
     plain = {line["seed"]: _value(line, part, key) for line in groups.get("cross_entropy", [])}
     cells = []
     for name, lines in groups.items():
         pairs = [(_value(line, part, key), plain[line["seed"]]) for line in lines if line["seed"] in plain]
-        less = [value - other for value, other in pairs if value is not None and other is not None]
-        cells.append("" if name == "cross_entropy" or len(less) < len(pairs) else _cell(less, key))
+        differences = [value - other for value, other in pairs if value is not None and other is not None]
+        shown = name != "cross_entropy" and len(differences) == len(pairs)
+        cells.append(_cell(differences, key) if shown else "")
     return cells
 
 
-def _beside_cross_entropy(groups: Mapping[str, list[dict]], keys: Sequence[str]) -> list[list[str]]:
-    """A row per experiment; behind the first metric its difference from cross-entropy's."""
-    rows, differences = _columns(groups, [("test", key) for key in keys]), _less_cross_entropy(groups, keys[0])
-    return [[*row[:3], less, *row[3:]] for row, less in zip(rows, differences, strict=True)]
+def _beside_cross_entropy(
+    groups: Mapping[str, list[dict]], columns: Sequence[tuple[str, str]], compared: Sequence[tuple[str, str]]
+) -> list[list[str]]:
+    """As `_columns`; behind each of the columns `compared` its difference from cross-entropy's."""
+    rows = _columns(groups, columns)
+    for place in sorted((columns.index(column) for column in compared), reverse=True):
+        part, key = columns[place]
+        for row, difference in zip(rows, _minus_cross_entropy(groups, key, part), strict=True):
+            row.insert(2 + place + 1, difference)
+    return rows
 
 
-def _heading_beside_cross_entropy(keys: Sequence[str]) -> list[str]:
-    first, *rest = (HEADINGS[key][0] for key in keys)
-    return ["runs", first, "less cross-entropy's", *rest]
+def _heading_beside_cross_entropy(names: Sequence[str], compared: Sequence[int]) -> list[str]:
+    """The headings of those columns, of which those at the places `compared` have their difference behind them."""
+    return ["runs", *(each for place, name in enumerate(names) for each in (name, MINUS)[: 1 + (place in compared)])]
+
+
+def _by_metrics(data: str, groups: Mapping[str, list[dict]], keys: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Heading and rows of metrics of the test split, the first of which is compared with cross-entropy's."""
+    columns = [("test", key) for key in keys]
+    heading = _heading_beside_cross_entropy([HEADINGS[key][0] for key in keys], [0])
+    return [data, *heading], _beside_cross_entropy(groups, columns, columns[:1])
 
 
 def methods(data: str) -> list[str]:
-    """Every method, with one recipe, and its top-1 error less that of cross-entropy on the same images."""
+    """Every method, with one recipe, and its top-1 error minus that of cross-entropy on the same images."""
     keys = ("top1_error", "top5_error", "nll", "ece_20", "recall_at_1", "aurc")
-    heading = [data, *_heading_beside_cross_entropy(keys)]
-    return [*rows_of(heading, _beside_cross_entropy(_of_methods(data), keys)), "", where("few_images")]
+    return [*rows_of(*_by_metrics(data, _of_methods(data), keys)), "", where("few_images")]
 
 
 def _kit(data: str, columns: Sequence[tuple[str, str]]) -> list[str]:
@@ -168,11 +182,12 @@ def equal_time(data: str) -> list[str]:
         for name, lines in _of_methods(data).items()
         if name in shorter or few_images.keeps_its_epochs(ratios[name])
     }
+    (_, *heading), compared = _by_metrics(data, groups, keys)
     rows = [
         [row[0], f"{ratios[name]:.2f}", str(lines[0]["epochs"]), *row[1:]]
-        for (name, lines), row in zip(groups.items(), _beside_cross_entropy(groups, keys), strict=True)
+        for (name, lines), row in zip(groups.items(), compared, strict=True)
     ]
-    heading = [data, "step over cross-entropy's", "epochs", *_heading_beside_cross_entropy(keys)]
+    heading = [data, "step over cross-entropy's", "epochs", *heading]
     return [*rows_of(heading, rows), "", where("few_images"), where("equal_time")]
 
 
@@ -180,38 +195,36 @@ def finetune() -> list[str]:
     """Cross-entropy and CS-KD after fine-tuning, by the number of images per class."""
     keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
     runs = [line for line in read("finetune") if "test" in line]
-    rows = []
+    heading, rows = [], []
     for images in sorted({line["images_per_class"] for line in runs}):
         of_images = [line for line in runs if line["images_per_class"] == images]
         names = [name for name in NAMES if any(line["experiment"] == name for line in of_images)]
         groups = {name: [line for line in of_images if line["experiment"] == name] for name in names}
-        compared = _beside_cross_entropy(groups, keys)
+        heading, compared = _by_metrics("CIFAR-10", groups, keys)
         rows += [[f"{images} per class, {name}", *cells] for name, *cells in compared]
-    heading = ["CIFAR-10", *_heading_beside_cross_entropy(keys)]
     return [*rows_of(heading, rows), "", where("finetune")]
 
 
 def recalibrated(data: str) -> list[str]:
-    """What scaling leaves of each method's calibration."""
+    """What scaling leaves of each method's calibration; of a temperature, minus cross-entropy's."""
     parts = ("test", "after_temperature", "after_vector_scaling")
     columns = [(part, key) for key in ("ece_20", "nll") for part in parts]
     scalings = ("after a temperature", "vector scaling")
-    heading = [data, "runs", "ECE %, 20 bins", *scalings, "NLL", *scalings]
-    return [*rows_of(heading, _columns(_of_methods(data), columns)), "", where("few_images")]
+    heading = _heading_beside_cross_entropy(["ECE %, 20 bins", *scalings, "NLL", *scalings], [1, 4])
+    rows = _beside_cross_entropy(_of_methods(data), columns, [columns[1], columns[4]])
+    return [*rows_of([data, *heading], rows), "", where("few_images")]
 
 
 def selective(data: str) -> list[str]:
     """Selective classification, by three confidences, each beside its difference from cross-entropy's."""
-    groups, less = _of_methods(data), "less cross-entropy's"
     columns = [("test", "e_aurc"), ("test", "aurc"), ("after_temperature", "aurc"), ("normalized_logits", "aurc")]
     names = [HEADINGS["e_aurc"][0], HEADINGS["aurc"][0], "AURC after a temperature", "AURC of normalised logits"]
-    heading = [data, "runs", *(each for name in names for each in (name, less))]
-    differences = zip(*(_less_cross_entropy(groups, key, part) for part, key in columns), strict=True)
-    rows = [
-        [*row[:2], *(each for pair in zip(row[2:], own, strict=True) for each in pair)]
-        for row, own in zip(_columns(groups, columns), differences, strict=True)
+    heading = _heading_beside_cross_entropy(names, range(len(names)))
+    return [
+        *rows_of([data, *heading], _beside_cross_entropy(_of_methods(data), columns, columns)),
+        "",
+        where("few_images"),
     ]
-    return [*rows_of(heading, rows), "", where("few_images")]
 
 
 def grid(data: str, method: str) -> list[str]:
@@ -231,13 +244,14 @@ def grid(data: str, method: str) -> list[str]:
 def depth(data: str) -> list[str]:
     """Cross-entropy and CS-KD, of each network, and the difference of their errors."""
     keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
-    rows = []
+    heading, rows = [], []
     for network in dict.fromkeys(line["network"] for line in read("few_images") if line["data"] == data):
         names = {name if network == NETWORK else f"{name},{network}": name for name in ("cross_entropy", "cskd")}
         found = _groups(data, lambda line, names=names: line["experiment"] in names)
         groups = {names[name]: found[name] for name in names if name in found}
-        rows += [[f"`{network}`, {name}", *row] for name, *row in _beside_cross_entropy(groups, keys)]
-    return [*rows_of([data, *_heading_beside_cross_entropy(keys)], rows), "", where("few_images")]
+        heading, compared = _by_metrics(data, groups, keys)
+        rows += [[f"`{network}`, {name}", *row] for name, *row in compared]
+    return [*rows_of(heading, rows), "", where("few_images")]
 
 
 TABLES = (methods, calibration, selection, equal_time, recalibrated, selective, grid, depth, finetune)

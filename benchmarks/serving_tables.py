@@ -44,7 +44,7 @@ def runtimes() -> list[str]:
     said = (
         f"`{int8['runtime']}` gives {same} % of the images the same class, with an ECE of {errors[0]} % for "
         f"{errors[1]} %. Where OpenCV resizes images of three times the size, and not the graph, probabilities differ "
-        f"by up to {lines[0]['resized_by_opencv']:.1g}."
+        f"by up to {lines[0]['resized_by_opencv']:.2g}."
     )
     if lines[0]["load"] > 1:
         said += (

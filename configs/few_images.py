@@ -10,7 +10,7 @@ batches of 32, in a PreAct ResNet-10 of width 16 unless a network is named: `tin
 number at the end, `tiny_imagenet_20,cskd,93`, is of epochs.
 
 Methods: `cross_entropy` and what `methods` below returns, each with the values of its paper on CIFAR-100 or
-TinyImageNet. Distillation learns from the run of `DATA,cskd,preact_resnet18`, TF-KD from that of `DATA,cross_entropy`,
+TinyImageNet, or, where the paper says none, of its docstring. Distillation learns from the run of `DATA,cskd,preact_resnet18`, TF-KD from that of `DATA,cross_entropy`,
 which have to be trained first; `--mode=sweep` does, for each seed.
 
     python train_main.py --config=configs/few_images.py:methods,tiny_imagenet_20 --mode=sweep
@@ -33,7 +33,7 @@ from configs import base, cskd_paper, omniglot, pskd_paper, tiny_imagenet
 COST = pathlib.Path(__file__).parents[1] / "results" / "equal_time.json"
 
 NETWORK = "preact_resnet10"
-EPOCHS = {  # fewer images are seen more often: about 1,800 steps each of 24 and of 136 classes, of the smallest set 750
+EPOCHS = {  # fewer images are seen more often: about 1,800 steps each of 24 and of 136 classes, of the smallest set 800
     "tiny_imagenet_5": 200, "tiny_imagenet_20": 120, "tiny_imagenet_60": 40, "omniglot_5": 90, "omniglot_14": 30,
 }  # fmt: skip
 COMPARED = (

@@ -3,6 +3,9 @@
 import keras
 import tensorflow as tf
 
+from cskd_tf.checks import check_number
+from cskd_tf.errors import UserError
+
 
 def cross_entropy(logits: tf.Tensor, *, targets: tf.Tensor) -> tf.Tensor:
     """Cross-entropy `-sum_c targets_c log softmax(logits)_c` in nats.
@@ -17,11 +20,15 @@ def cross_entropy(logits: tf.Tensor, *, targets: tf.Tensor) -> tf.Tensor:
 
     Args:
         logits: `[..., classes]`, any float type.
-        targets: `[..., classes]`, non-negative; hard labels as one-hot rows.
+        targets: of the same shape, non-negative; hard labels as one-hot rows.
 
     Returns:
         `[...]` float32.
+
+    Raises:
+        UserError: of another shape.
     """
+    _check_same_shape(targets=targets, logits=logits)
     log_probabilities = tf.nn.log_softmax(tf.cast(logits, tf.float32))
     return -tf.reduce_sum(tf.cast(targets, tf.float32) * log_probabilities, axis=-1)
 
@@ -39,12 +46,17 @@ def kl_divergence(target_logits: tf.Tensor, logits: tf.Tensor, *, temperature: f
 
     Args:
         target_logits: `[..., classes]`, of the distribution that is approached.
-        logits: `[..., classes]`, of the distribution that approaches.
-        temperature: T, divides both logits.
+        logits: of the same shape, of the distribution that approaches.
+        temperature: T above 0, divides both logits.
 
     Returns:
         `[...]` float32.
+
+    Raises:
+        UserError: of another shape, or a temperature that is not above 0.
     """
+    _check_same_shape(target_logits=target_logits, logits=logits)
+    check_number("temperature", temperature, positive=True)
     target = tf.nn.log_softmax(tf.cast(target_logits, tf.float32) / temperature)
     approximation = tf.nn.log_softmax(tf.cast(logits, tf.float32) / temperature)
     return tf.reduce_sum(tf.exp(target) * (target - approximation), axis=-1)
@@ -61,12 +73,16 @@ def soft_cross_entropy(target_logits: tf.Tensor, logits: tf.Tensor, *, temperatu
 
     Args:
         target_logits: `[..., classes]`, of the targets.
-        logits: `[..., classes]`, of the predictions that are compared with them.
-        temperature: T, divides both logits.
+        logits: of the same shape, of the predictions that are compared with them.
+        temperature: T above 0, divides both logits.
 
     Returns:
         `[...]` float32.
+
+    Raises:
+        UserError: of another shape, or a temperature that is not above 0.
     """
+    check_number("temperature", temperature, positive=True)
     targets = tf.nn.softmax(tf.cast(target_logits, tf.float32) / temperature)
     return cross_entropy(tf.cast(logits, tf.float32) / temperature, targets=targets)
 
@@ -104,17 +120,33 @@ def refine_targets(targets: tf.Tensor, *, previous: tf.Tensor, share: tf.Tensor 
 
     Returns:
         float32 of the same shape.
+
+    Raises:
+        UserError: of another shape, or shares outside of [0, 1] (inside of a graph they are not known yet).
     """
+    _check_same_shape(targets=targets, previous=previous)
     share = tf.cast(share, tf.float32)
+    known = tf.get_static_value(share)  # None inside of a graph
+    if known is not None and not ((known >= 0) & (known <= 1)).all():
+        raise UserError(f"Expected share in [0, 1]. Received: share={known.tolist()}")
     share = tf.reshape(share, tf.concat([tf.shape(share), tf.ones([tf.rank(targets) - tf.rank(share)], tf.int32)], 0))
     return (1 - share) * tf.cast(targets, tf.float32) + share * tf.cast(previous, tf.float32)
 
 
 def one_hot(labels: tf.Tensor, *, num_classes: int) -> tf.Tensor:
-    """Integer labels `[...]` as float32 targets `[..., num_classes]`.
+    """Integer labels `[...]` as float32 targets `[..., num_classes]`; of a label outside the classes, zeros.
 
     Example:
         >>> one_hot([1, 2], num_classes=3).numpy().tolist()
         [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     return keras.ops.one_hot(labels, num_classes, dtype="float32")
+
+
+def _check_same_shape(**arguments: tf.Tensor) -> None:
+    """Refuses what TensorFlow would broadcast, as labels in place of targets."""
+    shapes = {name: tf.convert_to_tensor(value).shape for name, value in arguments.items()}
+    one, other = shapes.values()
+    if not one.is_compatible_with(other):
+        received = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise UserError(f"Expected {' and '.join(shapes)} of one shape, [..., classes]. Received: {received}")

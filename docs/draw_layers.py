@@ -40,6 +40,7 @@ ROOMS = {
     "errors": Look("what a user can mend", GREY, 5.0),
     "files": Look("whole or not at all", GREY, 2.7),
     "settings": Look("checked values", GREY, 4.4),
+    "checks": Look("of arguments", GREY, 6.6),
     "kernels": Look("oneDNN on or off", GREY, 9.3),
     "losses": Look("the formulas", VIOLET, 6.05),
     "networks": Look("images to logits", VIOLET, 7.7),

@@ -12,15 +12,16 @@ FRONTS = {"__init__", "callbacks", "metrics", "optimizers"}  # public names of w
 # Each room, and the rooms below it that it may use. A file may always use its own room.
 ROOMS = {
     "errors": set(),
+    "checks": {"errors"},
     "files": {"errors"},
     "kernels": {"errors"},
-    "losses": {"errors"},
+    "losses": {"errors", "checks"},
     "settings": {"errors"},
     "networks": {"errors"},
     "evaluation": {"errors", "files"},
-    "data": {"errors", "files", "settings"},
-    "methods": {"errors", "losses", "networks", "data.batches.views"},
-    "training": {"errors", "losses", "networks", "evaluation", "data", "methods"},
+    "data": {"errors", "checks", "files", "settings"},
+    "methods": {"errors", "checks", "losses", "networks", "data.batches.views"},
+    "training": {"errors", "checks", "losses", "networks", "evaluation", "data", "methods"},
     "serving": {"errors", "files", "evaluation", "data", "training"},
     "runs": {"errors", "files", "settings", "networks", "evaluation", "data", "methods", "training", "serving"},
 }
@@ -28,7 +29,7 @@ INSIDE_DATA = {
     "data.images": {"errors", "settings"},
     "data.sources": {"errors", "files", "data.images"},
     "data.catalogue": {"errors", "files", "settings", "data.sources"},
-    "data.batches": {"errors", "settings", "data.images", "data.sources"},
+    "data.batches": {"errors", "checks", "settings", "data.images", "data.sources"},
 }
 
 

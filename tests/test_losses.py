@@ -60,3 +60,22 @@ def test_targets_are_refined_by_one_share_or_by_one_per_image():
         [[[1.0, 0.0], [0.0, 1.0]], [[0.2, 0.8], [0.2, 0.8]]],
     )
     np.testing.assert_allclose(losses.refine_targets(targets, previous=previous, share=1.0), previous)
+
+
+@pytest.mark.parametrize(
+    ("compute", "expected"),
+    [
+        (lambda: losses.cross_entropy(np.zeros((4, 3)), targets=np.ones((1, 3))), r"targets \(1, 3\), logits \(4, 3\)"),
+        (lambda: losses.cross_entropy(np.zeros((3, 3)), targets=np.array([0, 1, 2])), r"targets \(3,\), logits"),
+        (lambda: losses.kl_divergence(np.zeros((4, 3)), np.ones(3)), r"target_logits \(4, 3\), logits \(3,\)"),
+        (lambda: losses.soft_cross_entropy(np.zeros((4, 3)), np.ones((4, 1))), r"targets \(4, 3\), logits"),
+        (lambda: losses.refine_targets([[1.0, 0.0]], previous=[1.0, 0.0], share=0.5), r"targets \(1, 2\), previous"),
+        (lambda: losses.refine_targets([[1.0, 0.0]], previous=[[0.5, 0.5]], share=1.5), "share=1.5"),
+        (lambda: losses.refine_targets([[1.0, 0.0]], previous=[[0.5, 0.5]], share=[-0.5]), r"share=\[-0.5\]"),
+        (lambda: losses.kl_divergence(np.zeros((4, 3)), np.ones((4, 3)), temperature=0), "temperature=0"),
+        (lambda: losses.soft_cross_entropy(np.zeros((4, 3)), np.ones((4, 3)), temperature=-1.0), "temperature=-1.0"),
+    ],
+)
+def test_what_tensorflow_would_compute_all_the_same_is_refused(compute, expected):
+    with pytest.raises(ValueError, match=f"Received: .*{expected}"):
+        compute()

@@ -5,9 +5,9 @@ import math
 import keras
 import tensorflow as tf
 
+from cskd_tf.checks import check_flag, check_option
 from cskd_tf.errors import UserError
 from cskd_tf.methods.base import Head, class_vectors
-from cskd_tf.methods.checks import check_flag, check_option
 from cskd_tf.methods.replicas import gather
 
 

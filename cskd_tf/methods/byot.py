@@ -4,10 +4,10 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from cskd_tf.checks import check_flag, check_fraction, check_number, check_option
 from cskd_tf.errors import UserError
 from cskd_tf.losses import cross_entropy, soft_cross_entropy
 from cskd_tf.methods.base import Method, check_embedding
-from cskd_tf.methods.checks import check_flag, check_fraction, check_number, check_option
 from cskd_tf.methods.replicas import global_sum
 from cskd_tf.networks.features import layers_of
 from cskd_tf.networks.layers import Pieces, torch_default

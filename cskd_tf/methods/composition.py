@@ -37,6 +37,8 @@ class Composition:
     """
 
     def __init__(self, methods: Sequence[Mixing | Head | Method] = ()):
+        if not isinstance(methods, (list, tuple)):
+            raise UserError(f"Expected methods to be a list of cskd_tf.methods. Received: {methods!r}")
         for method in methods:
             if not isinstance(method, (Mixing, Head, Method)):
                 raise UserError(f"Expected methods to be a list of cskd_tf.methods. Received: {method!r}")

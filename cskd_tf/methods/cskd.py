@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
+from cskd_tf.checks import check_count, check_flag, check_number, check_option
 from cskd_tf.data.batches.views import CLEAN, IMAGE, partner_views
 from cskd_tf.errors import UserError
 from cskd_tf.losses import kl_divergence
 from cskd_tf.methods.base import BatchNormMode, Method, View
-from cskd_tf.methods.checks import check_count, check_flag, check_number, check_option
 
 
 class CSKD(Method):

@@ -4,8 +4,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from cskd_tf.checks import check_count, check_fraction
 from cskd_tf.data.batches.views import CLEAN
-from cskd_tf.methods.checks import check_count, check_fraction
 from cskd_tf.methods.mixing import Mixing, marked, mixed_images
 
 

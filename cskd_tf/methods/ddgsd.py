@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
+from cskd_tf.checks import check_number
 from cskd_tf.losses import kl_divergence
 from cskd_tf.methods.base import Method, View, check_embedding
-from cskd_tf.methods.checks import check_number
 from cskd_tf.methods.replicas import global_mean
 
 

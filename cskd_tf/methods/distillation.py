@@ -1,8 +1,8 @@
 """Knowledge distillation from a trained teacher (Hinton et al., 2015, https://arxiv.org/abs/1503.02531)."""
 
+from cskd_tf.checks import check_fraction, check_number
 from cskd_tf.losses import kl_divergence
 from cskd_tf.methods.base import Method
-from cskd_tf.methods.checks import check_fraction, check_number
 from cskd_tf.methods.teacher import Teacher
 
 

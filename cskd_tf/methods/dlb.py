@@ -3,10 +3,10 @@
 import keras
 import tensorflow as tf
 
+from cskd_tf.checks import check_count, check_number
 from cskd_tf.data.batches.views import IMAGE, POSITION, PREVIOUS, PREVIOUS_POSITION
 from cskd_tf.losses import cross_entropy, kl_divergence
 from cskd_tf.methods.base import Method, View
-from cskd_tf.methods.checks import check_count, check_number
 from cskd_tf.methods.replicas import gather
 
 

@@ -1,7 +1,7 @@
 """Label smoothing (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567)."""
 
+from cskd_tf.checks import check_flag, check_fraction
 from cskd_tf.methods.base import Method
-from cskd_tf.methods.checks import check_flag, check_fraction
 
 
 class LabelSmoothing(Method):

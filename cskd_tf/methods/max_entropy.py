@@ -1,8 +1,8 @@
 """Maximum entropy, the confidence penalty (Pereyra et al., 2017, https://arxiv.org/abs/1701.06548)."""
 
+from cskd_tf.checks import check_number
 from cskd_tf.losses import entropy
 from cskd_tf.methods.base import Method
-from cskd_tf.methods.checks import check_number
 
 
 class MaxEntropy(Method):

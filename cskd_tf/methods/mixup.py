@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from cskd_tf.methods.checks import check_number
+from cskd_tf.checks import check_number
 from cskd_tf.methods.mixing import Mixing, beta, blend, marked, mixed_images, permutation
 
 

@@ -6,10 +6,10 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from cskd_tf.checks import check_count, check_fraction, check_option
 from cskd_tf.errors import UserError
 from cskd_tf.losses import refine_targets
 from cskd_tf.methods.base import Method, Untracked
-from cskd_tf.methods.checks import check_count, check_fraction, check_option
 from cskd_tf.methods.replicas import gather
 
 

@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
+from cskd_tf.checks import check_fraction, check_number, check_option
 from cskd_tf.losses import kl_divergence, one_hot
 from cskd_tf.methods.base import Method
-from cskd_tf.methods.checks import check_fraction, check_number, check_option
 from cskd_tf.methods.teacher import Teacher
 
 

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
+from cskd_tf.checks import check_number
 from cskd_tf.errors import UserError
 from cskd_tf.losses import cross_entropy, one_hot
 from cskd_tf.methods.base import Method
-from cskd_tf.methods.checks import check_number
 from cskd_tf.methods.replicas import global_mean
 from cskd_tf.methods.zipf import cross_entropy_of_others, ranks, zipf_targets
 from cskd_tf.networks.layers import linear

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
+from cskd_tf.checks import check_count, check_flag, check_number, check_option
 from cskd_tf.errors import UserError
 from cskd_tf.losses import cross_entropy
 from cskd_tf.methods.base import Method, Untracked
-from cskd_tf.methods.checks import check_count, check_flag, check_number, check_option
 from cskd_tf.methods.zipf import cross_entropy_of_others, ranks, zipf_targets
 from cskd_tf.networks.layers import linear
 

@@ -39,8 +39,8 @@ class NetworkOutputs:
     """Runs a network that maps images to logits, and returns its embedding and stages as well, in one pass.
 
     The embedding is what the classifier reads, flattened to `[B, D]`: the input of the last dense layer, or of the last
-    convolution where that sees a single pixel, as in MobileNets. A stage is the output of a layer that is named
-    `stage1`, `stage2` and so on.
+    convolution where that sees a single pixel, as in MobileNets, if it is as wide as the logits. A stage is the output
+    of a layer that is named `stage1`, `stage2` and so on.
 
     A functional or Sequential network is given further outputs. In others, such as subclassed ones, the layers are
     watched while they compute; afterwards they are as they were.
@@ -58,7 +58,7 @@ class NetworkOutputs:
         embedding_layer: name of the layer whose input is the embedding, where the rule above finds another or none.
 
     Raises:
-        UserError: the named layer does not exist.
+        UserError: no layer has that name, or several have.
     """
 
     def __init__(self, network: keras.Model, *, embedding_layer: str | None = None):
@@ -77,6 +77,11 @@ class NetworkOutputs:
         if self.embedding_layer is not None and self.network.built and self.embedding_layer not in names:
             raise UserError(
                 f"Unknown layer; expected one of {names}. Received: embedding_layer={self.embedding_layer!r}"
+            )
+        if self.embedding_layer is not None and names.count(self.embedding_layer) > 1:
+            raise UserError(
+                "Expected embedding_layer to name one layer of the network. "
+                f"Received: {self.embedding_layer!r}, the name of {names.count(self.embedding_layer)}"
             )
         for layer in layers:
             keep_memory_whole(layer)
@@ -138,7 +143,7 @@ class NetworkOutputs:
         """The outputs and the classifier, from the calls of a network's layers in their order."""
         outputs, classifier = {"logits": logits}, None
         heads = [call for call in calls if self._is_head(call.layer)]
-        if heads and self._reads_embedding(heads[-1]):
+        if heads and self._reads_embedding(heads[-1], logits=logits):
             classifier, outputs["embedding"] = heads[-1].layer, heads[-1].inputs
         stages = {number: call.outputs for call in calls if (number := _stage_number(call.layer))}
         if stages:
@@ -150,13 +155,16 @@ class NetworkOutputs:
             return isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D))
         return layer.name == self.embedding_layer
 
-    def _reads_embedding(self, call: "_Call") -> bool:
-        """False for a convolution over several pixels, which pooling follows, as in fully convolutional networks."""
-        return not (
-            self.embedding_layer is None
-            and isinstance(call.layer, keras.layers.Conv2D)
-            and tuple(call.inputs.shape[1:3]) != (1, 1)
-        )
+    def _reads_embedding(self, call: "_Call", *, logits: Any) -> bool:
+        """Whether a layer is the classifier, which reads the embedding.
+
+        False for a convolution over several pixels, which pooling follows, as in fully convolutional networks; and for
+        a layer of another width than the logits', behind which a classifier of another kind stands.
+        """
+        if self.embedding_layer is not None:
+            return True
+        over_pixels = isinstance(call.layer, keras.layers.Conv2D) and tuple(call.inputs.shape[1:3]) != (1, 1)
+        return not over_pixels and call.outputs.shape[-1] == logits.shape[-1]
 
 
 class _Call(NamedTuple):

@@ -5,14 +5,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from cskd_tf.checks import check_count
 from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
 
 
 def check_accumulation(steps: int, *, composition: Composition) -> None:
     """Raises UserError for no number of parts, or several beside a method that needs a batch in one."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise UserError(f"Expected gradient_accumulation_steps to be an integer of at least 1. Received: {steps!r}")
+    check_count("gradient_accumulation_steps", steps)
     if steps > 1 and (names := composition.needing_whole_batches):
         raise UserError(
             f"Expected gradient_accumulation_steps=1 beside {', '.join(names)}: a statistic of the whole batch enters "

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cskd_tf.errors import UserError
 from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.training.collector import Collector, count_classes
@@ -55,9 +56,10 @@ class Evaluation(keras.callbacks.Callback):
         predictions: of the last pass; before the first epoch has ended there are none.
 
     Raises:
-        UserError: data of another form; when training begins, a model whose labels are several classes of an image,
-            labels of a form that they cannot have, and labels of arrays that are none of the model's classes, which of
-            other data `tf.errors.InvalidArgumentError` says once they flow by.
+        UserError: data of another form, without a batch, or arrays of images that are not finite; when training begins,
+            another `Evaluation` of the same split, a model whose labels are several classes of an image, images of
+            another shape than it takes, labels of a form that they cannot have, and labels of arrays that are none of
+            the model's classes, which of other data `tf.errors.InvalidArgumentError` says once they flow by.
     """
 
     def __init__(
@@ -87,6 +89,12 @@ class Evaluation(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._beside = _callbacks_of(inspect.currentframe())
         warn_of_readers(self, [callback for callback in self._before() if isinstance(callback, READERS)])
+        alike = [each for each in self._beside if isinstance(each, Evaluation) and each.split == self.split]
+        if len(alike) > 1:
+            raise UserError(
+                "Expected one Evaluation of each split, or their metrics would have the same names in the logs. "
+                f"Received: {len(alike)} with split={self.split!r}"
+            )
         num_classes = self._count_classes()
         self._judged(num_classes)
         if self._labels_and_weights is not None:

@@ -79,6 +79,8 @@ class Collector:
             for name, values in self._run(batch).items():
                 of_replicas = self._strategy.experimental_local_results(values)
                 collected.setdefault(name, []).extend(value.numpy() for value in of_replicas)
+        if not collected:
+            raise UserError("Expected at least one batch of images. Received: a data set of none")
         rows: dict[str, Any] = {
             name: self._workers.gather(np.concatenate(parts)) for name, parts in sorted(collected.items())
         }
@@ -159,8 +161,12 @@ def count_classes(model: keras.Model, dataset: tf.data.Dataset) -> int:
     """The classes of a model of logits, a `SelfDistiller` or not, that takes the images of a data set.
 
     Raises:
-        UserError: a model that returns something else than logits, or batches without images.
+        UserError: a model that returns something else than logits, or batches without images that it takes.
     """
     if (shape := image_shape(dataset)) is None:
         raise UserError(f"Expected batches of images. Received: {dataset.element_spec}")
-    return check_logits(model.network if isinstance(model, SelfDistiller) else model, input_shape=shape)
+    network = model.network if isinstance(model, SelfDistiller) else model
+    expected = getattr(network, "input_shape", None)  # a subclassed network may not know it
+    if isinstance(expected, tuple) and not tf.TensorShape(shape).is_compatible_with(expected):
+        raise UserError(f"Expected images {expected}, which {network.name!r} takes. Received: {shape}")
+    return check_logits(network, input_shape=shape)

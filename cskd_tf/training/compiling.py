@@ -1,11 +1,11 @@
 """What Keras lets through, and fails at or gets wrong once training has begun: refused before it."""
 
-import numbers
 from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
+from cskd_tf.checks import check_count
 from cskd_tf.errors import UserError
 from cskd_tf.training.optimizers import LossScaleOptimizer
 
@@ -28,8 +28,7 @@ def check_steps(steps: int | None, *, steps_per_execution: int) -> None:
     """
     if steps is None:
         return
-    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or steps < 1:
-        raise UserError(f"Expected steps_per_epoch of at least 1. Received: steps_per_epoch={steps!r}")
+    check_count("steps_per_epoch", steps)
     if steps % steps_per_execution:
         raise UserError(
             f"Expected steps_per_execution to divide the {steps} steps of an epoch. Received: {steps_per_execution=}"

@@ -83,6 +83,9 @@ class SelfDistiller(ContinuingModel):
         multi_label: bool = False,
         **kwargs,
     ):
+        if not isinstance(network, keras.Model):
+            received = network.__name__ if isinstance(network, type) else f"a {type(network).__name__}"
+            raise UserError(f"Expected network to be a keras.Model, made and not its class. Received: {received}")
         composition = Composition(methods)
         kind = label_kind(sequences=sequences, multi_label=multi_label)
         kind.check_methods(composition)
@@ -107,6 +110,13 @@ class SelfDistiller(ContinuingModel):
 
     def build(self, input_shape) -> None:
         shape = input_shape["image"] if isinstance(input_shape, dict) else input_shape
+        if tf.TensorShape(shape).rank is None:
+            raise UserError("Expected images of a known rank, such as [B, H, W, C]. Received: images of an unknown one")
+        with tf.init_scope():  # also where a step that is being traced is the first to see an image
+            self._build(shape)
+        self.built = True
+
+    def _build(self, shape) -> None:
         self._image_shape = (None, *shape[1:])
         if not self.network.built:
             # A symbolic call; build() would not reach the layers of a subclassed network.
@@ -118,7 +128,6 @@ class SelfDistiller(ContinuingModel):
             parts = dataclasses.replace(parts, logits=self.label_kind.scores(logits))
             for method in self.composition.attachable:
                 method.attach_once(self.network, parts=parts, num_examples=self.num_examples)
-        self.built = True
 
     def compile(self, optimizer="rmsprop", *, gradient_accumulation_steps: int = 1, **kwargs) -> None:
         """As `keras.Model.compile`; the loss is cross-entropy and the methods' terms, so none is taken.
@@ -139,6 +148,12 @@ class SelfDistiller(ContinuingModel):
                 "Expected no loss: SelfDistiller minimises cross-entropy and the terms of its methods. "
                 f"Received: loss={kwargs['loss']!r}"
             )
+        for metric in keras.tree.flatten([kwargs.get("metrics"), kwargs.get("weighted_metrics")]):
+            if getattr(metric, "name", metric) in self._trackers:
+                raise UserError(
+                    f"Expected metrics of other names than the model's own logs, {sorted(self._trackers)}, which they "
+                    f"would be lost behind. Received: {metric!r}"
+                )
         self.label_kind.check_metrics(kwargs.get("metrics"), kwargs.get("weighted_metrics"))
         check_accumulation(gradient_accumulation_steps, composition=self.composition)
         super().compile(optimizer=optimizer, **kwargs)

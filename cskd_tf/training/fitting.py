@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cskd_tf.checks import check_count
 from cskd_tf.data.batches.dataset import PairedDataset, split_in_turn
 from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
@@ -21,7 +22,7 @@ from cskd_tf.training.compiling import (
     check_trainable,
 )
 from cskd_tf.training.course import Course, prepare_callbacks
-from cskd_tf.training.forms import check_form, peeked, shape_of
+from cskd_tf.training.forms import check_form, peeked, peeked_images, shape_of
 from cskd_tf.training.inputs import Expectations, check_batch, checked
 from cskd_tf.training.labels import class_weight_table
 from cskd_tf.training.optimizers import with_loss_scaling
@@ -122,7 +123,7 @@ class ContinuingModel(AveragedModel):
             raise UserError("Expected class_weight or sample_weight, and not both. Received: both")
         if class_weight is not None and self.built:
             class_weight_table(class_weight, num_classes=self.expectations(training=True).num_classes)
-        state, class_weight = self._state, class_weight and dict(class_weight)
+        state, class_weight = self._state, None if class_weight is None else dict(class_weight)
         if class_weight != state.traced_with:
             self.train_function = None  # to be traced anew
         state.class_weight = state.traced_with = class_weight
@@ -150,6 +151,9 @@ class ContinuingModel(AveragedModel):
         Raises:
             UserError: as of `AveragedModel.compile`, and for what Keras lets through and fails at.
         """
+        if optimizer is None:
+            raise UserError("Expected an optimizer, or its name. Received: optimizer=None")
+        check_count("steps_per_execution", kwargs.get("steps_per_execution", 1))
         if kwargs.get("auto_scale_loss", True):
             optimizer = with_loss_scaling(optimizer, policy=self.dtype_policy)
         check_jit(kwargs.get("jit_compile", "auto"), replicas=self._replicas())
@@ -215,6 +219,14 @@ class ContinuingModel(AveragedModel):
             x = self._checked(self._built_from(x, y, function="test_function"), y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 
+    def predict(self, x, *args, **kwargs):
+        """As `keras.Model.predict`."""
+        return super().predict(self._built_for(x), *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`."""
+        return super().predict_on_batch(self._built_for(x))
+
     def compute_metrics(self, *args, **kwargs):
         """As `keras.Model.compute_metrics`; of several workers each as `[1]`, since Keras takes means over axis 0."""
         results = super().compute_metrics(*args, **kwargs)
@@ -258,12 +270,23 @@ class ContinuingModel(AveragedModel):
         Its function of that name is then fit for the labels. Only data that are distributed already do not tell.
         """
         x, (images, labels) = peeked(x, y)
-        if not self.built and (shape := shape_of(images)) is not None:
-            with self.distribute_strategy.scope():
-                self.build(shape)
+        self._build_of(images)
         if self.built and hasattr(labels, "shape"):
             self._retrace_for(labels, function=function)
         return x
+
+    def _built_for(self, x):
+        """As `_built_from`, of what is to be predicted, labels or none beside it."""
+        if self.built:
+            return x
+        x, images = peeked_images(x)
+        self._build_of(images)
+        return x
+
+    def _build_of(self, images) -> None:
+        if not self.built and (shape := shape_of(images)) is not None:
+            with self.distribute_strategy.scope():
+                self.build(shape)
 
     def _retrace_for(self, labels, *, function: str) -> None:
         """Makes Keras trace a function anew that it traced for labels in another form: classes, or rows of shares.

@@ -5,6 +5,7 @@ import types
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from cskd_tf.errors import UserError
@@ -32,6 +33,7 @@ def check_form(data, labels, weights) -> None:
         weights: as `sample_weight`.
     """
     if not _comes_in_batches(data):
+        _check_arrays(data, labels, weights)
         return
     beside = {name: value for name, value in (("y", labels), ("sample_weight", weights)) if value is not None}
     if beside:
@@ -41,6 +43,35 @@ def check_form(data, labels, weights) -> None:
         )
     if isinstance(data, tf.data.Dataset):
         check_parts(data.element_spec)
+        _check_batched(data)
+
+
+def _check_arrays(data, labels, weights) -> None:
+    for name, value in (("y", labels), ("sample_weight", weights)):
+        if isinstance(value, (list, tuple)):
+            raise UserError(f"Expected {name} as an array: numpy.asarray({name}). Received: a {type(value).__name__}")
+        if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+            raise UserError(f"Expected {name} without masked entries, which Keras would train with. Received: some")
+    images = data.get("image") if isinstance(data, dict) else data
+    if 0 in tuple(getattr(images, "shape", ()))[:1]:
+        raise UserError("Expected at least one example. Received: none")
+
+
+def _check_batched(data: tf.data.Dataset) -> None:
+    """Raises UserError for a data set of single examples, of none, or one that does not tell its shapes."""
+    inputs, labels = data.element_spec[:2]
+    images = inputs.get("image") if isinstance(inputs, dict) else inputs
+    of_images, of_labels = (getattr(spec, "shape", tf.TensorShape([None])) for spec in (images, labels))
+    received = f"Received: elements of {data.element_spec}"
+    if None in (of_images.rank, of_labels.rank):
+        raise UserError(
+            "Expected data that tell how many axes images and labels have, as by "
+            f"tf.data.Dataset.from_generator(..., output_signature=...). {received}"
+        )
+    if 0 in (of_images.rank, of_labels.rank) or not of_images[:1].is_compatible_with(of_labels[:1]):
+        raise UserError(f"Expected batches of images and their labels, as data.batch(32) makes them. {received}")
+    if int(data.cardinality()) == 0:
+        raise UserError("Expected at least one batch. Received: a data set of none")
 
 
 def _comes_in_batches(data) -> bool:
@@ -66,7 +97,8 @@ def image_shape(data) -> tuple[int | None, ...] | None:
 def shape_of(images) -> tuple[int | None, ...] | None:
     """`image_shape` of a batch's images, or of their description."""
     images = images.get("image") if isinstance(images, dict) else images
-    return (None, *images.shape[1:]) if hasattr(images, "shape") else None
+    shape = tf.TensorShape(getattr(images, "shape", None))
+    return (None, *shape[1:]) if shape.rank else None
 
 
 def peeked(data, labels):
@@ -80,9 +112,41 @@ def peeked(data, labels):
     """
     if not isinstance(data, types.GeneratorType):
         return data, _example(data, labels)
-    first = next(data)
+    data, first = _first_put_back(data)
     check_parts(first)
-    return (batch for batch in itertools.chain([first], data)), first[:2]
+    return data, first[:2]
+
+
+def peeked_images(data):
+    """The same data, and the images of a batch of them, or their description; None for what nothing tells.
+
+    Args:
+        data: what `predict` takes as `x`: images, or batches of them, with labels or without.
+    """
+    if isinstance(data, types.GeneratorType):
+        data, batch = _first_put_back(data)
+    elif isinstance(data, tf.data.Dataset):
+        batch = data.element_spec
+    elif isinstance(data, keras.utils.PyDataset):
+        batch = data[0]
+    elif _comes_in_batches(data):
+        batch = next(iter(data), None) if is_iterable(data) else None
+    else:
+        batch = data
+    return data, batch[0] if isinstance(batch, tuple) else batch
+
+
+def _first_put_back(data: types.GeneratorType):
+    """A generator's batches, and the first of them."""
+    first = _first(data)
+    return (batch for batch in itertools.chain([first], data)), first
+
+
+def _first(batches):
+    """The first of some batches, which a generator then lacks."""
+    if (first := next(iter(batches), None)) is None:
+        raise UserError("Expected at least one batch. Received: none")
+    return first
 
 
 def _example(data, labels):
@@ -94,7 +158,7 @@ def _example(data, labels):
     elif _comes_in_batches(data):
         if not is_iterable(data):
             return None, None
-        batch = next(iter(data))
+        batch = _first(data)
     else:
         return data, labels
     check_parts(batch)

@@ -20,7 +20,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
 from cskd_tf.training.forms import check_parts, is_iterable
 from cskd_tf.training.label_kinds import OneClass
-from cskd_tf.training.labels import LabelKind
+from cskd_tf.training.labels import LabelKind, kind_of, type_of
 
 BUILD = "build the data with cskd_tf.data.paired_dataset(..., **model.data_options)"
 
@@ -142,6 +142,8 @@ class Expectations:
             wrong_index = namespace.asarray(index, namespace.int64) >= self.num_examples
             yield self._wrong_index, ~namespace.any(wrong_index), lambda: f"index {np.max(index)}"
         if weights is not None:
+            if kind_of(weights) not in ("int", "float", "bool"):
+                raise UserError(f"Expected sample weights that are numbers. Received: {type_of(weights)}")
             kind.check_weights(weights, labels)
             numbers = namespace.asarray(weights, namespace.float32)
             wrong_weight = ~(namespace.isfinite(numbers) & (numbers >= 0))

@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cskd_tf.checks import check_count
 from cskd_tf.data.sources.examples import batches_of
 from cskd_tf.data.sources.passes import as_it_is
 from cskd_tf.errors import UserError
-from cskd_tf.training.forms import check_parts
+from cskd_tf.training.forms import check_form, check_parts
 from cskd_tf.training.inputs import Expectations, checked
 
 _FORM = "Expected Evaluation's data as arrays, or as a tf.data.Dataset or PyDataset of batches with an end."
@@ -30,15 +31,16 @@ def batches_to_judge(data: Any, *, batch_size: int) -> tf.data.Dataset:
     if not isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
         raise UserError(f"{_FORM} Received: {type(data).__name__}")
     dataset = batches_of(data) if isinstance(data, keras.utils.PyDataset) else data
-    check_parts(dataset.element_spec)
+    if (count := int(dataset.cardinality())) in (0, tf.data.INFINITE_CARDINALITY):
+        raise UserError(f"{_FORM} Received: data without {'an end' if count else 'a batch'}")
+    check_form(dataset, None, None)
     if isinstance(dataset.element_spec[1], dict):
         raise UserError(f"{_FORM} Received: labels by name, {sorted(dataset.element_spec[1])}")
-    if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
-        raise UserError(f"{_FORM} Received: data without an end")
     return dataset
 
 
 def _of_arrays(data, batch_size: int) -> tf.data.Dataset:
+    check_count("batch_size", batch_size)
     check_parts(data)
     arrays = tuple(np.asarray(part) for part in data if part is not None)
     counts = [len(array) if array.ndim else 0 for array in arrays]
@@ -47,6 +49,8 @@ def _of_arrays(data, batch_size: int) -> tf.data.Dataset:
             f"{count} {name}" for count, name in zip(counts, ("images", "labels", "weights"), strict=False)
         )
         raise UserError(f"Expected as many labels as images, of at least two images. Received: {received}")
+    if arrays[0].dtype.kind == "f" and not np.isfinite(arrays[0]).all():
+        raise UserError("Expected images of finite numbers. Received: NaN or infinity in the data of Evaluation")
     return as_it_is(tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size))
 
 

@@ -13,8 +13,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     """ECE as a streaming metric for `compile(metrics=[...])`, exact over the batches it has seen.
 
     Without an argument it takes logits, which is what a `SelfDistiller` and the networks here return. A network that
-    ends in a softmax needs `from_logits=False`; scores that are then not probabilities are refused. XLA drops that
-    check, so their number is kept as well, and the result is NaN.
+    ends in a softmax needs `from_logits=False`; scores that are then not probabilities are refused, as are labels that
+    are none of the classes, and weights below 0. XLA drops such checks, so what was wrong is counted as well, and the
+    result is NaN.
 
     Example, of confidences .9 (right) and .95 (wrong), `|.5 - .925|`:
         >>> metric = ExpectedCalibrationError(bins=2, from_logits=False)
@@ -33,7 +34,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     Raises:
         UserError: fewer than one bin; predictions, labels or weights of other shapes.
-        InvalidArgumentError: predictions that are not probabilities, with `from_logits=False`.
+        InvalidArgumentError: predictions that are not probabilities, with `from_logits=False`; labels that are no
+            classes; weights that are not finite or below 0.
     """
 
     def __init__(self, *, bins: int = DEFAULT_ECE_BINS, from_logits: bool = True, name: str = "ece", **kwargs):
@@ -50,11 +52,16 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         scores, labels = tf.convert_to_tensor(y_pred), tf.convert_to_tensor(y_true)
         labels = _labels(labels, scores)
+        self._require(
+            (labels >= 0) & (labels < tf.shape(scores)[-1]), "Expected labels from 0 to classes - 1.", shown=labels
+        )
         probabilities = self._probabilities(scores)
         confidence = tf.reduce_max(probabilities, axis=-1)
         predicted = tf.argmax(probabilities, axis=-1, output_type=labels.dtype)
         correct = tf.cast(predicted == labels, tf.float32)
         weight = tf.ones_like(confidence) if sample_weight is None else _weight(sample_weight, confidence)
+        sound = tf.math.is_finite(weight) & (weight >= 0)
+        self._require(sound, "Expected weights that are finite and not below 0.", shown=weight)
         # (lo, hi]: as many edges lie below a confidence as bins do.
         index = tf.minimum(tf.searchsorted(self._edges, confidence, side="left"), self.bins - 1)
         member = tf.one_hot(index, self.bins) * weight[:, None]
@@ -69,12 +76,14 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         probabilities = tf.cast(scores, tf.float32)
         sound = tf.abs(tf.reduce_sum(probabilities, axis=-1) - 1) <= tolerance
         sound &= tf.reduce_all(probabilities >= 0, axis=-1)
-        self._refused.assign_add(tf.reduce_sum(tf.cast(~sound, tf.float32)))
-        tf.debugging.Assert(
-            tf.reduce_all(sound),
-            ["Expected probabilities that sum to 1; from_logits=True is for logits. Received:", scores],
-        )
+        message = "Expected probabilities that sum to 1; from_logits=True is for logits."
+        self._require(sound, message, shown=scores)
         return probabilities
+
+    def _require(self, sound, message: str, *, shown) -> None:
+        """Refuses a batch, or, where XLA drops the assertion, makes the result NaN."""
+        self._refused.assign_add(tf.reduce_sum(tf.cast(~sound, tf.float32)))
+        tf.debugging.Assert(tf.reduce_all(sound), [f"{message} Received:", shown])
 
     def result(self):
         ece = tf.reduce_sum(tf.abs(self._gap)) / tf.maximum(tf.reduce_sum(self._count), keras.config.epsilon())

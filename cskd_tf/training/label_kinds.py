@@ -1,10 +1,13 @@
 """One class of an image, one of every position of a sequence, several classes of an image: the kinds of labels."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from cskd_tf import losses
 from cskd_tf.errors import UserError
+from cskd_tf.training.keras_metrics import ExpectedCalibrationError
 from cskd_tf.training.labels import NO_LABEL, WEIGHT, LabelKind, kind_of, sizes_of, tolerance_of, type_of
 
 
@@ -185,11 +188,11 @@ class SeveralClasses(LabelKind):
     takes_classes = False
 
     def check_metrics(self, metrics, weighted_metrics):
-        for name in keras.tree.flatten([metrics, weighted_metrics]):
-            if str(name).lower() in ("accuracy", "acc"):
+        for metric in keras.tree.flatten([metrics, weighted_metrics]):
+            if not _takes_logits_of_several(metric):
                 raise UserError(
-                    "Expected keras.metrics.BinaryAccuracy(threshold=0.0) of several classes and their logits; Keras "
-                    f"would compare the largest alone. Received: {name!r}"
+                    "Expected metrics of several classes and their logits, such as BinaryAccuracy(threshold=0.0), "
+                    f"AUC(multi_label=True, from_logits=True) or Precision(thresholds=0). Received: {metric!r}"
                 )
 
     def check_form(self, labels, *, num_classes):
@@ -226,6 +229,45 @@ class SeveralClasses(LabelKind):
     def in_the_loss(self, values, batch):
         further = list(range(1, values.shape.rank))  # a method may have one value per example
         return super().in_the_loss(tf.reduce_mean(values, axis=further), batch)
+
+
+# Metrics of one class of each image: they would compare the largest of the scores alone, or take their softmax.
+_OF_ONE_CLASS = (
+    keras.metrics.Accuracy,
+    keras.metrics.CategoricalAccuracy,
+    keras.metrics.SparseCategoricalAccuracy,
+    keras.metrics.TopKCategoricalAccuracy,
+    keras.metrics.SparseTopKCategoricalAccuracy,
+    keras.metrics.CategoricalCrossentropy,
+    keras.metrics.SparseCategoricalCrossentropy,
+    ExpectedCalibrationError,
+)
+
+
+def _takes_logits_of_several(metric: Any) -> bool:
+    """Whether a metric can be of any number of classes and of logits, as far as its settings say.
+
+    Example: Keras' thresholds are of probabilities unless they are given:
+        >>> [_takes_logits_of_several(keras.metrics.BinaryAccuracy(threshold=of)) for of in (0.5, 0.0)]
+        [False, True]
+    """
+    if isinstance(metric, str):
+        if metric.lower() in ("accuracy", "acc", "crossentropy", "ce"):  # which Keras makes others of by the labels
+            return False
+        metric = keras.metrics.get(metric)
+    if isinstance(metric, _OF_ONE_CLASS):
+        return False
+    if not isinstance(metric, keras.metrics.Metric) or (
+        isinstance(metric, keras.metrics.MeanMetricWrapper)
+        and not isinstance(metric, (keras.metrics.BinaryAccuracy, keras.metrics.BinaryCrossentropy))
+    ):
+        return True  # a function of the user's own, or one of Keras' that knows neither classes nor logits
+    settings = metric.get_config()
+    if "from_logits" in settings:
+        return settings["from_logits"]
+    if "threshold" in settings:
+        return settings["threshold"] == 0
+    return settings.get("thresholds", 0) is not None and "num_thresholds" not in settings
 
 
 def label_kind(*, sequences: bool, multi_label: bool) -> LabelKind:

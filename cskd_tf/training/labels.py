@@ -8,10 +8,10 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow as tf
 
 from cskd_tf import losses
+from cskd_tf.checks import check_number
 from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
 
@@ -144,15 +144,20 @@ def class_weight_table(class_weight: Mapping[int, float], *, num_classes: int) -
         (0.5, 1.0, 3.0)
 
     Raises:
-        UserError: classes that the network has not, or weights that are not finite or below 0.
+        UserError: no dictionary, classes that the network has not, or weights that are not finite or below 0.
     """
+    if not isinstance(class_weight, Mapping):
+        raise UserError(
+            "Expected class_weight as a dictionary from a class to its weight, as Keras takes it. "
+            f"Received: {type(class_weight).__name__}"
+        )
     unknown = [key for key in class_weight if isinstance(key, bool) or key not in range(num_classes)]
     if unknown:
         raise UserError(f"Expected class_weight of classes from 0 to {num_classes - 1}. Received: {unknown[:10]}")
-    wrong = {key: weight for key, weight in class_weight.items() if not (np.isfinite(weight) and weight >= 0)}
-    if wrong:
-        raise UserError(f"Expected class_weight to be finite and not below 0. Received: {wrong}")
-    return tuple(float(class_weight.get(number, 1.0)) for number in range(num_classes))
+    weights = {
+        int(key): check_number(f"class_weight[{key}]", value, positive=False) for key, value in class_weight.items()
+    }
+    return tuple(weights.get(number, 1.0) for number in range(num_classes))
 
 
 def sizes_of(values) -> tuple[int | None, ...] | None:

@@ -187,3 +187,26 @@ def test_replicas_that_wait_for_each_other_within_a_pass_read_their_own_parts(tw
     np.testing.assert_allclose(one, -0.5 * tf.reduce_sum(kernel, axis=0, keepdims=True), atol=1e-5)
     np.testing.assert_allclose(other, -np.array(one), atol=1e-5)
     assert "call" not in vars(network.inner.classifier)
+
+
+class OfItsOwnKind(keras.layers.Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 3))
+
+    def call(self, inputs):
+        return inputs @ self.kernel
+
+
+def test_a_dense_layer_before_a_classifier_of_another_kind_reads_no_embedding():
+    inputs = keras.Input((7,))
+    network = keras.Model(inputs, OfItsOwnKind(name="own")(keras.layers.Dense(5)(inputs)))
+    assert set(NetworkOutputs(network)(np.ones((2, 7), "float32"))) == {"logits"}
+    named = NetworkOutputs(network, embedding_layer="own")(np.ones((2, 7), "float32"))
+    assert named["embedding"].shape == (2, 5)
+
+
+def test_a_name_that_two_layers_have_is_refused():
+    parts = [keras.Sequential([keras.layers.Dense(size, name="dense")], name=f"part{size}") for size in (4, 3)]
+    network = keras.Sequential([keras.Input((7,)), *parts])
+    with pytest.raises(ValueError, match="embedding_layer to name one layer.*Received: 'dense', the name of 2"):
+        NetworkOutputs(network, embedding_layer="dense")

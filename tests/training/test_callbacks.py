@@ -79,3 +79,34 @@ def test_a_loss_that_becomes_nan_stops_at_its_step(steps, where, linear_network,
     message = rf"loss became nan in epoch 1, {where}. Set optimizer.clip_norm=1, or lower"
     with pytest.raises(FloatingPointError, match=message):
         model.fit(batches, epochs=2, verbose=0, callbacks=[StopOnNaN()])
+
+
+def test_what_evaluation_could_not_judge_is_refused_before_training(linear_network, images_and_labels):
+    images, labels = images_and_labels
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+    for data, options, message in (
+        (batches.take(0), {}, "Received: data without a batch"),
+        (batches.unbatch(), {}, r"Expected batches .*data.batch\(32\)"),
+        ((np.full_like(images, np.nan), labels), {}, "Expected images of finite numbers"),
+        ((images, labels), {"batch_size": 0}, "batch_size=0"),
+        ((images, labels), {"batch_size": 2.5}, "batch_size=2.5"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Evaluation(data, **options)
+    model, height = trainable_model(linear_network()), images.shape[1]
+    training = paired_dataset(images, labels, batch_size=8, seed=0)
+    for callbacks, message in (
+        ([Evaluation((images[:, :-1], labels))], f"Expected images .*Received: .None, {height - 1}, "),
+        ([Evaluation((images, labels)), Evaluation(batches)], "one Evaluation of each split.*2 with split='val'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model.fit(training, verbose=0, callbacks=callbacks)
+    assert int(model.step) == 0
+    model.fit(training, verbose=0, callbacks=[Evaluation((images, labels)), Evaluation(batches, split="test")])
+
+
+def test_data_that_turn_out_to_be_empty_are_told(linear_network, images_and_labels):
+    data = tf.data.Dataset.from_tensor_slices(images_and_labels).filter(lambda image, label: label < 0).batch(4)
+    model = trainable_model(linear_network())
+    with pytest.raises(UserError, match="Expected at least one batch of images. Received: a data set of none"):
+        model.fit(paired_dataset(*images_and_labels, batch_size=8, seed=0), verbose=0, callbacks=[Evaluation(data)])

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
+from cskd_tf.errors import UserError
 from cskd_tf.methods import CSKD, Method, View
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
@@ -207,3 +208,34 @@ def test_the_file_of_a_classifier_does_not_count_the_models_of_the_process(linea
         model.classifier().save(tmp_path / f"{number}.keras")
         weights.append(zipfile.ZipFile(tmp_path / f"{number}.keras").read("model.weights.h5"))
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("network", [None, "resnet", [1], keras.Sequential, lambda: None])
+def test_what_is_no_network_is_refused(network):
+    with pytest.raises(UserError, match="Expected network to be a keras.Model.*Received: "):
+        SelfDistiller(network)
+
+
+@pytest.mark.parametrize("chosen", [None, CSKD(), "cskd", {CSKD()}], ids=["None", "one", "a name", "a set"])
+def test_methods_that_are_no_list_are_refused(chosen, linear_network):
+    with pytest.raises(UserError, match="Expected methods to be a list of cskd_tf.methods. Received: "):
+        SelfDistiller(linear_network(), chosen)
+
+
+@pytest.mark.parametrize("steps", ["auto", 0, 2.0, True])
+def test_steps_per_execution_are_a_number_of_steps(steps, linear_network):
+    with pytest.raises(UserError, match=f"steps_per_execution to be an integer of at least 1. Received: .*={steps!r}"):
+        SelfDistiller(linear_network()).compile("sgd", steps_per_execution=steps)
+
+
+def test_no_optimizer_is_refused(linear_network):
+    with pytest.raises(UserError, match="Expected an optimizer, or its name. Received: optimizer=None"):
+        SelfDistiller(linear_network()).compile(None)
+
+
+@pytest.mark.parametrize("name", ["loss", "cross_entropy", "class_wise"])
+def test_a_metric_that_would_be_lost_behind_the_logs_is_refused(name, linear_network):
+    model = SelfDistiller(linear_network(), [CSKD()])
+    for weighted in ("metrics", "weighted_metrics"):
+        with pytest.raises(UserError, match=f"Expected metrics of other names.*Received: .*name={name}"):
+            model.compile("sgd", **{weighted: [keras.metrics.SparseCategoricalAccuracy(name=name)]})

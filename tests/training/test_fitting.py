@@ -100,5 +100,5 @@ def test_xla_on_several_replicas_is_refused(linear_network, two_replicas):
 def test_an_epoch_of_no_steps_is_refused(steps, linear_network, images_and_labels):
     paired = paired_dataset(*images_and_labels, batch_size=8, seed=0)
     for data in (paired, tf.data.Dataset.from_tensor_slices(images_and_labels).batch(8).repeat()):
-        with pytest.raises(ValueError, match=f"Expected steps_per_epoch of at least 1. Received: .*={steps}"):
+        with pytest.raises(ValueError, match=f"steps_per_epoch to be an integer of at least 1. Received: .*={steps}"):
             compiled(linear_network()).fit(data, steps_per_epoch=steps, verbose=0)

@@ -1,5 +1,7 @@
 """Data whose batches have no place for labels, and what stands beside data that come in batches: one clear error."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
 from cskd_tf.errors import UserError
+from cskd_tf.methods import CSKD
+from cskd_tf.training.distiller import SelfDistiller
 from tests.helpers import compiled
 
 LABELS = np.arange(24) % 3
@@ -86,3 +90,75 @@ def test_batches_without_a_place_for_labels_are_refused(data, received, model):
 def test_labels_by_name_are_refused(model):
     with pytest.raises(UserError, match=r"Received: labels by name, \['label'\]"):
         model.fit(SINGLE.map(lambda image, label: (image, {"label": label})).batch(8), verbose=0)
+
+
+UNKNOWN = tf.data.Dataset.from_generator(lambda: iter([(IMAGES, LABELS)]), output_types=("float32", "int32"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (SINGLE, r"Expected batches .* data.batch\(32\).*Received: elements of .*shape=\(4, 4, 1\)"),
+        (SINGLE.map(lambda image, label: (image, tf.one_hot(label, 3))), r"Expected batches .* data.batch\(32\)"),
+        (UNKNOWN, r"from_generator\(..., output_signature=...\).*Received: .*unknown"),
+        (SINGLE.take(0).batch(8), "Expected at least one batch. Received: a data set of none"),
+        ((batch for batch in []), "Expected at least one batch. Received: none"),
+    ],
+    ids=["single images", "single one-hot", "unknown shapes", "no batch", "an empty generator"],
+)
+def test_data_that_hold_no_batches_are_refused(data, message, model):
+    with pytest.raises(UserError, match=message):
+        model.fit(data, verbose=0)
+
+
+def test_arrays_that_keras_would_misread_are_refused(model):
+    masked = np.ma.masked_array(LABELS, mask=LABELS == 2)
+    for labels, message in ((list(LABELS), "Expected y as an array.*a list"), (masked, "without masked entries")):
+        with pytest.raises(UserError, match=message):
+            model.fit(IMAGES, labels, verbose=0)
+    with pytest.raises(UserError, match="Expected sample_weight as an array.*a list"):
+        model.fit(IMAGES, LABELS, sample_weight=[1.0] * 24, verbose=0)
+    with pytest.raises(UserError, match="Expected sample weights that are numbers. Received: str"):
+        model.fit(IMAGES, LABELS, sample_weight=np.full(24, "heavy"), verbose=0)
+    with pytest.raises(UserError, match="at least one example. Received: none"):
+        model.fit(IMAGES[:0], LABELS[:0], verbose=0)
+    model.fit(IMAGES, np.ma.masked_array(LABELS), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        IMAGES,
+        tf.data.Dataset.from_tensor_slices(IMAGES).batch(8),
+        SINGLE.batch(8),
+        Batches(IMAGES[:8], LABELS[:8]),
+        Batches(IMAGES[:8]),
+        ((IMAGES[:8],) for _ in range(3)),
+    ],
+    ids=["arrays", "tf.data", "tf.data with labels", "PyDataset", "PyDataset of images", "generator"],
+)
+def test_a_network_that_is_not_built_yet_predicts(data):
+    model = SelfDistiller(keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)]))
+    steps = 3 if isinstance(data, types.GeneratorType) else None  # Keras cannot tell when one ends, and warns
+    assert model.predict(data, verbose=0, steps=steps).shape == (24, 3)
+    assert model.built
+
+
+def test_a_network_that_is_not_built_yet_predicts_a_batch_and_on_replicas():
+    network = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+    assert SelfDistiller(network).predict_on_batch(IMAGES).shape == (24, 3)
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = SelfDistiller(keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)]))
+    assert model.predict(IMAGES, verbose=0).shape == (24, 3)
+
+
+def test_a_network_is_built_within_a_step_that_is_being_traced():
+    network = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+    model = compiled(network, [CSKD()])
+    step = tf.function(model.train_step, autograph=False)
+    batch = ({"image": tf.constant(IMAGES), "partner": tf.constant(IMAGES)}, tf.constant(LABELS))
+    assert float(step(batch)["loss"]) == pytest.approx(np.log(3))  # of zeros
+    assert int(model.step) == 1
+    assert model(IMAGES).shape == (24, 3)
+    with pytest.raises(UserError, match="images of a known rank"):
+        compiled(keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])).build(tf.TensorShape(None))

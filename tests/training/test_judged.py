@@ -45,7 +45,7 @@ def batches(*arrays):
 
 
 def trained(model, images, labels, *data):
-    evaluations = [Evaluation(each) for each in data]
+    evaluations = [Evaluation(each, split=f"form{number}") for number, each in enumerate(data)]
     model.fit(images, labels, verbose=0, callbacks=evaluations)
     return [evaluation.predictions for evaluation in evaluations]
 

@@ -178,3 +178,21 @@ def test_shapes_that_do_not_fit_are_named(labels, scores, weight, message):
 def test_bins_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match="bins=0"):
         ExpectedCalibrationError(bins=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights", "message"),
+    [
+        ([4, 0], None, "Expected labels from 0 to classes - 1"),
+        ([-1, 0], None, "Expected labels from 0 to classes - 1"),
+        ([1, 0], [-1.0, 2.0], "Expected weights that are finite and not below 0"),
+        ([1, 0], [np.nan, 2.0], "Expected weights that are finite and not below 0"),
+    ],
+)
+def test_labels_and_weights_that_cannot_be_are_refused_and_under_xla_undefined(labels, weights, message):
+    logits = np.zeros((2, 4), "float32")
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        ExpectedCalibrationError().update_state(labels, logits, weights)
+    metric = ExpectedCalibrationError()
+    tf.function(metric.update_state, jit_compile=True)(tf.constant(labels), tf.constant(logits), weights)
+    assert np.isnan(metric.result())

@@ -10,6 +10,7 @@ from cskd_tf.data import paired_dataset
 from cskd_tf.methods import CSKD, PSKD, LabelSmoothing, MaxEntropy, Method
 from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.keras_metrics import ExpectedCalibrationError
 
 WEIGHTS = np.random.default_rng(3).uniform(0, 3, 22).astype("float32")
 TARGETS = (np.random.default_rng(4).random((22, 3)) < 0.4).astype("float32")  # some images have no class, some all
@@ -208,7 +209,7 @@ def test_what_is_of_one_class_is_refused(linear_network, images_and_labels):
     model = model_of(linear_network())
     with pytest.raises(ValueError, match="labels are several classes of an image.*a PairedDataset, of one class each"):
         model.fit(paired_dataset(images, labels, batch_size=8, seed=0), verbose=0)
-    with pytest.raises(ValueError, match=r"BinaryAccuracy\(threshold=0.0\) of several.*Received: 'accuracy'"):
+    with pytest.raises(ValueError, match=r"of several classes.*BinaryAccuracy\(threshold=0.0\).*Received: 'accuracy'"):
         model.compile("sgd", metrics=["accuracy"])
     with pytest.raises(ValueError, match="sample_weight of labels that are several classes.*Received: class_weight"):
         model.train_on_batch(images, TARGETS, class_weight={0: 2.0})
@@ -220,3 +221,35 @@ def test_what_is_of_one_class_is_refused(linear_network, images_and_labels):
         SelfDistiller(linear_network(), [methods.Distillation(teacher=model)])
     with pytest.raises(ValueError, match="as after a sigmoid"):
         SelfDistiller(linear_network(activation="sigmoid"), multi_label=True)
+
+
+@pytest.mark.parametrize(
+    ("metric", "is_sound"),
+    [
+        ("binary_accuracy", False),
+        ("categorical_accuracy", False),
+        ("binary_crossentropy", False),
+        ("mse", True),
+        (keras.metrics.BinaryAccuracy(), False),
+        (keras.metrics.BinaryAccuracy(threshold=0.0), True),
+        (keras.metrics.AUC(), False),
+        (keras.metrics.AUC(multi_label=True, from_logits=True), True),
+        (keras.metrics.Precision(), False),
+        (keras.metrics.Precision(thresholds=0), True),
+        (keras.metrics.SensitivityAtSpecificity(0.5), False),
+        (keras.metrics.BinaryCrossentropy(from_logits=True), True),
+        (keras.metrics.TopKCategoricalAccuracy(), False),
+        (keras.metrics.CategoricalCrossentropy(from_logits=True), False),
+        (ExpectedCalibrationError(), False),
+        (keras.metrics.MeanMetricWrapper(lambda targets, logits: logits), True),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_metrics_that_would_read_logits_as_something_else_are_refused(metric, is_sound, linear_network):
+    model = SelfDistiller(linear_network(), multi_label=True)
+    for weighted in ("metrics", "weighted_metrics"):
+        if is_sound:
+            model.compile("sgd", **{weighted: [metric]})
+        else:
+            with pytest.raises(ValueError, match=r"BinaryAccuracy\(threshold=0.0\).*Received: "):
+                model.compile("sgd", **{weighted: [metric]})

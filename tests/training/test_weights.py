@@ -256,8 +256,14 @@ def test_weights_that_are_none_are_refused(way, wrong, linear_network, images_an
         ({"sample_weight": np.ones((22, 3))}, r"sample weights \[B\], one per example. Received: shape \(22, 3\)"),
         ({"sample_weight": WEIGHTS, "class_weight": {0: 1.0}}, "class_weight or sample_weight, and not both"),
         ({"class_weight": {3: 1.0}}, r"class_weight of classes from 0 to 2. Received: \[3\]"),
-        ({"class_weight": {0: -1.0}}, r"class_weight to be finite and not below 0. Received: \{0: -1.0\}"),
-        ({"class_weight": {0: np.nan}}, "class_weight to be finite"),
+        (
+            {"class_weight": {0: -1.0}},
+            r"class_weight\[0\] to be a finite number of at least 0. Received: class_weight\[0\]=-1.0",
+        ),
+        ({"class_weight": {0: np.nan}}, r"class_weight\[0\] to be a finite number"),
+        ({"class_weight": {0: "heavy"}}, r"class_weight\[0\] to be a finite number"),
+        ({"class_weight": {"cat": 1.0}}, r"class_weight of classes from 0 to 2. Received: \['cat'\]"),
+        ({"class_weight": [1.0, 2.0, 3.0]}, "class_weight as a dictionary.*Received: list"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(options, message, linear_network, images_and_labels):

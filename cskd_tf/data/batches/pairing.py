@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from cskd_tf.checks import check_seed
 from cskd_tf.data.batches.views import Distribution
-from cskd_tf.errors import UserError
 
 # Streams of randomness, beside those of the views' augmentation (`views.stream`). They are part of what a seed means:
 # renumbering them changes every run.
@@ -211,7 +211,7 @@ class BatchOrder:
         static_shapes: leave out a smaller last batch.
 
     Raises:
-        UserError: a seed that is no integer.
+        UserError: a seed that is no integer of at most 64 bits.
     """
 
     buckets: ClassBuckets
@@ -222,10 +222,7 @@ class BatchOrder:
     static_shapes: bool = False
 
     def __post_init__(self):
-        if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)):
-            raise UserError(f"Expected seed to be an integer. Received: seed={self.seed!r}")
-        if not -(2**63) <= self.seed < 2**64:
-            raise UserError(f"Expected a seed of at most 64 bits. Received: seed={self.seed}")
+        check_seed(self.seed)
 
     @property
     def size(self) -> int:

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from cskd_tf.checks import check_count, check_seed
 from cskd_tf.data.batches import views
 from cskd_tf.data.batches.loading import transformed
 from cskd_tf.data.batches.maker import mixed
@@ -127,11 +128,10 @@ def paired_stream(
     num_classes = given.num_classes if num_classes is None else num_classes
     if num_classes is None:
         raise UserError("Expected num_classes, which labels that are numbers do not tell. Received: num_classes=None")
-    if min(num_classes, bucket_size, 1 if batch_size is None else batch_size) < 1:
-        raise UserError(
-            "Expected num_classes, batch_size and bucket_size of at least 1. "
-            f"Received: {num_classes=}, {batch_size=}, {bucket_size=}"
-        )
+    check_seed(seed)
+    for name, count in (("num_classes", num_classes), ("bucket_size", bucket_size), ("batch_size", batch_size)):
+        if count is not None:
+            check_count(name, count)
     if batch_size is None and not given.batched:
         raise UserError("Expected batch_size for data that come one by one. Received: batch_size=None")
     _check_needs(needs, batch_size=batch_size, distribution=distribution, clean=transforms.get(views.CLEAN))

@@ -72,6 +72,11 @@ def examples_of(data: Any) -> Examples:
     Raises:
         UserError: elements of any other form.
     """
+    if not isinstance(data, DATA_SETS):
+        raise UserError(
+            "Expected a tf.data.Dataset or PyDataset of (image, label); arrays are for cskd_tf.data.paired_dataset. "
+            f"Received: {type(data).__name__}"
+        )
     dataset = batches_of(data) if isinstance(data, keras.utils.PyDataset) else data
     spec = dataset.element_spec
     parts = spec if isinstance(spec, tuple) else (spec,)
@@ -80,6 +85,8 @@ def examples_of(data: Any) -> Examples:
             "Expected data of (image, label) or (image, label, weight), not paired yet, each a tensor. "
             f"Received: elements {spec}"
         )
+    if not (parts[1].dtype.is_integer or parts[1].dtype.is_floating or parts[1].dtype.is_bool):
+        raise UserError(f"Expected labels that are integers, or one-hot. Received: {parts[1].dtype.name}")
     of_one = 0 if parts[0].dtype == tf.string else 3
     if parts[0].shape.rank not in (of_one, of_one + 1):
         raise UserError(

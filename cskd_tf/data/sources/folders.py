@@ -76,11 +76,26 @@ def _class_names(folder: pathlib.Path, *, levels: int) -> list[str]:
     """The sorted names of the folders that are classes, as paths below `folder`."""
     names = [""]
     for _ in range(levels):
+        _tell_of_images_beside([folder / parent for parent in names])
         names = sorted(f"{parent}/{name}".lstrip("/") for parent in names for name in _folders(folder / parent))
     if not names:
         level = "folders" if levels == 1 else f"{levels} levels of folders"
         raise UserError(f"Expected one folder per class. Received: {folder}, without {level}")
     return names
+
+
+def _tell_of_images_beside(folders: Sequence[pathlib.Path]) -> None:
+    """Logs which images lie where the folders of the classes do, and are therefore of no class."""
+    paths = sorted(path for folder in folders for path in folder.iterdir() if path.is_file() and _is_image(path.name))
+    if paths:
+        logging.warning(
+            "%s: images beside the folders of the classes are left out: %d, such as %s",
+            paths[0].parent, len(paths), paths[0].name,
+        )  # fmt: skip
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def _images_by_class(folder: pathlib.Path, class_names: Sequence[str]) -> list[list[str]]:

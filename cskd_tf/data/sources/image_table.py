@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import decimal
 import io
 import os
 import pathlib
@@ -182,8 +183,8 @@ def _classes(rows: Sequence[Row]) -> dict[str, str]:
     labels = {row.label for row in rows}
     if not all(_NUMBER.fullmatch(label) for label in labels):
         return {label: label for label in sorted(labels)}
-    values = {label: float(label) if "." in label else int(label) for label in labels}
+    values = {label: decimal.Decimal(label) for label in labels}  # exact, however many digits a label has
     return {
-        label: str(int(value) if value == int(value) else value)
+        label: str(int(value)) if value == int(value) else format(value, "f").rstrip("0")
         for label, value in sorted(values.items(), key=lambda item: item[1])
     }

@@ -68,6 +68,8 @@ def test_a_pydataset_is_told_of_its_epochs():
         (tf.data.Dataset.from_tensor_slices((IMAGES[..., 0], LABELS)), r"Received: uint8 of shape \(4, 5\)"),
         (tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(2).batch(2), r"shape \(None, None, 4, 5, 3\)"),
         (Batches(IMAGES), "not paired yet"),
+        (IMAGES, "arrays are for cskd_tf.data.paired_dataset. Received: ndarray"),
+        (tf.data.Dataset.from_tensor_slices((IMAGES, list("abcdef"))), "labels that are integers.*string"),
     ],
 )
 def test_other_forms_are_refused(data, message):

@@ -93,6 +93,17 @@ def test_hidden_files_and_other_kinds_are_left_out(two_classes, caplog):
     assert "neither JPEG nor PNG are left out: 1 without a suffix, 2 .gif, 3 .txt" in caplog.text
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+def test_images_beside_the_folders_of_the_classes_are_told(levels, tmp_path, caplog):
+    folder = tmp_path if levels == 1 else tmp_path / "greek"
+    for name in ("alpha/1.jpg", "beta/1.jpg", "stray.JPG", "another.png", ".hidden.png", "notes.txt"):
+        write(folder / name)
+    with caplog.at_level("WARNING"):
+        source = ImageFolder(tmp_path, levels=levels)
+    assert len(source.labels) == 2
+    assert f"{folder}: images beside the folders of the classes are left out: 2, such as another.png" in caplog.text
+
+
 def test_links_are_followed_once(two_classes, tmp_path):
     outside = write(tmp_path / "elsewhere" / "bird" / "1.jpg")
     (two_classes / "bird").symlink_to(outside.parent)

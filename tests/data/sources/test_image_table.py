@@ -64,6 +64,8 @@ def test_classes_are_in_the_order_of_names_or_of_values(table):
     assert ImageTable(table(rows.format("-1", "0.5", "12345678901234567890"))).class_names == [
         "-1", "0.5", "12345678901234567890",
     ]  # fmt: skip
+    ids = "9007199254740993.0", "9007199254740992.0", "0.50"  # a float64 has one value for the first two
+    assert ImageTable(table(rows.format(*ids))).class_names == ["0.5", "9007199254740992", "9007199254740993"]
     assert ImageTable(table(rows.format("10", "9", "nine"))).class_names == ["10", "9", "nine"]
 
 

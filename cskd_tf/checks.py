@@ -1,4 +1,4 @@
-"""Checks of the methods' arguments: the value back, or a UserError that says what was expected and what came."""
+"""Checks of arguments: the value back, or a UserError that says what was expected and what came."""
 
 import math
 import numbers
@@ -33,6 +33,15 @@ def check_count(name: str, value: int, *, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise UserError(f"Expected {name} to be an integer of at least {least}. Received: {name}={value!r}")
     return int(value)
+
+
+def check_seed(seed: int) -> int:
+    """An integer of at most 64 bits."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise UserError(f"Expected seed to be an integer. Received: seed={seed!r}")
+    if not -(2**63) <= seed < 2**64:
+        raise UserError(f"Expected a seed of at most 64 bits. Received: seed={seed}")
+    return int(seed)
 
 
 def check_flag(name: str, value: bool) -> bool:
