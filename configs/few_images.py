@@ -10,8 +10,9 @@ batches of 32, in a PreAct ResNet-10 of width 16 unless a network is named: `tin
 number at the end, `tiny_imagenet_20,cskd,93`, is of epochs.
 
 Methods: `cross_entropy` and what `methods` below returns, each with the values of its paper on CIFAR-100 or
-TinyImageNet, or, where the paper says none, of its docstring. Distillation learns from the run of `DATA,cskd,preact_resnet18`, TF-KD from that of `DATA,cross_entropy`,
-which have to be trained first; `--mode=sweep` does, for each seed.
+TinyImageNet, or, where the paper says none, of its docstring. Distillation learns from the run of
+`DATA,cskd,preact_resnet18`, TF-KD from that of `DATA,cross_entropy`, which have to be trained first; `--mode=sweep`
+does, for each seed.
 
     python train_main.py --config=configs/few_images.py:methods,tiny_imagenet_20 --mode=sweep
     python train_main.py --config=configs/few_images.py:cells,tiny_imagenet_20 --mode=sweep

@@ -1,6 +1,7 @@
 """Assesses a run, or what it is part of, on any images: `cskd_tf.metrics.assess`, as files and tables."""
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -135,7 +136,7 @@ def _refuse_against_itself(classifier: Classifier, question: Question) -> None:
 
 def _is_same_data_set(one: DataConfig, other: DataConfig) -> bool:
     """Whatever it is converted to, and wherever it is held."""
-    return dataclasses.replace(one.source, channels=other.source.channels, memory=other.source.memory) == other.source
+    return one.source.of_images() == other.source.of_images()
 
 
 def _load_splits(config: DataConfig, classifier: Classifier) -> dict[str, data.Source]:
@@ -216,7 +217,14 @@ def _name(question: Question, split: str) -> str:
         parts += ["against", _named(question.against.data)]
     if question.members:
         parts += ["with", *question.members]
-    return "_".join(re.sub(r"[^\w.+]+", "-", part).strip("-") for part in parts)
+    name = "_".join(re.sub(r"[^\w.+]+", "-", part).strip("-") for part in parts)
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    start = name.encode()[: LONGEST_NAME - 9].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+LONGEST_NAME = 200  # bytes; file systems take 255, and a partial file's name is longer
 
 
 def _write(results: Mapping[str, dict[str, Any]], path: str) -> None:

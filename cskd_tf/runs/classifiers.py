@@ -177,13 +177,20 @@ def check_together(members: Sequence[Classifier]) -> None:
                 f"Received: {first.name} with {len(first.class_names)} classes and {first.channels} channels, "
                 f"{other.name} with {len(other.class_names)} and {other.channels}"
             )
-        for part in ("source", "split"):
-            one, two = (getattr(each.trained_on, part) if each.trained_on else None for each in (first, other))
-            if one and two and one != two:
-                raise UserError(
-                    "Expected an ensemble whose members have the same images in each split. "
-                    f"Received: data.{part} of {first.name}: {one}, of {other.name}: {two}"
-                )
+        if first.trained_on is None or other.trained_on is None:
+            continue
+        one, two = map(_images_of, (first.trained_on, other.trained_on))
+        if differ := [f"{key}: {one[key]!r} and {two[key]!r}" for key in one if one[key] != two[key]]:
+            raise UserError(
+                "Expected an ensemble whose members have the same images in each split. "
+                f"Received: {first.name} and {other.name} with {', '.join(differ)}"
+            )
+
+
+def _images_of(config: DataConfig) -> dict[str, Any]:
+    """What says which images are in which split."""
+    groups = {"source": config.source.of_images(), "split": config.split}
+    return {f"data.{group}.{key}": value for group, values in groups.items() for key, value in vars(values).items()}
 
 
 def averaged(everything: Sequence[Predictions]) -> Predictions:

@@ -20,6 +20,7 @@ from cskd_tf.runs import assessment_tables, strategies
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
+from cskd_tf.runs.images_of_run import check_images
 from cskd_tf.runs.json_files import write_json
 from cskd_tf.runs.workdir import METRICS, Workdir
 from cskd_tf.training.workers import Workers
@@ -38,7 +39,7 @@ def load_run(workdir: Workdir, *, config: Config | None = None) -> Experiment:
         config: as the run may go on (`Workdir.check_owner`), such as on another strategy; else as it began.
 
     Raises:
-        UserError: no run, or one that has not finished.
+        UserError: no run, one that has not finished, or one that was begun with other images than there are now.
     """
     strategy = config.strategy if config else "auto"  # those devices that are there now
     began_as = workdir.config()
@@ -53,6 +54,7 @@ def load_run(workdir: Workdir, *, config: Config | None = None) -> Experiment:
     weights = networks.for_other_weights(config.network.name, config.network.weights)
     network = dataclasses.replace(config.network, weights=weights)
     experiment = prepare(dataclasses.replace(config, methods=inference, network=network, strategy=strategy))
+    check_images(workdir, experiment.splits)
     if not Checkpoint(workdir, experiment.model, monitor=None).restore_classifier():
         raise UserError(f"Expected a run with a checkpoint. Received: workdir {workdir.path}, without one")
     return dataclasses.replace(experiment, config=config)

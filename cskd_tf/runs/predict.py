@@ -161,7 +161,13 @@ def _check_new(output: str) -> None:
     elif os.path.lexists(unfinished(output)):
         why = f"of which {unfinished(output)} is there, which another process writes, or was writing when it ended"
     else:
-        return
+        try:
+            with open(unfinished(output), "x"):
+                pass
+            os.remove(unfinished(output))
+            return
+        except OSError as error:
+            why = f"where nothing can be written ({error.strerror})"
     raise UserError(f"Expected --output to be a new file in a folder that is there. Received: {output}, {why}")
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import re
+import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -221,7 +222,9 @@ def report(root: pathlib.Path) -> None:
     for run in runs:
         if saved := run.metrics().get("saved_model"):
             screen.print(f"SavedModel of {run.path}: {saved}")
-    screen.print(f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {_logdir(root)}")
+    screen.print(
+        f"TensorBoard: {_relative(sys.executable)} -m tensorboard.main --logdir {shlex.quote(str(_logdir(root)))}"
+    )
 
 
 def _logdir(root: pathlib.Path) -> pathlib.Path:

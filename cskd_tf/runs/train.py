@@ -20,6 +20,7 @@ from cskd_tf.runs.callbacks import Checkpoint, RunLog
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import Experiment, prepare
 from cskd_tf.runs.image_log import ImageLog
+from cskd_tf.runs.images_of_run import check_images, note_images
 from cskd_tf.runs.loggers import build_loggers, check_loggers, log_final
 from cskd_tf.runs.report import name_of_methods
 from cskd_tf.runs.screen import Screen
@@ -91,7 +92,9 @@ def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> Non
             workers.on_chief(functools.partial(check_space, experiment, run_workdir, later=later))
             if run_workdir is not workdir:  # before the baseline is put inside
                 workers.on_chief(functools.partial(workdir.claim, config))
+            workers.on_chief(functools.partial(check_images, run_workdir, experiment.splits))
             workers.on_chief(functools.partial(run_workdir.claim, experiment.config))
+            workers.on_chief(functools.partial(note_images, run_workdir, experiment.splits))
             try:
                 _train_run(experiment, run_workdir, screen)
             except (OSError, tf.errors.OpError) as error:

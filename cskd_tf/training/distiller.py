@@ -180,6 +180,12 @@ class SelfDistiller(ContinuingModel):
             classifier.build(self._image_shape)
         return classifier
 
+    def save(self, filepath, *args, **kwargs):
+        """As `keras.Model.save`; not to Keras' legacy HDF5, which does not find the class again."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise UserError(f"Expected a file whose name ends in .keras. Received: {str(filepath)!r}")
+        return super().save(filepath, *args, **kwargs)
+
     def export(self, filepath, *args, **kwargs):
         """As `keras.Model.export`, without what training alone needs."""
         if any(method is not self.composition.head for method in self.methods):

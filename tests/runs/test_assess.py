@@ -52,6 +52,7 @@ def other_run(run, folder, **split):
     config = run.config().as_dict()
     config["data"]["split"].update(split)
     (folder / "other" / "config.json").write_text(json.dumps(config))
+    (folder / "other" / "images.json").unlink()
     return Workdir(folder / "other")
 
 
@@ -235,9 +236,32 @@ def test_the_own_images_are_no_others(runs, changes):
         answered(runs[0], against=other)
 
 
+@pytest.mark.parametrize("changes", [{"data.source.licence": "CC0"}, {"data.source.path": "PATH/"}])
+def test_pictures_by_another_path_or_licence_are_the_same_pictures(changes, pictures):
+    config = pictures[0]
+    path = config.data.source.path
+    changes = {key: value.replace("PATH", path) for key, value in changes.items()}
+    given = {"data.source.name": "image_folder", "data.source.path": path, "data.split.train_per_class": 0}
+    other = config_of({**TOY, **given, **changes})
+    assert assess._is_same_data_set(config.data, other.data)
+    question = assess.Question(on=config, against=other)
+    with pytest.raises(ValueError, match="--against with another data set than "):
+        assess._refuse_against_itself(None, question)
+
+
+def test_names_of_many_members_fit_into_a_file_system():
+    members = [f"workdirs/{'long' * 20}/seed={number}" for number in range(8)]
+    names = [assess._name(assess.Question(members=members[:count]), "test") for count in (1, 7, 8)]
+    assert names[0] == f"assessment_test_with_workdirs-{'long' * 20}-seed-0"
+    assert max(map(len, names)) == assess.LONGEST_NAME
+    assert len(set(names)) == 3
+
+
 def test_what_makes_no_ensemble_is_refused(runs, tmp_path):
     run = other_run(runs[1], tmp_path, seed=1)
-    with pytest.raises(ValueError, match=r"members have the same images in each split. Received: data.split of"):
+    with pytest.raises(
+        ValueError, match=r"members have the same images in each split. Received: .* with data.split.seed: 0 and 1"
+    ):
         answered(runs[0], members=[str(run.path)])
     (run.path / "metrics.json").unlink()  # as if it had been stopped
     with pytest.raises(ValueError, match="Expected a finished run"):

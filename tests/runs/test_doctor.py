@@ -74,6 +74,16 @@ def test_findings_that_do_not_keep_from_training(image_folder, capsys, caplog):
     assert re.search(r"test: 1 images are in an earlier split as well, to the byte: .*cat/1.jpg.*cat/copy.jpg", words)
 
 
+def test_copies_within_a_split_are_named_and_those_under_another_label(image_folder, capsys):
+    for number in range(9):
+        shutil.copy(image_folder / "train" / "cat" / "0.png", image_folder / "train" / "cat" / f"copy{number}.png")
+    shutil.copy(image_folder / "train" / "cat" / "1.jpg", image_folder / "train" / "dog" / "copy.jpg")
+    doctor.examine(config_of(image_folder))
+    words = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"train: \d+ images are copies of others in it, to the byte: .* and \d more", words)
+    assert re.search(r"have a copy under another label: \S*cat/1.jpg \(cat\) and \S*dog/copy.jpg \(dog\)", words)
+
+
 def test_damage_is_named_and_fails(image_folder, capsys):
     path = image_folder / "test" / "dog" / "1.jpg"
     contents = bytearray(path.read_bytes())

@@ -183,6 +183,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_computed(exported_fol
     for given, options, why in (
         ([image], {"output": "there.csv"}, "--output to be a new file .*Received: there.csv, which is there already"),
         ([image], {"output": "nowhere/out.csv"}, "nowhere/out.csv, whose folder is not there"),
+        ([image], {"output": f"{'long' * 70}.csv"}, r"long.csv, where nothing can be written \(File name too long"),
         ([image], {"output": "gs://bucket/out.csv"}, "mount a bucket to use it. Received: --output=gs://bucket/out"),
         ([image], {"output": "out.txt"}, "Expected --format=csv or jsonl, or an output that ends so"),
         (["nothing.jpg"], {}, r"Expected an image, a folder of images .* or a pattern .*Received: nothing.jpg"),

@@ -29,7 +29,7 @@ def test_a_run_leaves_every_file_of_the_workdir(command, tmp_path):
     assert names == {
         "config.json", "log.jsonl", "metrics.json", "predictions_val.npz", "predictions_test.npz",
         "classifier.keras", "checkpoints", "tensorboard", "figures", ".lock",
-        "classes.json", "thumbnails_val.npz", "thumbnails_test.npz", "trained_by.json",
+        "classes.json", "images.json", "thumbnails_val.npz", "thumbnails_test.npz", "trained_by.json",
     }  # fmt: skip
     metrics = json.loads((run / "metrics.json").read_text())
     expected = {"top1_error", "top5_error", "nll", "ece", "ece_bins", "recall_at_1", "recall_left_out", "aurc"}

@@ -239,3 +239,10 @@ def test_a_metric_that_would_be_lost_behind_the_logs_is_refused(name, linear_net
     for weighted in ("metrics", "weighted_metrics"):
         with pytest.raises(UserError, match=f"Expected metrics of other names.*Received: .*name={name}"):
             model.compile("sgd", **{weighted: [keras.metrics.SparseCategoricalAccuracy(name=name)]})
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.hdf5"])
+def test_a_format_that_could_not_be_loaded_is_refused(name, linear_network, tmp_path):
+    with pytest.raises(UserError, match=r"Expected a file whose name ends in .keras. Received: .*model.h"):
+        SelfDistiller(linear_network()).save(tmp_path / name)
+    assert not list(tmp_path.iterdir())

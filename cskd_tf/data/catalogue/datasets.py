@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Callable, Collection, Iterable
 from typing import Annotated, Any, Literal
@@ -45,6 +46,23 @@ class SourceOptions:
 
     def __post_init__(self):
         check(self)
+
+    def of_images(self) -> "SourceOptions":
+        """What says which images these are, and nothing of how they are held, converted, grouped or licensed.
+
+        Example:
+            >>> one = SourceOptions(name="image_folder", path="photos/", memory=2.0, licence="CC0")
+            >>> one.of_images() == SourceOptions(name="image_folder", path="./photos").of_images()
+            True
+        """
+        path, archive = (
+            os.pathsep.join(map(_real_path, value.split(os.pathsep))) for value in (self.path, self.archive)
+        )
+        return dataclasses.replace(self, path=path, archive=archive, channels=3, groups="", memory=0.0, licence="")
+
+
+def _real_path(path: str) -> str:
+    return os.path.realpath(os.path.expanduser(path)) if path else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ class ArraySource(PixelSource):
         class_names: Sequence[str] | None = None,
         class_groups: Sequence[str] | None = None,
         locate: Callable[[int], str] | None = None,
+        marks: np.ndarray | None = None,
         complete: bool = True,
     ):
         tensor = images if tf.is_tensor(images) else None  # not copied
@@ -70,6 +71,7 @@ class ArraySource(PixelSource):
         )
         self._images: tf.Tensor = tf.constant(pixels) if tensor is None else tensor
         self._locate = locate or "image {}".format
+        self._marks = marks
 
     def load(self, indices: tf.Tensor) -> tf.Tensor:
         return tf.gather(self._images, indices)
@@ -79,6 +81,9 @@ class ArraySource(PixelSource):
 
     def locate(self, index: int) -> str:
         return self._locate(index)
+
+    def marks(self) -> np.ndarray | None:
+        return self._marks
 
 
 def as_source(images: Source | npt.ArrayLike, labels: npt.ArrayLike | None = None) -> Source:

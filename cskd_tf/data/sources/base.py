@@ -1,6 +1,7 @@
 """What the pipeline asks of a source of images and labels: one that gives pixels, or one that gives encoded images."""
 
 import abc
+import hashlib
 import itertools
 from collections.abc import Sequence
 
@@ -56,6 +57,17 @@ class Source(abc.ABC):
         """Bytes of images held in memory, by the `id` of what holds them, which other sources may hold too."""
         return {}
 
+    def marks(self) -> np.ndarray | None:
+        """What tells each image from others without being read, `[N]`, such as its bytes; None of arrays alone."""
+        return None
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the classes' names, the labels in their order, and the `marks`: others for other images."""
+        marks = self.marks()
+        parts = ["\0".join(self.class_names).encode(), np.asarray(self.labels, "<i4").tobytes()]
+        parts += [] if marks is None else [np.asarray(marks, "<i8").tobytes()]
+        return hashlib.sha256(b"\0\0".join(parts)).hexdigest()
+
 
 class PixelSource(Source):
     """Base of the sources whose images are pixels of one size. Subclasses implement `load` and `locate`."""
@@ -108,6 +120,9 @@ class EncodedSource(Source):
     def read(self, indices: tf.Tensor) -> tf.Tensor:
         """Inside the tf.data graph: int64 `[n]` to encoded images, string `[n]`."""
 
+    def marks(self) -> np.ndarray | None:
+        return self.sizes
+
     def decode_one(self, index: int) -> tf.Tensor:
         """The pixels of one image, uint8 `[H, W, C]`."""
         return decode(self.read(tf.constant([index], tf.int64))[0], channels=self.image_shape[2])
@@ -136,6 +151,10 @@ class _PixelSubset(PixelSource):
 
     def held_bytes(self) -> dict[int, int]:
         return self._source.held_bytes()
+
+    def marks(self) -> np.ndarray | None:
+        marks = self._source.marks()
+        return None if marks is None else marks[self._indices.numpy()]
 
     def locate(self, index: int) -> str:
         return self._source.locate(int(self._indices[index]))

@@ -54,6 +54,7 @@ def in_memory(source: Source, *, budget: int, name: str) -> tuple[Source, int]:
             class_names=source.class_names,
             class_groups=source.class_groups,
             locate=source.locate,
+            marks=source.marks(),
             complete=False,
         )
         return decoded, decoded_bytes

@@ -119,7 +119,15 @@ def _images_by_class(folder: pathlib.Path, class_names: Sequence[str]) -> list[l
 
 def _folders(folder: pathlib.Path) -> list[str]:
     """The sorted names of the folders in `folder`."""
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    listed = sorted(os.listdir(folder))
+    for name in listed:
+        if name.startswith(".") and (folder / name).is_dir() and any(map(_is_image, os.listdir(folder / name))):
+            logging.warning("%s: a folder whose name begins with a dot is left out, with its images", folder / name)
+        if os.path.islink(folder / name) and not os.path.exists(folder / name) and not _is_image(name):
+            raise UserError(
+                f"Expected links to folders that are there. Received: {folder / name}, to {os.readlink(folder / name)}"
+            )
+    names = [name for name in listed if not name.startswith(".")]
     place = pathlib.Path(os.path.realpath(folder))
     return [name for name in names if _target(folder / name, below=place / name) and (folder / name).is_dir()]
 

@@ -1,6 +1,6 @@
 """What there is in the splits of a data set: a table, remarks, and what cannot be decoded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import rich.table
@@ -112,6 +112,28 @@ def remarks(splits: dict[str, Source], inspections: dict[str, Inspection]) -> li
             )
         lines += [f"{split}: {count:,} images are {remark}" for remark, count in inspection.remarks.most_common()]
         if repeated := _repeated(inspections, inspection):
-            pairs = [(splits[earlier].locate(there), images.locate(here)) for earlier, there, here in repeated[:SHOWN]]
-            lines.append(f"{split}: {len(repeated)} images are in an earlier split as well, to the byte: {pairs}")
+            pairs = [(splits[earlier].locate(there), images.locate(here)) for earlier, there, here in repeated]
+            lines.append(
+                f"{split}: {len(repeated)} images are in an earlier split as well, to the byte: {_some(pairs)}"
+            )
+        lines += _copies(images, inspection, split=split)
     return lines
+
+
+def _copies(images: Source, inspection: Inspection, *, split: str) -> list[str]:
+    """What is in one split more than once, and what has other labels there."""
+    alike = [(same[0], other) for same in inspection.digests.values() for other in same[1:]]
+    torn = [(one, other) for one, other in alike if images.labels[one] != images.labels[other]]
+    name = lambda index: f"{images.locate(index)} ({images.class_names[images.labels[index]]})"  # noqa: E731
+    found = {"are copies of others in it, to the byte": alike, "have a copy under another label": torn}
+    return [
+        f"{split}: {len(pairs)} images {what}: {_some([(name(one), name(other)) for one, other in pairs])}"
+        for what, pairs in found.items()
+        if pairs
+    ]
+
+
+def _some(pairs: Sequence[tuple[str, str]]) -> str:
+    """The first pairs of names, and how many more there are."""
+    more = f" and {len(pairs) - SHOWN:,} more" if len(pairs) > SHOWN else ""
+    return ", ".join(f"{one} and {other}" for one, other in pairs[:SHOWN]) + more

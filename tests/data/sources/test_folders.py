@@ -131,6 +131,21 @@ def test_class_folders_that_are_links_in_a_circle_are_refused(target, two_classe
         ImageFolder(two_classes)
 
 
+def test_a_class_that_is_a_link_to_nothing_is_named(two_classes):
+    (two_classes / "fox").symlink_to("unmounted")
+    with pytest.raises(ValueError, match="Expected links to folders that are there. Received: .*two/fox, to unmounted"):
+        ImageFolder(two_classes)
+
+
+def test_a_folder_of_images_that_begins_with_a_dot_is_told(two_classes, caplog):
+    write(two_classes / "..d" / "1.jpg")
+    write(two_classes / ".git" / "index")
+    with caplog.at_level("WARNING"):
+        assert ImageFolder(two_classes).class_names == ["cat", "dog"]
+    assert "..d: a folder whose name begins with a dot is left out, with its images" in caplog.text
+    assert ".git:" not in caplog.text
+
+
 def test_a_link_within_a_class_to_what_holds_the_classes_is_refused(two_classes):
     (two_classes / "cat" / "up").symlink_to("..")
     with pytest.raises(ValueError, match="no link to a folder that holds it. Received: .*two/cat/up"):
