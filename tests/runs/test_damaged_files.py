@@ -106,12 +106,13 @@ def forget_error(workdir):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (cut_off, r"ckpt-2 is damaged \(log.jsonl has 1 of its epochs\)"),
-        (forget_error, r"ckpt-2 is damaged \(log.jsonl has 1 of its epochs\)"),
-        (lose("ckpt-2.index"), "ckpt-2.index is not what ckpt-2.json says"),
-        (lose("ckpt-2.json"), "ckpt-2.json, which is written last, is not there"),
+        pytest.param(cut_off, r"ckpt-2 is damaged \(log.jsonl has 1 of its epochs\)", id="log", marks=pytest.mark.slow),
+        pytest.param(forget_error, r"ckpt-2 is damaged \(log.jsonl has 1 of its epochs\)", id="number"),
+        pytest.param(lose("ckpt-2.index"), "ckpt-2.index is not what ckpt-2.json says", id="index"),
+        pytest.param(
+            lose("ckpt-2.json"), "ckpt-2.json, which is written last, is not there", id="marker", marks=pytest.mark.slow
+        ),
     ],
-    ids=["log", "number", "index", "marker"],
 )
 def test_an_epoch_of_which_a_part_is_lost_is_trained_again(damage, said, run, caplog):
     config, workdir = run

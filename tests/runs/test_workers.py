@@ -40,8 +40,11 @@ def check_saved_models(folder, expected):
             np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
 
 
-def test_two_workers_write_what_one_process_writes(tmp_path):
-    short = ("--config.epochs=1",)
+@pytest.mark.parametrize(
+    "network", ["tests.runs.helpers:small_network", pytest.param("preact_resnet10", marks=pytest.mark.slow)]
+)
+def test_two_workers_write_what_one_process_writes(network, tmp_path):
+    short = ("--config.epochs=1", f"--config.network.name={network}")
     train(tmp_path / "one", workers=1, arguments=short)
     train(tmp_path / "two", workers=2, arguments=short)
     check_same(tmp_path / "two", tmp_path / "one")
