@@ -13,6 +13,7 @@ from cskd_tf.runs.json_files import read_json, write_json
 from cskd_tf.runs.workdir import Workdir
 
 IMAGES = "images.json"
+SHOWN = 5  # classes that are named
 
 
 def note_images(workdir: Workdir, splits: Mapping[str, Source]) -> None:
@@ -35,16 +36,21 @@ def check_images(workdir: Workdir, splits: Mapping[str, Source]) -> None:
         UserError: other classes, or another number of images, or other images, by their labels and bytes.
     """
     path, now = workdir.path / IMAGES, _described(splits)
-    noted = workdir.classes()
-    then = read_json(path) if path.exists() else {"classes": noted[0]} if noted else now
-    if not isinstance(then.get("splits", {}), dict):
-        raise UserError(f"Expected the images of each split in {path}. Received: {str(then)[:60]}")
-    if then.get("classes") != now["classes"]:
-        differ = [f"classes {then.get('classes')} then, {now['classes']} now"]
+    if path.exists():
+        then = read_json(path)
     else:
-        before, here = then.get("splits", now["splits"]), now["splits"]
-        differ = [f"{split}: {_change(before.get(split), here.get(split))}" for split in sorted({*before, *here})]
-        differ = [each for each in differ if not each.endswith(": ")]
+        noted = workdir.classes()
+        then = {**now, "classes": noted[0]} if noted else now
+    classes, before = then.get("classes"), then.get("splits")
+    if not (isinstance(classes, list) and isinstance(before, dict) and all(map(_is_described, before.values()))):
+        raise UserError(f"Expected the images that a run was begun with in {path}. Received: {str(then)[:60]}")
+    if classes != now["classes"]:
+        gone, new = (sorted({*one} - {*other}) for one, other in ((classes, now["classes"]), (now["classes"], classes)))
+        differ = [f"classes {gone[:SHOWN]} then, {new[:SHOWN]} now" if gone or new else "classes in another order"]
+    else:
+        names = sorted({*before, *now["splits"]})
+        differ = [_change(split, before.get(split), now["splits"].get(split)) for split in names]
+        differ = [each for each in differ if each]
     if differ:
         raise UserError(
             f"Expected the images that the run in {workdir.path} was begun with; others need another --workdir. "
@@ -61,9 +67,14 @@ def _described(splits: Mapping[str, Source]) -> dict[str, Any]:
     }
 
 
-def _change(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str:
+def _is_described(split: Any) -> bool:
+    return isinstance(split, dict) and isinstance(split.get("images"), int) and isinstance(split.get("sha256"), str)
+
+
+def _change(split: str, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str:
     """What changed in a split; empty where nothing did."""
     if before == now:
         return ""
-    counts = [each.get("images", 0) if each else 0 for each in (before, now)]
-    return f"{counts[0]} images then, {counts[1]} now" if counts[0] != counts[1] else f"{counts[0]} images, but others"
+    counts = [each["images"] if each else 0 for each in (before, now)]
+    said = f"{counts[0]} images then, {counts[1]} now" if counts[0] != counts[1] else f"{counts[0]} images, but others"
+    return f"{split}: {said}"

@@ -253,7 +253,7 @@ class Workdir:
         path = self.path / CLASSES
         if not path.exists():
             return None
-        values = read_json(path, advice="; --mode=evaluate writes it again")
+        values = read_json(path, advice="; remove it, and --mode=evaluate writes it again")
         names, groups = values.get("names"), values.get("groups")
         if not _is_strings(names) or not (groups is None or (_is_strings(groups) and len(groups) == len(names))):
             raise UserError(f"Expected the names of classes in {path}. Received: {str(values)[:60]}")
