@@ -17,8 +17,7 @@ SHOWN = 5  # classes that are named
 
 
 def note_images(workdir: Workdir, splits: Mapping[str, Source]) -> None:
-    """Notes the images of a run that begins, in `images.json`; of one that goes on, errors as of `check_images`."""
-    check_images(workdir, splits)
+    """Notes the images of a run that begins, in `images.json`; those of one that goes on were checked before."""
     if not (workdir.path / IMAGES).exists():
         write_json(workdir.path / IMAGES, _described(splits))
 

@@ -9,7 +9,7 @@ from cskd_tf.networks.torch_weights import count_classes, load_torch_weights, re
 from cskd_tf.runs import callbacks, export, train
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import build_network, prepare
-from cskd_tf.runs.images_of_run import note_images
+from cskd_tf.runs.images_of_run import check_images, note_images
 from cskd_tf.runs.loggers import check_loggers
 from cskd_tf.runs.space import check_space
 from cskd_tf.runs.workdir import Workdir
@@ -52,6 +52,7 @@ def _import(config: Config, workdir: Workdir, *, checkpoint: str) -> None:
     if list(names) != sorted(names):
         logging.warning("Classes are not in the order of their names, as public code has them: %s ...", names[:5])
     check_space(experiment, workdir)
+    check_images(workdir, experiment.splits)
     workdir.claim(config, imported_from=checkpoint)
     note_images(workdir, experiment.splits)
     saved = callbacks.Checkpoint(workdir, experiment.model, monitor=None)

@@ -12,7 +12,7 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.networks.logits import check_logits
 from cskd_tf.training.distiller import SelfDistiller
-from cskd_tf.training.forms import image_shape
+from cskd_tf.training.forms import peeked_images, shape_of
 from cskd_tf.training.workers import Workers
 
 FILLING = -1  # number of a batch that fills up
@@ -163,7 +163,8 @@ def count_classes(model: keras.Model, dataset: tf.data.Dataset) -> int:
     Raises:
         UserError: a model that returns something else than logits, or batches without images that it takes.
     """
-    if (shape := image_shape(dataset)) is None:
+    _, images = peeked_images(dataset)
+    if (shape := shape_of(images)) is None:
         raise UserError(f"Expected batches of images. Received: {dataset.element_spec}")
     network = model.network if isinstance(model, SelfDistiller) else model
     expected = getattr(network, "input_shape", None)  # a subclassed network may not know it

@@ -313,7 +313,7 @@ class SelfDistiller(ContinuingModel):
         batch = self.label_kind.read(batch, labels, num_classes=self._num_classes)
         if weights is not None:
             batch = self.label_kind.weighted(batch, weights)
-        as_rows = self._state.of_metrics_as_rows
+        as_rows = self._data_forms.of_metrics_as_rows
         return batch, self.label_kind.of_metrics(labels, num_classes=self._num_classes, as_rows=as_rows)
 
     def _metrics_after(self, terms: dict[str, Any], batch: dict, labels, logits) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The Keras model that goes on with its data where it was, and whose data are looked at before they reach its step."""
 
-import abc
 import contextlib
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from cskd_tf.checks import check_count
 from cskd_tf.data.batches.dataset import PairedDataset, split_in_turn
 from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
-from cskd_tf.training.averaging import AveragedModel
+from cskd_tf.training.building import DataBuiltModel
 from cskd_tf.training.compiling import (
     check_for_replicas,
     check_for_workers,
@@ -22,21 +21,20 @@ from cskd_tf.training.compiling import (
     check_trainable,
 )
 from cskd_tf.training.course import Course, prepare_callbacks
-from cskd_tf.training.forms import check_form, peeked, peeked_images, shape_of
-from cskd_tf.training.inputs import Expectations, check_batch, checked
+from cskd_tf.training.forms import check_form
+from cskd_tf.training.inputs import check_batch, checked
 from cskd_tf.training.labels import class_weight_table
 from cskd_tf.training.optimizers import with_loss_scaling
 from cskd_tf.training.tuned import check_sound
-from cskd_tf.training.workers import Workers
 
 _ALONE = tf.distribute.InputContext()
 
 
-class ContinuingModel(AveragedModel):
+class ContinuingModel(DataBuiltModel):
     """A Keras model that goes on with its data where it was, and looks at them before they reach its step.
 
     Its training step counts itself: `self.step.assign_add(1)`. A subclass has a `composition`, whose methods are told
-    of epochs, `expectations`, and what an `AveragedModel` asks for.
+    of epochs, and what a `DataBuiltModel` asks for.
 
     Attributes:
         composition: of the methods.
@@ -56,19 +54,7 @@ class ContinuingModel(AveragedModel):
             batches_before=0,
             class_weight=None,
             traced_with=None,  # the class weights that are part of the traced step
-            traced_for_rows={},  # by the name of each function that Keras has traced: see _retrace_for
-            of_metrics_as_rows=None,  # whether labels were rows when Keras chose what "accuracy" is
-            opened=None,  # data whose form was looked at: see _maybe_symbolic_build
         )
-
-    @abc.abstractmethod
-    def expectations(self, *, training: bool) -> Expectations:
-        """What every batch has to be like, of the built model."""
-
-    @property
-    def workers(self) -> Workers:
-        """The processes that train this model."""
-        return Workers(self.distribute_strategy)
 
     @property
     def step(self) -> keras.Variable:
@@ -142,14 +128,14 @@ class ContinuingModel(AveragedModel):
             self.step.assign(store["step"][()])
 
     def compile(self, optimizer="rmsprop", **kwargs) -> None:
-        """As `AveragedModel.compile`.
+        """As `DataBuiltModel.compile`.
 
         Args:
             optimizer: as for Keras.
-            **kwargs: as for `AveragedModel.compile`.
+            **kwargs: as for `DataBuiltModel.compile`.
 
         Raises:
-            UserError: as of `AveragedModel.compile`, and for what Keras lets through and fails at.
+            UserError: as of `DataBuiltModel.compile`, and for what Keras lets through and fails at.
         """
         if optimizer is None:
             raise UserError("Expected an optimizer, or its name. Received: optimizer=None")
@@ -166,7 +152,6 @@ class ContinuingModel(AveragedModel):
                 steps_per_execution=kwargs.get("steps_per_execution", 1),
             )
         super().compile(optimizer=optimizer, **kwargs)
-        self._state.of_metrics_as_rows = None
         check_sound(self.optimizer)
 
     def fit(
@@ -247,60 +232,6 @@ class ContinuingModel(AveragedModel):
         check_batch((x, y, sample_weight), self.expectations(training=False))
         return super().test_on_batch(x, y, sample_weight, *args, **kwargs)
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """As Keras', which takes a batch's form from the mean of its parts, also where there is nothing left to build.
-
-        Where these differ in size, or lie on several workers (https://github.com/keras-team/keras/issues/20585), that
-        fails. And an iterator on several devices that is dropped right after its first batch, as this one is, may take
-        the process along: its thread goes on to read from a data set that is gone (on a single core every other time).
-        So it is opened for metrics of the user's alone, and kept.
-        """
-        if iterator is not None and self._replicas() > 1:
-            unbuilt = [part for part in (self._compile_metrics, self._compile_loss) if part and not part.built]
-            if unbuilt or not all(layer.built for layer in self._flatten_layers()):
-                _, _, self._state.opened = next(iter(iterator))
-                local_results = self.distribute_strategy.experimental_local_results
-                data_batch = tf.nest.map_structure(lambda part: local_results(part)[0], next(self._state.opened))
-            iterator = None
-        super()._maybe_symbolic_build(iterator, data_batch)
-
-    def _built_from(self, x, y, *, function: str):
-        """`x`, after this model was built as its images ask, which Keras would do in the first step: too late for us.
-
-        Its function of that name is then fit for the labels. Only data that are distributed already do not tell.
-        """
-        x, (images, labels) = peeked(x, y)
-        self._build_of(images)
-        if self.built and hasattr(labels, "shape"):
-            self._retrace_for(labels, function=function)
-        return x
-
-    def _built_for(self, x):
-        """As `_built_from`, of what is to be predicted, labels or none beside it."""
-        if self.built:
-            return x
-        x, images = peeked_images(x)
-        self._build_of(images)
-        return x
-
-    def _build_of(self, images) -> None:
-        if not self.built and (shape := shape_of(images)) is not None:
-            with self.distribute_strategy.scope():
-                self.build(shape)
-
-    def _retrace_for(self, labels, *, function: str) -> None:
-        """Makes Keras trace a function anew that it traced for labels in another form: classes, or rows of shares.
-
-        Else it would relax both shapes to one of unknown rank. Metrics go on to get the form that they began with.
-        """
-        expected, state = self.expectations(training=False), self._state
-        rows = expected.labels.are_rows(labels, num_classes=expected.num_classes)
-        if state.traced_for_rows.setdefault(function, rows) != rows:
-            setattr(self, function, None)
-            state.traced_for_rows[function] = rows
-        if state.of_metrics_as_rows is None:
-            state.of_metrics_as_rows = rows
-
     def _checked(self, x, y, weights=None, *, shuffle: bool = False, opened_at: Callable[[], int] | None = None):
         """What Keras is to read in place of `x`; for training, where `opened_at` says at which step."""
         if not self.built:
@@ -321,6 +252,3 @@ class ContinuingModel(AveragedModel):
         # Not as tf.distribute deals out whole batches: of 5 images, the last of 4 replicas would get none.
         is_shared = opened_at is not None
         return self.distribute_strategy.distribute_datasets_from_function(read) if is_shared else read(_ALONE)
-
-    def _replicas(self) -> int:
-        return self.distribute_strategy.num_replicas_in_sync

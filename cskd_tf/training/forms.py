@@ -89,13 +89,8 @@ def check_parts(batch) -> None:
     raise UserError(f"{_PARTS} Received: {received}")
 
 
-def image_shape(data) -> tuple[int | None, ...] | None:
-    """`[None, H, W, C]` of the images in what `fit` takes; None where nothing tells it before the first step."""
-    return shape_of(_example(data, None)[0])
-
-
 def shape_of(images) -> tuple[int | None, ...] | None:
-    """`image_shape` of a batch's images, or of their description."""
+    """`[None, H, W, C]` of a batch's images, or of their description; None where nothing tells it."""
     images = images.get("image") if isinstance(images, dict) else images
     shape = tf.TensorShape(getattr(images, "shape", None))
     return (None, *shape[1:]) if shape.rank else None
@@ -110,59 +105,35 @@ def peeked(data, labels):
         data: what `fit` or `evaluate` takes as `x`.
         labels: as `y`.
     """
-    if not isinstance(data, types.GeneratorType):
-        return data, _example(data, labels)
-    data, first = _first_put_back(data)
-    check_parts(first)
-    return data, first[:2]
+    if not _comes_in_batches(data):
+        return data, (data, labels)
+    data, batch = _peeked_batch(data)
+    if batch is not None and not isinstance(data, tf.data.Dataset):
+        check_parts(batch)
+    parts = batch if isinstance(batch, (tuple, list)) else (batch,)
+    return data, (*parts, None)[:2]
 
 
 def peeked_images(data):
-    """The same data, and the images of a batch of them, or their description; None for what nothing tells.
-
-    Args:
-        data: what `predict` takes as `x`: images, or batches of them, with labels or without.
-    """
-    if isinstance(data, types.GeneratorType):
-        data, batch = _first_put_back(data)
-    elif isinstance(data, tf.data.Dataset):
-        batch = data.element_spec
-    elif isinstance(data, keras.utils.PyDataset):
-        batch = data[0]
-    elif _comes_in_batches(data):
-        batch = next(iter(data), None) if is_iterable(data) else None
-    else:
-        batch = data
-    return data, batch[0] if isinstance(batch, tuple) else batch
+    """As `peeked`, of what `predict` takes as `x`, with labels or without: the same data, and their images."""
+    if not _comes_in_batches(data):
+        return data, data
+    data, batch = _peeked_batch(data)
+    return data, batch[0] if isinstance(batch, (tuple, list)) else batch
 
 
-def _first_put_back(data: types.GeneratorType):
-    """A generator's batches, and the first of them."""
-    first = _first(data)
-    return (batch for batch in itertools.chain([first], data)), first
-
-
-def _first(batches):
-    """The first of some batches, which a generator then lacks."""
-    if (first := next(iter(batches), None)) is None:
-        raise UserError("Expected at least one batch. Received: none")
-    return first
-
-
-def _example(data, labels):
+def _peeked_batch(data):
+    """Data that come in batches, and the first of these, or their description; None where nothing tells it."""
     if isinstance(data, tf.data.Dataset):
-        spec = data.element_spec if isinstance(data.element_spec, tuple) else (data.element_spec,)
-        return (*spec, None)[:2]
+        return data, data.element_spec
     if isinstance(data, keras.utils.PyDataset):
-        batch = data[0]
-    elif _comes_in_batches(data):
-        if not is_iterable(data):
-            return None, None
-        batch = _first(data)
-    else:
-        return data, labels
-    check_parts(batch)
-    return batch[:2]
+        return data, data[0]
+    if not is_iterable(data):
+        return data, None
+    if (first := next(iter(data), None)) is None:
+        raise UserError("Expected at least one batch. Received: none")
+    is_used_up = isinstance(data, types.GeneratorType)
+    return (batch for batch in itertools.chain([first], data)) if is_used_up else data, first
 
 
 def is_iterable(data) -> bool:

@@ -53,7 +53,7 @@ def test_other_images_are_named(change, memory, image_folder, tmp_path):
     workdir = Workdir(tmp_path / "run")
     workdir.path.mkdir()
     note_images(workdir, splits_of(image_folder))
-    note_images(workdir, splits_of(tmp_path / "kept", memory=memory))  # wherever they lie, and however they are held
+    check_images(workdir, splits_of(tmp_path / "kept", memory=memory))  # wherever they lie, and however they are held
     alter, message = CHANGES[change]
     alter(image_folder)
     if change == "a class called otherwise":
