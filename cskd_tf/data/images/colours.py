@@ -66,7 +66,9 @@ class Lighting:
     )
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        # A uniform number of 24 bits, moved off 0, through the inverse of the normal distribution.
-        normal = tf.math.ndtri(draws(seeds, first=3000, count=3) + 2.0**-25)
+        # A uniform number of 24 bits through the inverse of the normal distribution, which is infinite at 0 and at 1:
+        # moved to the middle of its interval, which float32 would round up to 1.
+        uniform = tf.cast(draws(seeds, first=3000, count=3), tf.float64) + 2.0**-25
+        normal = tf.cast(tf.math.ndtri(uniform), tf.float32)
         colours = 255 * self.std * tf.linalg.matmul(normal * self.VALUES, self.VECTORS, transpose_b=True)
         return images + colours[:, None, None]

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import scipy.stats
 import tensorflow as tf
 
@@ -44,3 +45,12 @@ def test_lighting_adds_a_normal_colour_along_the_components():
         assert scipy.stats.kstest(column / 0.1, "norm").pvalue > 1e-3
     assert np.abs(np.corrcoef(amounts.T) - np.eye(3)).max() < 0.06
     np.testing.assert_allclose(255 * 0.1 * Lighting.VALUES[0] * Lighting.VECTORS[0, 0], -3.147, atol=1e-3)
+
+
+def test_lighting_is_finite_for_the_largest_draw():
+    """One of 16 million draws is 1 less half a unit of float32, which a half more would round to 1."""
+    largest = tf.constant([[964380616, 781871160]], tf.int32)
+    np.testing.assert_array_equal(draws(largest, first=3000, count=3)[0, 1], 1 - 2.0**-24)
+    noise = Lighting(0.1)(tf.zeros((1, 1, 1, 3)), largest).numpy().ravel()
+    amount = np.linalg.solve(Lighting.VECTORS, noise / 255)[1] / Lighting.VALUES[1] / 0.1
+    assert amount == pytest.approx(scipy.stats.norm.ppf(1 - 2.0**-25), rel=1e-4)
