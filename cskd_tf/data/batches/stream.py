@@ -21,6 +21,8 @@ from cskd_tf.errors import UserError
 class RecentImages:
     """The last `bucket_size` images of each class.
 
+    Counts how often it is filled from the beginning of a stream, which is what tells one reading from another.
+
     Memory: at most `num_classes * bucket_size` images, such as 1,000 classes of 16 JPEGs of 110 kB each, 1.8 GB.
 
     Example:
@@ -37,6 +39,12 @@ class RecentImages:
         self._images: np.ndarray | None = None
         self._counts = np.zeros(num_classes, np.int64)  # images of each class so far
         self._size = bucket_size
+        self._readings = 0
+
+    def reading(self, step: int) -> int:
+        """The number of the reading, from 0, whose batch `step` comes next."""
+        self._readings += step == 0
+        return self._readings - 1
 
     def pair(self, images: np.ndarray, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Takes a batch in, then gives each of its images a partner from the bucket of its class.
@@ -87,12 +95,11 @@ def paired_stream(
     The partner of an image is uniform over the last `bucket_size` (K) images of its class, itself included. In a
     stream that is shuffled afresh each epoch, all other images of the class (of n) are equally likely partners, and the
     image itself is too likely: the distance to the uniform distribution (total variation) is `1/K - 1/n`. In a stream
-    of fixed order an image only ever meets its neighbours, at a distance of `1 - K/n`, and gets the same augmentation
-    whenever it comes at the same step of a reading. So shuffle before.
+    of fixed order an image only ever meets its neighbours, at a distance of `1 - K/n`. So shuffle before.
 
     What is in the buckets cannot be saved: a resumed run begins with empty ones, from which an image gets itself as
     partner at first. They stay filled when the data set is read a second time, so that only the first reading follows
-    from the seed.
+    from the seed. No reading repeats the draws of one before, of partners, augmentation or mixing.
 
     Example:
         >>> examples = tf.data.Dataset.from_tensor_slices((np.zeros([5, 8, 8, 1], np.uint8), [0, 1, 0, 1, 0]))
@@ -149,6 +156,8 @@ def paired_stream(
 
     def pair(step, example):
         images, labels, *weights = example
+        reading = tf.ensure_shape(tf.numpy_function(buckets.reading, [step], tf.int64), [])
+        step += reading * 2**32  # no two batches get the same draws
         shape = [tf.shape(images)[0]]
         draws = [tf.random.stateless_uniform(shape, _partner_seed(seed, step, number)) for number in partner_numbers]
         draws = tf.stack(draws) if draws else tf.zeros([0, *shape])

@@ -6,6 +6,7 @@ import tensorflow as tf
 from cskd_tf.data import Distribution, Needs, paired_stream
 from cskd_tf.data.batches.stream import RecentImages
 from cskd_tf.data.images.transforms import CentreCrop
+from cskd_tf.methods import Mixup
 
 SIZE, BUCKET = 40, 8  # images of a class, and how many of them the bucket holds
 LABELS = np.repeat([0, 1], SIZE)
@@ -132,3 +133,21 @@ def test_what_a_stream_cannot_do_is_refused(change, message):
     examples = tf.data.Dataset.from_tensor_slices((np.zeros((4, 2, 2, 1)), [0, 1, 1, 0]))
     with pytest.raises(ValueError, match=message):
         paired_stream(examples, **{"num_classes": 2, "batch_size": 4, "seed": 0, **change})
+
+
+def test_no_reading_repeats_the_draws_of_another():
+    images = np.random.default_rng(0).integers(0, 256, (32, 2, 2, 1), np.uint8)
+    examples = tf.data.Dataset.from_tensor_slices((images, np.arange(32)))
+    needs = Needs(views=("partner",), mixing=(Mixup(alpha=1.0),))
+
+    def data():
+        return paired_stream(examples, num_classes=32, batch_size=8, seed=0, needs=needs)
+
+    def shares(batches):
+        return [round(float(np.max(batch["targets"], axis=1).min()), 6) for batch, _ in batches]
+
+    stream = data()
+    first, second, third = shares(stream), shares(stream), shares(stream)
+    assert len({*first, *second, *third}) == 12
+    again = data()
+    assert [shares(again), shares(again)] == [first, second]
