@@ -65,7 +65,10 @@ class LabelNoise:
                 f"Received: probabilities {p.shape}, labels {y.shape} of {len(np.unique(y))} classes"
             )
         count, classes = p.shape
-        thresholds = np.array([p[y == label, label].mean() for label in range(classes)])
+        thresholds = np.empty(classes)
+        for label in range(classes):
+            own = p[y == label, label]
+            thresholds[label] = np.clip(own.mean(), own.min(), own.max())  # the mean of equals may round to another
         reaching = np.where(p >= thresholds, p, -1.0)
         likely = np.where(reaching.max(axis=1) >= 0, reaching.argmax(axis=1), -1)
         own = p[np.arange(count), y]

@@ -93,3 +93,11 @@ def test_the_interval_is_about_the_share_and_narrows_with_more_images():
 def test_what_is_refused(probabilities, labels):
     with pytest.raises(ValueError, match=r"Expected finite probabilities \[N, C\].*Received: probabilities \("):
         LabelNoise.of(probabilities, labels)
+
+
+@pytest.mark.parametrize("count", range(1, 20))
+def test_images_of_one_prediction_reach_the_mean_of_it(count):
+    """Sums of equal numbers round, up or down, by how many there are."""
+    noise = LabelNoise.of(np.tile([0.7, 0.3], (2 * count, 1)), np.repeat([0, 1], count))
+    assert set(noise.likely) == {0}
+    assert noise.share == pytest.approx(0.5)
