@@ -48,8 +48,8 @@ class DLB(Method):
             per class.
 
     Raises:
-        UserError: an argument out of range, or beside a method that mixes labels; when the data are made, a batch that
-            is larger.
+        UserError: an argument out of range, or beside a method that mixes labels or takes a share of the cross-entropy;
+            when the data are made, a batch that is larger.
     """
 
     views = (View(PREVIOUS, gradient=True),)
@@ -67,6 +67,8 @@ class DLB(Method):
     def refuses(self, composition):
         if composition.mixes_labels:
             return "Expected images that come again with the label they had beside DLB, and not mixed with others."
+        if composition.hard_weight != self.hard_weight:
+            return "Expected all of the cross-entropy beside DLB, which halves it between a step and the one before."
         return None
 
     def attach(self, network, *, parts, num_examples=None):

@@ -24,6 +24,7 @@ REFUSED = {
         "ranking='logits' beside a method that",
     ),
     **dict.fromkeys(itertools.product(("CutMix", "Mixup"), ("DLB",)), "come again with the label they had"),
+    **dict.fromkeys(itertools.product(("DLB",), ("Distillation", "TFKD")), "all of the cross-entropy beside DLB"),
     **dict.fromkeys(itertools.product(("CutMix", "Cutout", "Mixup"), ("PSKD",)), "images that PS-KD can refine"),
 }
 
