@@ -5,8 +5,10 @@ import errno
 import fcntl
 import os
 import pathlib
+import platform
 import re
 import shutil
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -17,14 +19,17 @@ from absl import logging
 from cskd_tf.errors import UserError
 
 DEEPEST = 200  # folders within folders: pathlib makes them by recursion
-_PARTIAL = re.compile(r"\.(\d+)\.partial(\.|$)")  # and before it the process that writes
+_HOST = re.sub(r"\W+", "-", platform.node())[:40]
+_PARTIAL = re.compile(r"\.(\d+)(?:@([\w-]*)-[0-9a-f]{6})?\.partial(\.|$)")  # which process writes, and on which host
+_OLD = 3600.0  # seconds after which what a process of another host, whom nobody can ask, was writing is left over
 
 
 @contextlib.contextmanager
 def written_whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives another path beside `path` to write to, and moves that file to `path` when the block ends.
 
-    After an error the file beside it is removed, and `path` stays as it was.
+    After an error the file beside it is removed, and `path` stays as it was. What it says has reached the disk before
+    the old file goes: also after a loss of power there is the one or the other.
 
     Example:
         >>> with written_whole("log.json") as partial:
@@ -45,9 +50,19 @@ def written_whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     partial = path.with_name(f"{path.stem}{partial_mark()}{path.suffix}")
     try:
         yield partial
+        _to_disk(partial)
         os.replace(partial, path)
+        _to_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _to_disk(path: pathlib.Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 @contextlib.contextmanager
@@ -80,15 +95,18 @@ def is_partial(path: pathlib.Path) -> bool:
 
 
 def partial_mark() -> str:
-    """In the name of what is being written: by it later processes know it, if this one is killed."""
-    return f".{os.getpid()}.partial"
+    """In the name of what is being written: by it later processes know it, if this one is killed.
+
+    Another each time, as containers of one folder may have the same numbers of processes.
+    """
+    return f".{os.getpid()}@{_HOST}-{os.urandom(3).hex()}.partial"
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
     """Removes what processes that no longer run have left half written in a folder; not below it."""
     for path in list(folder.iterdir()) if folder.is_dir() else ():
         match = _PARTIAL.search(path.name)
-        if match and not _runs(int(match[1])):
+        if match and _is_left_over(path, process=int(match[1]), host=match[2]):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -171,6 +189,15 @@ def read_arrays(path: str | pathlib.Path, names: Sequence[str]) -> dict[str, np.
     except (ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"Expected a file of numpy with the arrays {list(names)}. Received: {path} ({why})") from error
+
+
+def _is_left_over(path: pathlib.Path, *, process: int, host: str | None) -> bool:
+    if host in (None, _HOST):  # of before there were hosts in names
+        return not _runs(process)
+    try:
+        return time.time() - path.stat().st_mtime > _OLD
+    except FileNotFoundError:  # whole by now
+        return False
 
 
 def _runs(process: int) -> bool:
