@@ -7,12 +7,13 @@ A run of the digits is made once under `strace`, which tells the calls that touc
 as it enters one of those calls, begun again by the same command, and its files are compared with those of the run that
 nobody killed: all to the byte, but for the seconds of the log and the times in TensorBoard's files, whose scalars are
 compared by their values; of a SavedModel, whose graph is another each time, the names; and no file or folder more or
-fewer. The first command takes every call in order, the second takes kinds of calls and calls at random, and with
-`--chain` kills a run as often, once as it tidies up, before it lets it end. Calls are counted in each thread, as
-`strace` does: where threads take turns otherwise than before, the kill is at another call. The second of two workers,
-which writes no file, is killed at what it sends to the first. A JSON line per kill, and one that counts them, behind
-those of other cases that results/ holds already; with `--go_on` also behind those of the same cases, which count among
-`--random`. Needs Linux, and `strace`.
+fewer. Where the signal reached a process that the run had started, such as the one that loads an export again, the run
+ends with an error: that is a line too, and no kill of the run. The first command takes every call in order, the second
+takes kinds of calls and calls at random, and with `--chain` kills a run as often, once as it tidies up, before it lets
+it end. Calls are counted in each thread, as `strace` does: where threads take turns otherwise than before, the kill is
+at another call. The second of two workers, which writes no file, is killed at what it sends to the first. A JSON line
+per kill, and one that counts them, behind those of other cases that results/ holds already; with `--go_on` also behind
+those of the same cases, which count among `--random`. Needs Linux, and `strace`.
 """
 
 import collections
@@ -77,6 +78,8 @@ CHAIN = flags.DEFINE_integer("chain", 1, "How often a run is killed, at random c
 GO_ON = flags.DEFINE_bool("go_on", False, "Whether random kills are added to those of an interrupted command.")
 SIGNAL = flags.DEFINE_enum("signal", "SIGKILL", ["SIGKILL", "SIGTERM"], "What is sent.")
 
+KILLED = {"SIGKILL": -9, "SIGTERM": 143}  # exit codes
+CHILD = "in a process of its own"  # of what a run says when a process that it has started ends by a signal
 RESULTS = {"SIGKILL": "kills", "SIGTERM": "kills_sigterm"}  # names of their files
 SMALL = (
     "--config.baseline=False", "--config.epochs=3", "--config.network.width=2", "--config.batch_size=16",
@@ -171,7 +174,7 @@ def scalars(folder: pathlib.Path) -> list[tuple[str, int, str, bytes]]:
 
 def kill_and_go_on(case: str, moments, expected: dict) -> list[dict]:
     """A line for each kill of one run, at `(call, number)` after another, and what became of it."""
-    lines = []
+    lines, refused = [], None
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch) / "killed"
         folder.mkdir()
@@ -181,9 +184,12 @@ def kill_and_go_on(case: str, moments, expected: dict) -> list[dict]:
             if killed.returncode == 0:
                 break  # it ended before, as a run does that has little left to do
             lines.append({"benchmark": "kills", "case": case, "signal": SIGNAL.value, "call": call, "number": number})
-            lines[-1]["killed_with"] = killed.returncode
+            lines[-1] |= {"killed_with": killed.returncode, "of_the_run": killed.returncode == KILLED[SIGNAL.value]}
+            if not lines[-1]["of_the_run"] and CHILD not in killed.printed:
+                refused = killed
+                break
         ended = train(folder, case)
-        failed = [each for each in ended if each.returncode]
+        failed = [each for each in (refused, *ended) if each is not None and each.returncode]
         found = state(folder)
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         verdict = {
@@ -233,16 +239,23 @@ def main(argv):
     else:
         runs = itertools.chain.from_iterable(in_order(case, moments) for case, (_, moments) in whole.items())
     for case, moments in runs:
-        if RANDOM.value and len(lines) >= RANDOM.value:
+        left = RANDOM.value - sum(line["of_the_run"] for line in lines)
+        if RANDOM.value and left <= 0:
             break
-        new = kill_and_go_on(case, moments[: RANDOM.value - len(lines)] if RANDOM.value else moments, whole[case][0])
+        new = kill_and_go_on(case, moments[:left] if RANDOM.value else moments, whole[case][0])
         lines += new
         record(RESULTS[SIGNAL.value], new)
     lines += others
-    same = sum(line["same"] for line in lines)
+    killed = [line for line in lines if line["of_the_run"]]
     record(
         RESULTS[SIGNAL.value],
-        {"benchmark": "kills", "killed": len(lines), "same": same, "differing": len(lines) - same},
+        {
+            "benchmark": "kills",
+            "killed": len(killed),
+            "same": sum(line["same"] for line in killed),
+            "differing": sum(not line["same"] for line in lines),
+            "of_processes_it_started": len(lines) - len(killed),
+        },
     )
 
 
