@@ -10,7 +10,7 @@ from absl import app, flags
 from benchmarks.results import record
 from benchmarks.turns import Timed, take_turns
 
-TEACHER = "another network of the same kind"
+TEACHER = "another network of the same kind"  # or the name of one of another kind
 KD = ("Distillation", {"teacher": TEACHER})
 # A list of methods each.
 CASES = {
@@ -52,12 +52,13 @@ def method_step(descriptions: list, network: str, width: int | None, images: int
 
     import tensorflow as tf  # isort: skip
 
-    def build():
-        return cskd_tf.networks.build(network, num_classes=100, input_shape=(32, 32, 3), width=width)
+    def build(name=network):
+        return cskd_tf.networks.build(name, num_classes=100, input_shape=(32, 32, 3), width=width)
 
     methods = []
     for name, arguments in descriptions:
-        teacher = {"teacher": build()} if "teacher" in arguments else {}
+        kind = arguments.get("teacher")
+        teacher = {"teacher": build(network if kind == TEACHER else kind)} if kind else {}
         methods.append(getattr(cskd_tf.methods, name)(**{**arguments, **teacher}))
     model = cskd_tf.SelfDistiller(build(), methods, num_examples=50_000)
     model.compile(cskd_tf.optimizers.SGD(0.01))
