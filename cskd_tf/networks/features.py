@@ -114,6 +114,11 @@ class NetworkOutputs:
         tf.function(trace, autograph=False).get_concrete_function(tf.TensorSpec(input_shape, tf.float32))
         return traced[-1]
 
+    @property
+    def lacks_embedding(self) -> bool:
+        """Whether a functional network, whose layers are known before it is called, has no embedding."""
+        return self._with_parts is not None and "embedding" not in self._with_parts.output
+
     def _run(self, images: tf.Tensor, *, training: bool) -> tuple[dict[str, Any], keras.layers.Layer | None]:
         """The outputs, and the layer that reads the embedding."""
         if not self._prepared:

@@ -2,10 +2,12 @@
 
 import abc
 import types
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from cskd_tf.errors import UserError
@@ -33,6 +35,9 @@ class WeightAverage:
         >>> float(weight.numpy()[0])
         2.0
 
+    What is assigned to a variable while the average is in its place, as by `set_weights` or `EarlyStopping`, is where
+    the training goes on, and the average too.
+
     Args:
         variables: those of other types than floating point are left out.
         momentum: the largest m, from 0 to below 1.
@@ -51,6 +56,7 @@ class WeightAverage:
             0, dtype="int32", trainable=False, aggregation="only_first_replica", name="averages_in_place"
         )
         self.variables = [*(average for _, average in self._pairs), self._in_place]
+        self._put: list[int] | None = None  # checksums of the averages that were put in place here
 
     @property
     def in_place(self) -> bool:
@@ -72,16 +78,28 @@ class WeightAverage:
         """
         if self.in_place == in_place:
             return
-        for variable, average in self._pairs:
+        for number, (variable, average) in enumerate(self._pairs):
             value = tf.identity(variable.value)
+            if self._put and _checksum(variable) != self._put[number]:
+                average.value.assign(value)
+                continue
             variable.value.assign(tf.identity(average.value))
             average.value.assign(value)
+        self._put = [_checksum(variable) for variable, _ in self._pairs] if in_place else None
         self._in_place.assign(int(in_place))
+
+    def forget(self) -> None:
+        """What variables are from now on was not assigned to them, but read with their averages from a file."""
+        self._put = None
 
     def of(self, variables: Sequence[keras.Variable]) -> list[keras.Variable]:
         """The averages of some of the variables."""
         wanted = {id(variable) for variable in variables}
         return [average for variable, average in self._pairs if id(variable) in wanted]
+
+
+def _checksum(variable: keras.Variable) -> int:
+    return zlib.crc32(np.ascontiguousarray(variable.numpy()).tobytes())
 
 
 def _copy_of(variable: keras.Variable) -> keras.Variable:
@@ -150,8 +168,9 @@ class AveragedModel(keras.Model, abc.ABC):
         if self.average is not None and not averages:  # of weights alone
             # fit makes one of what was loaded, which is not all there yet, and traces the step with it.
             self._averaging.average, self.train_function = None, None
-        else:
-            for number, variable in enumerate(self.average.variables if self.average else ()):
+        elif self.average is not None:
+            self.average.forget()
+            for number, variable in enumerate(self.average.variables):
                 variable.assign(averages[f"average_{number}"][()])
 
     def compile(self, optimizer="rmsprop", *, ema_momentum: float = 0.0, **kwargs) -> None:

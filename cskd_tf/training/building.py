@@ -5,6 +5,7 @@ import types
 
 import tensorflow as tf
 
+from cskd_tf.errors import UserError
 from cskd_tf.training.averaging import AveragedModel
 from cskd_tf.training.forms import peeked, peeked_images, shape_of
 from cskd_tf.training.inputs import Expectations
@@ -63,6 +64,7 @@ class DataBuiltModel(AveragedModel):
         """
         x, (images, labels) = peeked(x, y)
         self._build_of(images)
+        self._check_shape(shape_of(images))
         if self.built and hasattr(labels, "shape"):
             self._retrace_for(labels, function=function)
         return x
@@ -79,6 +81,14 @@ class DataBuiltModel(AveragedModel):
         if not self.built and (shape := shape_of(images)) is not None:
             with self.distribute_strategy.scope():
                 self.build(shape)
+
+    def _check_shape(self, shape: tuple[int | None, ...] | None) -> None:
+        """Refuses images of another shape than the network's; of another rank, Keras may add or drop an axis of 1."""
+        expected = getattr(self.network, "input_shape", None)  # a subclassed network may not know it
+        if not isinstance(expected, tuple) or shape is None or len(shape) != len(expected):
+            return
+        if not tf.TensorShape(shape).is_compatible_with(expected):
+            raise UserError(f"Expected images {expected}, which {self.network.name!r} takes. Received: {shape}")
 
     def _retrace_for(self, labels, *, function: str) -> None:
         """Makes Keras trace a function anew that it traced for labels in another form: classes, or rows of shares.

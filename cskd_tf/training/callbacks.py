@@ -57,9 +57,10 @@ class Evaluation(keras.callbacks.Callback):
 
     Raises:
         UserError: data of another form, without a batch, or arrays of images that are not finite; when training begins,
-            another `Evaluation` of the same split, a model whose labels are several classes of an image, images of
-            another shape than it takes, labels of a form that they cannot have, and labels of arrays that are none of
-            the model's classes, which of other data `tf.errors.InvalidArgumentError` says once they flow by.
+            another `Evaluation` of the same split, a network without embeddings, a model whose labels are several
+            classes of an image, images of another shape than it takes, labels of a form that they cannot have, and
+            labels of arrays that are none of the model's classes, which of other data `tf.errors.InvalidArgumentError`
+            says once they flow by.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Evaluation(keras.callbacks.Callback):
             )
         num_classes = self._count_classes()
         self._judged(num_classes)
+        self._own_collector().check()
         if self._labels_and_weights is not None:
             labels, *weights = self._labels_and_weights
             Expectations(num_classes=num_classes).check(labels, weights=weights[0] if weights else None)
@@ -105,9 +107,7 @@ class Evaluation(keras.callbacks.Callback):
         swaps = self._swaps()
         for swap in swaps:
             swap.on_test_begin()
-        if self._collector is None or not self._collector.is_of(self.model):
-            self._collector = Collector(self.model)
-        self.predictions = self._collector.collect(self._judged(self._count_classes()))
+        self.predictions = self._own_collector().collect(self._judged(self._count_classes()))
         for swap in swaps:
             swap.on_test_end()
         if not np.isfinite(self.predictions.logits).all():
@@ -115,6 +115,11 @@ class Evaluation(keras.callbacks.Callback):
             raise FloatingPointError(_advice(f"The {name} logits are not finite after epoch {epoch + 1}"))
         for name, value in self.predictions.metrics(ece_bins=self.ece_bins).items():
             logs[f"{self.split}_{name}"] = value
+
+    def _own_collector(self) -> Collector:
+        if self._collector is None or not self._collector.is_of(self.model):
+            self._collector = Collector(self.model)
+        return self._collector
 
     def _count_classes(self) -> int:
         num_classes = count_classes(self.model, self.data)

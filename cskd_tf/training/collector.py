@@ -26,7 +26,9 @@ class Collector:
     """
 
     def __init__(self, model: keras.Model):
-        self._outputs = model.outputs if isinstance(model, SelfDistiller) else NetworkOutputs(model)
+        is_ours = isinstance(model, SelfDistiller)
+        self._network_outputs = model._network_outputs if is_ours else NetworkOutputs(model)
+        self._outputs = model.outputs if is_ours else self._network_outputs
         self._model = weakref.ref(model)
         self._name = model.name
         self._strategy = model.distribute_strategy
@@ -50,13 +52,20 @@ class Collector:
             UserError: a network without embeddings.
         """
         outputs = self._outputs(batch["image"], training=False)
-        if "embedding" not in outputs:
+        self._check_embedding("embedding" in outputs)
+        logits, embedding = (tf.cast(outputs[name], tf.float32) for name in ("logits", "embedding"))
+        return {"logits": logits, "labels": batch["label"], "embeddings": embedding, "number": batch["number"]}
+
+    def check(self) -> None:
+        """Refuses a network without embeddings before it is called, as far as its layers tell. Errors as `collect`."""
+        self._check_embedding(not self._network_outputs.lacks_embedding)
+
+    def _check_embedding(self, there: bool) -> None:
+        if not there:
             raise UserError(
                 "Expected a network whose last dense layer reads the embedding, or SelfDistiller(embedding_layer=...). "
                 f"Received: {self._name!r}, which has no dense layer"
             )
-        logits, embedding = (tf.cast(outputs[name], tf.float32) for name in ("logits", "embedding"))
-        return {"logits": logits, "labels": batch["label"], "embeddings": embedding, "number": batch["number"]}
 
     def collect(self, dataset: tf.data.Dataset) -> Predictions:
         """Predictions for a data set of `(images, labels)` batches; images may be a dictionary with `"image"`.

@@ -7,13 +7,16 @@ from absl import logging
 from cskd_tf.errors import UserError
 from cskd_tf.training import order
 
+_EPOCH_IS_OVER = object()  # as true as what other callbacks set, and to be told from it
+
 
 class Course(keras.callbacks.Callback):
     """Knows which step the model is at when `fit` opens the data, and tells the methods which epoch begins.
 
     Batch s of a `PairedDataset` is what step s of the model sees, counted through everything that it was ever trained
     for: so `fit` in a loop, from an `initial_epoch`, after an interruption or from a file goes on where it was, without
-    showing an epoch again. A model of fewer steps than `initial_epoch` tells of, one that was made of weights alone,
+    showing an epoch again. With another data set, or other batches, it goes on at the beginning of the next epoch of
+    these. A model of fewer steps than `initial_epoch` tells of, one that was made of weights alone,
     joins there.
 
     With 3 steps per epoch, a model after 6 steps goes on at step 6, in `fit(epochs=1)` as well as in
@@ -22,11 +25,13 @@ class Course(keras.callbacks.Callback):
     Args:
         epochs: of the whole training, for the methods.
         steps_per_epoch: of it; None where Keras alone finds out.
+        other_data_of: steps per epoch of the data set, where the one before was another; None: it was not.
     """
 
-    def __init__(self, *, epochs: int, steps_per_epoch: int | None):
+    def __init__(self, *, epochs: int, steps_per_epoch: int | None, other_data_of: int | None = None):
         super().__init__()
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
+        self._other_data_of = other_data_of
         self._position: int | None = None
         self._end: int | None = None  # step, of an epoch that is gone on with
 
@@ -53,11 +58,12 @@ class Course(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if self._end is not None and int(self.model.step.numpy()) == self._end:
-            self.model.stop_training = True  # with this epoch, of which Keras would run all steps
+            self.model.stop_training = _EPOCH_IS_OVER  # of which Keras would run all steps
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._end is not None:
-            self.model.stop_training, self._end = False, None
+        if self.model.stop_training is _EPOCH_IS_OVER:  # and no other callback has asked for an end of it all
+            self.model.stop_training = False
+        self._end = None
         self._settle()  # before other callbacks evaluate
 
     def on_test_begin(self, logs=None):
@@ -72,6 +78,8 @@ class Course(keras.callbacks.Callback):
         # Now and not before, because callbacks restore models when the training begins.
         steps = self.steps_per_epoch or self.params.get("steps") or 0
         self._position = max(int(self.model.step.numpy()), epoch * steps)
+        if self._other_data_of:
+            self._position = -(-self._position // self._other_data_of) * self._other_data_of
         self.model.step.assign(self._position)
         reached = self._position // steps if steps else 0
         following = self.model.composition.following_epochs

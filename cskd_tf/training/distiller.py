@@ -18,6 +18,7 @@ from cskd_tf.networks.logits import check_logits, check_one_input, input_dtype
 from cskd_tf.training.accumulation import accumulated, check_accumulation
 from cskd_tf.training.fitting import ContinuingModel
 from cskd_tf.training.forms import unpack
+from cskd_tf.training.freezing import as_before
 from cskd_tf.training.inputs import Expectations, assert_all, check_for_training, check_weighable
 from cskd_tf.training.label_kinds import label_kind
 from cskd_tf.training.labels import WEIGHT, class_weight_table, global_count
@@ -143,11 +144,12 @@ class SelfDistiller(ContinuingModel):
             UserError: a loss, several parts beside a method that needs a batch in one, or metrics that would count
                 something else of such labels.
         """
-        if kwargs.get("loss") is not None:
-            raise UserError(
-                "Expected no loss: SelfDistiller minimises cross-entropy and the terms of its methods. "
-                f"Received: loss={kwargs['loss']!r}"
-            )
+        for name in ("loss", "loss_weights"):
+            if kwargs.get(name) is not None:
+                raise UserError(
+                    f"Expected no {name}: SelfDistiller minimises cross-entropy and the terms of its methods. "
+                    f"Received: {name}={kwargs[name]!r}"
+                )
         for metric in keras.tree.flatten([kwargs.get("metrics"), kwargs.get("weighted_metrics")]):
             if getattr(metric, "name", metric) in self._trackers:
                 raise UserError(
@@ -184,7 +186,8 @@ class SelfDistiller(ContinuingModel):
         """As `keras.Model.save`; not to Keras' legacy HDF5, which does not find the class again."""
         if str(filepath).endswith((".h5", ".hdf5")):
             raise UserError(f"Expected a file whose name ends in .keras. Received: {str(filepath)!r}")
-        return super().save(filepath, *args, **kwargs)
+        with as_before(self):
+            return super().save(filepath, *args, **kwargs)
 
     def export(self, filepath, *args, **kwargs):
         """As `keras.Model.export`, without what training alone needs."""
@@ -267,6 +270,24 @@ class SelfDistiller(ContinuingModel):
         batch, labels = self._read(batch, labels, weights, conditions=conditions)
         values = self._objective.evaluation(batch, logits)
         results = self._metrics_after({"loss": values, "cross_entropy": values}, batch, labels, logits)
+        return self._of_evaluation(results)
+
+    @property
+    def metrics(self):
+        """As `keras.Model.metrics`, with one loss, our own, at the beginning."""
+        own = getattr(self, "_trackers", {}).get("loss")
+        return [own, *(each for each in super().metrics if each.name != own.name)] if own else super().metrics
+
+    def get_metrics_result(self):
+        """As `keras.Model.get_metrics_result`; of an evaluation it is the names that `test_step` returns.
+
+        Else Keras would take what the step returned, which is the mean over replicas of what each has seen.
+        """
+        results = super().get_metrics_result()
+        return self._of_evaluation(results) if self._state.evaluating else results
+
+    def _of_evaluation(self, results: dict[str, Any]) -> dict[str, Any]:
+        """The results without those of the terms of training."""
         unmoved = set(self._trackers) - {"loss", "cross_entropy"}
         return {name: value for name, value in results.items() if name not in unmoved}
 

@@ -22,6 +22,7 @@ from cskd_tf.training.compiling import (
 )
 from cskd_tf.training.course import Course, prepare_callbacks
 from cskd_tf.training.forms import check_form
+from cskd_tf.training.freezing import thaw
 from cskd_tf.training.inputs import check_batch, checked
 from cskd_tf.training.labels import class_weight_table
 from cskd_tf.training.optimizers import with_loss_scaling
@@ -50,6 +51,9 @@ class ContinuingModel(DataBuiltModel):
             step=keras.Variable(
                 0, dtype="int64", trainable=False, autocast=False, aggregation="only_first_replica", name="step"
             ),
+            data=None,  # how large the last data set was, and its batches
+            frozen=[],  # layers, and whether they were trained before
+            evaluating=False,
             under_way=None,  # what the metrics were, for an epoch that is gone on with
             batches_before=0,
             class_weight=None,
@@ -181,13 +185,18 @@ class ContinuingModel(DataBuiltModel):
             kwargs["steps_per_epoch"] = x.steps_per_epoch
         steps = kwargs.get("steps_per_epoch")
         check_steps(steps, steps_per_execution=self.steps_per_execution)
-        course = Course(epochs=epochs, steps_per_epoch=steps)
+        course = Course(epochs=epochs, steps_per_epoch=steps, other_data_of=self._other_data(x))
         callbacks = prepare_callbacks(callbacks, own=course, model=self)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
         x = self._checked(x, y, sample_weight, shuffle=kwargs.get("shuffle", True), opened_at=course.position)
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)):
+            if len(validation) not in (2, 3):
+                raise UserError(
+                    "Expected validation_data=(images, labels), or with weights as third. "
+                    f"Received: a {type(validation).__name__} of {len(validation)}"
+                )
             self._built_from(*validation[:2], function="test_function")
             self._checked(*validation[:3])
         elif validation is not None:
@@ -195,14 +204,21 @@ class ContinuingModel(DataBuiltModel):
             validation = self._built_from(validation, None, function="test_function")
             kwargs["validation_data"] = self._checked(validation, None)
         with self._weighing(class_weight, sample_weight):
-            return super().fit(x, y, batch_size, epochs, verbose, callbacks, sample_weight=sample_weight, **kwargs)
+            try:
+                return super().fit(x, y, batch_size, epochs, verbose, callbacks, sample_weight=sample_weight, **kwargs)
+            finally:
+                thaw(self)  # also where an exception ends it, of which Keras tells no callback
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, *args, **kwargs):
         """As `keras.Model.evaluate`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # of fit, which has checked it
             check_form(x, y, sample_weight)
             x = self._checked(self._built_from(x, y, function="test_function"), y, sample_weight)
-        return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
+        self._state.evaluating = True
+        try:
+            return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
+        finally:
+            self._state.evaluating = False
 
     def predict(self, x, *args, **kwargs):
         """As `keras.Model.predict`."""
@@ -231,6 +247,13 @@ class ContinuingModel(DataBuiltModel):
         self._built_from(x, y, function="test_function")
         check_batch((x, y, sample_weight), self.expectations(training=False))
         return super().test_on_batch(x, y, sample_weight, *args, **kwargs)
+
+    def _other_data(self, x) -> int | None:
+        """The steps per epoch of a data set of another size, or in other batches, than the last one was; else None."""
+        if not isinstance(x, PairedDataset):
+            return None
+        before, self._state.data = self._state.data, (x.num_examples, x.steps_per_epoch)
+        return None if before in (None, self._state.data) else x.steps_per_epoch
 
     def _checked(self, x, y, weights=None, *, shuffle: bool = False, opened_at: Callable[[], int] | None = None):
         """What Keras is to read in place of `x`; for training, where `opened_at` says at which step."""

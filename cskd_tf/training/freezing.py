@@ -1,5 +1,8 @@
 """A backbone that is frozen while its new classifier learns, and then trained with it."""
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 import keras
 
 from cskd_tf.errors import UserError
@@ -42,10 +45,8 @@ class FrozenBackbone(keras.callbacks.Callback):
         if epochs < 1:
             raise UserError(f"Expected at least one epoch. Received: epochs={epochs}")
         self.epochs = epochs
-        self._frozen: list[tuple[keras.layers.Layer, bool]] = []  # and whether they were trained before
 
     def on_train_begin(self, logs=None):
-        self._thaw()
         optimizer = self._optimizer()
         if not isinstance(optimizer, Tuned) or not optimizer.restarts:
             raise UserError(
@@ -59,30 +60,44 @@ class FrozenBackbone(keras.callbacks.Callback):
         if epoch < self.epochs:
             self._freeze()
         else:
-            self._thaw()
+            thaw(self.model)
             if self._optimizer().awaits_restart:  # in the first such epoch, also where a training goes on with it
                 self._optimizer().restart()
 
     def on_train_end(self, logs=None):
-        self._thaw()
+        thaw(self.model)
 
     def _optimizer(self) -> keras.optimizers.Optimizer:
         return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
 
     def _freeze(self) -> None:
-        if not self._frozen:
-            self._frozen = [(layer, layer.trainable) for layer in backbone_layers(self.model)]
-            self._set((layer, False) for layer, _ in self._frozen)
+        if not self.model._state.frozen:
+            self.model._state.frozen = [(layer, layer.trainable) for layer in backbone_layers(self.model)]
+            _set((layer, False) for layer, _ in self.model._state.frozen)
+            self.model.make_train_function(force=True)
 
-    def _thaw(self) -> None:
-        if self._frozen:
-            self._set(self._frozen)
-            self._frozen = []
 
-    def _set(self, trainable) -> None:
-        for layer, value in trainable:
-            layer.trainable = value
-        self.model.make_train_function(force=True)
+def thaw(model: keras.Model) -> None:
+    """Gives the layers of a `SelfDistiller` back what they were before `FrozenBackbone` froze them."""
+    if model._state.frozen:
+        _set(model._state.frozen)
+        model._state.frozen = []
+        model.make_train_function(force=True)
+
+
+@contextlib.contextmanager
+def as_before(model: keras.Model) -> Iterator[None]:
+    """The same for a block: a file of the model is of one that is frozen for some epochs, and not for good."""
+    _set(model._state.frozen)
+    try:
+        yield
+    finally:
+        _set((layer, False) for layer, _ in model._state.frozen)
+
+
+def _set(trainable: Iterable[tuple[keras.layers.Layer, bool]]) -> None:
+    for layer, value in trainable:
+        layer.trainable = value
 
 
 def backbone_layers(model: keras.Model) -> list[keras.layers.Layer]:

@@ -72,8 +72,8 @@ class Expectations:
     @property
     def _wrong_index(self) -> str:
         return (
-            f"Expected indices below num_examples={self.num_examples}, which SelfDistiller was told is the size of the "
-            "training set."
+            f"Expected indices from 0 and below num_examples={self.num_examples}, which SelfDistiller was told is the "
+            "size of the training set."
         )
 
     def check(self, labels, *, index=None, weights=None) -> None:
@@ -139,8 +139,9 @@ class Expectations:
             sound = namespace.all(of_images[:even:2] == of_images[1:even:2]) & (count == even)
             yield self._wrong_pair, sound, lambda: f"labels {of_images[:10].tolist()}"
         if self.num_examples is not None and index is not None:
-            wrong_index = namespace.asarray(index, namespace.int64) >= self.num_examples
-            yield self._wrong_index, ~namespace.any(wrong_index), lambda: f"index {np.max(index)}"
+            numbers = namespace.asarray(index, namespace.int64)
+            wrong_index = (numbers < 0) | (numbers >= self.num_examples)
+            yield self._wrong_index, ~namespace.any(wrong_index), lambda: f"index {_some_of(index, wrong_index)}"
         if weights is not None:
             if kind_of(weights) not in ("int", "float", "bool"):
                 raise UserError(f"Expected sample weights that are numbers. Received: {type_of(weights)}")

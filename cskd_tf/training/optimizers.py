@@ -34,7 +34,7 @@ class SGD(Tuned, keras.optimizers.SGD):
     Args:
         learning_rate: a float or a `keras.optimizers.schedules.LearningRateSchedule`.
         momentum: from 0 to 1.
-        weight_decay: coupled decay, at least 0.
+        weight_decay: coupled decay, at least 0; None is 0.
         nesterov: whether to look ahead.
         clip_norm: the longest that the gradients of all parameters together may be, before decay and momentum; longer
             ones are shortened to it. 0: any.
@@ -49,6 +49,7 @@ class SGD(Tuned, keras.optimizers.SGD):
             check_learning_rate(learning_rate)
         if not 0 <= momentum <= 1:
             raise UserError(f"Expected momentum to be from 0 to 1. Received: momentum={momentum!r}")
+        weight_decay = 0.0 if weight_decay is None else weight_decay  # as Keras has it by default
         if not 0 <= weight_decay < math.inf:
             raise UserError(f"Expected weight_decay to be at least 0. Received: weight_decay={weight_decay!r}")
         super().__init__(learning_rate, momentum=float(momentum), nesterov=nesterov, weight_decay=None, **kwargs)

@@ -84,7 +84,7 @@ class Tuned(keras.optimizers.Optimizer):
     @property
     def awaits_restart(self) -> bool:
         """Whether there have been steps, and no `restart` since the first of them."""
-        return self._began is not None and int(self._began.numpy()) == 0 < int(self._iterations.numpy())
+        return self._began is not None and int(self._began.numpy()) == 0 < int(super().iterations)
 
     def restart(self) -> None:
         """Forgets gradients, as a new optimizer would, which knows the steps of the schedule so far.
@@ -107,7 +107,9 @@ class Tuned(keras.optimizers.Optimizer):
         for own, new in zip(self.variables, fresh.variables, strict=True):
             if id(own) not in kept:
                 own.value.assign(tf.identity(new.value))
-        self._began.value.assign(tf.identity(self._iterations.value))
+        self._began.value.assign(
+            tf.cast(tf.convert_to_tensor(super().iterations), self._began.dtype)
+        )  # of whole batches
 
     def apply(self, grads, trainable_variables=None):
         # Weight decay reaches every row, so nothing is gained by sparse gradients, which Keras cannot unscale.

@@ -94,7 +94,8 @@ class Workers:
                 result = action()
             except Exception as error:
                 raised = error
-        words = self.gather(np.frombuffer(str(raised or "").encode(), np.uint8).astype(np.int32))
+        said = "" if raised is None else str(raised) or repr(raised)
+        words = self.gather(np.frombuffer(said.encode(), np.uint8).astype(np.int32))
         if raised is not None:
             raise raised
         if len(words):

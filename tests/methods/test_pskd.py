@@ -206,7 +206,7 @@ def test_the_table_stays_out_of_the_best_checkpoint(linear_network, images_and_l
 def test_an_index_beyond_the_table_is_refused(linear_network, images_and_labels):
     model = SelfDistiller(linear_network(), [PSKD()], num_examples=COUNT - 1)
     model.compile(SGD(0.1))
-    with pytest.raises(ValueError, match="indices below num_examples=21.*Received: 22 training images"):
+    with pytest.raises(ValueError, match="indices from 0 and below num_examples=21.*Received: 22 training images"):
         model.fit(dataset(images_and_labels, model), epochs=EPOCHS, verbose=0)
 
 

@@ -110,3 +110,22 @@ def test_weights_that_were_saved_without_an_average_are_loaded_and_averaged_anew
     model.load_weights(tmp_path / "plain.weights.h5")
     for one, two in zip(model.network.get_weights(), plain.network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("kind", ["set_weights", "load_weights"])
+def test_training_goes_on_from_weights_that_were_set_between(kind, fit, images_and_labels, tmp_path):
+    """The averages are in their place then."""
+    model, _ = fit(optimizer=SGD(1e-9))
+    given = [np.full_like(array, 0.5) for array in model.network.get_weights()]
+    other, _ = fit(epochs=0)
+    other.network.set_weights(given)
+    other.network.save_weights(tmp_path / "given.weights.h5")
+    if kind == "set_weights":
+        model.network.set_weights(given)
+    else:
+        model.network.load_weights(tmp_path / "given.weights.h5")
+    model.fit(*images_and_labels, epochs=1, verbose=0)
+    for in_place in (True, False):
+        model.put_average(in_place)
+        for weight in model.network.trainable_weights:
+            np.testing.assert_allclose(weight, 0.5, atol=1e-5)

@@ -110,3 +110,12 @@ def test_data_that_turn_out_to_be_empty_are_told(linear_network, images_and_labe
     model = trainable_model(linear_network())
     with pytest.raises(UserError, match="Expected at least one batch of images. Received: a data set of none"):
         model.fit(paired_dataset(*images_and_labels, batch_size=8, seed=0), verbose=0, callbacks=[Evaluation(data)])
+
+
+def test_a_network_without_embeddings_is_refused_before_training(images_and_labels):
+    layers = [keras.layers.Conv2D(3, 3), keras.layers.GlobalAveragePooling2D()]
+    model = SelfDistiller(keras.Sequential([keras.Input((4, 4, 1)), *layers]))
+    model.compile(SGD(0.01))
+    with pytest.raises(ValueError, match="Expected a network whose last dense layer reads the embedding"):
+        model.fit(*images_and_labels, verbose=0, callbacks=[Evaluation(images_and_labels)])
+    assert int(model.step.numpy()) == 0

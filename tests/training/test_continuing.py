@@ -265,3 +265,31 @@ def test_files_of_models_that_had_no_step_are_read(linear_network, images_and_la
     other.load_weights(tmp_path / "new.weights.h5")
     assert int(other.step.numpy()) == 0
     np.testing.assert_array_equal(other.network.get_weights()[0], model.network.get_weights()[0])
+
+
+@pytest.mark.parametrize("stop", [2, 3], ids=["within", "at the end of"])
+def test_a_callback_may_end_the_training_in_an_epoch_that_is_gone_on_with(stop, make_model, make_data):
+    model, data = make_model(), make_data()
+    model.fit(data, epochs=1, steps_per_epoch=1, verbose=0)
+    model.go_on_within_epoch(model.metric_values())
+
+    def end(batch, logs):
+        if int(model.step.numpy()) == stop:
+            model.stop_training = True
+
+    model.fit(data, epochs=EPOCHS, verbose=0, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=end)])
+    assert int(model.step.numpy()) == stop
+
+
+@pytest.mark.parametrize("batch_size", [8, 6])
+def test_other_data_begin_with_a_whole_epoch(batch_size, make_model, images_and_labels):
+    images, labels = images_and_labels
+    model = make_model()
+    needs = Needs(views=("partner",), extras=("index",))
+    first = paired_dataset(images, labels, batch_size=8, seed=0, needs=needs)
+    model.fit(first, epochs=1, verbose=0)
+    SEEN.clear()
+    repeated = np.concatenate([images, images[:18]]), np.concatenate([labels, labels[:18]])  # 40 of them
+    model.fit(paired_dataset(*repeated, batch_size=batch_size, seed=0, needs=needs), epochs=2, verbose=0)
+    shown = [index for indices, _ in SEEN for index in indices]
+    assert sorted(shown[:40]) == sorted(shown[40:]) == list(range(40))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import cskd_tf
 from cskd_tf.data import paired_dataset
 from cskd_tf.errors import UserError
 from cskd_tf.methods import CSKD, Method, View
@@ -246,3 +247,31 @@ def test_a_format_that_could_not_be_loaded_is_refused(name, linear_network, tmp_
     with pytest.raises(UserError, match=r"Expected a file whose name ends in .keras. Received: .*model.h"):
         SelfDistiller(linear_network()).save(tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_replicas_evaluate_as_one(images_and_labels, batch_norm_network, two_replicas):
+    """The metrics of all images, not the mean of what each replica has seen, of which a part is smaller."""
+    images, labels = images_and_labels
+    found = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        keras.utils.set_random_seed(1)
+        with strategy.scope():
+            model = SelfDistiller(batch_norm_network(), [CSKD()])
+            model.compile(SGD(0.01), metrics=["accuracy", cskd_tf.metrics.ExpectedCalibrationError()])
+        options = {"batch_size": 8, "verbose": 0}
+        found.append(model.evaluate(images[:21], labels[:21], return_dict=True, **options))
+        data = paired_dataset(images, labels, batch_size=8, seed=0, **model.data_options)
+        history = model.fit(data, validation_data=(images[:21], labels[:21]), verbose=0).history
+        assert "class_wise" in history
+        assert "val_class_wise" not in history
+    assert set(found[0]) == {"loss", "cross_entropy", "accuracy", "ece"}
+    assert found[1] == pytest.approx(found[0], abs=1e-6)
+
+
+def test_a_list_of_results_has_one_loss_in_front(linear_network, images_and_labels):
+    model = SelfDistiller(linear_network())
+    model.compile(SGD(0.01), metrics=["accuracy"])
+    loss, accuracy, cross_entropy = model.evaluate(*images_and_labels, verbose=0)
+    named = model.evaluate(*images_and_labels, verbose=0, return_dict=True)
+    assert named == {"loss": loss, "accuracy": accuracy, "cross_entropy": cross_entropy}
+    assert [metric.name for metric in model.metrics].count("loss") == 1

@@ -105,3 +105,36 @@ def test_what_cannot_be_frozen_is_refused(linear_network, images_and_labels):
         model.compile(optimizer)
         with pytest.raises(UserError, match=f"made with restarts=True, beside FrozenBackbone. Received: {name}"):
             model.fit(*images_and_labels, verbose=0, callbacks=[FrozenBackbone(1)])
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, FloatingPointError])
+def test_an_interrupted_training_leaves_nothing_frozen(interruption, images_and_labels):
+    """Keras tells callbacks of no end then."""
+
+    def interrupt(batch, logs):
+        raise interruption
+
+    model = compiled(network_of())
+    data, before = data_of(model, images_and_labels), [layer.trainable for layer in model.network.layers]
+    with pytest.raises(interruption):
+        model.fit(
+            data,
+            verbose=0,
+            callbacks=[FrozenBackbone(2), keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)],
+        )
+    assert [layer.trainable for layer in model.network.layers] == before
+    start = weights_of(model)
+    model.fit(data, verbose=0)
+    assert "stem/kernel" in moved(start, weights_of(model))
+
+
+def test_a_file_of_the_frozen_epochs_is_of_a_network_that_can_be_trained(images_and_labels, tmp_path):
+    model = compiled(network_of())
+    data, before = data_of(model, images_and_labels), [layer.trainable for layer in model.network.layers]
+    keep = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    whole = trained(model, data, epochs=3, callbacks=[FrozenBackbone(2), keep])
+    loaded = keras.models.load_model(tmp_path / "1.keras")
+    assert [layer.trainable for layer in loaded.network.layers] == before
+    loaded.fit(data_of(loaded, images_and_labels), initial_epoch=1, epochs=3, verbose=0, callbacks=[FrozenBackbone(2)])
+    for path, weight in weights_of(loaded).items():
+        np.testing.assert_allclose(weight, whole[-1][path], atol=1e-6, err_msg=path)

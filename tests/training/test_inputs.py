@@ -203,11 +203,12 @@ def test_pairs_of_arrays_and_data_sets_without_them(linear_network, inputs):
     model.fit(inputs, pairs, shuffle=False, batch_size=8, verbose=0)
 
 
+@pytest.mark.parametrize("first", [0, -1])
 @pytest.mark.parametrize("kind", ["tf.data", "PyDataset", "generator", "arrays"])
-def test_images_that_a_table_has_no_row_for(kind, linear_network, inputs):
+def test_images_that_a_table_has_no_row_for(kind, first, linear_network, inputs):
     labels = np.arange(24) % 3
-    indexed = {**inputs, "index": np.arange(24)}
-    with pytest.raises(REFUSALS, match="Expected indices below num_examples=12"):
+    indexed = {**inputs, "index": np.where(np.arange(24) == 3, first, 0) if first else np.arange(24)}
+    with pytest.raises(REFUSALS, match="Expected indices from 0 and below num_examples=12"):
         make_model(linear_network(), [PSKD()], num_examples=12).fit(
             *KINDS[kind].make(indexed, labels), shuffle=False, verbose=0
         )
@@ -246,3 +247,20 @@ def test_a_model_without_a_shape_is_built_from_the_first_batch(kind, inputs):
     model.fit(*KINDS[kind].make(inputs, np.arange(24) % 3), shuffle=False, verbose=0, **KINDS[kind].steps)
     assert network.layers[1].kernel.shape == (16, 3)
     assert int(model.step.numpy()) == 3
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [
+        (lambda x, y: (x,), r"validation_data=\(images, labels\), or with weights as third. Received: a tuple of 1"),
+        (lambda x, y: (x[:, :3], y), r"Expected images \(None, 4, 4, 1\).*Received: \(None, 3, 4, 1\)"),
+    ],
+    ids=["no labels", "another shape"],
+)
+def test_validation_data_that_cannot_be_are_refused_before_training(
+    validation, message, linear_network, images_and_labels
+):
+    model = make_model(linear_network())
+    with pytest.raises(ValueError, match=message):
+        model.fit(*images_and_labels, validation_data=validation(*images_and_labels), verbose=0)
+    assert int(model.step.numpy()) == 0

@@ -128,6 +128,25 @@ def test_a_restart_is_a_new_optimizer_whose_schedule_goes_on():
         make("Lion", 0.1, **OWN).restart()
 
 
+def test_a_restart_counts_whole_batches_where_gradients_are_accumulated():
+    weight, other = keras.Variable([1.0]), keras.Variable([1.0])
+    options = {"restarts": True, "gradient_accumulation_steps": 2}
+    optimizer = OPTIMIZERS["AdamW"](0.1, **options)
+    gradients = [tf.constant([gradient]) for gradient in (0.5, 0.1, -0.3, 0.2, 0.4, 0.3)]
+    for gradient in gradients[:4]:
+        optimizer.apply([gradient], [weight])
+    assert optimizer.awaits_restart
+    optimizer.restart()
+    assert (int(optimizer.iterations), optimizer.awaits_restart) == (0, False)
+    other.assign(weight)
+    fresh = OPTIMIZERS["AdamW"](0.1, **options)
+    for gradient in gradients[4:]:
+        optimizer.apply([gradient], [weight])
+        fresh.apply([gradient], [other])
+    assert int(optimizer.iterations) == 1
+    np.testing.assert_allclose(weight.numpy(), other.numpy(), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from cskd_tf.errors import UserError
+from cskd_tf.training.workers import Workers
 from tests.processes import finish, start
 from tests.training import worker
 from tests.training.worker import ALL
@@ -71,3 +74,19 @@ def alone(tmp_path_factory):
 def test_workers_train_with_every_method_as_one_process_does(tmp_path, alone, workers):
     for of_worker in results(tmp_path, ALL, workers=workers):
         check_equal(of_worker, alone)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("Expected a folder")])
+def test_what_the_chief_raises_reaches_the_others_also_without_words(error, monkeypatch):
+    board = []
+    monkeypatch.setattr(Workers, "gather", lambda self, rows: board.append(rows) or np.concatenate(board))
+
+    def action():
+        raise error
+
+    chief, other = (Workers(tf.distribute.get_strategy()) for _ in range(2))
+    other.index = 1
+    with pytest.raises(type(error)):
+        chief.on_chief(action)
+    with pytest.raises(UserError, match=str(error) or "MemoryError"):
+        other.on_chief(action)
