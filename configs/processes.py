@@ -109,7 +109,8 @@ class Processes:
             if index not in without and process.poll() is None:
                 self._told.add(index)
                 if number == signal.SIGKILL:
-                    os.killpg(process.pid, number)  # what it has started too; of other signals it tells them itself
+                    with contextlib.suppress(ProcessLookupError):  # it has ended in between
+                        os.killpg(process.pid, number)  # what it has started too; others it passes on itself
                 else:
                     process.send_signal(number)
 

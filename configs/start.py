@@ -37,12 +37,18 @@ def main(argv):
         if given["table"] or given["format"]:
             _make_tables(given, workdir)
         if given["mode"] == "sweep" or given["grid"] or given["choose"]:
+            others = [f"--{name}" for name in _NAMES if name not in _OF_SWEEP and flags.FLAGS[name].present]
+            if given["mode"] == "sweep" and others:
+                raise ValueError(f"Expected of --mode=sweep {_OF_SWEEP} and keys of the config. Received: {others}")
             _sweep(given, config, workdir)
+        if flags.FLAGS["jobs"].present:
+            raise ValueError(f"Expected --jobs beside --mode=sweep alone. Received: --mode={given['mode']}")
     _run(given, config, workdir)
 
 
 _NAMES = ("workdir", "mode", "workers", "grid", "choose", "jobs", "table", "format", "split", "with", "checkpoint",
           "on", "against", "output", "check_labels")  # fmt: skip
+_OF_SWEEP = ("workdir", "mode", "grid", "choose", "jobs")
 
 
 def _predict(given: dict[str, Any], config: Any, workdir: str, *, paths: Sequence[str]) -> None:

@@ -86,7 +86,10 @@ def run(config: Any, *, workdir: str, mode: str, grid: Sequence[str], choose: st
             console.print(f"Chosen by the mean val {choose}, {best.mean:.4f}: {best.point or 'the only one'}")
             final.add(name, [axis for axis in map(best.on, axes) if HELD_OUT not in axis.keys])
         sweep.check(list(final.runs.values()), folder)
-        runner.train(list(final.runs.values()))
+        whole = [each for each in final.runs.values() if not sweep.brings_validation(each)]
+        if len(whole) < len(final.runs):
+            console.print("Its data have validation images of their own: its runs had all training images, and stay.")
+        runner.train(whole)
     return runner.report()
 
 
@@ -122,12 +125,14 @@ class _Runner:
         self._finished: dict[str, Mapping[str, Any]] = {}  # their metrics
         self._seconds: list[float] = []  # of each run that has finished here
         self._planned: list[grids.Run] = []
+        self._compared: list[grids.Run] = []  # of the plan that is under way
 
     def train(self, runs: Sequence[grids.Run]) -> None:
         """Trains what has not finished, teachers first; what fails is noted."""
         there = sweep.finished(runs, self._folder)
         self._finished |= there
         self._planned += runs
+        self._compared = list(runs)
         waiting = [each for each in runs if each.name not in there]
         self._console.print(
             f"Runs in {self._folder}: {len(runs)}, finished before: {len(there)}; logs in {self._folder / LOGS}"
@@ -215,11 +220,12 @@ class _Runner:
 
     def _best(self, name: str) -> choice.Candidate | None:
         """The best point of a run's experiment, by the mean of its seeds; None where there is but one to choose."""
-        experiment = next(run.experiment for run in self._planned if run.name == name)
-        runs = [run for run in self._planned if run.experiment == experiment]
+        experiment = next(run.experiment for run in self._compared if run.name == name)
+        runs = [run for run in self._compared if run.experiment == experiment]
         if len({run.point for run in runs}) == 1:
             return None
-        return choice.best(choice.candidates(runs, self._finished, metric=self._metric), metric=self._metric)
+        there = {key: each for key, each in self._finished.items() if choice.is_defined(each, self._metric)}
+        return choice.best(choice.candidates(runs, there, metric=self._metric), metric=self._metric)
 
     def _left(self) -> str:
         """How long the runs that are left will take, as those that have finished here did on average."""

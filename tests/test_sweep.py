@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,24 @@ def test_the_best_by_validation_is_trained_on_everything(swept):
     assert order == ["weight=3/seed=1", "chosen/weight=3/seed=0", "chosen/weight=3/seed=1"]
 
 
+def test_where_the_data_have_validation_images_of_their_own_nothing_is_trained_again(swept, image_folder):
+    for name in ("cat", "dog"):
+        shutil.copytree(image_folder / "test" / name, image_folder / "val" / name)
+    folder = ("--config=" + str(ROOT / "configs/image_folder.py"), f"--config.data.source.path={image_folder}")
+    flags = (*folder, *DIGITS, "--grid=methods.0.weight=1,2", "--choose=top1_error")
+    code, printed, order = swept(*flags)
+    assert (code, order) == (0, ["weight=1/seed=0", "weight=2/seed=0"])
+    assert "Chosen by the mean val top1_error" in printed
+    assert "Its data have validation images of their own" in printed
+
+
+def test_a_metric_that_runs_do_not_have_ends_no_run(swept):
+    code, printed, order = swept(*DIGITS, "--grid=methods.0.weight=1,2", "--choose=recall_at_1", "--jobs=2")
+    assert sorted(order) == ["weight=1/seed=0", "weight=2/seed=0"]
+    assert code == 1
+    assert "error: Expected a metric of validation images to choose by" in printed
+
+
 def test_what_its_teacher_has_not_finished_for_is_not_started(swept):
     flags = ("--config=configs/cskd_paper.py:cifar100,resnet10,kd", "--mode=sweep", "--workdir=DIR", "--grid=seed=0,1")
     flags = (flags[0].replace("configs", str(pathlib.Path(cskd_paper.__file__).parent)), *flags[1:])
@@ -168,6 +187,10 @@ def test_several_at_a_time(swept):
         (["--grid=epochs=1,0"], "error: epochs=0/seed=0: Expected epochs to be at least 1. Received: epochs=0"),
         (["--grid=methods.0.wait=1"], "error: wait=1/seed=0: Unknown argument of CSKD"),
         (["--grid=methods.0.weight=-1,1"], "error: weight=-1/seed=0: Expected weight"),
+        (["--grid=optimizer.name=SGD,Adamm"], "error: name=Adamm/seed=0: Unknown optimizer"),
+        (["--grid=schedule.learning_rate=0.1,-1.0"], "error: learning_rate=-1/seed=0: Expected"),
+        (["--split=val", "--with=nowhere"], "error: Expected of --mode=sweep "),
+        (["--jobs=2", "--mode=train"], "error: Expected --jobs beside --mode=sweep alone. Received: --mode=train"),
         (["--grid=network.name=resnet19"], "error: name=resnet19/seed=0: Unknown network"),
         (["--grid=seed=1", "--mode=train"], "error: Expected --mode=sweep beside --grid and --choose"),
         (["--choose=nll", "--mode=train"], "error: Expected --mode=sweep beside --grid and --choose"),

@@ -1,7 +1,9 @@
 """Assesses a run, or what it is part of, on any images: `cskd_tf.metrics.assess`, as files and tables."""
 
+import contextlib
 import dataclasses
 import hashlib
+import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from absl import logging
 
 from cskd_tf import data
+from cskd_tf.data import SplitOptions
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.assessment import assess, detect
 from cskd_tf.evaluation.comparison import compare
@@ -67,6 +70,12 @@ def answer(question: Question, path: str, *, config: Config | None = None) -> di
         UserError: no such folder, a run that has not finished, members that do not fit together, images of other
             classes or of the training, images against themselves, a split that is not there.
     """
+    with contextlib.nullcontext() if is_saved_model(path) else Workdir(path).locked():
+        return _answer(question, path, config=config)
+
+
+def _answer(question: Question, path: str, *, config: Config | None) -> dict[str, dict[str, Any]]:
+    """The same, while no other process writes to the workdir."""
     members = [open_classifier(path, config=config), *(open_classifier(member) for member in question.members)]
     check_together(members)
     first = members[0]
@@ -90,9 +99,9 @@ def answer(question: Question, path: str, *, config: Config | None = None) -> di
             pairs = zip(members[1:], everything[1:], strict=True)
             result["compared"] = {other.name: compare(everything[0], theirs) for other, theirs in pairs}
         results[_name(question, split)] = result
-    _write(results, path)
     for result in results.values():
         assessment_tables.show(result, title=_title(result))
+    _write(results, path)
     return results
 
 
@@ -146,8 +155,18 @@ def _load_splits(config: DataConfig, classifier: Classifier) -> dict[str, data.S
 
 
 def _named(config: DataConfig) -> str:
-    """A data set, and where an image folder lies."""
-    return " ".join(filter(None, [config.source.name, config.source.path]))
+    """A data set, where an image folder lies, and what of its splits is not as by default.
+
+    Example:
+        >>> from cskd_tf.data import SourceOptions, SplitOptions
+        >>> import types
+        >>> split = SplitOptions(test="snow", seed=1)
+        >>> _named(types.SimpleNamespace(source=SourceOptions(name="image_folder", path="photos"), split=split))
+        'image_folder photos test=snow seed=1'
+    """
+    split, usual = vars(config.split), vars(SplitOptions())
+    changed = [f"{key}={value}" for key, value in split.items() if value != usual[key]]
+    return " ".join(filter(None, [config.source.name, config.source.path, *changed]))
 
 
 def _title(result: Mapping[str, Any]) -> str:
@@ -231,7 +250,5 @@ def _write(results: Mapping[str, dict[str, Any]], path: str) -> None:
     if is_saved_model(path):
         logging.info("%s: a SavedModel, in whose folder nothing is written", path)
         return
-    folder = Workdir(path)
-    with folder.locked():
-        for name, result in results.items():
-            write_assessment(folder.path / f"{name}.json", result)
+    for name, result in results.items():
+        write_assessment(pathlib.Path(path) / f"{name}.json", result)

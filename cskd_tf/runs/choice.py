@@ -89,9 +89,15 @@ def candidates(runs: Sequence[Run], metrics: Mapping[str, Mapping[str, Any]], *,
     return found
 
 
+def is_defined(metrics: Mapping[str, Any], metric: str) -> bool:
+    """Whether `metrics.json` has a number of validation images by that name."""
+    value = metrics.get("val", {}).get(metric)
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
 def _value(metrics: Mapping[str, Any], metric: str, *, name: str) -> float:
     value = metrics.get("val", {}).get(metric)
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not is_defined(metrics, metric):
         known = sorted(key for key, each in metrics.get("val", {}).items() if isinstance(each, float))
         raise UserError(
             f"Expected a metric of validation images to choose by, one of {known or 'none: there are no such images'}. "

@@ -166,10 +166,13 @@ def _features(model: Any, images: tf.Tensor) -> dict[str, np.ndarray]:
 def check_together(members: Sequence[Classifier]) -> None:
     """Raises UserError for members that make no ensemble.
 
-    They have the same classes and channels, and all that know their images the same ones in each split: else one would
-    be tested, or fitted, on what another was trained on.
+    Each is there once. They have the same classes and channels, and all that know their images the same ones in each
+    split: else one would be tested, or fitted, on what another was trained on.
     """
     first = members[0]
+    places = [pathlib.Path(member.name).resolve() for member in members]
+    if twice := [member.name for number, member in enumerate(members) if places[number] in places[:number]]:
+        raise UserError(f"Expected each member of an ensemble once. Received: {twice[0]} twice")
     for other in members[1:]:
         if other.class_names != first.class_names or other.channels != first.channels:
             raise UserError(

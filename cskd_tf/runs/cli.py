@@ -31,7 +31,7 @@ from cskd_tf.runs import predict as predictions
 from cskd_tf.runs.classifiers import refuse_own_network
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.termination import Terminated
-from cskd_tf.runs.workdir import Workdir
+from cskd_tf.runs.workdir import CONFIG, Workdir
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 if strategies.num_workers() == 1:  # of several, their strategy starts them, which then wait for each other
@@ -116,9 +116,10 @@ def run(
         assess.answer(asked, workdir, config=config if config_given else None)
         return
     folder = Workdir(workdir)
-    if mode in ("train", "import") or config_given:
+    of_many = mode in ("report", "figures")  # whose folder need not be a run's
+    if mode in ("train", "import") or (config_given and not (of_many and not (folder.path / CONFIG).exists())):
         folder.check_owner(config)
-    elif mode not in ("report", "figures"):
+    elif not of_many:
         refuse_own_network(folder)
     if mode == "train":
         train.train(config, folder)

@@ -5,6 +5,7 @@ All input is checked here, before any work starts.
 
 import dataclasses
 import inspect
+import itertools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.networks.depth import layer_rates
 from cskd_tf.runs import precision, strategies
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.workdir import CLASSIFIER
+from cskd_tf.runs.workdir import CLASSIFIER, CONFIG, Workdir
 from cskd_tf.training import optimizers, schedules
 from cskd_tf.training.accumulation import check_accumulation
 from cskd_tf.training.collector import Collector
@@ -41,6 +42,7 @@ SCHEDULES: dict[str, Callable[..., Any]] = {
     "cosine": schedules.cosine_schedule,
     "constant": schedules.constant_schedule,
 }
+Chosen = Sequence[methods.Mixing | methods.Head | methods.Method]  # as `methods.build` makes them
 JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}  # as Keras takes them
 
 
@@ -167,14 +169,7 @@ def prepare(config: Config) -> Experiment:
     # First what needs no data, because to get those may be hours of downloading.
     with strategy.scope():
         chosen = _build_methods(config)
-    composition = methods.Composition(chosen)
-    check_accumulation(config.gradient_accumulation_steps, composition=composition)
-    if config.class_weights.scheme:
-        check_weighable(composition)
-    check_jit(JIT_COMPILE[config.jit_compile], replicas=strategy.num_replicas_in_sync)
-    networks.check(**network_arguments(config), num_classes=2)
-    _schedule(config, steps_per_epoch=1)
-    optimizers.check(config.optimizer.name, arguments=config.optimizer.arguments)
+    composition = check_without_data(config, chosen, replicas=strategy.num_replicas_in_sync)
     _warn_of_rate(config)
     training_transform, evaluation_transform = data.build_transforms(config.data.augment)
     splits = data.load_splits(config.data.source, config.data.split)
@@ -183,6 +178,7 @@ def prepare(config: Config) -> Experiment:
     check_batches(size, batch_size=config.batch_size, needs=needs, pairing=pairing, distribution=distribution)
     steps = count_steps(size, batch_size=config.batch_size, pairing=pairing, distribution=distribution)
     check_steps(steps, steps_per_execution=config.steps_per_execution)
+    _check_teachers(config, class_names=splits["train"].class_names)
     with strategy.scope():
         model = _build_model(config, chosen, train=splits["train"], steps_per_epoch=steps)
     return Experiment(
@@ -197,7 +193,25 @@ def prepare(config: Config) -> Experiment:
     )
 
 
-def _build_methods(config: Config) -> Sequence[methods.Mixing | methods.Head | methods.Method]:
+def check_without_data(config: Config, chosen: Chosen, *, replicas: int) -> methods.Composition:
+    """What can be told of a config before its data are there, by the methods that were built of it.
+
+    Raises:
+        UserError: what cannot be trained.
+    """
+    composition = methods.Composition(chosen)
+    check_accumulation(config.gradient_accumulation_steps, composition=composition)
+    if config.class_weights.scheme:
+        check_weighable(composition)
+    check_jit(JIT_COMPILE[config.jit_compile], replicas=replicas)
+    networks.check(**network_arguments(config), num_classes=2)
+    _schedule(config, steps_per_epoch=1)
+    optimizers.check(config.optimizer.name, arguments=config.optimizer.arguments)
+    data.build_transforms(config.data.augment)
+    return composition
+
+
+def _build_methods(config: Config) -> Chosen:
     """The methods of a config, where a teacher may be named by its workdir."""
     _seed_methods(config)
     return methods.build([_with_teacher_file(method) for method in config.methods])
@@ -212,6 +226,28 @@ def _with_teacher_file(method: Any) -> Any:
     if not file.is_file():
         raise UserError(f"Expected the workdir of a finished run, with {CLASSIFIER}, as teacher. Received: {teacher}")
     return {**method, "teacher": str(file)}
+
+
+def _check_teachers(config: Config, *, class_names: Sequence[str]) -> None:
+    """Compares runs that are teachers with what a run is going to ask them: pixels and classes by number."""
+    for method in config.methods:
+        teacher = method.get("teacher")
+        if not isinstance(teacher, str):
+            continue
+        workdir = Workdir(path if (path := pathlib.Path(teacher)).is_dir() else path.parent)
+        if (known := workdir.classes()) and list(known[0]) != list(class_names):
+            differ = [pair for pair in itertools.zip_longest(known[0], class_names) if pair[0] != pair[1]]
+            raise UserError(
+                f"Expected a teacher of the same classes in the same order. Received: {teacher}, one of whose classes "
+                f"is {differ[0][0]!r} where that of the images is {differ[0][1]!r}"
+            )
+        if (workdir.path / CONFIG).is_file():
+            ours, theirs = ((each.mean, each.std) for each in (config.data.augment, workdir.config().data.augment))
+            if ours != theirs:
+                raise UserError(
+                    "Expected a teacher of pixels with the same data.augment.mean and .std. "
+                    f"Received: {teacher} with {theirs[0]} and {theirs[1]}, here {ours[0]} and {ours[1]}"
+                )
 
 
 def _schedule(config: Config, *, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -235,7 +271,7 @@ def _warn_of_rate(config: Config) -> None:
 
 def _build_model(
     config: Config,
-    chosen: Sequence[methods.Mixing | methods.Head | methods.Method],
+    chosen: Chosen,
     *,
     train: data.Source,
     steps_per_epoch: int,

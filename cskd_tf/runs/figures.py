@@ -136,7 +136,7 @@ def draw(root: pathlib.Path) -> None:
     the log and `figures.json` say why.
 
     Raises:
-        UserError: no finished run, files of a run that are damaged, or files that are not ours where figures belong.
+        UserError: no finished run, or files that are not ours where figures belong.
     """
     runs = find_runs(root)
     subjects = subjects_of(runs)

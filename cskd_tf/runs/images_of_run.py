@@ -22,6 +22,15 @@ def note_images(workdir: Workdir, splits: Mapping[str, Source]) -> None:
         write_json(workdir.path / IMAGES, _described(splits))
 
 
+def noted_images(workdir: Workdir) -> dict[str, Any] | None:
+    """What `note_images` wrote: the names of the classes, and of each split how many images, and their checksum.
+
+    None for a run of a version that noted none.
+    """
+    path = workdir.path / IMAGES
+    return read_json(path) if path.exists() else None
+
+
 def check_images(workdir: Workdir, splits: Mapping[str, Source]) -> None:
     """Compares the images that there are now with those that a run was begun with.
 
@@ -34,14 +43,13 @@ def check_images(workdir: Workdir, splits: Mapping[str, Source]) -> None:
     Raises:
         UserError: other classes, or another number of images, or other images, by their labels and bytes.
     """
-    path, now = workdir.path / IMAGES, _described(splits)
-    if path.exists():
-        then = read_json(path)
-    else:
+    now, then = _described(splits), noted_images(workdir)
+    if then is None:
         noted = workdir.classes()
         then = {**now, "classes": noted[0]} if noted else now
     classes, before = then.get("classes"), then.get("splits")
     if not (isinstance(classes, list) and isinstance(before, dict) and all(map(_is_described, before.values()))):
+        path = workdir.path / IMAGES
         raise UserError(f"Expected the images that a run was begun with in {path}. Received: {str(then)[:60]}")
     if classes != now["classes"]:
         gone, new = (sorted({*one} - {*other}) for one, other in ((classes, now["classes"]), (now["classes"], classes)))

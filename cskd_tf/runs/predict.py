@@ -122,6 +122,8 @@ def predict(
     form = form or _form_of(output)
     if output is not None:
         _check_new(output)
+    elif sys.stdout is None:
+        raise UserError("Expected --output=FILE where stdout is closed. Received: neither")
     files = find_files(paths)
     predictor = Predictor(model, config=config)
     unreadable = 0
@@ -259,6 +261,8 @@ def _opened(output: str | None) -> Iterator[IO[str]]:
             except BaseException:  # an interruption too: what took hours stays
                 logging.error("%s keeps what was predicted so far; the same command would begin anew", partial)
                 raise
+        if os.path.lexists(output):  # in all the time since it began, somebody has made it
+            raise UserError(f"Expected a new file as --output; {partial} has what was predicted. Received: {output}")
         os.replace(partial, output)
         return
     try:

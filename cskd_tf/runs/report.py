@@ -20,6 +20,7 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import printing
 from cskd_tf.runs.config import OF_NO_RESULT, Config
 from cskd_tf.runs.grid import SEED_KEYS
+from cskd_tf.runs.images_of_run import IMAGES, noted_images
 from cskd_tf.runs.json_files import flatten
 from cskd_tf.runs.workdir import CONFIG, METRICS, Workdir
 
@@ -101,11 +102,23 @@ def group_by_seed(runs: Sequence[Workdir]) -> list[list[Workdir]]:
 
 
 def check_same_images(runs: Sequence[Workdir]) -> None:
-    """Refuses runs that are split alike and have other test images all the same: their data has changed in between.
+    """Refuses runs that are split alike and have other images all the same: their data has changed in between.
+
+    Runs that have not noted their images are compared by the labels of the test split.
 
     Raises:
         UserError: such runs, or predictions that cannot be read.
     """
+    noted: dict[int, tuple[Workdir, dict[str, Any]]] = {}
+    for run in runs:
+        if (images := noted_images(run)) is None:
+            continue
+        other, others = noted.setdefault(run.config().data.split.seed, (run, images))
+        if images != others:
+            raise UserError(
+                "Expected runs of one config and split to have the same images. "
+                f"Received: {other.path} and {run.path}, whose {IMAGES} differ; has their data changed?"
+            )
     first: dict[int, tuple[Workdir, np.ndarray]] = {}
     for run in runs:
         if len(runs) < 2 or not (file := run.predictions("test")).exists():

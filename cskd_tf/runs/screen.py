@@ -176,8 +176,6 @@ class _Following(keras.callbacks.Callback):
         epochs, seconds = self.params["epochs"], time.perf_counter() - self._begun
         self._screen.line(logs, epoch=epoch + 1, epochs=epochs, seconds=seconds)
         self._move(epoch + 1)
-        if epoch + 1 == epochs:
-            self._screen.epochs_before += epochs
 
     def _move(self, epochs: float) -> None:
         self._screen.move(self._name, epochs=epochs, of=self.params["epochs"])

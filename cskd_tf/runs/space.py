@@ -70,7 +70,7 @@ def needs(experiment: Experiment, workdir: Workdir) -> list[Need]:
     files = (file for file in workdir.path.rglob("*") if file.is_file() and baseline not in file.parents)
     found = [(workdir.path, max(0, size - sum(file.stat().st_size for file in files)))]
     if config.export.enabled:
-        found.append((pathlib.Path(config.export.directory), inference + 2 * GRAPHS))
+        found.append((pathlib.Path(config.export.directory), (1 + len(config.export.formats)) * inference + 2 * GRAPHS))
     return found
 
 

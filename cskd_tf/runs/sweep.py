@@ -8,13 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cskd_tf import methods, networks
+from cskd_tf import data, methods
 from cskd_tf.errors import UserError
 from cskd_tf.runs import choice
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.experiment import network_arguments
+from cskd_tf.runs.experiment import check_without_data
 from cskd_tf.runs.grid import Run, safe
 from cskd_tf.runs.json_files import write_json
+from cskd_tf.runs.loggers import check_loggers
 from cskd_tf.runs.workdir import Workdir
 
 CHOSEN = "chosen"  # folder of the runs that are trained on everything, and of the files that say why
@@ -35,8 +36,9 @@ def check(runs: Sequence[Run], folder: pathlib.Path) -> dict[str, Config]:
     for run in runs:
         try:
             config = Config.read(run.config)
-            methods.build([_with_stand_in(method, run, folder) for method in config.methods])
-            networks.check(**network_arguments(config), num_classes=2)
+            check_loggers(config.loggers)
+            chosen = methods.build([_with_stand_in(method, run, folder) for method in config.methods])
+            check_without_data(config, chosen, replicas=1)
             Workdir(folder / run.name).check_owner(config)
         except UserError as error:
             raise UserError(f"{run.name}: {error}") from None
@@ -62,6 +64,12 @@ def write_config(path: pathlib.Path, run: Run) -> None:
     """The config of a run, where configs/saved.py reads it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, run.config)
+
+
+def brings_validation(run: Run) -> bool:
+    """Whether a run has validation images though its config takes none of the training images for them."""
+    config = Config.read(run.config)
+    return "val" in data.load_splits(config.data.source, config.data.split)
 
 
 def check_choice(runs: Sequence[Run], *, metric: str) -> None:

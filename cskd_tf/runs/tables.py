@@ -12,7 +12,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.runs import report
 from cskd_tf.runs.choice import better
 from cskd_tf.runs.config import OF_NO_RESULT
-from cskd_tf.runs.grid import Run
+from cskd_tf.runs.grid import SEED_KEYS, Run
 from cskd_tf.runs.json_files import flatten
 from cskd_tf.runs.sweep import CHOSEN
 from cskd_tf.runs.workdir import CONFIG, Workdir
@@ -224,6 +224,12 @@ def _mean(figure: Figure | None) -> float | None:
     return None if figure is None else figure.mean
 
 
+def _seeds(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """By which the runs of an experiment are told apart, wherever they lie."""
+    values = flatten(config)
+    return tuple(values[key] for key in SEED_KEYS)
+
+
 def notes(layout: Layout, found: Mapping[str, Found], expected: Mapping[str, Sequence[Run]]) -> list[str]:
     """What there is to know below a table: what was not as the papers have it, and what is missing."""
     result = list(layout.notes)
@@ -237,9 +243,10 @@ def notes(layout: Layout, found: Mapping[str, Found], expected: Mapping[str, Seq
         where = "All runs" if experiments == with_runs else "; ".join(experiments)
         result.append(f"Not as the paper's config, whose value is in brackets: {changes}. {where}.")
     for experiment, each in found.items():
-        planned = [pathlib.PurePath(run.name).name for run in expected[experiment]]
+        planned = {_seeds(run.config): pathlib.PurePath(run.name).name for run in expected[experiment]}
         if each.runs and len(each.runs) < len(planned):
-            missing = [name for name in planned if name not in {run.path.name for run in each.runs}]
+            there = {_seeds(run.config().as_dict()) for run in each.runs}
+            missing = [name for seeds, name in planned.items() if seeds not in there]
             result.append(f"{experiment}: {len(each.runs)} of {len(planned)} runs; missing: {', '.join(missing)}.")
     if without := [experiment for experiment, each in found.items() if not each.runs]:
         result.append(f"No finished runs: {'; '.join(without)}.")

@@ -106,6 +106,7 @@ def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> Non
                         "once there is room"
                     ) from error
                 raise
+            screen.epochs_before += run_config.epochs
             del experiment  # before the next one's data are loaded
             later = ()
 

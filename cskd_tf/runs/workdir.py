@@ -118,7 +118,10 @@ class Workdir:
         """Whether there is nothing in the folder but what a process left that was killed before it wrote a config."""
         if not self.path.exists():
             return True
-        return self.path.is_dir() and all(path.name == LOCK or is_partial(path) for path in self.path.iterdir())
+        before_config = (LOCK, IMPORTED)
+        return self.path.is_dir() and all(
+            path.name in before_config or is_partial(path) for path in self.path.iterdir()
+        )
 
     def claim(self, config: Config, *, imported_from: str | None = None) -> None:
         """Makes the folder belong to `config`; a run may be made of a checkpoint. Errors as `check_owner`.

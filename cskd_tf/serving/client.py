@@ -118,12 +118,17 @@ class GrpcClient(Client):
         self._address, self._seconds = address, seconds
         # As large as messages get: a batch of photos is more than the 4 MB that gRPC takes by default.
         limits = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(address, options=limits))
+        self._channel = grpc.insecure_channel(address, options=limits)
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._error = grpc.RpcError
         self._request = predict_pb2.PredictRequest()
         self._request.model_spec.name = name
         if version is not None:
             self._request.model_spec.version.value = version
+
+    def close(self) -> None:
+        """Ends the connection; at the latest it ends with this object."""
+        self._channel.close()
 
     def _ask(self, signature: str, name: str, values: np.ndarray | list[bytes]) -> dict[str, np.ndarray]:
         request = type(self._request)()

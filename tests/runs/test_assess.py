@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf import data, metrics
+from cskd_tf.data import SplitOptions
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import assess, evaluate, export, train
 from cskd_tf.runs.classifiers import Classifier, open_classifier
@@ -129,7 +130,8 @@ def test_another_data_set_of_the_same_classes(runs, kept, pictures):
     saved = Predictions.load(runs[0].predictions("test"))
     name, result = answered(runs[0], on=other)
     assert name.startswith("assessment_test_on_image_folder-")
-    assert (result["images"], result["on"]) == (len(chosen), f"image_folder {other.data.source.path}")
+    on = f"image_folder {other.data.source.path} validation_fraction={other.data.split.validation_fraction}"
+    assert (result["images"], result["on"]) == (len(chosen), on)
     expected = metrics.negative_log_likelihood(saved.logits[chosen], saved.labels[chosen])
     assert result["metrics"]["nll"] == pytest.approx(expected, rel=1e-5)
     assert "temperature" in result["scaling"]  # by its own validation images
@@ -232,7 +234,7 @@ def test_images_that_a_run_was_trained_on_are_no_test(runs):
 @pytest.mark.parametrize("changes", [{}, {"data.split.seed": 5}, {"data.source.memory": 0.0}])
 def test_the_own_images_are_no_others(runs, changes):
     other = config_of({**TOY, **changes})
-    with pytest.raises(ValueError, match="--against with another data set than .*Received: digits for both"):
+    with pytest.raises(ValueError, match="--against with another data set than .*Received: digits.* for both"):
         answered(runs[0], against=other)
 
 
@@ -257,7 +259,26 @@ def test_names_of_many_members_fit_into_a_file_system():
     assert len(set(names)) == 3
 
 
+def test_answers_on_other_splits_of_the_same_data_are_other_files(runs):
+    own = runs[0].config()
+    questions = [
+        assess.Question(on=dataclasses.replace(own, data=dataclasses.replace(own.data, split=split)))
+        for split in (SplitOptions(test="fog"), SplitOptions(test="snow"), SplitOptions(test="snow", test_fraction=0.5))
+    ]
+    names = [assess._name(question, "test") for question in questions]
+    assert len(set(names)) == 3
+    assert names[1] == "assessment_test_on_digits-test-snow"
+
+
+def test_an_answer_is_refused_before_anything_is_predicted_where_another_process_works(runs, monkeypatch):
+    monkeypatch.setattr(assess, "open_classifier", None)
+    with runs[0].locked(), pytest.raises(ValueError, match="no other process works in"):
+        answered(runs[0], split="train")
+
+
 def test_what_makes_no_ensemble_is_refused(runs, tmp_path):
+    with pytest.raises(ValueError, match="each member of an ensemble once. Received: .* twice"):
+        answered(runs[0], members=[str(runs[1].path), f"{runs[0].path}/"])
     run = other_run(runs[1], tmp_path, seed=1)
     with pytest.raises(
         ValueError, match=r"members have the same images in each split. Received: .* with data.split.seed: 0 and 1"

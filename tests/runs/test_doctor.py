@@ -9,9 +9,9 @@ import pytest
 from configs import evidence, recommendation
 from cskd_tf.data import ImageFolder
 from cskd_tf.data.sources.inspection import inspect
-from cskd_tf.runs import doctor
+from cskd_tf.runs import doctor, experiment
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.doctor import contents
+from cskd_tf.runs.doctor import contents, costs
 from tests.data.helpers import write_classes
 
 
@@ -47,6 +47,16 @@ def test_a_sound_folder_is_described_and_timed(image_folder, capsys):
     assert float(row(printed, "per step, s")[0]) > 0
     assert float(row(printed, "most memory so far")[0]) > 0.1
     assert "Nothing here keeps the run from training." in printed
+
+
+@pytest.mark.parametrize("per_execution", [1, 2])
+def test_a_step_is_timed_alone_however_many_keras_runs_at_a_time(per_execution, image_folder, monkeypatch):
+    config = config_of(image_folder, batch_size=2, steps_per_execution=per_execution)
+    built = experiment.prepare(config)
+    timed = []
+    monkeypatch.setattr(costs.statistics, "median", lambda seconds: timed.extend(seconds) or 1.0)
+    assert costs.measure(built).step == 1.0 / per_execution
+    assert len(timed) == 4 // per_execution - 1  # but for the first, which compiles
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ import tensorflow as tf
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import experiment, strategies
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.json_files import write_json
+from cskd_tf.runs.workdir import Workdir
 from tests.runs.helpers import config_of
 
 
@@ -83,6 +85,28 @@ def test_a_teacher_is_named_by_a_workdir_or_by_the_file_in_it(named, config, tmp
     np.testing.assert_allclose(method._teacher(images), teacher(images), atol=1e-5)
     # The run keeps what its user wrote.
     assert built.config.methods == ({"name": "Distillation", "teacher": str(tmp_path / named)},)
+
+
+@pytest.mark.parametrize("named", ["run", "run/classifier.keras"])
+@pytest.mark.parametrize(
+    ("difference", "message"),
+    [
+        ({"names": [*"1023456789"]}, r"same classes in the same order. Received: .*run.*, one of whose classes is '1'"),
+        ({"mean": (0.1,)}, r"pixels with the same data.augment.mean and .std. Received: .*run.* with \(0.1,\)"),
+    ],
+    ids=["classes", "pixels"],
+)
+def test_a_teacher_of_other_classes_or_pixels_is_refused(difference, message, named, config, tmp_path):
+    settled = Config.read(config)
+    teacher = experiment.build_network(settled, num_classes=10)
+    augment = dataclasses.replace(settled.data.augment, mean=difference.get("mean", settled.data.augment.mean))
+    workdir = Workdir(tmp_path / "run")
+    workdir.claim(dataclasses.replace(settled, data=dataclasses.replace(settled.data, augment=augment)))
+    write_json(workdir.path / "classes.json", {"names": difference.get("names", [*"0123456789"]), "groups": None})
+    teacher.save(workdir.path / "classifier.keras")
+    config.methods = ({"name": "Distillation", "teacher": str(tmp_path / named)},)
+    with pytest.raises(ValueError, match=message):
+        experiment.prepare(Config.read(config))
 
 
 def test_a_workdir_without_a_classifier_is_no_teacher(config, tmp_path):

@@ -43,6 +43,15 @@ def test_a_run_that_was_killed_before_it_had_a_config_begins(config, tmp_path):
         workdir.claim(Config.read(config))
 
 
+def test_an_import_that_was_killed_before_it_had_a_config_can_be_made_again(config, tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    workdir.claim(Config.read(config), imported_from="model.t7")
+    (workdir.path / "config.json").unlink()
+    workdir.check_owner(Config.read(config))
+    workdir.claim(Config.read(config), imported_from="model.t7")
+    assert workdir.imported_from() == "model.t7"
+
+
 def test_a_first_checkpoint_that_was_being_written_is_written_again(finished):
     config, workdir = finished
     expected = (workdir.checkpoints / "last" / "ckpt-2.data-00000-of-00001").read_bytes()

@@ -4,6 +4,7 @@ import pytest
 from cskd_tf import metrics
 from cskd_tf.errors import UserError
 from cskd_tf.runs import report
+from cskd_tf.runs.json_files import write_json
 from tests.helpers import finished_run
 
 
@@ -71,6 +72,17 @@ def test_runs_on_different_images_have_no_ensemble(difference, tmp_path):
 def test_runs_whose_data_changed_in_between_are_not_averaged(tmp_path):
     runs = [finished_run(tmp_path / str(n), seed=n, labels=np.arange(n) % 3)[0] for n in (30, 33)]
     with pytest.raises(UserError, match=r"the same test images. Received: .*30 with 30 and .*33 with 33, whose labels"):
+        report.table(runs)
+
+
+def test_runs_of_other_images_of_the_same_labels_are_not_averaged(tmp_path):
+    runs = [finished_run(tmp_path / str(seed), seed=seed, labels=np.arange(30) % 3)[0] for seed in (1, 2, 3)]
+    images = {"classes": ["a", "b", "c"], "splits": {"test": {"images": 30, "sha256": "1"}}}
+    for run in runs[:2]:
+        write_json(run.path / "images.json", images)
+    report.table(runs)  # of which one is of a version that noted none
+    write_json(runs[1].path / "images.json", {**images, "splits": {"test": {"images": 30, "sha256": "2"}}})
+    with pytest.raises(UserError, match=r"to have the same images. Received: .*1 and .*2, whose images.json differ"):
         report.table(runs)
 
 

@@ -128,7 +128,7 @@ def read_rows(file: str | pathlib.Path) -> list[Row]:
                 columns = _columns(fields, place=place)
                 continue
             row = _row(fields, columns, file=file, place=place)
-            known = os.path.normpath(row.path)
+            known = os.path.abspath(row.path)  # and not behind links: of many files on a server that takes its time
             if known in first_places:
                 raise UserError(f"Expected each image once. Received: {row.place}, as in {first_places[known]}")
             first_places[known] = place

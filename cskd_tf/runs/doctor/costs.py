@@ -39,20 +39,21 @@ def table(cost: Cost, experiment: Experiment) -> rich.table.Table:
 
 def measure(experiment: Experiment) -> Cost:
     """Trains a few steps of an experiment, and times them."""
-    timer = _StepTimer()
+    timer, per_execution = _StepTimer(), experiment.config.steps_per_execution
     keras.utils.set_random_seed(experiment.config.seed)
-    steps = min(TIMED_STEPS, experiment.steps_per_epoch)
+    # Of executions, which are all that Keras tells of, at least one after the first, which compiles.
+    steps = min(max(2, TIMED_STEPS // per_execution) * per_execution, experiment.steps_per_epoch)
     experiment.model.fit(experiment.training_data(), epochs=1, steps_per_epoch=steps, verbose=0, callbacks=[timer])
     batches = experiment.training_data().take(8).as_numpy_iterator()
     next(batches)
     start = time.perf_counter()
     count = sum(1 for _ in batches)
     data_alone = (time.perf_counter() - start) / count if count else None
-    return Cost(statistics.median(timer.seconds[1:] or timer.seconds), data_alone)  # the first step compiles
+    return Cost(statistics.median(timer.seconds[1:] or timer.seconds) / per_execution, data_alone)
 
 
 class _StepTimer(keras.callbacks.Callback):
-    """Seconds from the end of one step to the end of the next."""
+    """Seconds from the end of one execution, of one step or more, to the end of the next."""
 
     def __init__(self):
         super().__init__()
