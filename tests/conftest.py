@@ -1,5 +1,6 @@
 """Four logical CPUs, a fixed seed for every test, and small things that many tests need."""
 
+import gc
 import os
 import runpy
 import shutil
@@ -25,6 +26,12 @@ tf.config.set_logical_device_configuration(
 
 
 untune_data_sets()
+
+# What was imported stays, and the graphs of the tests are many objects: else a tenth of the time goes into looking at
+# them all again.
+gc.collect()
+gc.freeze()
+gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)
