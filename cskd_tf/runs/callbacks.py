@@ -246,7 +246,9 @@ class Checkpoint(keras.callbacks.Callback):
             prefix = self._prefix("last", number)
             problem = f"log.jsonl has {logged} of its epochs" if number[0] > logged else markers.damage(prefix)
             if problem:
-                logging.warning("Checkpoint %s is damaged (%s); falling back to the one before it.", prefix, problem)
+                logging.warning(
+                    "Checkpoint %s cannot be gone on from (%s); falling back to the one before it.", prefix, problem
+                )
                 continue
             if checkpoint is self._last:
                 of_number = self._last if len(number) == 1 else self._within

@@ -65,7 +65,7 @@ def write(
         _head(name, experiment, metrics=outcomes.metrics()),
         f"# {name}\n",
         _what(serving, experiment, workdir),
-        _USE,
+        _USE.format(crop=_crop(serving)),
         _data(experiment),
         _metrics(outcomes, Outcomes.of(test.logits, test.labels), calibration=serving.calibration),
         _calibration(serving.calibration, test),
@@ -124,10 +124,14 @@ is the answer to every image, whatever that shows; of images of another kind nei
 the conformal set means anything. How good it is where images differ from the test images, or for groups of them, was
 not measured. Nobody has examined it for uses in which a mistake does harm.
 
-- An image is cropped to its central square before it is resized; an EXIF orientation is not applied.
+- Of an image the square in its middle is resized, {crop}; an EXIF orientation is not applied.
 - The intervals below say how far the figures would move on other test images, not on another training.
 - Whether the classifier may be used, and for what, also depends on the licence of its images.
 """
+
+
+def _crop(serving: Serving) -> str:
+    return "as wide as its shorter side" if serving.crop == 1 else f"{serving.crop:.1%} as wide as its shorter side"
 
 
 def _data(experiment: Experiment) -> str:

@@ -43,6 +43,7 @@ class Serving:
 
     Attributes:
         size: height and width that images are resized to.
+        crop: the side of the square in their middle that is resized, over their shorter side.
         channels: of images, 1 or 3.
         class_names: as given.
         calibration: as given.
@@ -69,6 +70,8 @@ class Serving:
             raise UserError(f"Expected a transform that begins by resizing, as at evaluation. Received: {transform}")
         self._transform, self._resize, self._normalize, self.model = transform, resize, Compose(rest), model
         self.size, self.channels = resize.size, int(model.input_shape[-1])
+        large = 2.0**16  # beyond what its rounding to pixels can tell
+        self.crop = float(resize.boxes(tf.fill([1, 2], large), None)[0, 2]) / large
         self.class_names, self.calibration = list(class_names), calibration
         self._names = [os.fsencode(name) for name in class_names]  # of folders, which may be no Unicode
         pixels = tf.TensorSpec([None, self.size, self.size, self.channels], tf.float32, name=PIXELS)

@@ -179,7 +179,9 @@ def test_a_checkpoint_counts_with_a_marker_that_fits(damage, run, caplog):
         problem = r"ckpt-2\.json, which is written last, is not there or not whole"
     checkpoint = Checkpoint(workdir, prepare(config).model, monitor=None)
     assert checkpoint.restore_last() == 1
-    assert re.search(rf"Checkpoint .*ckpt-2 is damaged \({problem}\); falling back to the one before", caplog.text)
+    assert re.search(
+        rf"Checkpoint .*ckpt-2 cannot be gone on from \({problem}\); falling back to the one before", caplog.text
+    )
 
 
 @pytest.mark.parametrize("damage", ["half", "gone"])
