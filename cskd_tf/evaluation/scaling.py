@@ -20,7 +20,16 @@ PRODUCTS = 2000  # of conjugate gradients, which need some hundred where there i
 
 
 class Scaling(Protocol):
-    """What has been fitted, and changes logits."""
+    """What is fitted, and then changes logits."""
+
+    @classmethod
+    def fit(cls, logits: ArrayLike, labels: ArrayLike) -> "Scaling":
+        """Fits it to logits `[N, C]` and labels int `[N]`.
+
+        Raises:
+            UserError: other shapes or labels, or logits that are not finite.
+        """
+        ...
 
     def apply(self, logits: ArrayLike) -> np.ndarray:
         """The scaled logits, float64 `[N, C]`.
@@ -157,7 +166,7 @@ class MatrixScaling:
         return {"parameters": len(self.biases) * (len(self.biases) + 1)}
 
 
-SCALINGS: dict[str, type[TemperatureScaling] | type[VectorScaling] | type[MatrixScaling]] = {
+SCALINGS: dict[str, type[Scaling]] = {
     "temperature": TemperatureScaling,
     "vector": VectorScaling,
     "matrix": MatrixScaling,

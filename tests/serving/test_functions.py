@@ -9,6 +9,7 @@ from tensorflow.core.protobuf import config_pb2
 from cskd_tf.data import Augmentation, build_transforms
 from cskd_tf.data.images.transforms import Normalize
 from cskd_tf.errors import UserError
+from cskd_tf.runs import model_card
 from cskd_tf.serving.functions import Serving
 from cskd_tf.training.distiller import SelfDistiller
 from tests.helpers import softmax
@@ -140,3 +141,10 @@ def test_what_no_softmax_or_no_name_is_for_is_refused(model):
     count = len(NAMES)
     with pytest.raises(UserError, match=f"a name for each of the {count} classes. Received: {count - 1} names"):
         Serving(model, transform, class_names=NAMES[1:])
+
+
+def test_the_share_of_an_image_that_is_served(serving, model):
+    assert serving.crop == 6 / 8
+    _, whole = build_transforms(Augmentation(image_size=6, mean=MEAN, std=STD))
+    assert Serving(model, whole, class_names=NAMES).crop == 1
+    assert model_card._crop(serving) == "75.0% as wide as its shorter side"
