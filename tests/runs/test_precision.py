@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cskd_tf.files import read_arrays
 from cskd_tf.runs import evaluate, precision, train
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
@@ -53,7 +54,7 @@ def test_a_run_goes_on_with_the_precision_that_it_began_with(auto, config, monke
     train.train(auto, workdir)
     baseline = Workdir(workdir.path / "cross_entropy")
     assert workdir.config().precision == baseline.config().precision == "mixed_bfloat16"
-    before = np.load(workdir.predictions("test"))["logits"]
+    before = read_arrays(workdir.predictions("test"), ["logits"])["logits"]
 
     # On a machine that would choose otherwise, as if both had been stopped in the second epoch.
     monkeypatch.setattr(precision, "chosen", lambda strategy: pytest.fail("measured again"))
@@ -64,7 +65,7 @@ def test_a_run_goes_on_with_the_precision_that_it_began_with(auto, config, monke
     with caplog.at_level("INFO", logger="absl"):
         train.train(auto, workdir)
     assert f"{workdir.path}: precision mixed_bfloat16, with which the run began" in caplog.text
-    np.testing.assert_array_equal(np.load(workdir.predictions("test"))["logits"], before)
+    np.testing.assert_array_equal(read_arrays(workdir.predictions("test"), ["logits"])["logits"], before)
     evaluate.evaluate(workdir)
 
     config.precision = "float32"
@@ -79,12 +80,12 @@ def test_a_run_in_float16_goes_on_with_the_scale_that_it_had(config, tmp_path):
     config.precision, config.export.enabled = "mixed_float16", False
     workdir = Workdir(tmp_path / "run")
     train.train(Config.read(config), workdir)
-    before = np.load(workdir.predictions("test"))["logits"]
+    before = read_arrays(workdir.predictions("test"), ["logits"])["logits"]
     for path in workdir.checkpoints.glob("last/ckpt-2.*"):
         path.write_bytes(b"")
     (workdir.path / "metrics.json").unlink()
     train.train(Config.read(config), workdir)
-    np.testing.assert_array_equal(np.load(workdir.predictions("test"))["logits"], before)
+    np.testing.assert_array_equal(read_arrays(workdir.predictions("test"), ["logits"])["logits"], before)
 
 
 def test_a_workdir_says_nothing_of_a_precision_that_is_given():

@@ -17,7 +17,8 @@ PUBLISHED = tables.Figure(20.0, 0.5)
 def expected(experiment, run):
     """What the sweep of the table has planned, of which `run` is one: three seeds."""
     config = run.config().as_dict()
-    return [Run(f"{experiment}/seed={seed}", experiment, experiment, {}, config) for seed in (1, 2, 3)]
+    names = {seed: f"{experiment}/seed={seed}" for seed in (1, 2, 3)}
+    return [Run(name, experiment, experiment, {}, {**config, "seed": seed}) for seed, name in names.items()]
 
 
 @pytest.fixture
@@ -40,7 +41,9 @@ def layout(metric="top1_error", **options):
 def found_in(root):
     there = tables.index(root)
     planned = {name: expected(name, Workdir(root / name / "seed=1")) for name in ("base", "cskd")}
-    planned["none"] = [Run(f"none/seed={seed}", "none", "none", {}, planned["base"][0].config) for seed in (1, 2)]
+    planned["none"] = [
+        Run(f"none/seed={seed}", "none", "none", {}, planned["base"][seed - 1].config) for seed in (1, 2)
+    ]
     return {name: tables.find(there, runs[0]) for name, runs in planned.items()}, planned
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from cskd_tf.data.catalogue.splits import split_by_class
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.files import read_arrays
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import ALONE, ROOT, SMALL, files, softmax
 from tests.processes import wait_for
@@ -40,7 +41,7 @@ def test_a_run_leaves_every_file_of_the_workdir(command, tmp_path):
         assert predictions.metrics(ece_bins=20)["ece"] == metrics[split]["ece"]
         assert predictions.embeddings.shape == (len(predictions.labels), 32)
         assert (run / "figures" / f"reliability_{split}.png").stat().st_size > 10_000
-        thumbnails = np.load(run / f"thumbnails_{split}.npz")
+        thumbnails = read_arrays(run / f"thumbnails_{split}.npz", ["images", "indices"])
         count = min(256, len(predictions.labels))
         assert thumbnails["images"].shape == (count, 8, 8, 1)
         assert len(set(thumbnails["indices"].tolist())) == count

@@ -15,7 +15,11 @@ def results(folder, cases, *, workers):
     """What each of the workers wrote."""
     arguments = ("-m", "tests.training.worker", f"{folder}/{workers}-{{index}}.npz", *cases)
     finish(folder, start(folder, arguments, workers=workers))
-    return [dict(np.load(folder / f"{workers}-{index}.npz")) for index in range(workers)]
+    found = []
+    for index in range(workers):
+        with np.load(folder / f"{workers}-{index}.npz") as arrays:
+            found.append(dict(arrays))
+    return found
 
 
 def tolerance(name):

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from cskd_tf.data import ArraySource, paired_dataset
+from cskd_tf.files import read_arrays
 from cskd_tf.runs import train
 from cskd_tf.runs.callbacks import RunLog
 from cskd_tf.runs.tensorboard.about import hyperparameters, name_of_run
@@ -125,8 +126,8 @@ def test_the_projector_finds_embeddings_classes_and_pictures(run):
 
     workdir, _, folder = run
     shown = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig()).embeddings[0]
-    thumbnails = np.load(workdir.thumbnails("test"))
-    predictions = np.load(workdir.predictions("test"))
+    thumbnails = read_arrays(workdir.thumbnails("test"), ["images", "indices"])
+    predictions = read_arrays(workdir.predictions("test"), ["logits", "labels", "embeddings"])
     count = len(thumbnails["indices"])
     assert list(shown.tensor_shape) == [count, predictions["embeddings"].shape[1]]
     tensors = np.loadtxt(folder / shown.tensor_path, delimiter="\t")
