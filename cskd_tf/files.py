@@ -52,7 +52,8 @@ def written_whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         yield partial
         _to_disk(partial)
         os.replace(partial, path)
-        _to_disk(path.parent)
+        with contextlib.suppress(OSError):  # of file systems that cannot do so with folders
+            _to_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -234,20 +234,22 @@ def _check_teachers(config: Config, *, class_names: Sequence[str]) -> None:
         teacher = method.get("teacher")
         if not isinstance(teacher, str):
             continue
-        workdir = Workdir(path if (path := pathlib.Path(teacher)).is_dir() else path.parent)
+        path = pathlib.Path(teacher)
+        workdir = Workdir(path.parent if path.name == CLASSIFIER else path)
+        if not (workdir.path / CONFIG).is_file():
+            continue
         if (known := workdir.classes()) and list(known[0]) != list(class_names):
             differ = [pair for pair in itertools.zip_longest(known[0], class_names) if pair[0] != pair[1]]
             raise UserError(
                 f"Expected a teacher of the same classes in the same order. Received: {teacher}, one of whose classes "
                 f"is {differ[0][0]!r} where that of the images is {differ[0][1]!r}"
             )
-        if (workdir.path / CONFIG).is_file():
-            ours, theirs = ((each.mean, each.std) for each in (config.data.augment, workdir.config().data.augment))
-            if ours != theirs:
-                raise UserError(
-                    "Expected a teacher of pixels with the same data.augment.mean and .std. "
-                    f"Received: {teacher} with {theirs[0]} and {theirs[1]}, here {ours[0]} and {ours[1]}"
-                )
+        ours, theirs = ((each.mean, each.std) for each in (config.data.augment, workdir.config().data.augment))
+        if ours != theirs:
+            raise UserError(
+                "Expected a teacher of pixels with the same data.augment.mean and .std. "
+                f"Received: {teacher} with {theirs[0]} and {theirs[1]}, here {ours[0]} and {ours[1]}"
+            )
 
 
 def _schedule(config: Config, *, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from cskd_tf import networks
 from cskd_tf.networks import NetworkOutputs, features
+from tests.networks.deep import deep_ones_slow
 
 # One network a family: width, image, channels and sizes of the stages.
 STAGES = {
@@ -23,7 +24,7 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", deep_ones_slow(STAGES))
 def test_embedding_and_stages_come_from_one_pass(name):
     width, size, expected = STAGES[name]
     network = networks.build(name, num_classes=3, input_shape=(size, size, 1), width=width)

@@ -186,7 +186,15 @@ def seen_before(observe, given, *, folder):
 OTHER_NETWORK = {"network.name": "tests.runs.helpers:small_network"}
 
 
-@pytest.mark.parametrize("key", CASES)
+# What takes seconds to be seen.
+SLOW = {
+    "baseline", "verbose", "export.enabled", "profile_steps", "class_weights.beta", "data.source.archive",
+    "data.source.channels", "data.source.class_levels", "data.source.memory", "data.split.train", "data.split.val",
+    "data.augment.color_jitter",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [pytest.param(key, marks=[pytest.mark.slow] if key in SLOW else []) for key in CASES])
 def test_a_key_has_an_effect(key, image_folder, two_replicas, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)

@@ -46,7 +46,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("memory", [0.0, 4.0])
+@pytest.mark.parametrize("memory", [0.0, pytest.param(4.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_images_are_named(change, memory, image_folder, tmp_path):
     shutil.copytree(image_folder, tmp_path / "kept")

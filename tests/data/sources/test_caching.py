@@ -94,7 +94,8 @@ def batches(source, augment):
     return [{**batch, "label": label} for batch, label in dataset.as_numpy_iterator()]
 
 
-@pytest.mark.parametrize("crop", [pytest.param("pad_crop", marks=pytest.mark.slow), "random_resized_crop"])
+@pytest.mark.slow
+@pytest.mark.parametrize("crop", ["pad_crop", "random_resized_crop"])
 def test_batches_are_the_same_wherever_the_images_are(crop, same_sizes):
     settings = {"image_size": 16, "short_side": 0, "padding": 2, "flip": True, "mean": (0.5,) * 3, "std": (0.25,) * 3}
     augment, _ = build_transforms(Augmentation(crop=crop, **settings))
