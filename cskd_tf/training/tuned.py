@@ -107,9 +107,8 @@ class Tuned(keras.optimizers.Optimizer):
         for own, new in zip(self.variables, fresh.variables, strict=True):
             if id(own) not in kept:
                 own.value.assign(tf.identity(new.value))
-        self._began.value.assign(
-            tf.cast(tf.convert_to_tensor(super().iterations), self._began.dtype)
-        )  # of whole batches
+        batches = super().iterations  # whole ones, where gradients are accumulated
+        self._began.value.assign(tf.cast(tf.convert_to_tensor(batches), self._began.dtype))
 
     def apply(self, grads, trainable_variables=None):
         # Weight decay reaches every row, so nothing is gained by sparse gradients, which Keras cannot unscale.
