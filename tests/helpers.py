@@ -19,6 +19,7 @@ from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+GONE = 2**22  # more than any process has as its number
 # What keeps a run of the command line to itself, quiet and without an export; and what makes it a matter of seconds.
 ALONE = ("--config.baseline=False", "--config.verbose=0", "--config.export.enabled=False")
 SMALL = ("--config.data.split.train_per_class=4", "--config.network.width=4", "--config.batch_size=16")

@@ -1,10 +1,12 @@
 import os
 import re
 import threading
+import time
 
 import pytest
 
-from cskd_tf.files import one_at_a_time, written_whole
+from cskd_tf.files import one_at_a_time, remove_leftovers, written_whole
+from tests.helpers import GONE
 
 
 def names(folder):
@@ -68,3 +70,14 @@ def test_one_at_a_time_waits_for_who_is_inside(tmp_path):
         assert came == []
     thread.join(timeout=30)
     assert came == ["second"]
+
+
+def test_what_another_host_was_writing_is_left_over_after_an_hour(tmp_path):
+    """Nobody can ask whether its process still runs; on this one the process of the number does not."""
+    for name in ("a.1@elsewhere-0a1b2c.partial.json", "b.1@elsewhere-0a1b2c.partial.json"):
+        (tmp_path / name).write_text("{")
+    (tmp_path / f"c.{GONE}.partial.json").write_text("{")  # as versions without hosts had it
+    old = time.time() - 3700
+    os.utime(tmp_path / "b.1@elsewhere-0a1b2c.partial.json", (old, old))
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["a.1@elsewhere-0a1b2c.partial.json"]

@@ -5,9 +5,7 @@ All input is checked here, before any work starts.
 
 import dataclasses
 import inspect
-import itertools
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,14 +18,12 @@ from cskd_tf.data.batches.pairing import count_steps
 from cskd_tf.data.batches.pipeline import check_batches
 from cskd_tf.data.images.transforms import Transform
 from cskd_tf.data.sources.reading import unreadable_named
-from cskd_tf.errors import UserError
 from cskd_tf.evaluation.groups import group_error
 from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.networks.depth import layer_rates
-from cskd_tf.runs import precision, strategies
+from cskd_tf.runs import precision, strategies, teachers
 from cskd_tf.runs.config import Config
-from cskd_tf.runs.workdir import CLASSIFIER, CONFIG, Workdir
 from cskd_tf.training import optimizers, schedules
 from cskd_tf.training.accumulation import check_accumulation
 from cskd_tf.training.collector import Collector
@@ -178,7 +174,7 @@ def prepare(config: Config) -> Experiment:
     check_batches(size, batch_size=config.batch_size, needs=needs, pairing=pairing, distribution=distribution)
     steps = count_steps(size, batch_size=config.batch_size, pairing=pairing, distribution=distribution)
     check_steps(steps, steps_per_execution=config.steps_per_execution)
-    _check_teachers(config, class_names=splits["train"].class_names)
+    teachers.check(config, class_names=splits["train"].class_names)
     with strategy.scope():
         model = _build_model(config, chosen, train=splits["train"], steps_per_epoch=steps)
     return Experiment(
@@ -214,42 +210,7 @@ def check_without_data(config: Config, chosen: Chosen, *, replicas: int) -> meth
 def _build_methods(config: Config) -> Chosen:
     """The methods of a config, where a teacher may be named by its workdir."""
     _seed_methods(config)
-    return methods.build([_with_teacher_file(method) for method in config.methods])
-
-
-def _with_teacher_file(method: Any) -> Any:
-    """One entry of `config.methods`, where a teacher that is named by its workdir is named by the file in it."""
-    teacher = method.get("teacher") if isinstance(method, Mapping) else None
-    if not isinstance(teacher, str) or not pathlib.Path(teacher).is_dir():
-        return method
-    file = pathlib.Path(teacher) / CLASSIFIER
-    if not file.is_file():
-        raise UserError(f"Expected the workdir of a finished run, with {CLASSIFIER}, as teacher. Received: {teacher}")
-    return {**method, "teacher": str(file)}
-
-
-def _check_teachers(config: Config, *, class_names: Sequence[str]) -> None:
-    """Compares runs that are teachers with what a run is going to ask them: pixels and classes by number."""
-    for method in config.methods:
-        teacher = method.get("teacher")
-        if not isinstance(teacher, str):
-            continue
-        path = pathlib.Path(teacher)
-        workdir = Workdir(path.parent if path.name == CLASSIFIER else path)
-        if not (workdir.path / CONFIG).is_file():
-            continue
-        if (known := workdir.classes()) and list(known[0]) != list(class_names):
-            differ = [pair for pair in itertools.zip_longest(known[0], class_names) if pair[0] != pair[1]]
-            raise UserError(
-                f"Expected a teacher of the same classes in the same order. Received: {teacher}, one of whose classes "
-                f"is {differ[0][0]!r} where that of the images is {differ[0][1]!r}"
-            )
-        ours, theirs = ((each.mean, each.std) for each in (config.data.augment, workdir.config().data.augment))
-        if ours != theirs:
-            raise UserError(
-                "Expected a teacher of pixels with the same data.augment.mean and .std. "
-                f"Received: {teacher} with {theirs[0]} and {theirs[1]}, here {ours[0]} and {ours[1]}"
-            )
+    return methods.build([teachers.by_file(method) for method in config.methods])
 
 
 def _schedule(config: Config, *, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:

@@ -104,8 +104,7 @@ def test_batch_norm_of_exits_takes_each_part_for_a_batch(name, batch):
     check(CASES[name], model, logs, before, batch, labels, parts=np.array([IMAGES // 2]))
 
 
-# Of each method the first case in every test run; its variants and several methods together, which no replica and no
-# compiler tells from it, with the papers'.
+# Of each method the first case in every test run; its variants, and several methods together, with the papers'.
 _FIRST = {name.split()[0]: name for name in reversed(CASES)}
 ALONE_FIRST = [
     pytest.param(case, marks=[pytest.mark.papers] if case.together or name not in _FIRST.values() else [], id=name)

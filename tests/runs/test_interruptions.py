@@ -14,9 +14,8 @@ from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.serving import saved_model
+from tests.helpers import GONE
 from tests.runs.helpers import events_in
-
-GONE = 2**22  # more than any process has as its number
 
 
 @pytest.fixture

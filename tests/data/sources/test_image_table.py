@@ -146,3 +146,11 @@ def test_splits_that_cannot_be_are_refused(rows, options, message, table):
 def test_a_path_is_needed():
     with pytest.raises(ValueError, match="data.source.path to name a CSV file. Received: data.source.path=''"):
         load_splits("csv")
+
+
+def test_an_image_by_a_relative_and_by_an_absolute_path_is_one(table, monkeypatch):
+    file = table(GOOD)
+    file.write_text(f"{GOOD}{file.parent / 'a.png'},cat\n")
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(ValueError, match=r"each image once. Received: table.csv, line 4: .*a.png, as in .*line 2"):
+        ImageTable(file.name)

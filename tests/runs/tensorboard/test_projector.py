@@ -2,8 +2,7 @@ import numpy as np
 
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs.tensorboard.projector import write_projector
-
-GONE = 2**22  # more than any process has as its number
+from tests.helpers import GONE
 
 
 def test_what_a_process_left_that_was_killed_at_it_goes(tmp_path):
