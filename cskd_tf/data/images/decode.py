@@ -4,7 +4,7 @@ import re
 
 import tensorflow as tf
 
-from cskd_tf.data.images.headers import REFUSED, are_jpeg_of_few_pixels, extent, map_quickly
+from cskd_tf.data.images.headers import REFUSED, are_jpeg_of_few_pixels, extent, extents
 from cskd_tf.data.images.resampling import PIXEL_TYPES, resample_bytes
 from cskd_tf.data.images.transforms import Compose, Resize, Transform, apply
 
@@ -91,14 +91,14 @@ def decode_batch(
     size, confine = (resize.size, resize.size), resize.confine
 
     def whole():
-        pixels, extents = _decode_whole(contents, channels=channels, parallel=parallel)
-        boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
-        return resample_bytes(pixels, extents, boxes, size=size, channels=channels, confine=confine)
+        pixels, sizes = _decode_whole(contents, channels=channels, parallel=parallel)
+        boxes = resize.boxes(tf.cast(sizes, tf.float32), seeds)
+        return resample_bytes(pixels, sizes, boxes, size=size, channels=channels, confine=confine)
 
     def parts():
-        extents = map_quickly(extent, contents, tf.TensorSpec([2], tf.int32))
-        boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
-        windows = _windows(boxes, extents, resize=resize)
+        sizes = extents(contents)
+        boxes = resize.boxes(tf.cast(sizes, tf.float32), seeds)
+        windows = _windows(boxes, sizes, resize=resize)
         return _decode_boxes(contents, boxes, windows, size=size, channels=channels, confine=confine, parallel=parallel)
 
     # A small image is decoded whole in less time than it takes to find out which part is needed. A small file may well
@@ -125,10 +125,10 @@ def transform_batch(images: tf.Tensor, seeds: tf.Tensor, *, transform: Transform
     # Small images cost less as one matrix product per batch (`resample`) than one after the other.
     large = None not in images.shape[1:3] and max(images.shape[1:3]) > 128
     if resize is not None and large and images.dtype == tf.uint8 and channels in PIXEL_TYPES:
-        extents = tf.tile(tf.shape(images)[None, 1:3], [tf.shape(images)[0], 1])
-        boxes = resize.boxes(tf.cast(extents, tf.float32), seeds)
+        sizes = tf.tile(tf.shape(images)[None, 1:3], [tf.shape(images)[0], 1])
+        boxes = resize.boxes(tf.cast(sizes, tf.float32), seeds)
         size, pixels = (resize.size, resize.size), tf.reshape(images, [-1])
-        images = resample_bytes(pixels, extents, boxes, size=size, channels=channels, confine=resize.confine)
+        images = resample_bytes(pixels, sizes, boxes, size=size, channels=channels, confine=resize.confine)
         transform = Compose(rest)
     return apply(transform, images, seeds)
 
@@ -149,12 +149,12 @@ _FEW_PIXELS = 2**26  # of all images of a batch that are decoded whole, at most
 _GROUP_BYTES = 2**22  # of pixels decoded together, so few that they stay in the processor's cache
 
 
-def _windows(boxes: tf.Tensor, extents: tf.Tensor, *, resize: Resize) -> tf.Tensor:
+def _windows(boxes: tf.Tensor, sizes: tf.Tensor, *, resize: Resize) -> tf.Tensor:
     """int32 `[n, 4]` (top, left, height, width): the parts with all pixels that weigh in the boxes, and a margin."""
     support = 0.0 if resize.confine else tf.maximum(boxes[:, 2:] / resize.size, 1.0)
     first = tf.cast(tf.floor(boxes[:, :2] - support), tf.int32) - _MARGIN
     last = tf.cast(tf.math.ceil(boxes[:, :2] + boxes[:, 2:] + support), tf.int32) + _MARGIN
-    first, last = tf.maximum(first, 0), tf.minimum(last, extents)
+    first, last = tf.maximum(first, 0), tf.minimum(last, sizes)
     return tf.concat([first, last - first], axis=1)
 
 
@@ -165,17 +165,17 @@ def _decode_whole(contents: tf.Tensor, *, channels: int, parallel: int) -> tuple
     missing = tf.repeat(contents[-1:], groups * unroll - count, axis=0)
     contents = tf.reshape(tf.concat([contents, missing], axis=0), [-1, unroll])
 
-    def add(number, pixels, extents):
+    def add(number, pixels, sizes):
         images = [_decode(content, channels=channels) for content in tf.unstack(contents[number], unroll)]
         in_a_row = tf.concat([tf.reshape(image, [-1]) for image in images], axis=0)
         shapes = tf.stack([tf.shape(image)[:2] for image in images])
-        return number + 1, pixels.write(number, in_a_row), extents.write(number, shapes)
+        return number + 1, pixels.write(number, in_a_row), sizes.write(number, shapes)
 
     pixels = tf.TensorArray(tf.uint8, size=groups, infer_shape=False, element_shape=[None])
-    extents = tf.TensorArray(tf.int32, size=groups, element_shape=[unroll, 2])
+    sizes = tf.TensorArray(tf.int32, size=groups, element_shape=[unroll, 2])
     more = lambda number, *_: number < groups  # noqa: E731
-    _, pixels, extents = tf.while_loop(more, add, (0, pixels, extents), parallel_iterations=parallel)
-    return pixels.concat(), extents.concat()[:count]
+    _, pixels, sizes = tf.while_loop(more, add, (0, pixels, sizes), parallel_iterations=parallel)
+    return pixels.concat(), sizes.concat()[:count]
 
 
 def _decode_boxes(

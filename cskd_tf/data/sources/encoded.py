@@ -51,10 +51,15 @@ class Files(EncodedSource):
         self._paths = tf.constant([os.fsencode(path) for path in paths])  # bytes, for a name may be no Unicode
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
-        return map_quickly(tf.io.read_file, tf.gather(self._paths, indices), tf.TensorSpec([], tf.string))
+        return _read_files(tf.gather(self._paths, indices))
 
     def locate(self, index: int) -> str:
         return self._paths[index].numpy().decode(errors="backslashreplace")
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)  # traced once for all data sets
+def _read_files(paths: tf.Tensor) -> tf.Tensor:
+    return map_quickly(tf.io.read_file, paths, tf.TensorSpec([], tf.string))
 
 
 class Concatenation(EncodedSource):

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from cskd_tf.data.images.decode import decode, reason
-from cskd_tf.data.images.headers import extent, map_quickly
+from cskd_tf.data.images import headers
 from cskd_tf.data.sources.base import EncodedSource, Source
 from cskd_tf.data.sources.passes import PARALLEL_CALLS, as_it_is, track
 from cskd_tf.errors import UserError
@@ -53,7 +53,7 @@ def read_and_decode(read: Callable[[], tf.Tensor], *, channels: int) -> Reading:
     except (tf.errors.OpError, OSError) as error:
         return Reading(b"", (0, 0), reason(error))
     try:
-        large = tf.reduce_prod(extent(contents)) > _LARGE
+        large = tf.reduce_prod(headers.extent(contents)) > _LARGE
         with _ONE_LARGE if large else contextlib.nullcontext():
             height, width, _ = decode(contents, channels=channels).shape
     except tf.errors.OpError as error:
@@ -139,11 +139,7 @@ def extents(source: EncodedSource, *, name: str) -> np.ndarray:
     Raises:
         UserError: files that are no JPEG or PNG, by name.
     """
-
-    def extents_of(contents):
-        return map_quickly(extent, contents, tf.TensorSpec([2], tf.int32))
-
-    return np.concatenate(map_contents(source, extents_of, name=name, verb="Measuring"))
+    return np.concatenate(map_contents(source, headers.extents, name=name, verb="Measuring"))
 
 
 def common_shape(source: EncodedSource, *, name: str, probes: int = 16) -> tuple[int, int, int] | None:
