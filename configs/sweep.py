@@ -24,6 +24,7 @@ from ml_collections import config_flags
 
 from configs import command_line
 from configs.processes import Processes, how_ended, last_lines
+from cskd_tf.errors import UserError
 from cskd_tf.runs import choice, sweep
 from cskd_tf.runs import grid as grids
 
@@ -82,9 +83,11 @@ def run(config: Any, *, workdir: str, mode: str, grid: Sequence[str], choose: st
     runner.train(list(plan.runs.values()))
     if choose and not runner.stopped_by:
         final = grids.Plan(load, overrides={**overrides, HELD_OUT: 0.0}, prefix=sweep.CHOSEN, **options)
-        for name, best in sweep.choose(asked, folder, metric=choose).items():
-            console.print(f"Chosen by the mean val {choose}, {best.mean:.4f}: {best.point or 'the only one'}")
-            final.add(name, [axis for axis in map(best.on, axes) if HELD_OUT not in axis.keys])
+        for name in names:
+            best = runner.choose(name, [each for each in asked if each.experiment == name], metric=choose)
+            if best is not None:
+                console.print(f"Chosen by the mean val {choose}, {best.mean:.4f}: {best.point or 'the only one'}")
+                final.add(name, [axis for axis in map(best.on, axes) if HELD_OUT not in axis.keys])
         sweep.check(list(final.runs.values()), folder)
         whole = [each for each in final.runs.values() if not sweep.brings_validation(each)]
         if len(whole) < len(final.runs):
@@ -122,6 +125,7 @@ class _Runner:
         self.stopped_by: signal.Signals | None = None
         self._folder, self._console, self._jobs, self._metric = folder, console, jobs, metric
         self._failed: dict[str, str] = {}
+        self._unchosen: list[str] = []
         self._finished: dict[str, Mapping[str, Any]] = {}  # their metrics
         self._seconds: list[float] = []  # of each run that has finished here
         self._planned: list[grids.Run] = []
@@ -148,8 +152,18 @@ class _Runner:
             missing = ", ".join(name for name in each.teachers if name not in self._finished)
             self._failed[each.name] = f"not started, as its teacher has not finished: {missing}"
 
+    def choose(self, experiment: str, runs: Sequence[grids.Run], *, metric: str) -> choice.Candidate | None:
+        """The best point of an experiment; None where not all seeds of one have finished, or they lack the metric."""
+        try:
+            return sweep.choose(experiment, runs, self._folder, metric=metric)
+        except UserError as error:  # which ends no other experiment's choice
+            self._unchosen.append(f"failed: no choice of {experiment or 'a point'}: {error}")
+            return None
+
     def report(self) -> int:
         """Says what has failed; returns the exit code."""
+        for line in self._unchosen:
+            self._console.print(line)
         for name, why in self._failed.items():
             self._console.print(f"failed: {name}: {why.partition('; error: ')[0]}")
         if self.stopped_by:
@@ -164,7 +178,7 @@ class _Runner:
             )
             return 1
         self._console.print(f"All {len(self._planned)} runs have finished: --mode=report --workdir={self._folder}")
-        return 0
+        return 1 if self._unchosen else 0
 
     def _start_more(self, waiting: list[grids.Run], processes: Processes, started: list["_Started"]) -> str:
         """Starts runs whose teachers have finished, in their order, until `jobs` are under way; says which are."""

@@ -50,7 +50,20 @@ for word in pathlib.Path(".").glob("*.word"):
                 time.sleep(0.01)
 error = 0.5 - 0.1 * config["methods"][0].get("weight", 0) + 0.01 * config["seed"]
 splits = ["val", "test"] if config["data"]["split"]["validation_fraction"] else ["test"]
-(workdir / "metrics.json").write_text(json.dumps({split: {"top1_error": error, "ece_bins": 20} for split in splits}))
+measured = {"top1_error": error, "ece_bins": 20}
+if pathlib.Path("unmeasured.word").exists() and pathlib.Path("unmeasured.word").read_text() in str(workdir):
+    measured = {"top1_error": None}
+(workdir / "metrics.json").write_text(json.dumps({split: measured for split in splits}))
+"""
+# A config file with two experiments, of a sweep over both.
+TWO = """
+from configs import base, digits
+
+def get_config(experiment="one"):
+    config = digits.get_config()
+    if experiment == "both":
+        return base.with_sweep(config, experiments=("one", "two"), grid=("seed=0,1",))
+    return config
 """
 DIGITS = ("--config.baseline=False", "--mode=sweep", "--workdir=DIR")
 
@@ -142,7 +155,17 @@ def test_a_metric_that_runs_do_not_have_ends_no_run(swept):
     code, printed, order = swept(*DIGITS, "--grid=methods.0.weight=1,2", "--choose=recall_at_1", "--jobs=2")
     assert sorted(order) == ["weight=1/seed=0", "weight=2/seed=0"]
     assert code == 1
-    assert "error: Expected a metric of validation images to choose by" in printed
+    assert "failed: no choice of a point: Expected a metric of validation images to choose by" in printed
+
+
+def test_an_experiment_without_the_metric_leaves_the_choice_of_another(swept):
+    pathlib.Path("two.py").write_text(TWO)
+    flags = ("--config=two.py:both", "--choose=top1_error", *DIGITS)
+    code, printed, order = swept(*flags, unmeasured="one/seed=1")
+    assert code == 1
+    assert "failed: no choice of one: Expected a metric of validation images" in printed
+    assert "Chosen by the mean val top1_error" in printed
+    assert [name for name in order if name.startswith("chosen")] == ["chosen/two/seed=0", "chosen/two/seed=1"]
 
 
 def test_what_its_teacher_has_not_finished_for_is_not_started(swept):

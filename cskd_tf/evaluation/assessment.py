@@ -22,7 +22,7 @@ from cskd_tf.evaluation.intervals import LEVEL, RESAMPLES, interval, resampled
 from cskd_tf.evaluation.neighbours import alone_in_class
 from cskd_tf.evaluation.normalization import LogitNormalization
 from cskd_tf.evaluation.outcomes import BINS, ECE_BINS, RECALLS, Outcomes, metric_intervals
-from cskd_tf.evaluation.predictions import Predictions, check_same_classes
+from cskd_tf.evaluation.predictions import Predictions, check_same_classes, check_several_classes
 from cskd_tf.evaluation.scaling import SCALINGS, TemperatureScaling
 from cskd_tf.evaluation.scores import taken_for_logits
 
@@ -68,8 +68,7 @@ def assess(
     Raises:
         UserError: shapes or labels that do not fit, validation images of other classes, or a single class.
     """
-    if predictions.logits.shape[1:] == (1,):
-        raise UserError("Expected logits of at least two classes. Received: one, which is always right")
+    check_several_classes(predictions)
     check_same_classes({"predictions": predictions, "validation": validation})
     fitted = [validation.logits] if validation else []
     with taken_for_logits(predictions.logits, *fitted):
@@ -239,9 +238,14 @@ def detect(
         The results of `detection` by `maximum_probability`, `energy` and `feature_distance`.
 
     Raises:
-        UserError: shapes or numbers of classes that do not fit.
+        UserError: shapes, numbers of classes or of embeddings that do not fit.
     """
-    check_same_classes({"predictions": predictions, "against": against, "reference": reference})
+    given = {"predictions": predictions, "against": against, "reference": reference}
+    check_same_classes(given)
+    for name, each in given.items():
+        if each is not None and each.given_embeddings is not None and len(each.embeddings) != len(each.labels):
+            counts = f"{len(each.embeddings)} for {len(each.labels)} images"
+            raise UserError(f"Expected embeddings of all images of {name}. Received: {counts}")
     result: dict[str, Any] = {
         "images": len(predictions.labels),
         "other_images": len(against.labels),

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.intervals import LEVEL, RESAMPLES, resampled
 from cskd_tf.evaluation.outcomes import Outcomes, metric_intervals
-from cskd_tf.evaluation.predictions import Predictions, check_same_classes
+from cskd_tf.evaluation.predictions import Predictions, check_same_classes, check_several_classes
 from cskd_tf.evaluation.scores import taken_for_logits
 
 
@@ -32,7 +32,8 @@ def compare(one: Predictions, other: Predictions, *, resamples: int = RESAMPLES,
 
     Args:
         one: of a split.
-        other: of the same images and classes, in the same order.
+        other: of the same images and classes, in the same order, which their labels alone can tell here: that images
+            with the same labels are the same ones is for the caller to know.
         resamples: draws of the bootstrap.
         seed: of the draws.
 
@@ -42,9 +43,10 @@ def compare(one: Predictions, other: Predictions, *, resamples: int = RESAMPLES,
         images one of the two alone is right about, and the probability `p` of a split at least as uneven by chance.
 
     Raises:
-        UserError: predictions of different images or classes.
+        UserError: predictions of different labels or classes, or of a single class.
     """
     check_same_images(one.labels, other.labels)
+    check_several_classes(one)
     check_same_classes({"one": one, "other": other})
     with taken_for_logits(one.logits, other.logits):
         first, second = (Outcomes.of(each.logits, each.labels, each.given_embeddings) for each in (one, other))

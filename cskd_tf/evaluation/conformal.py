@@ -72,7 +72,7 @@ def quantile(strange: np.ndarray, alpha: float) -> float:
         >>> quantile(np.arange(1.0, 10.0), 0.2), quantile(np.arange(1.0, 10.0), 0.01)
         (8.0, inf)
     """
-    rank = math.ceil(round((len(strange) + 1) * (1 - alpha), 9))  # .9 * 10 has to be 9
+    rank = max(math.ceil(round((len(strange) + 1) * (1 - alpha), 9)), 1)  # .9 * 10 has to be 9
     return float(np.sort(strange)[rank - 1]) if rank <= len(strange) else math.inf
 
 
@@ -147,8 +147,10 @@ def coverage_and_size(sets: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         labels: int `[N]`.
 
     Raises:
-        UserError: shapes or labels that do not fit, or no image at all.
+        UserError: shapes or labels that do not fit, sets that are not bool, or no image at all.
     """
+    if np.asarray(sets).dtype != bool:
+        raise UserError(f"Expected sets as bool [N, C]. Received: {np.asarray(sets).dtype}")
     check_scores(sets, labels)
     return SetOutcomes.of(sets, labels).metrics()
 

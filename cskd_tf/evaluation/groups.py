@@ -28,12 +28,13 @@ def group_error(scores: ArrayLike, labels: ArrayLike, *, groups: ArrayLike) -> f
         groups: the group of each class, `[C]`, numbers or names.
 
     Returns:
-        A fraction in [0, 1].
+        A fraction in [0, 1]; NaN where all classes are of one group, which no prediction can leave.
 
     Raises:
         UserError: shapes or labels that do not fit.
     """
-    return float(crosses_groups(scores, labels, groups=groups).mean())
+    crossed = crosses_groups(scores, labels, groups=groups)
+    return float(crossed.mean()) if len(np.unique(np.asarray(groups))) > 1 else float("nan")
 
 
 def crosses_groups(scores: ArrayLike, labels: ArrayLike, *, groups: ArrayLike) -> np.ndarray:

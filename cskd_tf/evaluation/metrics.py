@@ -157,9 +157,12 @@ def summarize(
     Logits that look like probabilities cause one warning.
 
     Example:
-        >>> scores = summarize([[math.log(3), 0.0], [0.0, math.log(3)]], [0, 0], [[1.0], [2.0]])
-        >>> {name: round(value, 6) for name, value in scores.items()}
-        {'top1_error': 0.5, 'top5_error': 0.0, 'nll': 0.836988, 'ece': 0.25, 'recall_at_1': 1.0, 'aurc': 0.5}
+        >>> logits = [[math.log(3), 0.0], [0.0, math.log(3)], [0.0, math.log(3)]]
+        >>> scores = summarize(logits, [0, 0, 1], [[1.0], [2.0], [9.0]])
+        >>> [(name, round(value, 6)) for name, value in scores.items()][:4]
+        [('top1_error', 0.333333), ('top5_error', 0.0), ('nll', 0.653886), ('ece', 0.083333)]
+        >>> scores["recall_at_1"], round(scores["aurc"], 6)
+        (1.0, 0.333333)
 
     Args:
         logits: `[N, C]`.
@@ -168,7 +171,8 @@ def summarize(
         ece_bins: confidence bins of the ECE, at least 1.
 
     Returns:
-        Fractions, and nats for `nll`. `recall_at_1` is NaN where every image is alone in its class.
+        Fractions, and nats for `nll`. `recall_at_1` is NaN where every image is alone in its class, and where all are
+        of one, as every neighbour is then.
 
     Raises:
         UserError: shapes, labels or bins that do not fit.
@@ -182,5 +186,6 @@ def summarize(
         "ece": calibration_gap(confidence, correct, bins=ece_bins),
     }
     if embeddings is not None:
-        results["recall_at_1"] = recall_at_k(embeddings, labels, k=1) if len(labels) > 1 else float("nan")
+        several = len(np.unique(labels)) > 1
+        results["recall_at_1"] = recall_at_k(embeddings, labels, k=1) if several else float("nan")
     return {**results, "aurc": float(risks(confidence, correct).mean())}

@@ -38,7 +38,7 @@ def normalized_maximum_logit(logits: ArrayLike, *, norm: int) -> np.ndarray:
     Raises:
         UserError: a p below 1, or logits that are not finite.
     """
-    if norm < 1:
+    if not norm >= 1:  # NaN neither
         raise UserError(f"Expected a norm of at least 1. Received: norm={norm}")
     centred = check_logits(logits)
     centred = centred - centred.mean(axis=1, keepdims=True)

@@ -68,15 +68,15 @@ class Outcomes:
             UserError: shapes or labels that do not fit, or values that are not finite.
         """
         logits, labels = check_scores_of_kind(logits, labels, from_logits=True)
-        probabilities = softmax(logits)
+        probabilities, rank = softmax(logits), label_ranks(logits, labels)
         # Where all images are of one class, so are all neighbours, and nothing is measured.
         measures = embeddings is not None and (labels != labels[0]).any()
         reachable = [k for k in RECALLS if k < len(labels)] if measures else []
         confidence = probabilities.max(axis=1)
         return cls(
             confidence=confidence,
-            correct=probabilities.argmax(axis=1) == labels,
-            rank=label_ranks(logits, labels),
+            correct=rank == 0,  # and not of probabilities, which may be equal where logits are not
+            rank=rank,
             nll=-log_probabilities(logits)[np.arange(len(labels)), labels],
             brier=brier_scores(probabilities, labels),
             bins={bins: bin_of(confidence, bins=bins) for bins in ECE_BINS},

@@ -66,6 +66,12 @@ class Predictions:
         return summarize(self.logits, self.labels, self.given_embeddings, ece_bins=ece_bins)
 
 
+def check_several_classes(predictions: Predictions) -> None:
+    """Raises UserError for logits of a single class."""
+    if predictions.logits.shape[1:] == (1,):
+        raise UserError("Expected logits of at least two classes. Received: one, which is always right")
+
+
 def check_same_classes(everything: Mapping[str, Predictions | None]) -> None:
     """Raises UserError where predictions, by what they are called, are of different numbers of classes."""
     shapes = {name: each.logits.shape for name, each in everything.items() if each is not None}

@@ -193,7 +193,7 @@ def _fit(logits: ArrayLike, labels: ArrayLike, *, matrix: bool) -> tuple[np.ndar
     if absent := sorted(set(range(classes)) - set(labels.tolist())):
         raise UserError(f"Expected validation images of every class. Received: none of class {absent[0]}")
     centre = logits.mean(axis=0)
-    inputs, back = _whitened(logits - centre) if matrix else _of_one_size(logits - centre)
+    inputs, back = _whitened(logits - centre) if matrix else _of_one_size(logits, centre)
     problem = _CrossEntropy(inputs, labels, classes=classes, matrix=matrix)
     near = problem.descend(np.zeros(problem.size), gradient=GRADIENT)
     found = problem.descend(near, gradient=GRADIENT / 1e4)
@@ -206,10 +206,15 @@ def _fit(logits: ArrayLike, labels: ArrayLike, *, matrix: bool) -> tuple[np.ndar
     return weights, biases - (centre @ weights if matrix else centre * weights)
 
 
-def _of_one_size(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each column with a standard deviation of 1, and what it was multiplied by, `[C]`: Newton steps become few."""
-    factors = 1 / np.where(logits.any(axis=0), logits.std(axis=0), 1.0)
-    return logits * factors, factors
+def _of_one_size(logits: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each column with a mean of 0 and a standard deviation of 1, and what it was multiplied by, `[C]`.
+
+    Newton steps become few. A column that is the same for all images, but for rounding, becomes 0.
+    """
+    sizes = logits.std(axis=0)
+    differs = sizes > np.abs(logits).max(axis=0) * ROUNDING
+    factors = np.where(differs, 1 / np.where(differs, sizes, 1.0), 0.0)
+    return (logits - centre) * factors, factors
 
 
 def _whitened(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

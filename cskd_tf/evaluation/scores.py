@@ -150,7 +150,8 @@ def confidence_and_correct(
         [[0.9, 0.95], [True, False]]
     """
     probabilities = softmax(scores) if from_logits else scores
-    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    # Of the scores themselves: probabilities may be equal where logits are not.
+    return probabilities.max(axis=1), scores.argmax(axis=1) == labels
 
 
 def mean_over_ties(keys: np.ndarray, values: np.ndarray) -> np.ndarray:

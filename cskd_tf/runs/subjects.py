@@ -17,6 +17,7 @@ from cskd_tf.evaluation.figures.courses import ImageHistory
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.evaluation.scores import check_scores
 from cskd_tf.runs.image_log import read_image_log
+from cskd_tf.runs.images_of_run import noted_images
 from cskd_tf.runs.report import group_by_seed, name_groups
 from cskd_tf.runs.workdir import Workdir
 
@@ -199,8 +200,9 @@ def _by_classes(runs: Sequence[Workdir], *, count: int) -> list[Subject]:
 
 def _key_of_test_images(run: Workdir, *, labels: np.ndarray) -> str:
     """What runs have in common that were tested on the same images."""
-    split = run.config().data.split
+    split, noted = run.config().data.split, noted_images(run) or {}
     settings = {"test": split.test, "seed": split.seed, "fraction": split.test_fraction}
+    settings["images"] = noted.get("splits", {}).get(SPLIT)  # None in a run of a version that noted none
     return json.dumps({**settings, "labels": hashlib.sha256(labels.astype(np.int64).tobytes()).hexdigest()})
 
 

@@ -88,25 +88,20 @@ def check_choice(runs: Sequence[Run], *, metric: str) -> None:
             )
 
 
-def choose(runs: Sequence[Run], folder: pathlib.Path, *, metric: str) -> dict[str, choice.Candidate]:
-    """The best point of each experiment; writes `chosen/EXPERIMENT.json`, with all that it was chosen from.
+def choose(experiment: str, runs: Sequence[Run], folder: pathlib.Path, *, metric: str) -> choice.Candidate | None:
+    """The best point of an experiment, of which `runs` are; writes `chosen/EXPERIMENT.json`, with all that there was.
 
     Raises:
-        UserError: a metric that there is not.
+        UserError: a metric that a finished run does not have.
     """
-    metrics = finished(runs, folder)
-    chosen = {}
-    for experiment in dict.fromkeys(run.experiment for run in runs):
-        found = choice.candidates([run for run in runs if run.experiment == experiment], metrics, metric=metric)
-        best = choice.best(found, metric=metric)
-        if best is not None:
-            chosen[experiment] = best
-        (folder / CHOSEN).mkdir(exist_ok=True)
-        record: Mapping[str, Any] = {
-            "experiment": experiment,
-            "metric": f"val {metric}",
-            "chosen": best and best.as_dict(),
-            "candidates": [each.as_dict() for each in found],
-        }
-        write_json(folder / CHOSEN / f"{safe(experiment) or 'choice'}.json", json.loads(json.dumps(record)))
-    return chosen
+    found = choice.candidates(runs, finished(runs, folder), metric=metric)
+    best = choice.best(found, metric=metric)
+    (folder / CHOSEN).mkdir(exist_ok=True)
+    record: Mapping[str, Any] = {
+        "experiment": experiment,
+        "metric": f"val {metric}",
+        "chosen": best and best.as_dict(),
+        "candidates": [each.as_dict() for each in found],
+    }
+    write_json(folder / CHOSEN / f"{safe(experiment) or 'choice'}.json", json.loads(json.dumps(record)))
+    return best

@@ -184,6 +184,14 @@ def test_detection_without_embeddings_or_with_some_that_are_not_finite():
         metrics.detect(own, against=predictions(*ORDINARY, embeddings=np.full((500, 3), np.nan)), reference=own)
 
 
+def test_detection_by_embeddings_of_some_images_is_refused():
+    own = predictions(*ORDINARY, embeddings=np.ones((500, 3)))
+    some = metrics.Predictions(*ORDINARY, np.ones((5, 3)))
+    for parts in ({"against": some}, {"against": own, "reference": some}):
+        with pytest.raises(ValueError, match=f"of all images of {list(parts)[-1]}. Received: 5 for 500 images"):
+            metrics.detect(own, **parts)
+
+
 NONE = np.array([[np.nan, 1.0]])
 TEMPERATURE, VECTOR = metrics.TemperatureScaling(1.0), metrics.VectorScaling(np.ones(2), np.zeros(2))
 

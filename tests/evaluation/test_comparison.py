@@ -83,6 +83,12 @@ def test_recall_is_left_out_where_one_has_no_embeddings():
             assert not [name for name in compared[part] if name.startswith("recall")]
 
 
+def test_predictions_of_a_single_class_are_refused():
+    one = predictions(np.ones((3, 1)), [0, 0, 0])
+    with pytest.raises(ValueError, match=r"at least two classes\. Received: one, which is always right"):
+        metrics.compare(one, one)
+
+
 def test_predictions_of_other_classes_are_refused():
     labels = [0, 1, 1]
     with pytest.raises(ValueError, match="of the same classes. Received: one with 2, other with 3"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cskd_tf import metrics
-from cskd_tf.evaluation.conformal import FREE_RANKS, KINDS, PENALTY, nonconformity
+from cskd_tf.evaluation.conformal import FREE_RANKS, KINDS, PENALTY, nonconformity, quantile
 from tests.evaluation.cases import CASES, NAMES
 from tests.helpers import softmax
 
@@ -72,6 +72,12 @@ def test_penalised_ranks_make_large_sets_smaller():
         sizes[kind] = fitted.sets(logits[2000:]).sum(axis=1)
     assert sizes["raps"].max() < sizes["aps"].max()
     assert sizes["threshold"].mean() < sizes["aps"].mean()
+
+
+def test_an_alpha_of_nearly_one_leaves_nearly_nothing_and_what_is_no_set_is_refused():
+    assert quantile(np.arange(1.0, 10.0), 1 - 1e-13) == 1.0
+    with pytest.raises(ValueError, match="Expected sets as bool .*Received: float64"):
+        metrics.coverage_and_size(np.array([[0.9, 0.1]]), np.array([0]))
 
 
 @pytest.mark.parametrize(("options", "message"), [({"kind": "lac"}, "kind='lac'"), ({"alpha": 0.0}, "alpha=0.0")])

@@ -11,7 +11,6 @@ def test_group_error_by_hand():
     scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.2, 0.1, 0.7]])
     labels = np.array([0, 2, 2, 1])
     assert metrics.group_error(scores, labels, groups=[0, 0, 1]) == 0.5
-    assert metrics.group_error(scores, labels, groups=["bird", "bird", "bird"]) == 0
     with pytest.raises(ValueError, match=r"a group for each of 3 classes. Received: shape \(2,\)"):
         metrics.group_error(scores, labels, groups=[0, 1])
 
@@ -55,6 +54,10 @@ def test_groups_against_scikit_learn():
         assert shown["group_error"][number] == pytest.approx((named[predicted] != group)[own].mean())
     together = np.average(shown["group_error"], weights=shown["images"])
     assert metrics.group_error(logits, labels, groups=groups) == pytest.approx(together)
+
+
+def test_classes_of_one_group_have_no_group_error():
+    assert np.isnan(metrics.group_error([[0.1, 0.7, 0.2]], [0], groups=["dog"] * 3))
 
 
 def test_a_group_without_images_is_undefined():

@@ -55,6 +55,10 @@ def test_summary_of_one_image_and_of_few_classes():
     assert summary == pytest.approx({"top1_error": 1, "top5_error": 0, "nll": np.log(4), "ece": 0.75, "aurc": 1})
 
 
+def test_images_of_one_class_have_no_recall():
+    assert math.isnan(metrics.summarize(3 * np.eye(2)[[0, 0, 1]], [0, 0, 0], np.eye(3))["recall_at_1"])
+
+
 def test_an_ensemble_averages_probabilities():
     members = [np.log([[0.75, 0.25], [0.5, 0.5]]), np.log([[0.25, 0.75], [0.9, 0.1]]) + 7.0]
     np.testing.assert_allclose(np.exp(metrics.ensemble(members)), [[0.5, 0.5], [0.7, 0.3]], rtol=1e-12)

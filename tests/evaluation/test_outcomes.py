@@ -28,6 +28,13 @@ def test_each_metric_is_that_of_its_own_function(name, logits, labels):
     assert measured == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
+def test_logits_that_differ_where_their_probabilities_do_not_rank_the_classes():
+    outcomes = Outcomes.of([[1e-20, 2e-20], [2e-20, 1e-20]], [1, 0])
+    assert outcomes.correct.all()
+    assert outcomes.metrics()["aurc"] == outcomes.metrics()["top1_error"] == 0
+    assert metrics.summarize([[1e-20, 2e-20], [2e-20, 1e-20]], [1, 0], None)["aurc"] == 0
+
+
 def test_recalls_are_those_of_their_own_function():
     logits, labels = ORDINARY
     embeddings = np.round(logits, 1)  # some at equal distances

@@ -21,8 +21,8 @@ def test_lists_are_taken_and_none_is_no_embeddings():
     assert predictions.embeddings.shape == (2, 0)
     assert predictions.given_embeddings is None
     assert predictions.metrics(ece_bins=5) == summarize([[2.0, 0.0], [0.0, 1.0]], [0, 0], None, ece_bins=5)
-    given = Predictions([[2.0, 0.0], [0.0, 1.0]], [0, 0], [[1.0], [2.0]])
-    assert given.given_embeddings.tolist() == [[1.0], [2.0]]
+    given = Predictions([[2.0, 0.0], [0.0, 1.0], [0.0, 1.0]], [0, 0, 1], [[1.0], [2.0], [9.0]])
+    assert given.given_embeddings.tolist() == [[1.0], [2.0], [9.0]]
     assert given.metrics(ece_bins=5)["recall_at_1"] == 1
 
 

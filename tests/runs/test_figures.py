@@ -105,6 +105,16 @@ def test_runs_of_other_images_are_not_compared_image_by_image_and_named(caplog, 
     assert list(subject.histories()) == list(subject.named)  # those of training are of one split seed
 
 
+def test_runs_on_data_that_changed_under_the_same_labels_are_not_compared_image_by_image(tmp_path):
+    runs = [run_with_all(tmp_path / name, methods=methods) for name, methods in (("a", ()), ("b", ({"name": "PSKD"},)))]
+    for run, digest in zip(runs, ("one", "other"), strict=True):
+        (run.path / "images.json").write_text(
+            json.dumps({"classes": ["x"], "splits": {"test": {"images": 60, "sha256": digest}}})
+        )
+    (subject,) = subjects_of(find_runs(tmp_path))
+    assert [run.path.name for run in subject.same_images[1]] == ["a"]
+
+
 def test_half_finished_runs_and_such_without_predictions_are_left_out(caplog, monkeypatch, tmp_path):
     monkeypatch.setattr(figures, "KINDS", {"reliability": figures.KINDS["reliability"]})
     done, half, bare = (run_with_all(tmp_path / name, seed=seed) for seed, name in enumerate(("done", "half", "bare")))

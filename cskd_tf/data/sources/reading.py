@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cskd_tf.data.images.decode import decode, reason
 from cskd_tf.data.images import headers
+from cskd_tf.data.images.decode import decode, reason
 from cskd_tf.data.sources.base import EncodedSource, Source
 from cskd_tf.data.sources.passes import PARALLEL_CALLS, as_it_is, track
 from cskd_tf.errors import UserError

@@ -6,8 +6,10 @@ from typing import Any
 import matplotlib.axes
 import matplotlib.colors
 import matplotlib.figure
+import matplotlib.font_manager
 import matplotlib.lines
 import matplotlib.patheffects
+import matplotlib.textpath
 import numpy as np
 from absl import logging
 
@@ -29,7 +31,9 @@ FEWEST = 5
 NAMED = 24  # kinds at most that have their names at their images
 NUMBERED = 250  # kinds at most that have a number there, and their names in a key below
 SIZE = 3.4  # inches of a panel with names
-LETTERS, LINES = 55 / 3.4, 22 / 3.4  # of names, that an inch of a panel has room for
+FONT = matplotlib.font_manager.FontProperties(weight="bold", size=7)  # of names
+AROUND = 2.2  # points of white around a letter
+LINES = 22 / 3.4  # of names, that an inch of a panel has room for
 STEPS = np.linspace(-1, 1, 101)  # by which names are moved, in widths and heights of the panel
 INSTALL = "pip install openTSNE==1.0.4"
 
@@ -128,7 +132,6 @@ def scattered(
             marker = MARKERS[number % len(MARKERS)]
             drawn: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.75, "rasterized": True}
             axis.scatter(own[:, 0], own[:, 1], color=colours[number], marker=marker, **drawn)
-        _write(axis, marks, [points[kinds == kind] for kind in present], size=size)
         axis.set_title(wrapped(name, characters=40), fontsize=9)
         axis.set(xticks=[], yticks=[])
         axis.set_box_aspect(1)
@@ -138,6 +141,9 @@ def scattered(
         for number, colour in enumerate(colours)
     ]
     legend_below(figure, handles, labels, columns=columns)
+    figure.draw_without_rendering()  # the layout leaves panels more or less than their size
+    for axis, points in zip(axes, places, strict=True):
+        _write(axis, marks, [points[kinds == kind] for kind in present])
     return figure
 
 
@@ -147,18 +153,25 @@ def _colours(count: int) -> list:
     return [matplotlib.colormaps["turbo"](number / (count - 1)) for number in range(count)]
 
 
-def _write(axis: matplotlib.axes.Axes, marks: Sequence[str], points: Sequence[np.ndarray], *, size: float) -> None:
+def _write(axis: matplotlib.axes.Axes, marks: Sequence[str], points: Sequence[np.ndarray]) -> None:
     """Marks at images of their kind, where they can be read without any colour; a thin line leads to what is moved."""
-    outline = matplotlib.patheffects.withStroke(linewidth=2.2, foreground="white")
-    written: dict[str, Any] = {"fontsize": 7, "fontweight": "bold", "path_effects": [outline], "clip_on": True}
+    outline = matplotlib.patheffects.withStroke(linewidth=AROUND, foreground="white")
+    written: dict[str, Any] = {"fontproperties": FONT, "path_effects": [outline], "clip_on": True}
     images = np.array([own[_central(own)] for own in points])
     low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))  # what is drawn now moves none of it
-    sizes = np.array([((len(mark) + 1) / (LETTERS * size), 1 / (LINES * size)) for mark in marks])
+    panel = axis.get_window_extent().width / axis.get_figure().dpi  # inches
+    widths = np.array([_width(mark) for mark in marks]) / 72
+    sizes = np.stack([widths / panel, np.full(len(marks), 1 / (LINES * panel))], axis=1)
     centres = low + (high - low) * spread((images - low) / (high - low), sizes=sizes)
     for mark, image, centre in zip(marks, images, centres, strict=True):
         axis.plot(*np.transpose([image, centre]), color="black", linewidth=0.6)
         axis.text(centre[0], centre[1], mark, color="black", ha="center", va="center", **written)
+
+
+def _width(mark: str) -> float:
+    """Of a written name, in points."""
+    return matplotlib.textpath.TextPath((0, 0), mark, prop=FONT).get_extents().width + 2 * AROUND
 
 
 def _central(points: np.ndarray) -> int:

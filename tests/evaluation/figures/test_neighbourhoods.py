@@ -117,6 +117,17 @@ def test_all_names_are_written_apart_within_the_panel():
     assert (apart.any(axis=-1) | np.eye(24, dtype=bool)).all()
 
 
+def test_long_names_of_wide_letters_are_whole_within_the_panel():
+    names = [f"n{number:03}_wigwam_MMM_{number}" for number in range(20)]
+    figure = scattered([np.random.default_rng(0).normal(size=(40, 2))] * 2, names=["", "a\nb\nc"],
+                       kinds=np.arange(40) % 20, kind_names=names, title="")  # fmt: skip
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        frame, boxes = axis.get_window_extent(), [text.get_window_extent() for text in axis.texts]
+        assert len(boxes) == 20
+        assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
+
+
 def test_a_line_leads_from_a_name_that_is_moved_to_its_image():
     figure = scattered([np.zeros((6, 2))], names=[""], kinds=np.arange(6) % 2, kind_names=["a", "b"], title="")
     (axis,) = figure.axes
