@@ -50,15 +50,16 @@ def written_whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     partial = path.with_name(f"{path.stem}{partial_mark()}{path.suffix}")
     try:
         yield partial
-        _to_disk(partial)
+        to_disk(partial)
         os.replace(partial, path)
         with contextlib.suppress(OSError):  # of file systems that cannot do so with folders
-            _to_disk(path.parent)
+            to_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _to_disk(path: pathlib.Path) -> None:
+def to_disk(path: pathlib.Path) -> None:
+    """Returns when what a file says, or which files a folder has, will outlast a loss of power."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from cskd_tf.errors import UserError
-from cskd_tf.networks.features import find_classifier
+from cskd_tf.networks.features import find_classifier, shape_of_images
 
 # Of the learning rate, for the first block: with less it would stand still without a word. What is published is above,
 # the least of it .75 over ViT-H's 32 blocks and its stem, 7.5e-5 (He et al., 2022, https://arxiv.org/abs/2111.06377).
@@ -77,9 +77,10 @@ def layer_rates(
         embedding_layer: as for `NetworkOutputs`.
 
     Raises:
-        UserError: the classifier was not found, or less than `SMALLEST_RATE` is left for the first block.
+        UserError: a subclassed network, the classifier was not found, or less than `SMALLEST_RATE` is left for the
+            first block.
     """
-    classifier = find_classifier(network, input_shape=network.input_shape, embedding_layer=embedding_layer)
+    classifier = find_classifier(network, input_shape=shape_of_images(network), embedding_layer=embedding_layer)
     found = blocks(network, classifier=classifier)
     if (smallest := factor ** len(found)) < SMALLEST_RATE:
         least = math.ceil(1000 * SMALLEST_RATE ** (1 / len(found))) / 1000

@@ -222,6 +222,21 @@ def _noted(layer: keras.layers.Layer) -> Callable[..., Any]:
     return noted_call
 
 
+def shape_of_images(network: keras.Model) -> tuple[int | None, ...]:
+    """`[B, H, W, C]`, what a network takes.
+
+    Raises:
+        UserError: a subclassed network, which does not know it.
+    """
+    shape = getattr(network, "input_shape", None)
+    if shape is None:
+        raise UserError(
+            "Expected a network that knows the shape of its images, as functional and Sequential ones do, to find the "
+            f"parts of it. Received: {network.name!r}, of class {type(network).__name__}"
+        )
+    return shape
+
+
 def find_classifier(
     network: keras.Model, *, input_shape: Sequence[int | None], embedding_layer: str | None = None
 ) -> keras.layers.Layer:

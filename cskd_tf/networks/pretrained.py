@@ -148,7 +148,7 @@ def _known_application(name: str) -> Callable[..., keras.Model]:
 
 
 def _application(name: str, *, weights: str, input_shape: Sequence[int | None]) -> tuple[keras.Model, Callable | None]:
-    """The application without its classifier, and its preprocessing of pixels from 0 to 255."""
+    """The application without its classifier, the same layers whatever `weights`, and its preprocessing of pixels."""
     function = _known_application(name)
     module = sys.modules[function.__module__]  # keras.applications.mobilenet_v3 has no MobileNetV3Small
     options = {"include_top": False, "input_shape": tuple(input_shape)}
@@ -161,7 +161,24 @@ def _application(name: str, *, weights: str, input_shape: Sequence[int | None]) 
             f"Expected the weights of {name} within reach; network.weights=FILE names a copy, random does without. "
             f"Received: {_first_line(error)}"
         ) from error
+    if weights and (deviations := getattr(module, "IMAGENET_STDDEV_RGB", None)):
+        backbone = _with_deviations(backbone, deviations)
     return backbone, module.preprocess_input
+
+
+def _with_deviations(backbone: keras.Model, deviations: Sequence[float]) -> keras.Model:
+    """An EfficientNet as Keras makes it for the weights of ImageNet, which it gives a layer behind its normalisation.
+
+    That divides by the roots of ImageNet's deviations. Without it a file of these weights would see other images, and
+    a run that began with them could not be built again.
+    """
+
+    def call(layer, *args, **kwargs):
+        result = layer(*args, **kwargs)
+        return divide(result) if isinstance(layer, keras.layers.Normalization) else result
+
+    divide = keras.layers.Rescaling([1 / np.sqrt(deviation) for deviation in deviations])
+    return keras.models.clone_model(backbone, clone_function=lambda layer: layer, call_function=call)
 
 
 def _of_hub(preset: str, *, weights: str, input_shape: Sequence[int | None]) -> tuple[keras.Model, Callable | None]:

@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.networks.features import NetworkOutputs
+from cskd_tf.networks.features import NetworkOutputs, shape_of_images
 
 RANDOM = "random"
 CLASSIFIER = "classifier.keras"  # in a run's folder
@@ -70,7 +70,8 @@ def load_into(network: keras.Model, weights: str, *, embedding_layer: str | None
         embedding_layer: of the network, as for `NetworkOutputs`.
 
     Raises:
-        UserError: no such file, or weights of another network: the first that is missing or has another shape.
+        UserError: no such file, a subclassed network, or weights of another one: the first that is missing or has
+            another shape.
     """
     file = find_file(weights)
     kept = _classifier_weights(network, embedding_layer=embedding_layer)
@@ -89,7 +90,7 @@ def load_into(network: keras.Model, weights: str, *, embedding_layer: str | None
 
 def _classifier_weights(network: keras.Model, *, embedding_layer: str | None = None) -> list[keras.Variable]:
     outputs = NetworkOutputs(network, embedding_layer=embedding_layer)
-    classifier = outputs.parts(network.input_shape).classifier
+    classifier = outputs.parts(shape_of_images(network)).classifier
     return [] if classifier is None else list(classifier.weights)
 
 
@@ -120,7 +121,7 @@ def _without(variables: Sequence[keras.Variable], others: Sequence[keras.Variabl
 
 def _load_h5(network: keras.Model, file: pathlib.Path, *, embedding_layer: str | None) -> None:
     """By Keras, into the network or what is in front of its classifier, whichever has as many weights as the file."""
-    parts = NetworkOutputs(network, embedding_layer=embedding_layer).parts(network.input_shape)
+    parts = NetworkOutputs(network, embedding_layer=embedding_layer).parts(shape_of_images(network))
     models = [network]
     if isinstance(parts.embedding, keras.KerasTensor):
         models.append(keras.Model(parts.image, parts.embedding))

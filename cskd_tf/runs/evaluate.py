@@ -39,7 +39,8 @@ def load_run(workdir: Workdir, *, config: Config | None = None) -> Experiment:
         config: as the run may go on (`Workdir.check_owner`), such as on another strategy; else as it began.
 
     Raises:
-        UserError: no run, one that has not finished, or one that was begun with other images than there are now.
+        UserError: no run, one that has not finished, one whose last checkpoint is damaged, or one that was begun with
+            other images than there are now.
     """
     strategy = config.strategy if config else "auto"  # those devices that are there now
     began_as = workdir.config()
@@ -55,8 +56,15 @@ def load_run(workdir: Workdir, *, config: Config | None = None) -> Experiment:
     network = dataclasses.replace(config.network, weights=weights)
     experiment = prepare(dataclasses.replace(config, methods=inference, network=network, strategy=strategy))
     check_images(workdir, experiment.splits)
-    if not Checkpoint(workdir, experiment.model, monitor=None).restore_classifier():
+    restored = Checkpoint(workdir, experiment.model, monitor=None).restore_classifier()
+    if not restored:
         raise UserError(f"Expected a run with a checkpoint. Received: workdir {workdir.path}, without one")
+    if restored != began_as.epochs:  # else its results would become those of another epoch
+        raise UserError(
+            f"Expected a whole checkpoint of the last epoch, {began_as.epochs}, of the finished run in {workdir.path}; "
+            f"once its {METRICS} is removed, the command that trained it trains again what is lost. "
+            f"Received: one of epoch {restored}"
+        )
     return dataclasses.replace(experiment, config=config)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from cskd_tf.files import written_whole
+from cskd_tf.files import to_disk, written_whole
 
 
 def mark(prefix: pathlib.Path, **more: Any) -> None:
@@ -20,6 +20,8 @@ def mark(prefix: pathlib.Path, **more: Any) -> None:
         prefix: of its files, such as `last/ckpt-2` of `last/ckpt-2.index`.
         more: JSON values that belong to it.
     """
+    for part in _files(prefix):  # before it counts
+        to_disk(part)
     content = {"files": _parts(prefix), **more}
     with written_whole(marker(prefix)) as partial:
         partial.write_text(json.dumps({**content, "sha256": _checksum(content)}, indent=2) + "\n")
@@ -68,12 +70,15 @@ def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _files(prefix: pathlib.Path) -> list[pathlib.Path]:
+    # One pattern for all, because Python keeps what it compiles of each.
+    names = f"{prefix.name}.data-", f"{prefix.name}.index"
+    return [file for file in sorted(prefix.parent.glob("ckpt-*")) if file.name.startswith(names)]
+
+
 def _parts(prefix: pathlib.Path) -> dict[str, dict[str, Any]]:
     parts = {}
-    # One pattern for all, because Python keeps what it compiles of each.
-    for file in sorted(prefix.parent.glob("ckpt-*")):
-        if not file.name.startswith((f"{prefix.name}.data-", f"{prefix.name}.index")):
-            continue
+    for file in _files(prefix):
         with open(file, "rb") as content:
             checksum = hashlib.file_digest(content, "sha256").hexdigest()
         parts[file.name] = {"bytes": file.stat().st_size, "sha256": checksum}

@@ -12,6 +12,7 @@ from absl import logging
 from tensorflow.python.eager import context  # nothing public waits for other workers without numbers to exchange
 
 from cskd_tf.errors import UserError
+from cskd_tf.runs import rendezvous
 
 PATIENCE = 60_000  # milliseconds for which one that is done waits for the other workers
 
@@ -35,7 +36,7 @@ def multi_worker() -> tf.distribute.Strategy:
     """All GPUs of all the machines that TF_CONFIG names, one process on each; waits for all of them.
 
     Raises:
-        UserError: TF_CONFIG names no others.
+        UserError: TF_CONFIG names no others, or some of them do not come.
     """
     if num_workers() < 2:
         raise UserError(
@@ -44,6 +45,7 @@ def multi_worker() -> tf.distribute.Strategy:
         )
     task = cluster()["task"]
     logging.info("%s %d of %d workers: waiting for the others", task["type"], task["index"], num_workers())
+    rendezvous.meet(cluster())
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     # It has taken SIGTERM for services that are not used here, and would let it pass; who had it has it again.
     if (

@@ -62,6 +62,10 @@ def train(config: Config, workdir: Workdir) -> None:
         runs.append((baseline_of(config), Workdir(workdir.path / CROSS_ENTROPY, tensorboard=workdir.tensorboard)))
     for run_config, run_workdir in runs:
         workers.on_chief(functools.partial(run_workdir.check_owner, run_config))
+    if all(_is_finished(run_workdir, workers) for _, run_workdir in runs):  # also where nothing can be written to
+        for _, run_workdir in runs:
+            _say_finished(run_workdir)
+        return
     with contextlib.ExitStack() as locks:
         for _, run_workdir in runs:
             workers.on_chief(functools.partial(locks.enter_context, run_workdir.locked()))
@@ -71,8 +75,8 @@ def train(config: Config, workdir: Workdir) -> None:
 def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> None:
     left: list[tuple[Config, Workdir]] = []
     for run_config, run_workdir in runs:
-        if workers.any(workers.is_chief and bool(run_workdir.metrics())):
-            logging.info("%s is finished; remove it, or choose another --workdir, to train anew", run_workdir.path)
+        if _is_finished(run_workdir, workers):
+            _say_finished(run_workdir)
             continue
         if checkpoint := run_workdir.imported_from():
             raise UserError(
@@ -109,6 +113,15 @@ def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> Non
             screen.epochs_before += run_config.epochs
             del experiment  # before the next one's data are loaded
             later = ()
+
+
+def _is_finished(workdir: Workdir, workers: Workers) -> bool:
+    """Whether a run has its metrics, as the first worker sees it."""
+    return workers.any(workers.is_chief and bool(workdir.metrics()))
+
+
+def _say_finished(workdir: Workdir) -> None:
+    logging.info("%s is finished; remove it, or choose another --workdir, to train anew", workdir.path)
 
 
 def _foreseen(config: Config, workdir: Workdir, workers: Workers) -> tuple[Config, Sequence[Need]]:
@@ -148,7 +161,13 @@ def finish(experiment: Experiment, workdir: Workdir, **more: Any) -> None:
         with written_whole(workdir.classifier) as partial:
             experiment.model.classifier().save(partial)
         if experiment.config.export.enabled:
-            metrics["saved_model"] = str(export.export_once(experiment, workdir))
+            try:
+                metrics["saved_model"] = str(export.export_once(experiment, workdir))
+            except UserError as error:  # as int8 that has lost too much
+                raise UserError(
+                    f"{error}. All else of the run is done: the same command with other export.formats, or with "
+                    "--config.export.enabled=False, ends it"
+                ) from error
         log_final(experiment.config, workdir, of_splits)
         workdir.write_metrics(metrics)
 

@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import hashlib
 import itertools
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, TypeGuard
@@ -177,6 +178,8 @@ class Workdir:
         self.check_there()
         with open(self.path / LOG, "a") as file:
             file.write(as_json(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint of the epoch, which cannot be gone on from without it
 
     def logged_epochs(self, *, monitor: str | None = None) -> int:
         """How many epochs the log has from the first on, with none left out, nor the number that it calls `monitor`."""

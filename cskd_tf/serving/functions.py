@@ -50,8 +50,9 @@ class Serving:
         model: as given.
 
     Raises:
-        UserError: a model of another kind of labels than one class of each image, names of another number of classes,
-            or a transform that does not begin by resizing.
+        UserError: a model that is not built, or of another kind of labels than one class of each image, names of
+            another number of classes, a transform that does not begin by resizing, or to another size than the network
+            takes, or a network without an embedding.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Serving:
         class_names: Sequence[str],
         calibration: Calibration = Calibration(),
     ):
+        if not model.built:
+            raise UserError("Expected a model that is built, as by fit. Received: one that has not seen an image")
         check_one_class(model, expected="Expected a model whose images have one class each, whose softmax is served.")
         if (classes := model.expectations(training=False).num_classes) != len(class_names):
             raise UserError(f"Expected a name for each of the {classes} classes. Received: {len(class_names)} names")
@@ -70,6 +73,12 @@ class Serving:
             raise UserError(f"Expected a transform that begins by resizing, as at evaluation. Received: {transform}")
         self._transform, self._resize, self._normalize, self.model = transform, resize, Compose(rest), model
         self.size, self.channels = resize.size, int(model.input_shape[-1])
+        taken = tuple(model.input_shape[1:3])
+        if any(each not in (None, self.size) for each in taken):
+            raise UserError(
+                f"Expected a transform to the size of the images that the network takes, {taken[0]} x {taken[1]}. "
+                f"Received: one to {self.size} x {self.size}"
+            )
         large = 2.0**16  # beyond what its rounding to pixels can tell
         self.crop = float(resize.boxes(tf.fill([1, 2], large), None)[0, 2]) / large
         self.class_names, self.calibration = list(class_names), calibration
@@ -77,6 +86,7 @@ class Serving:
         pixels = tf.TensorSpec([None, self.size, self.size, self.channels], tf.float32, name=PIXELS)
         # A function of its own, which a SavedModel of several signatures holds once.
         self._run = tf.function(self._features, input_signature=[pixels], autograph=False)
+        self._run.get_concrete_function()  # traced here, so that what it cannot compute is said here
 
     def of_pixels(self, pixels: tf.Tensor) -> Outputs:
         """Numbers alone, of images that have been cropped and resized to `size`.
@@ -100,7 +110,7 @@ class Serving:
         Args:
             images: uint8 `[N, H, W, channels]`, of any size.
         """
-        return self._named(self._run(self._resized(images)))
+        return self._named(self._run_any(self._resized(images)))
 
     def numbers_of_images(self, images: tf.Tensor) -> Outputs:
         """As `of_pixels`, of the images that `of_images` takes."""
@@ -108,15 +118,15 @@ class Serving:
 
     def of_bytes(self, contents: tf.Tensor) -> Outputs:
         """As `of_images`, of JPEG and PNG files, string `[N]`, each of its own size."""
-        return self._named(self._run(self._decoded(contents)))
+        return self._named(self._run_any(self._decoded(contents)))
 
     def features_of_images(self, images: tf.Tensor) -> Outputs:
         """`embedding` and `logits` of `of_pixels`, of the images that `of_images` takes."""
-        return self._run(self._resized(images))
+        return self._run_any(self._resized(images))
 
     def features_of_bytes(self, contents: tf.Tensor) -> Outputs:
         """`embedding` and `logits` of `of_pixels`, of the files that `of_bytes` takes."""
-        return self._run(self._decoded(contents))
+        return self._run_any(self._decoded(contents))
 
     @property
     def resize(self) -> Resize:
@@ -161,7 +171,18 @@ class Serving:
     def _features(self, pixels: tf.Tensor) -> Outputs:
         seeds = tf.zeros([tf.shape(pixels)[0], 2], tf.int32)
         outputs = self.model.outputs(apply(self._normalize, pixels, seeds), training=False)
+        if "embedding" not in outputs:
+            raise UserError(
+                "Expected a network with an embedding, which a dense layer reads, or the layer that embedding_layer "
+                f"names. Received: {self.model.network.name!r}, without one"
+            )
         return {name: tf.cast(outputs[name], tf.float32) for name in ("embedding", "logits")}
+
+    def _run_any(self, pixels: tf.Tensor) -> Outputs:
+        """`_run` also of no images, which TensorFlow's convolutions that are fused with what follows do not take."""
+        count = tf.shape(pixels)[0]
+        one_more = tf.zeros([tf.cast(count == 0, tf.int32), *pixels.shape[1:]])
+        return {name: value[:count] for name, value in self._run(tf.concat([pixels, one_more], axis=0)).items()}
 
     def _classified(self, features: Outputs) -> Outputs:
         logits, calibration = features["logits"], self.calibration

@@ -205,7 +205,7 @@ class SelfDistiller(ContinuingModel):
 
     @property
     def input_shape(self):
-        return self.network.input_shape
+        return getattr(self.network, "input_shape", None) or self._image_shape  # a subclassed network may not know it
 
     @property
     def output_shape(self):

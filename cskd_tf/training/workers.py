@@ -86,18 +86,22 @@ class Workers:
         """What `action` returns on the chief, None elsewhere; no worker goes on before it is done.
 
         Raises:
-            Whatever it raises, on the chief; UserError with the same words on the other workers.
+            Whatever it raises, on the chief; the same `SystemExit`, or UserError with the same words, on the others.
         """
         result, raised = None, None
         if self.is_chief:
             try:
                 result = action()
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # the latter of SIGTERM
                 raised = error
+        code = raised.code if isinstance(raised, SystemExit) and isinstance(raised.code, int) else 0
         said = "" if raised is None else str(raised) or repr(raised)
-        words = self.gather(np.frombuffer(said.encode(), np.uint8).astype(np.int32))
+        words = self.gather(np.array([code, *said.encode()], np.int32) if self.is_chief else np.zeros(0, np.int32))
+        code, *words = words.tolist()
         if raised is not None:
             raise raised
-        if len(words):
-            raise UserError(words.astype(np.uint8).tobytes().decode())
+        if code:
+            raise SystemExit(code)
+        if words:
+            raise UserError(bytes(words).decode())
         return result

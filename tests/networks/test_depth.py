@@ -102,3 +102,12 @@ def test_a_factor_that_leaves_nothing_to_the_first_block_is_refused():
     with pytest.raises(UserError, match=message):
         layer_rates(network, network.trainable_variables, factor=0.75)
     assert rates_by_layer(network, 0.885)["block0"] == pytest.approx(1.03e-5, rel=0.01)
+
+
+def test_a_subclassed_network_is_refused_by_name():
+    class Mine(keras.Model):
+        def call(self, images):
+            return images
+
+    with pytest.raises(UserError, match="knows the shape of its images, .*Received: 'mine', of class Mine"):
+        layer_rates(Mine(name="mine"), [], factor=0.5)

@@ -1,5 +1,7 @@
 """Networks of Keras' applications and of KerasHub, with weights that the tests write: nothing is downloaded."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -54,6 +56,35 @@ def test_an_application_sees_its_own_preprocessing_of_our_images(network, backbo
     head = network.get_layer("classifier")
     np.testing.assert_allclose(outputs["logits"], expected @ head.kernel + head.bias, rtol=1e-3, atol=2e-4)
     assert outputs["logits"].shape == (4, 3)
+
+
+# One of each module. EfficientNet is what Keras builds otherwise where it loads the weights.
+OTHERS = (
+    "ConvNeXtTiny", "DenseNet121", "EfficientNetV2B0", "InceptionResNetV2", "InceptionV3", "MobileNet", "MobileNetV2",
+    "MobileNetV3Small", "NASNetMobile", "ResNet50", "ResNet50V2", "VGG16", "VGG19", "Xception",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["EfficientNetB0", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_a_file_of_its_weights_makes_the_network_that_keras_makes_of_them(name, monkeypatch, tmp_path):
+    size = 32 if name == "EfficientNetB0" else 224
+    function = getattr(keras.applications, name)
+    made = function(weights=None, include_top=False, input_shape=(size, size, 3))
+    made.save_weights(tmp_path / "notop.weights.h5")
+    options = {"num_classes": 2, "input_shape": (size, size, 3), "normalization": (MEAN, DEVIATION)}
+    of_file = build(f"keras.applications:{name}", weights=str(tmp_path / "notop.weights.h5"), **options)
+    loads = keras.Model.load_weights
+    monkeypatch.setattr(sys.modules[function.__module__].file_utils, "get_file", lambda *_, **__: "downloaded")
+    monkeypatch.setattr(
+        keras.Model, "load_weights",
+        lambda model, path: loads(model, tmp_path / "notop.weights.h5" if path == "downloaded" else path),
+    )  # fmt: skip
+    of_keras = build(f"keras.applications:{name}", weights="", **options)
+    kinds = [[type(layer).__name__ for layer in network.layers] for network in (of_file, of_keras)]
+    assert kinds[0] == kinds[1]
+    of_keras.set_weights(of_file.get_weights())
+    images = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype("float32")
+    np.testing.assert_array_equal(of_file(images), of_keras(images))
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.report import report
 from cskd_tf.runs.workdir import Workdir
-from tests.helpers import finished_run
+from tests.helpers import files, finished_run
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,17 @@ def test_metrics_that_were_removed_are_written_again(run):
     (workdir.path / "metrics.json").unlink()
     train.train(config, workdir)
     assert (workdir.path / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("read", [evaluate.evaluate, export.export_run])
+def test_results_of_a_run_whose_last_checkpoint_is_damaged_do_not_become_those_of_another_epoch(read, run):
+    _, workdir = run
+    (data,) = (workdir.checkpoints / "last").glob("ckpt-2.data-*")
+    data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
+    before = files(workdir.path)
+    with pytest.raises(ValueError, match=r"whole checkpoint of the last epoch, 2, .*Received: one of epoch 1"):
+        read(workdir)
+    assert files(workdir.path) == before
 
 
 def test_a_damaged_note_of_an_import_is_named(run):

@@ -52,6 +52,17 @@ def check_end(folder, processes, *, lost):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_one_whose_peer_died_as_it_started_leaves_when_it_is_told_to(index, tmp_path):
+    processes = train(tmp_path, workers=2, wait=False)
+    kill(processes[1 - index])
+    wait_for(lambda: "waiting for the others" in output(tmp_path, index))
+    processes[index].terminate()
+    assert processes[index].wait(MOST) == 143
+    assert output(tmp_path, index).splitlines()[-1] == "Terminated; the same command goes on from what is saved."
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_worker_dies(phase, lost, whole, tmp_path):

@@ -1,5 +1,6 @@
 import io
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -10,6 +11,7 @@ from cskd_tf.data import Augmentation, build_transforms
 from cskd_tf.data.images.transforms import Normalize
 from cskd_tf.errors import UserError
 from cskd_tf.runs import model_card
+from cskd_tf.serving import saved_model
 from cskd_tf.serving.functions import Serving
 from cskd_tf.training.distiller import SelfDistiller
 from tests.helpers import softmax
@@ -78,6 +80,55 @@ def test_pixels_of_the_networks_size_lead_to_the_same(serving, images):
 def test_no_images_are_no_error(loaded):
     assert loaded.serve(np.zeros((0, 4, 4, 3), np.uint8))["top_names"].shape == (0, 5)
     assert loaded.serve_bytes(tf.constant([], tf.string))["probabilities"].shape == (0, 7)
+
+
+def served(network, tmp_path, *, size=6):
+    """A network, or the model around it, behind a transform to `size`, as a SavedModel."""
+    model = network if isinstance(network, SelfDistiller) else SelfDistiller(network)
+    options = {"image_size": size, "crop": "none", "flip": False, "mean": MEAN, "std": STD}
+    serving = Serving(model, build_transforms(Augmentation(**options))[1], class_names=NAMES[:3])
+    saved_model.write(serving, tmp_path / "1")
+    return serving, tf.saved_model.load(str(tmp_path / "1"))
+
+
+def test_no_images_are_no_error_for_convolutions_that_are_fused(tmp_path):
+    layers = [keras.layers.Conv2D(4, 1), keras.layers.BatchNormalization(), keras.layers.ReLU()]
+    head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+    _, loaded = served(keras.Sequential([keras.Input((6, 6, 3)), *layers, *head]), tmp_path)
+    assert loaded.serve(tf.zeros((0, 5, 5, 3), tf.uint8))["probabilities"].shape == (0, 3)
+    assert loaded.embeddings_bytes(tf.constant([], tf.string))["embedding"].shape == (0, 4)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.flat, self.head = keras.layers.Flatten(), keras.layers.Dense(3)
+
+    def call(self, images):
+        return self.head(self.flat(images))
+
+
+def test_a_subclassed_network_is_served(images, tmp_path):
+    network = Subclassed()
+    model = SelfDistiller(network)
+    with pytest.raises(UserError, match="Expected a model that is built, as by fit"):
+        served(model, tmp_path)
+    model.build((None, 6, 6, 3))
+    serving, loaded = served(model, tmp_path)
+    assert serving.model.input_shape == model.input_shape == (None, 6, 6, 3)
+    inputs = ((images[:, 1:7, 1:7] / 255.0 - MEAN) / STD).reshape(5, -1)
+    expected = softmax(inputs @ network.head.kernel + network.head.bias)
+    np.testing.assert_allclose(loaded.serve(images[:, 1:7, 1:7])["probabilities"], expected, atol=1e-5)
+
+
+def test_what_a_network_cannot_compute_is_said_when_it_is_made(tmp_path):
+    without = keras.Sequential([keras.Input((6, 6, 3)), keras.layers.Conv2D(3, 3), keras.layers.GlobalMaxPooling2D()])
+    with pytest.raises(UserError, match="Expected a network with an embedding, .*, without one"):
+        served(without, tmp_path)
+    small = keras.Sequential([keras.Input((6, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    with pytest.raises(UserError, match="that the network takes, 6 x 6. Received: one to 8 x 8"):
+        served(small, tmp_path, size=8)
 
 
 @pytest.mark.parametrize(

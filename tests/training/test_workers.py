@@ -1,5 +1,7 @@
 """Several real processes train as one does, through `fit`: the last batch smaller, and evaluation exact."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -94,3 +96,14 @@ def test_what_the_chief_raises_reaches_the_others_also_without_words(error, monk
         chief.on_chief(action)
     with pytest.raises(UserError, match=str(error) or "MemoryError"):
         other.on_chief(action)
+
+
+def test_all_leave_as_the_chief_does_that_is_told_to(monkeypatch):
+    board = []
+    monkeypatch.setattr(Workers, "gather", lambda self, rows: board.append(rows) or np.concatenate(board))
+    chief, other = (Workers(tf.distribute.get_strategy()) for _ in range(2))
+    other.index = 1
+    for each in (chief, other):
+        with pytest.raises(SystemExit) as raised:
+            each.on_chief(lambda: sys.exit(143))
+        assert raised.value.code == 143

@@ -58,6 +58,11 @@ class Augmentation:
         mean, std = tuple(self.mean), tuple(self.std)
         if len(mean) != len(std) or not mean or not all(value > 0 for value in std):
             raise UserError(f"Expected as many means as stds, the stds above 0. Received: {mean=}, {std=}")
+        if not all(abs(value) <= 10 for value in mean) or not all(1e-3 <= value <= 1000 for value in std):
+            raise UserError(
+                "Expected mean and std of pixels from 0 to 1, means of at most 10 and stds from 0.001 to 1,000. "
+                f"Received: {mean=}, {std=}"
+            )
         if (self.color_jitter or self.lighting) and len(mean) != 3:
             raise UserError(f"Expected colour images for color_jitter and lighting. Received: {len(mean)} channels")
 

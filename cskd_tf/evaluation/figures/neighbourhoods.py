@@ -143,7 +143,8 @@ def scattered(
     legend_below(figure, handles, labels, columns=columns)
     figure.draw_without_rendering()  # the layout leaves panels more or less than their size
     for axis, points in zip(axes, places, strict=True):
-        _write(axis, marks, [points[kinds == kind] for kind in present])
+        inches = axis.get_window_extent().width / figure.dpi
+        _write(axis, marks, [points[kinds == kind] for kind in present], size=inches)
     return figure
 
 
@@ -153,16 +154,15 @@ def _colours(count: int) -> list:
     return [matplotlib.colormaps["turbo"](number / (count - 1)) for number in range(count)]
 
 
-def _write(axis: matplotlib.axes.Axes, marks: Sequence[str], points: Sequence[np.ndarray]) -> None:
+def _write(axis: matplotlib.axes.Axes, marks: Sequence[str], points: Sequence[np.ndarray], *, size: float) -> None:
     """Marks at images of their kind, where they can be read without any colour; a thin line leads to what is moved."""
     outline = matplotlib.patheffects.withStroke(linewidth=AROUND, foreground="white")
     written: dict[str, Any] = {"fontproperties": FONT, "path_effects": [outline], "clip_on": True}
     images = np.array([own[_central(own)] for own in points])
     low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))  # what is drawn now moves none of it
-    panel = axis.get_window_extent().width / axis.get_figure().dpi  # inches
     widths = np.array([_width(mark) for mark in marks]) / 72
-    sizes = np.stack([widths / panel, np.full(len(marks), 1 / (LINES * panel))], axis=1)
+    sizes = np.stack([widths / size, np.full(len(marks), 1 / (LINES * size))], axis=1)
     centres = low + (high - low) * spread((images - low) / (high - low), sizes=sizes)
     for mark, image, centre in zip(marks, images, centres, strict=True):
         axis.plot(*np.transpose([image, centre]), color="black", linewidth=0.6)

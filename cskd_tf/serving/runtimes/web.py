@@ -29,7 +29,8 @@ Browsers load neither modules nor models from `file:` addresses, so the folder h
 any other server of files. Nothing is fetched from elsewhere, and no image leaves the browser.
 
 The page hands over the pixels as the browser decodes them, and the graph crops and resizes them as everywhere else.
-Unlike elsewhere, the browser turns photos as their EXIF orientation says, and JPEG decoders differ by a little.
+As elsewhere, photos are not turned as their EXIF orientation says. JPEG decoders differ by a little, and images with
+transparency are refused, of which a page cannot see the colours as they are stored.
 """
 
 

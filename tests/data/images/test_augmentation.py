@@ -34,6 +34,8 @@ def test_config_transforms_give_the_size_and_evaluation_is_fixed(crop):
         ({"padding": -1}, "padding=-1"),
         ({"short_side": 4}, "short_side=4"),
         ({"std": (0.0,)}, "stds above 0"),
+        ({"std": (1e-30,)}, r"Expected mean and std of pixels from 0 to 1, .*std=\(1e-30,\)"),
+        ({"mean": (123.7,)}, r"means of at most 10 .*mean=\(123.7,\)"),
         ({"mean": (0.5, 0.5)}, "as many means as stds"),
     ],
 )

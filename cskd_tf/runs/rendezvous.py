@@ -1,0 +1,129 @@
+"""Where workers wait for each other before TensorFlow connects them.
+
+TensorFlow's own wait answers no signal, as it holds Python's lock, and has no end: a worker whose peer died as it
+started would be left for good. Here all come to the first worker's address, which TensorFlow's server takes over.
+"""
+
+import contextlib
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from cskd_tf.errors import UserError
+
+WAIT = 30 * 60.0  # seconds: for a machine to be had, and a container's image to be fetched
+_BETWEEN = 0.2  # seconds between two attempts
+_HELLO, _GO, _LONGEST = b"cskd_tf %s %d\n", b"all are here\n", 100
+
+
+def meet(cluster: Mapping[str, Any], *, wait: float = WAIT) -> None:
+    """Returns when all workers have called it, at most a moment apart.
+
+    Args:
+        cluster: what TF_CONFIG says, with several workers: `{"cluster": {job: [address]}, "task": {"type", "index"}}`.
+        wait: seconds to wait at most.
+
+    Raises:
+        UserError: some have not come until then, which are named, or the first one's port is taken.
+    """
+    tasks = [(job, index) for job in ("chief", "worker") for index in range(len(cluster["cluster"].get(job, ())))]
+    addresses = {task: cluster["cluster"][task[0]][task[1]] for task in tasks}
+    own, first = (cluster["task"]["type"], cluster["task"]["index"]), tasks[0]
+    until = time.monotonic() + wait
+    if own == first:
+        missing = _gather(
+            addresses[first], {_HELLO % (job.encode(), index): (job, index) for job, index in tasks[1:]}, until=until
+        )
+    else:
+        missing = [] if _come(addresses[first], _HELLO % (own[0].encode(), own[1]), until=until) else [first]
+    if missing:
+        names = ", ".join(f"{job} {index} ({addresses[job, index]})" for job, index in missing)
+        raise UserError(
+            f"Expected all {len(tasks)} workers that TF_CONFIG names within {wait:g} seconds. "
+            f"Received: no word of {names}"
+        )
+
+
+def _gather(address: str, expected: Mapping[bytes, Any], *, until: float) -> list[Any]:
+    """Lets those go who say what is expected, once all have; returns who have not come until then."""
+    here: dict[Any, socket.socket] = {}
+    with contextlib.ExitStack() as opened:
+        server = opened.enter_context(_listening(address))
+        while left := [task for task in expected.values() if task not in here]:
+            if time.monotonic() > until:
+                return left
+            with contextlib.suppress(TimeoutError):
+                connection = opened.enter_context(server.accept()[0])
+                connection.settimeout(_BETWEEN)
+                if (task := expected.get(_line(connection))) is not None:
+                    here[task] = connection
+            here = {task: connection for task, connection in here.items() if not _is_gone(connection)}
+        for connection in here.values():
+            connection.settimeout(max(until - time.monotonic(), _BETWEEN))
+            with contextlib.suppress(OSError):
+                connection.sendall(_GO)
+                connection.recv(1)  # until it has gone: who closes first keeps the port for a while
+    return []
+
+
+def _come(address: str, hello: bytes, *, until: float) -> bool:
+    """Says hello to the first worker, again and again while there is none; whether it has let this one go."""
+    while (left := until - time.monotonic()) > 0:
+        with contextlib.suppress(OSError), socket.create_connection(_parsed(address), timeout=min(left, 5.0)) as first:
+            first.sendall(hello)
+            first.settimeout(left)
+            if _line(first) == _GO:
+                return True
+        time.sleep(_BETWEEN)
+    return False
+
+
+def _listening(address: str) -> socket.socket:
+    port = _parsed(address)[1]
+    both = socket.has_dualstack_ipv6()
+    try:
+        server = socket.create_server(
+            ("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both
+        )
+    except OSError as error:
+        raise UserError(
+            f"Expected the port of {address}, this worker's in TF_CONFIG, to be free. Received: {error}"
+        ) from None
+    server.settimeout(_BETWEEN)
+    return server
+
+
+def _line(connection: socket.socket) -> bytes:
+    """What it says first, up to the end of a line; less where it says no more, or something else."""
+    said = b""
+    with contextlib.suppress(OSError):
+        while not said.endswith(b"\n") and len(said) < _LONGEST and (more := connection.recv(1)):
+            said += more
+    return said
+
+
+def _is_gone(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _parsed(address: str) -> tuple[str, int]:
+    """Host and port.
+
+    Example:
+        >>> _parsed("node-1:2222"), _parsed("[::1]:2222")
+        (('node-1', 2222), ('::1', 2222))
+
+    Raises:
+        UserError: an address of another form.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f'Expected "host:port" as addresses in TF_CONFIG. Received: {address!r}')
+    return host.strip("[]"), int(port)

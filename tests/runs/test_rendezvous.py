@@ -1,0 +1,76 @@
+"""Workers that wait for each other: threads of this process, on its own addresses."""
+
+import concurrent.futures
+import socket
+import threading
+
+import pytest
+
+from cskd_tf.errors import UserError
+from cskd_tf.runs.rendezvous import meet
+
+
+@pytest.fixture
+def cluster():
+    """Makes what TF_CONFIG says of a chief and workers, on free ports, for one of them."""
+    addresses = []
+    for _ in range(3):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            addresses.append(f"127.0.0.1:{server.getsockname()[1]}")
+    jobs = {"chief": addresses[:1], "worker": addresses[1:]}
+    return lambda job, index: {"cluster": jobs, "task": {"type": job, "index": index}}
+
+
+TASKS = [("chief", 0), ("worker", 0), ("worker", 1)]
+
+
+@pytest.mark.parametrize("order", [TASKS, TASKS[::-1]])
+def test_all_go_on_when_the_last_has_come(order, cluster):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = [pool.submit(meet, cluster(*task), wait=60) for task in order[:2]]
+        assert not concurrent.futures.wait(first, timeout=1).done
+        last = pool.submit(meet, cluster(*order[2]), wait=60)
+        for each in (*first, last):
+            assert each.result(timeout=30) is None
+    host, port = cluster("chief", 0)["cluster"]["chief"][0].split(":")
+    socket.create_server((host, int(port))).close()  # which TensorFlow's server takes now
+
+
+def test_who_has_not_come_is_named(cluster):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        chief, worker = (pool.submit(meet, cluster(*TASKS[number]), wait=number + 1) for number in range(2))
+        with pytest.raises(UserError, match=r"all 3 workers .* within 1 seconds\. Received: no word of worker 1 \(127"):
+            chief.result(timeout=30)
+        with pytest.raises(UserError, match=r"Received: no word of chief 0 \(127"):
+            worker.result(timeout=30)
+
+
+def test_one_that_goes_while_it_waits_has_to_come_again(cluster):
+    (address,) = cluster("chief", 0)["cluster"]["chief"]
+    host, port = address.split(":")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        chief = pool.submit(meet, cluster("chief", 0), wait=60)
+        one = pool.submit(meet, cluster("worker", 0), wait=60)
+        gone = threading.Event()
+        while not gone.is_set():
+            try:
+                with socket.create_connection((host, int(port))) as connection:
+                    connection.sendall(b"cskd_tf worker 1\n")
+                    gone.set()
+            except ConnectionError:
+                pass
+        with socket.create_connection((host, int(port))) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n")
+        assert not concurrent.futures.wait([chief, one], timeout=1.5).done
+        again = pool.submit(meet, cluster("worker", 1), wait=60)
+        for each in (chief, one, again):
+            assert each.result(timeout=30) is None
+
+
+def test_a_port_that_is_taken_and_an_address_that_is_none_are_named(cluster):
+    (address,) = cluster("chief", 0)["cluster"]["chief"]
+    host, port = address.split(":")
+    with socket.create_server((host, int(port))), pytest.raises(UserError, match=f"port of {address}, .* to be free"):
+        meet(cluster("chief", 0), wait=1)
+    with pytest.raises(UserError, match=r'Expected "host:port" .*Received: \'nowhere\''):
+        meet({"cluster": {"worker": ["nowhere", "there:1"]}, "task": {"type": "worker", "index": 0}}, wait=1)
