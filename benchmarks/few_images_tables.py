@@ -39,7 +39,9 @@ HEADINGS = {
     "coverage_at_5_risk": ("coverage % at 5 % risk", 100, 1),
     "risk_at_80_coverage": ("risk % at 80 % coverage", 100, 1),
     "size": ("size of sets", 1, 1),
+    "coverage": ("their coverage %", 100, 1),
 }
+NO_BEST = {"coverage"}  # which has a nominal value
 HIGHER_IS_BETTER = {"recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "coverage_at_5_risk"}
 NETWORK = "preact_resnet10"
 MINUS = "minus cross-entropy's"
@@ -98,7 +100,7 @@ def _columns(groups: Mapping[str, list[dict]], columns: Sequence[tuple[str, str]
     best: list[float | None] = []
     for place, (_, key) in enumerate(columns):
         means = [statistics.mean(row[place]) for row in values.values() if row[place]]
-        best.append((max if key in HIGHER_IS_BETTER else min)(means, default=None))
+        best.append(None if key in NO_BEST else (max if key in HIGHER_IS_BETTER else min)(means, default=None))
     return [
         [
             NAMES.get(name, name),
@@ -141,6 +143,10 @@ def _heading_beside_cross_entropy(names: Sequence[str], compared: Sequence[int])
     return ["runs", *(each for place, name in enumerate(names) for each in (name, MINUS)[: 1 + (place in compared)])]
 
 
+def _where(groups: Mapping[str, list[dict]]) -> str:
+    return where("few_images", [line for lines in groups.values() for line in lines])
+
+
 def _by_metrics(data: str, groups: Mapping[str, list[dict]], keys: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Heading and rows of metrics of the test split, the first of which is compared with cross-entropy's."""
     columns = [("test", key) for key in keys]
@@ -151,12 +157,14 @@ def _by_metrics(data: str, groups: Mapping[str, list[dict]], keys: Sequence[str]
 def methods(data: str) -> list[str]:
     """Every method, with one recipe, and its top-1 error minus that of cross-entropy on the same images."""
     keys = ("top1_error", "top5_error", "nll", "ece_20", "recall_at_1", "aurc")
-    return [*rows_of(*_by_metrics(data, _of_methods(data), keys)), "", where("few_images")]
+    groups = _of_methods(data)
+    return [*rows_of(*_by_metrics(data, groups, keys)), "", _where(groups)]
 
 
 def _kit(data: str, columns: Sequence[tuple[str, str]]) -> list[str]:
     heading = [data, "runs", *(HEADINGS[key][0] for _, key in columns)]
-    return [*rows_of(heading, _columns(_of_methods(data), columns)), "", where("few_images")]
+    groups = _of_methods(data)
+    return [*rows_of(heading, _columns(groups, columns)), "", _where(groups)]
 
 
 def calibration(data: str) -> list[str]:
@@ -168,7 +176,8 @@ def calibration(data: str) -> list[str]:
 def selection(data: str) -> list[str]:
     """What can be answered with few errors, what sets are needed otherwise, and what is near in the features."""
     keys = ("augrc", "coverage_at_5_risk", "risk_at_80_coverage", "recall_at_2", "recall_at_4", "recall_at_8")
-    return _kit(data, [*(("test", key) for key in keys), ("conformal.threshold", "size")])
+    of_sets = [("conformal.threshold", key) for key in ("size", "coverage")]
+    return _kit(data, [*(("test", key) for key in keys), *of_sets])
 
 
 def equal_time(data: str) -> list[str]:
@@ -188,7 +197,7 @@ def equal_time(data: str) -> list[str]:
         for (name, lines), row in zip(groups.items(), compared, strict=True)
     ]
     heading = [data, "step over cross-entropy's", "epochs", *heading]
-    return [*rows_of(heading, rows), "", where("few_images"), where("equal_time")]
+    return [*rows_of(heading, rows), "", _where(groups), where("equal_time")]
 
 
 def finetune() -> list[str]:
@@ -202,7 +211,7 @@ def finetune() -> list[str]:
         groups = {name: [line for line in of_images if line["experiment"] == name] for name in names}
         heading, compared = _by_metrics("CIFAR-10", groups, keys)
         rows += [[f"{images} per class, {name}", *cells] for name, *cells in compared]
-    return [*rows_of(heading, rows), "", where("finetune")]
+    return [*rows_of(heading, rows), "", where("finetune", runs)]
 
 
 def recalibrated(data: str) -> list[str]:
@@ -211,20 +220,30 @@ def recalibrated(data: str) -> list[str]:
     columns = [(part, key) for key in ("ece_20", "nll") for part in parts]
     scalings = ("after a temperature", "vector scaling")
     heading = _heading_beside_cross_entropy(["ECE %, 20 bins", *scalings, "NLL", *scalings], [1, 4])
-    rows = _beside_cross_entropy(_of_methods(data), columns, [columns[1], columns[4]])
-    return [*rows_of([data, *heading], rows), "", where("few_images")]
+    groups = _of_methods(data)
+    rows = _beside_cross_entropy(groups, columns, [columns[1], columns[4]])
+    return [*rows_of([data, *heading], rows), "", _where(groups)]
 
 
 def selective(data: str) -> list[str]:
     """Selective classification, by three confidences, each beside its difference from cross-entropy's."""
     columns = [("test", "e_aurc"), ("test", "aurc"), ("after_temperature", "aurc"), ("normalized_logits", "aurc")]
     names = [HEADINGS["e_aurc"][0], HEADINGS["aurc"][0], "AURC after a temperature", "AURC of normalised logits"]
+    return _all_beside_cross_entropy(data, columns, names)
+
+
+def generalized(data: str) -> list[str]:
+    """The same by AUGRC, in which what is answered early does not count more than what is answered late."""
+    columns = [(part, "augrc") for part in ("test", "after_temperature", "normalized_logits")]
+    return _all_beside_cross_entropy(
+        data, columns, [HEADINGS["augrc"][0], "after a temperature", "of normalised logits"]
+    )
+
+
+def _all_beside_cross_entropy(data: str, columns: Sequence[tuple[str, str]], names: Sequence[str]) -> list[str]:
+    groups = _of_methods(data)
     heading = _heading_beside_cross_entropy(names, range(len(names)))
-    return [
-        *rows_of([data, *heading], _beside_cross_entropy(_of_methods(data), columns, columns)),
-        "",
-        where("few_images"),
-    ]
+    return [*rows_of([data, *heading], _beside_cross_entropy(groups, columns, columns)), "", _where(groups)]
 
 
 def grid(data: str, method: str) -> list[str]:
@@ -238,20 +257,21 @@ def grid(data: str, method: str) -> list[str]:
         by_validation = _cell(validation[name], "top1_error", best=name == chosen)
         rows.append([name.partition(",")[2].replace(",", ", "), str(len(lines)), by_validation, *cells])
     heading = [f"{data}, {NAMES[method]}", "runs", "validation top-1 error %", "test top-1 error %", "ECE %, 20 bins"]
-    return [*rows_of(heading, rows), "", where("few_images")]
+    return [*rows_of(heading, rows), "", _where(groups)]
 
 
 def depth(data: str) -> list[str]:
     """Cross-entropy and CS-KD, of each network, and the difference of their errors."""
     keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
-    heading, rows = [], []
+    heading, rows, shown = [], [], []
     for network in dict.fromkeys(line["network"] for line in read("few_images") if line["data"] == data):
         names = {name if network == NETWORK else f"{name},{network}": name for name in ("cross_entropy", "cskd")}
         found = _groups(data, lambda line, names=names: line["experiment"] in names)
         groups = {names[name]: found[name] for name in names if name in found}
         heading, compared = _by_metrics(data, groups, keys)
         rows += [[f"`{network}`, {name}", *row] for name, *row in compared]
-    return [*rows_of(heading, rows), "", where("few_images")]
+        shown += [line for lines in groups.values() for line in lines]
+    return [*rows_of(heading, rows), "", where("few_images", shown)]
 
 
-TABLES = (methods, calibration, selection, equal_time, recalibrated, selective, grid, depth, finetune)
+TABLES = (methods, calibration, selection, equal_time, recalibrated, selective, generalized, grid, depth, finetune)

@@ -1,7 +1,7 @@
 """Tables in Markdown, of results/*.json."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.results import RESULTS
 
@@ -21,13 +21,19 @@ def rows_of(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in aligned]
 
 
-def where(pattern: str) -> str:
-    """What all lines of one or, by a `*`, several files were measured on."""
-    lines = [line for path in sorted(RESULTS.glob(f"{pattern}.json")) for line in read(path.stem)]
-    commits, cpus, kernels = (
-        ", ".join(dict.fromkeys(line[key] for line in lines)) for key in ("commit", "cpu", "onednn")
+def where(pattern: str, lines: Sequence[Mapping] | None = None) -> str:
+    """What the lines of one or, by a `*`, several files were measured on, all or those that are given.
+
+    Of what was trained before it was measured, also by which commit.
+    """
+    if lines is None:
+        lines = [line for path in sorted(RESULTS.glob(f"{pattern}.json")) for line in read(path.stem)]
+    commits, cpus, kernels, trained = (
+        ", ".join(dict.fromkeys(line[key] for line in lines if key in line))
+        for key in ("commit", "cpu", "onednn", "trained_at")
     )
-    return f"`results/{pattern}.json`: commit {commits}, {cpus}, oneDNN {kernels}."
+    trained = f", trained at {trained}" if trained else ""
+    return f"`results/{pattern}.json`: commit {commits}{trained}, {cpus}, oneDNN {kernels}."
 
 
 def percent(share: float, places: int = 0) -> str:
