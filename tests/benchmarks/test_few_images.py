@@ -91,7 +91,15 @@ def test_tables(monkeypatch, tmp_path):
     assert plain == ["cross-entropy", "1.00", "100", "1", "50.0", ""]
     assert shorter == ["CS-KD", "1.25", "80", "1", "**45.0**", "-5.0"]
     assert cells(few_images_tables.calibration("digits_3"))[3][5] == f"**30.0** ± {deviation:.1f}"
-    assert cells(few_images_tables.selection("digits_3"))[3][-1] == "**0.3** ± 0.1"
+    assert cells(few_images_tables.selection("digits_3"))[3][-2:] == ["**0.3** ± 0.1", f"30.0 ± {deviation:.1f}"]
+    assert cells(few_images_tables.generalized("digits_3"))[3][2:4] == ["**300** ± 141", "-300"]
+    lines[0]["commit"], lines[0]["trained_at"] = "fff0000", "abc7654"
+    (tmp_path / "few_images.json").write_text(json.dumps(lines))
+    of_grid, of_methods = (
+        table[-1] for table in (few_images_tables.grid("digits_3", "cskd"), few_images_tables.methods("digits_3"))
+    )
+    assert "fff0000" not in of_grid  # whose lines are others
+    assert ("fff0000" in of_methods) and ("trained at abc7654" in of_methods)
 
 
 def test_tables_of_nothing_and_of_undefined_figures(monkeypatch, tmp_path):
@@ -106,7 +114,7 @@ def test_tables_of_nothing_and_of_undefined_figures(monkeypatch, tmp_path):
     name, runs, error, less, *_ = (cell.strip() for cell in few_images_tables.methods("digits_3")[2].split("|")[1:])
     assert (name, runs, error, less) == ("CS-KD", "1", "**50.0**", "")  # without cross-entropy
     assert few_images_tables.recalibrated("digits_3")[2].count("undefined") == 2
-    assert few_images_tables.selection("digits_3")[2].count("undefined") == 2
+    assert few_images_tables.selection("digits_3")[2].count("undefined") == 3
     lines.append({**lines[0], "seed": 1, "epochs": 50})
     (tmp_path / "few_images.json").write_text(json.dumps(lines))
     with pytest.raises(ValueError, match="digits_3,cskd that differ in seeds alone"):
