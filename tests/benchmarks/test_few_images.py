@@ -99,7 +99,8 @@ def test_tables(monkeypatch, tmp_path):
         table[-1] for table in (few_images_tables.grid("digits_3", "cskd"), few_images_tables.methods("digits_3"))
     )
     assert "fff0000" not in of_grid  # whose lines are others
-    assert ("fff0000" in of_methods) and ("trained at abc7654" in of_methods)
+    assert "fff0000" in of_methods
+    assert "trained at abc7654" in of_methods
 
 
 def test_tables_of_nothing_and_of_undefined_figures(monkeypatch, tmp_path):
