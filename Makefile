@@ -60,7 +60,7 @@ format: .venv/test
 # Runs of several methods are killed N times at random calls that change their files, and go on to the same bytes.
 N ?= 20
 kills: .venv/train
-	$(BIN)/python -m benchmarks.kills --random=$(N) --chain=4 --case=cskd,pskd,adacos,byot,mixup,dropout,workers,second_worker
+	$(BIN)/python -m benchmarks.kills --random=$(N) --chain=4 --case=cskd,pskd,adacos,byot,mixup,dropout,baseline,workers,second_worker
 
 # Whether a long run's process grows: 5,000 steps, an evaluation and a checkpoint every 10.
 soak: .venv/train

@@ -40,16 +40,24 @@ SENDS = "sendmsg"  # to another worker
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A run to kill, by the methods of its config; of several workers `killed` is, of which only the first writes."""
+    """A run to kill, by the methods of its config; of several workers `killed` is, of which only the first writes.
+
+    With a `baseline`, as runs have it by default, that is trained first, in a folder of its own.
+    """
 
     methods: str
     network: str = "benchmarks.small_networks:with_stages"
     workers: int = 1
     killed: int = 0
+    baseline: bool = False
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return f"--config.methods=({self.methods},)", f"--config.network.name={self.network}"
+        return (
+            f"--config.methods=({self.methods},)",
+            f"--config.network.name={self.network}",
+            f"--config.baseline={self.baseline}",
+        )
 
     @property
     def calls(self) -> tuple[str, ...]:
@@ -64,6 +72,7 @@ CASES = {
     "byot": Case("{'name': 'BYOT'}"),
     "mixup": Case("{'name': 'Mixup'}"),
     "dropout": Case("{'name': 'CSKD'}", network="benchmarks.small_networks:with_dropout"),
+    "baseline": Case("{'name': 'CSKD'}", baseline=True),
     "workers": Case("{'name': 'AdaCos'}, {'name': 'PSKD'}", workers=2),
     "second_worker": Case("{'name': 'AdaCos'}, {'name': 'PSKD'}", workers=2, killed=1),
 }
@@ -82,7 +91,7 @@ KILLED = {"SIGKILL": -9, "SIGTERM": 143}  # exit codes
 CHILD = "in a process of its own"  # of what a run says when a process that it has started ends by a signal
 RESULTS = {"SIGKILL": "kills", "SIGTERM": "kills_sigterm"}  # names of their files
 SMALL = (
-    "--config.baseline=False", "--config.epochs=3", "--config.network.width=2", "--config.batch_size=16",
+    "--config.epochs=3", "--config.network.width=2", "--config.batch_size=16",
     "--config.data.split.train_per_class=4", "--config.verbose=0",
 )  # fmt: skip
 OURS = r"(?:run|saved_models)"  # folders, in the scratch folder

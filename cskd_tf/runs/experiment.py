@@ -167,6 +167,7 @@ def prepare(config: Config) -> Experiment:
         chosen = _build_methods(config)
     composition = check_without_data(config, chosen, replicas=strategy.num_replicas_in_sync)
     _warn_of_rate(config)
+    teachers.warn_of_other_pixels(config)
     training_transform, evaluation_transform = data.build_transforms(config.data.augment)
     splits = data.load_splits(config.data.source, config.data.split)
     size, distribution = len(splits["train"].labels), _distribution(config, strategy)

@@ -1,11 +1,14 @@
-"""Runs that others learn from: which file of theirs is the teacher, and whether it is one of these images."""
+"""Runs that others learn from, or begin with the weights of: the files of theirs, and whether they saw such images."""
 
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from absl import logging
+
 from cskd_tf.errors import UserError
+from cskd_tf.networks.pretrained import is_pretrained
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import CLASSIFIER, CONFIG, Workdir
 
@@ -35,9 +38,7 @@ def check(config: Config, *, class_names: Sequence[str]) -> None:
         teacher = method.get("teacher")
         if not isinstance(teacher, str):
             continue
-        path = pathlib.Path(teacher)
-        workdir = Workdir(path.parent if path.name == CLASSIFIER else path)
-        if not (workdir.path / CONFIG).is_file():
+        if (workdir := _run_of(teacher)) is None:
             continue
         if (known := workdir.classes()) and list(known[0]) != list(class_names):
             differ = [pair for pair in itertools.zip_longest(known[0], class_names) if pair[0] != pair[1]]
@@ -45,9 +46,37 @@ def check(config: Config, *, class_names: Sequence[str]) -> None:
                 f"Expected a teacher of the same classes in the same order. Received: {teacher}, one of whose classes "
                 f"is {differ[0][0]!r} where that of the images is {differ[0][1]!r}"
             )
-        ours, theirs = ((each.mean, each.std) for each in (config.data.augment, workdir.config().data.augment))
+        ours, theirs = _normalizations(config, workdir)
         if ours != theirs:
             raise UserError(
                 "Expected a teacher of pixels with the same data.augment.mean and .std. "
                 f"Received: {teacher} with {theirs[0]} and {theirs[1]}, here {ours[0]} and {ours[1]}"
             )
+
+
+def warn_of_other_pixels(config: Config) -> None:
+    """Says it where the run that `network.weights` names saw pixels that were normalised otherwise, as is rarely meant.
+
+    What is pretrained has a layer of its own for that, which begins anew.
+    """
+    workdir = None if is_pretrained(config.network.name) else _run_of(config.network.weights)
+    if workdir is None:
+        return
+    ours, theirs = _normalizations(config, workdir)
+    if ours != theirs:
+        logging.warning(
+            "The weights of %s are of pixels with data.augment.mean and .std %s and %s, and here these are %s and %s",
+            config.network.weights, *theirs, *ours,
+        )  # fmt: skip
+
+
+def _run_of(path: str) -> Workdir | None:
+    """The run of a folder, or of the classifier in it; None for what is of no run."""
+    given = pathlib.Path(path)
+    workdir = Workdir(given.parent if given.name == CLASSIFIER else given)
+    return workdir if path and (workdir.path / CONFIG).is_file() else None
+
+
+def _normalizations(config: Config, workdir: Workdir) -> Iterator[tuple[Sequence[float], Sequence[float]]]:
+    """Mean and standard deviation of a config's images, and of a run's."""
+    return ((each.mean, each.std) for each in (config.data.augment, workdir.config().data.augment))

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs import experiment, strategies
+from cskd_tf.runs import experiment, strategies, teachers
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.json_files import write_json
 from cskd_tf.runs.workdir import Workdir
@@ -107,6 +107,20 @@ def test_a_teacher_of_other_classes_or_pixels_is_refused(difference, message, na
     config.methods = ({"name": "Distillation", "teacher": str(tmp_path / named)},)
     with pytest.raises(ValueError, match=message):
         experiment.prepare(Config.read(config))
+
+
+@pytest.mark.parametrize("named", ["run", "run/classifier.keras"])
+def test_weights_of_a_run_that_saw_other_pixels_are_warned_of(named, config, tmp_path, caplog):
+    settled = Config.read(config)
+    network = dataclasses.replace(settled.network, weights=str(tmp_path / named))
+    begun = dataclasses.replace(settled, network=network)
+    for mean in (settled.data.augment.mean, (0.1,)):
+        augment = dataclasses.replace(settled.data.augment, mean=mean)
+        workdir = Workdir(tmp_path / "run")
+        (workdir.path / "config.json").unlink(missing_ok=True)
+        workdir.claim(dataclasses.replace(settled, data=dataclasses.replace(settled.data, augment=augment)))
+        teachers.warn_of_other_pixels(begun)
+        assert ("are of pixels with data.augment.mean and .std (0.1,)" in caplog.text) == (mean == (0.1,))
 
 
 def test_a_workdir_without_a_classifier_is_no_teacher(config, tmp_path):

@@ -92,6 +92,16 @@ def test_a_file_is_classified_as_the_saved_model_does(page, material, tmp_path, 
     assert [row[2] for row in rows] == ["yes" if each else "no" for each in sets]
 
 
+def test_an_image_whose_colours_a_page_cannot_see_is_refused(page, tmp_path):
+    pixels = np.full((8, 8, 4), (200, 150, 100, 255), np.uint8)
+    pixels[2, 3, 3] = 0
+    file = tmp_path / "clear.png"
+    file.write_bytes(tf.io.encode_png(pixels).numpy())
+    page.find_element("id", "file").send_keys(str(file))
+    expected = "Expected an image without transparency, of which a page cannot see the colours as they are"
+    assert browser.wait_for(page, expected) == expected
+
+
 def test_what_is_no_image_is_refused_by_name(page, tmp_path):
     file = tmp_path / "notes.png"
     file.write_text("no image")
