@@ -86,7 +86,7 @@ class ScheduleConfig:
     """Which of the `SCHEDULES` of `runs.experiment`, and their arguments, which they check."""
 
     name: Literal["step", "cosine", "constant"]
-    learning_rate: Annotated[float, Within(-sys.float_info.max, 1000)]  # that it is above 0 is for the schedules to say
+    learning_rate: Annotated[float, Within(-sys.float_info.max, 1e6)]  # that it is above 0 is for the schedules to say
     milestones: tuple[float, ...]
     factor: Annotated[float, Within(0, 1)]  # 10 in place of 0.1 would be a mistake
     warmup_epochs: int

@@ -59,7 +59,7 @@ def changed(**changes):
         (changed(data__source__memory=1e308), "data.source.memory to be at most 1048576"),
         (changed(data__augment__lighting=1e9), "data.augment.lighting to be at most 10"),
         (changed(data__augment__mean=[10**400] * 3), "data.augment.mean to be at most 1.79"),
-        (changed(schedule__learning_rate=10**400), "schedule.learning_rate to be at most 1000"),
+        (changed(schedule__learning_rate=10**400), "schedule.learning_rate to be at most 1000000.0"),
         (changed(seed={1}), "a config of groups, lists, numbers and strings. Received: .*set"),
         ([changed()], r"a config of groups, lists, numbers and strings. Received: \[\{"),
         (

@@ -85,7 +85,7 @@ QUICK = (*ALONE, *SMALL)
         (["--config.schedule.milestones=(0.9, 0.1)"], "rising milestones between 0 and 1"),
         (["--config.optimizer.momentum=2"], "momentum to be at most 0.9999. Received: optimizer.momentum=2.0"),
         (["--config.optimizer.weight_decay=nan"], "to be at least 0. Received: optimizer.weight_decay=nan"),
-        (["--config.schedule.learning_rate=1e30"], "learning_rate to be at most 1000. Received: "),
+        (["--config.schedule.learning_rate=1e30"], "learning_rate to be at most 1000000.0. Received: "),
         (["--config.optimizer.weight_decay=1e30"], "weight_decay to be at most 100. Received: "),
         (["--config.schedule.learning_rate=-0.1"], "learning_rate to be above 0. Received: learning_rate=-0.1"),
         (["--config.seed=-1"], "seed to be at least 0. Received: seed=-1"),

@@ -99,7 +99,6 @@ def test_no_images_are_no_error_for_convolutions_that_are_fused(tmp_path):
     assert loaded.embeddings_bytes(tf.constant([], tf.string))["embedding"].shape == (0, 4)
 
 
-@keras.saving.register_keras_serializable("tests")
 class Subclassed(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
