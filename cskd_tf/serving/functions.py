@@ -73,6 +73,8 @@ class Serving:
             raise UserError(f"Expected a transform that begins by resizing, as at evaluation. Received: {transform}")
         self._transform, self._resize, self._normalize, self.model = transform, resize, Compose(rest), model
         self.size, self.channels = resize.size, int(model.input_shape[-1])
+        if model._network_outputs.lacks_embedding:
+            raise self._lacks_embedding()
         taken = tuple(model.input_shape[1:3])
         if any(each not in (None, self.size) for each in taken):
             raise UserError(
@@ -86,7 +88,6 @@ class Serving:
         pixels = tf.TensorSpec([None, self.size, self.size, self.channels], tf.float32, name=PIXELS)
         # A function of its own, which a SavedModel of several signatures holds once.
         self._run = tf.function(self._features, input_signature=[pixels], autograph=False)
-        self._run.get_concrete_function()  # traced here, so that what it cannot compute is said here
 
     def of_pixels(self, pixels: tf.Tensor) -> Outputs:
         """Numbers alone, of images that have been cropped and resized to `size`.
@@ -171,12 +172,15 @@ class Serving:
     def _features(self, pixels: tf.Tensor) -> Outputs:
         seeds = tf.zeros([tf.shape(pixels)[0], 2], tf.int32)
         outputs = self.model.outputs(apply(self._normalize, pixels, seeds), training=False)
-        if "embedding" not in outputs:
-            raise UserError(
-                "Expected a network with an embedding, which a dense layer reads, or the layer that embedding_layer "
-                f"names. Received: {self.model.network.name!r}, without one"
-            )
+        if "embedding" not in outputs:  # of a subclassed network, whose layers are known by now
+            raise self._lacks_embedding()
         return {name: tf.cast(outputs[name], tf.float32) for name in ("embedding", "logits")}
+
+    def _lacks_embedding(self) -> UserError:
+        return UserError(
+            "Expected a network with an embedding, which a dense layer reads, or the layer that embedding_layer names. "
+            f"Received: {self.model.network.name!r}, without one"
+        )
 
     def _run_any(self, pixels: tf.Tensor) -> Outputs:
         """`_run` also of no images, which TensorFlow's convolutions that are fused with what follows do not take."""
