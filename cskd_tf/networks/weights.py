@@ -125,6 +125,8 @@ def _load_h5(network: keras.Model, file: pathlib.Path, *, embedding_layer: str |
     models = [network]
     if isinstance(parts.embedding, keras.KerasTensor):
         models.append(keras.Model(parts.image, parts.embedding))
+    elif parts.classifier is not None and network.inputs:  # whose layers lie within others, as ConvNeXt's
+        models.append(keras.Model(network.inputs, parts.classifier.input))
     counts = [sum(keras.backend.is_float_dtype(variable.dtype) for variable in model.weights) for model in models]
     there = _count(file)
     if there not in counts:

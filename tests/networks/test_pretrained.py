@@ -1,11 +1,10 @@
 """Networks of Keras' applications and of KerasHub, with weights that the tests write: nothing is downloaded."""
 
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.utils import file_utils  # which the applications ask for their weights
 
 import cskd_tf
 from cskd_tf.data import paired_dataset
@@ -74,7 +73,7 @@ def test_a_file_of_its_weights_makes_the_network_that_keras_makes_of_them(name, 
     options = {"num_classes": 2, "input_shape": (size, size, 3), "normalization": (MEAN, DEVIATION)}
     of_file = build(f"keras.applications:{name}", weights=str(tmp_path / "notop.weights.h5"), **options)
     loads = keras.Model.load_weights
-    monkeypatch.setattr(sys.modules[function.__module__].file_utils, "get_file", lambda *_, **__: "downloaded")
+    monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: "downloaded")
     monkeypatch.setattr(
         keras.Model, "load_weights",
         lambda model, path: loads(model, tmp_path / "notop.weights.h5" if path == "downloaded" else path),
