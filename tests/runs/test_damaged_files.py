@@ -1,5 +1,6 @@
 """What somebody or something damages in a workdir: one clear line, or a repair that says so."""
 
+import dataclasses
 import json
 import os
 import pkgutil
@@ -9,6 +10,7 @@ import subprocess
 
 import pytest
 
+from cskd_tf.errors import UserError
 from cskd_tf.runs import cli, evaluate, export, train
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
@@ -76,6 +78,34 @@ def test_results_of_a_run_whose_last_checkpoint_is_damaged_do_not_become_those_o
     with pytest.raises(ValueError, match=r"whole checkpoint of the last epoch, 2, .*Received: one of epoch 1"):
         read(workdir)
     assert files(workdir.path) == before
+
+
+def test_a_finished_run_is_left_as_it_is_where_nothing_can_be_written_to(run, monkeypatch):
+    config, workdir = run
+
+    def refuse(self):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Workdir, "_take_lock", refuse)
+    before = files(workdir.path)
+    train.train(config, workdir)
+    assert files(workdir.path) == before
+    (workdir.path / "metrics.json").unlink()
+    with pytest.raises(OSError, match="Read-only"):  # one that is not finished is locked
+        train.train(config, workdir)
+
+
+def test_a_refused_export_says_how_the_run_is_ended(run, monkeypatch):
+    config, workdir = run
+    config = dataclasses.replace(config, export=dataclasses.replace(config.export, enabled=True))
+
+    def refuse(*_):
+        raise UserError("Expected litert_int8 to be as good")
+
+    (workdir.path / "metrics.json").unlink()
+    monkeypatch.setattr(export, "export_once", refuse)
+    with pytest.raises(UserError, match=r"to be as good\. All else .* with --config\.export\.enabled=False, ends it"):
+        train.train(config, workdir)
 
 
 def test_a_damaged_note_of_an_import_is_named(run):
