@@ -14,14 +14,14 @@ from configs import command_line, right_names, screen_of_help, start
 
 DEFAULT = pathlib.Path(command_line.__file__).parent / "digits.py"
 MODES = {
-    "train": "train; the same command continues an interrupted run",
-    "sweep": "train many runs, one after another",
-    "evaluate": "compute metrics and figures again, and assess them",
+    "train": "the default; the same command continues an interrupted run",
+    "sweep": "train many: --grid=KEY=A,B ... --choose=METRIC --jobs=N",
+    "evaluate": "metrics: --split=PART --with=DIR --on=CONFIG --against=CONFIG",
     "export": "write the next version of the SavedModel",
-    "report": "tables of all runs at and below the workdir",
+    "report": "tables of all runs below DIR: --table=cvpr1 --format=FORMAT",
     "figures": "draw the papers' figures of the same runs",
-    "import": "make a finished run of a checkpoint of the public PyTorch code",
-    "doctor": "examine the data and time a few steps; train nothing",
+    "import": "make a finished run of a PyTorch file: --checkpoint=FILE",
+    "doctor": "examine the data and time some steps: --check_labels=N",
 }
 flags.DEFINE_string("workdir", None, "Folder of the run; by default workdirs/NAME_OF_THE_CONFIG.")
 flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")

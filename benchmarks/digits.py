@@ -1,8 +1,8 @@
-"""The README's first table, and that of the glyphs: cross-entropy and CS-KD over seeds of weights, data and split.
+"""The tables of the embedded defaults: cross-entropy and CS-KD over seeds of weights, data and split.
 
 `python -m benchmarks.digits` trains `configs/digits.py` with each seed, in `workdirs/digits_seeds/`, prints the report
-of all and writes `results/digits.json`; with `--data=fonts` it does so for `configs/fonts.py`. Runs that are there
-already are not trained again. What stands behind `--` goes to `train_main.py`, as in
+of all and writes `results/digits.json`; with `--data` it does so for another config. Runs that are there already
+are not trained again. What stands behind `--` goes to `train_main.py`, as in
 `python -m benchmarks.digits --workdir=workdirs/short -- --config.epochs=10`.
 """
 
@@ -15,7 +15,7 @@ from benchmarks.results import record
 from benchmarks.seeded_runs import by_method, train
 
 SEEDS = flags.DEFINE_integer("seeds", 5, "How many, from 0.")
-DATA = flags.DEFINE_enum("data", "digits", ["digits", "fonts"], "Which config.")
+DATA = flags.DEFINE_enum("data", "digits", ["digits", "fashion_mnist", "fonts"], "Which config.")
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where the runs lie; by default workdirs/, the config's name and _seeds."
 )

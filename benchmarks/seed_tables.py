@@ -1,8 +1,6 @@
 """Tables of two methods over seeds, and of what each method costs."""
 
-import statistics
-
-from benchmarks.markdown import percent, read, rows_of, where
+from benchmarks.markdown import read, rows_of, where
 
 COLUMNS = (
     ("top-1 error %", "top1_error", 100, 2),
@@ -36,19 +34,9 @@ def fonts() -> list[str]:
     return _over_seeds("fonts")
 
 
-def fashion() -> list[str]:
-    """Top-1 error and R@1 of the glyphs and of Fashion-MNIST, cross-entropy's and CS-KD's, over as many seeds."""
-    found, seeds = {"glyphs, 5 of each": read("fonts")}, min(line["runs"] for line in read("fashion"))
-    for line in read("fashion"):
-        found.setdefault(f"Fashion-MNIST, {line['per_class']} of each", []).append(line)
-    rows = []
-    for name, both in found.items():
-        errors, recalls = ([line[key]["values"][:seeds] for line in both] for key in ("top1_error", "recall_at_1"))
-        fewer = sum(with_cskd < without for without, with_cskd in zip(*errors, strict=True))
-        means = [percent(statistics.mean(values), 1) for values in (*errors, *recalls)]
-        rows.append([name, *means[:2], f"{fewer} of {seeds}", *means[2:]])
-    heading = ["", "top-1 error %", "with CS-KD", "fewer with CS-KD", "R@1 %", "with CS-KD"]
-    return [*rows_of(heading, rows), "", f"{where('fonts')} {where('fashion')}"]
+def fashion_mnist() -> list[str]:
+    """Of the photographs of garments."""
+    return _over_seeds("fashion_mnist")
 
 
 def method_cost() -> list[str]:

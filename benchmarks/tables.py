@@ -253,7 +253,6 @@ TABLES: dict[str, Callable[..., list[str]]] = {
     for each in (
         seed_tables.digits,
         seed_tables.fonts,
-        seed_tables.fashion,
         seed_tables.method_cost,
         precision,
         step_time,

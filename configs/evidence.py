@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import rich.table
 
-from configs import digits, fonts, tables
+from configs import digits, fashion_mnist, fonts, tables
 from configs.published import SIZES
 from cskd_tf.runs import printing
 
@@ -22,7 +22,8 @@ PUBLISHED_LABELS = {**tables.DATA, "imagenet2012": "ImageNet"}
 BASELINE, METHOD = "cross_entropy", "cskd"
 LEAST = 50  # training images: the fewest on which methods were compared here, 5 of each class of CIFAR-10
 LEAST_SOURCE = "results/finetune.json"
-EMBEDDED = {"digits": (digits, 10), "fonts": (fonts, 50)}  # configs with results of their own, and their classes
+# Configs with results of their own, and their classes.
+EMBEDDED = {"digits": (digits, 10), "fonts": (fonts, 50), "fashion_mnist": (fashion_mnist, 10)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Those that start many processes with TensorFlow are slow; test_steps.py runs in one what they run in each.
 """
 
-import gzip
 import json
 import os
 import shutil
@@ -11,11 +10,11 @@ import subprocess
 import sys
 
 import numpy as np
-import PIL.Image
 import pytest
 
 from benchmarks import browser, results
 from cskd_tf.serving.runtimes.formats import FORMATS
+from tests.data.idx_files import write_fashion_mnist
 from tests.helpers import ROOT
 
 RESNET = ("--network=preact_resnet10", "--width=2")
@@ -162,33 +161,21 @@ def test_narrow_networks_live_through_odd_batches(command):
 
 
 @pytest.mark.slow
-def test_digits(command, monkeypatch, tmp_path):
+@pytest.mark.parametrize("data", ["digits", "fashion_mnist"])
+def test_digits(command, monkeypatch, tmp_path, data):
     monkeypatch.chdir(ROOT)  # where train_main.py is
-    small = ("--config.epochs=1", "--config.data.split.train_per_class=4", "--config.network.width=2")
-    cross_entropy, cskd = command("digits", "--seeds=2", f"--workdir={tmp_path / 'runs'}", "--", *small)
+    small = ["--config.epochs=1", "--config.data.split.train_per_class=4", "--config.network.width=2"]
+    if data == "fashion_mnist":
+        write_fashion_mnist(tmp_path / "files", per_class=200)
+        small += ["--config.batch_size=8", f"--config.data.source.path={tmp_path / 'files'}"]
+    options = (f"--data={data}", "--seeds=2", f"--workdir={tmp_path / 'runs'}")
+    cross_entropy, cskd = command("digits", *options, "--", *small)
     assert (cross_entropy["methods"], cskd["methods"]) == ("cross-entropy", "CSKD(temperature=4, weight=1)")
     for line in (cross_entropy, cskd):
         assert line["runs"] == 2
         values = line["top1_error"]["values"]
         assert line["top1_error"]["mean"] == pytest.approx(np.mean(values))
         assert line["top1_error"]["deviation"] == pytest.approx(np.std(values, ddof=1))
-
-
-@pytest.mark.slow
-def test_fashion(command, monkeypatch, tmp_path):
-    monkeypatch.chdir(ROOT)
-    labels = np.arange(240, dtype=np.uint8) % 3
-    images = np.random.default_rng(0).integers(0, 100, (240, 28, 28), np.uint8) + 50 * labels[:, None, None]
-    for name, array in (("images-idx3", images), ("labels-idx1", labels)):
-        head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-        (tmp_path / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
-    small = ("--config.epochs=1", "--config.network.width=2", "--config.batch_size=8")
-    options = ("--seeds=1", f"--package={tmp_path}", f"--workdir={tmp_path / 'runs'}")
-    lines = command("fashion", *options, "--", *small)
-    names = [(line["per_class"], line["methods"].partition("(")[0], line["runs"]) for line in lines]
-    assert names == [(count, name, 1) for count in (5, 25) for name in ("cross-entropy", "CSKD")]
-    written = tmp_path / "runs" / "images" / "2" / "5.png"
-    np.testing.assert_array_equal(np.asarray(PIL.Image.open(written)), images[5])
 
 
 KILLS = """

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import sklearn.datasets
 
+from cskd_tf.data.catalogue.fashion_mnist import fashion_mnist
 from cskd_tf.data.catalogue.glyphs import glyphs
 from cskd_tf.data.sources.arrays import ArraySource
 from cskd_tf.data.sources.base import Source
@@ -25,8 +26,8 @@ class SourceOptions:
 
     Attributes:
         name: one of `DATASETS`, `tfds:NAME`, or several joined by `+`.
-        path: of an image folder, of a CSV file, or of the folder where TFDS keeps data sets (empty:
-            `~/tensorflow_datasets`).
+        path: of an image folder, of a CSV file, of the folder of Fashion-MNIST's files (empty: Keras' download), or of
+            the folder where TFDS keeps data sets (empty: `~/tensorflow_datasets`).
         archive: for `tiny_imagenet` and `mit67`, another one than the published.
         channels: 3 colour, 1 grey.
         class_levels: levels of an image folder's folders that make a class.
@@ -106,6 +107,11 @@ def digits(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> 
 def fonts(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
     """50 characters in the 21 fonts of Matplotlib, 1,050 grey images of 24 x 24 pixels."""
     return {"train": glyphs()}
+
+
+def garments(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
+    """Fashion-MNIST, 70,000 grey photographs of 28 x 28 pixels, from the folder PATH or Keras' download."""
+    return fashion_mnist(source.path)
 
 
 def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
@@ -220,6 +226,7 @@ _IMAGENET = "ImageNet's terms of access: non-commercial research and education a
 DATASETS = {
     "fonts": Dataset(fonts, licence="those of the font files that Matplotlib brings: DejaVu, STIX and BaKoMa"),
     "digits": Dataset(digits, licence="CC BY 4.0 (UCI Machine Learning Repository)"),
+    "fashion_mnist": Dataset(garments, ("path",), licence="MIT (Zalando SE)"),
     "image_folder": Dataset(image_folder, ("path", "class_levels", "train", "val", "test")),
     "csv": Dataset(csv, ("path", "train", "val", "test")),
     "cifar10": Dataset(FromTfds("cifar10"), _OF_TFDS),

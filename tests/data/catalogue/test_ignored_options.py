@@ -14,7 +14,7 @@ TAKERS = {
     "path": set(DATASETS) - {"digits", "fonts"},
     "archive": {"tiny_imagenet", "mit67"},
     "class_levels": {"image_folder"},
-    **dict.fromkeys(("train", "val", "test"), set(DATASETS) - {"digits", "fonts"}),
+    **dict.fromkeys(("train", "val", "test"), set(DATASETS) - {"digits", "fashion_mnist", "fonts"}),
 }
 IGNORED = [(name, key) for name in DATASETS for key in VALUES if name not in TAKERS[key]]
 
