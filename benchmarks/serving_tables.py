@@ -1,4 +1,4 @@
-"""Tables of what serving a classifier costs, and of other runtimes."""
+"""Tables of what is delivered: what serving a classifier costs, other runtimes, and the package's files."""
 
 from benchmarks.markdown import percent, read, rows_of, where
 
@@ -23,6 +23,12 @@ def serving_latency() -> list[str]:
     ]
     heading = ["a call over one of the network alone", "SavedModel, MB", "network, ms", *kinds.values()]
     return [*rows_of(heading, rows), "", where("serving_latency")]
+
+
+def sizes() -> list[str]:
+    """Of wheel and source distribution."""
+    rows = [[line["file"], f"{line['bytes'] / 1e6:.2f}"] for line in read("sizes")]
+    return [*rows_of(["file", "MB"], rows), "", where("sizes")]
 
 
 def runtimes() -> list[str]:

@@ -252,6 +252,7 @@ TABLES: dict[str, Callable[..., list[str]]] = {
     each.__name__: each
     for each in (
         seed_tables.digits,
+        seed_tables.fashion_mnist,
         seed_tables.fonts,
         seed_tables.method_cost,
         precision,
@@ -266,6 +267,7 @@ TABLES: dict[str, Callable[..., list[str]]] = {
         workers_speed,
         serving_tables.serving_latency,
         serving_tables.runtimes,
+        serving_tables.sizes,
         narrow_networks,
         cskd_cost,
         pskd_cost,

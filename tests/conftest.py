@@ -9,6 +9,8 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from tests import keras_home  # noqa: F401, before Keras, to which it names a folder  # isort: skip
+
 import cskd_tf  # noqa: F401, before TensorFlow, whose kernels it chooses
 
 import keras  # isort: skip

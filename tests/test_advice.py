@@ -89,12 +89,12 @@ def test_every_method_has_a_cost():
 
 
 def test_gains_on_the_embedded_data_are_those_of_the_tutorial():
-    fonts_gain = {gain.data: gain for gain in evidence.embedded()}["fonts"]
-    assert (fonts_gain.images, fonts_gain.classes, fonts_gain.network) == (5, 50, "preact_resnet10")
-    before, after = fonts_gain.figures["top1_error"]
+    gain = {gain.data: gain for gain in evidence.embedded()}["fashion_mnist"]
+    assert (gain.images, gain.classes, gain.network) == (5, 10, "preact_resnet10")
+    before, after = gain.figures["top1_error"]
     page = (evidence.RESULTS.parent / "docs" / "tutorial.md").read_text()
-    assert f"| cross-entropy, 5 seeds                 |   {before:.2f} ±" in page
-    assert f"| CSKD(temperature=4, weight=1), 5 seeds |   {after:.2f} ±" in page
+    assert re.search(rf"\| cross-entropy, 5 seeds +\| +{before:.2f} ±", page)
+    assert re.search(rf"\| CSKD\(temperature=4, weight=1\), 5 seeds +\| +{after:.2f} ±", page)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 import cskd_tf
 from configs import base
-from tests import pages
+from tests import keras_home, pages
 from tests.helpers import ROOT, modes
 
 PROGRAMS = {"kubectl", "make", "pip", "python", "sbatch"}
@@ -34,6 +34,11 @@ def execute(page, monkeypatch, folder):
         if not block.reason:
             exec(code, names)
     return names
+
+
+def skip_without_images(page):
+    if page == "docs/tutorial.md" and not keras_home.has_fashion_mnist():
+        pytest.skip(keras_home.REASON)
 
 
 def test_what_is_not_run_says_why_and_is_counted():
@@ -62,6 +67,7 @@ def test_the_example_is_short_and_learns(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("page", [page for page in RUN if pages.blocks(page, "python")])
 def test_the_python_of_a_page_runs(page, monkeypatch, tmp_path):
+    skip_without_images(page)
     names = execute(page, monkeypatch, tmp_path)
     if "history" in names:
         assert np.isfinite(names["history"].history["loss"]).all()
@@ -83,6 +89,7 @@ def test_what_needs_keras_hub_runs():
     "page", [page for page in RUN if any(not block.reason for block in pages.blocks(page, "bash"))]
 )
 def test_the_commands_of_a_page_run(page, repository):
+    skip_without_images(page)
     environment = {**os.environ, "PATH": f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for block in pages.blocks(page, "bash"):
         if not block.reason:
