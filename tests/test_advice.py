@@ -1,6 +1,7 @@
 """What the doctor advises: the figures that it shows, what methods cost, and how it is printed."""
 
 import json
+import re
 import sys
 
 import pytest
