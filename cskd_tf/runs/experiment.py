@@ -200,7 +200,9 @@ def check_without_data(config: Config, chosen: Chosen, *, replicas: int) -> meth
     check_accumulation(config.gradient_accumulation_steps, composition=composition)
     if config.class_weights.scheme:
         check_weighable(composition)
-    check_jit(JIT_COMPILE[config.jit_compile], replicas=replicas)
+    synchronized = ["network.synchronized=True"] if config.network.synchronized else []
+    exchanging = [*composition.needing_whole_batches, *synchronized]
+    check_jit(JIT_COMPILE[config.jit_compile], replicas=replicas, exchanging=exchanging)
     networks.check(**network_arguments(config), num_classes=2)
     _schedule(config, steps_per_epoch=1)
     optimizers.check(config.optimizer.name, arguments=config.optimizer.arguments)

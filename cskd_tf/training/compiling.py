@@ -1,6 +1,8 @@
-"""What Keras lets through, and fails at or gets wrong once training has begun: refused before it."""
+"""What Keras lets through, and fails at or gets wrong once training has begun: refused before it, or done otherwise."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -35,13 +37,66 @@ def check_steps(steps: int | None, *, steps_per_execution: int) -> None:
         )
 
 
-def check_jit(jit_compile: bool | str, *, replicas: int) -> None:
-    """Raises UserError for XLA on several replicas, which Keras lets through and fails at in the first step."""
-    if jit_compile is True and replicas > 1:
+def synchronized_layers(model: keras.Model) -> list[str]:
+    """Names of the layers whose batch norm is over all replicas."""
+    layers = model._flatten_layers()  # nothing public reaches the layers inside of layers
+    return [layer.name for layer in layers if getattr(layer, "synchronized", False)]
+
+
+def check_jit(jit_compile: bool | str, *, replicas: int, exchanging: Sequence[str]) -> None:
+    """Raises UserError for XLA on several replicas where something needs the whole batch within the loss.
+
+    Args:
+        jit_compile: as of `keras.Model.compile`.
+        replicas: how many there are.
+        exchanging: names of what does.
+    """
+    if jit_compile is True and replicas > 1 and exchanging:
         raise UserError(
-            'Expected jit_compile="auto" or False on several replicas: Keras would compile them and what they exchange '
-            f"as one program, which XLA cannot. Received: jit_compile=True on {replicas} replicas"
+            f'Expected jit_compile="auto" or False on several replicas beside {", ".join(exchanging)}: statistics of '
+            "the whole batch enter the loss, which a program of one replica cannot compute. "
+            f"Received: jit_compile=True on {replicas} replicas"
         )
+
+
+def compiled_in_replica(function: Callable[[Any], Any], *, variables: Sequence[keras.Variable]) -> Callable[[Any], Any]:
+    """A function of a replica's tensors as a program of XLA's, which exchanges nothing with other replicas.
+
+    A variable that replicas share can only be assigned to where all of them meet, so the program returns what layers
+    assign, such as the statistics of batch norm, and this replica assigns it afterwards.
+
+    Example:
+        >>> count = keras.Variable(1.0, trainable=False)
+        >>> def double(values):
+        ...     count.assign(count + 1)
+        ...     return 2 * values
+        >>> float(compiled_in_replica(double, variables=[count])(tf.constant(3.0))), float(count)
+        (6.0, 2.0)
+
+    Args:
+        function: of nested tensors, to nested tensors or None.
+        variables: of all layers that it runs; it assigns to no others, and not to those that are trained.
+    """
+    state = [variable for variable in variables if not variable.trainable]
+
+    regularized = [(variable, variable.value) for variable in variables if variable.regularizer is not None]
+
+    @functools.partial(tf.function, jit_compile=True, autograph=False)
+    def program(inputs):
+        with keras.StatelessScope(collect_losses=True) as scope:
+            # Inside a scope Keras looks for what it regularises there, and nowhere else.
+            scope.state_mapping.update({id(variable): value for variable, value in regularized})
+            results = function(inputs)
+        return results, [scope.get_current_value(variable) for variable in state]
+
+    def run(inputs):
+        results, values = program(inputs)
+        for variable, value in zip(state, values, strict=True):
+            if value is not None:
+                variable.assign(value)
+        return results
+
+    return run
 
 
 def check_for_replicas(optimizer, *, replicas: int) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ from cskd_tf.methods.mixing import Mixing
 from cskd_tf.networks.features import NetworkOutputs
 from cskd_tf.networks.logits import check_logits, check_one_input, input_dtype
 from cskd_tf.training.accumulation import accumulated, check_accumulation
+from cskd_tf.training.compiling import compiled_in_replica
 from cskd_tf.training.fitting import ContinuingModel
 from cskd_tf.training.forms import unpack
 from cskd_tf.training.freezing import as_before
@@ -164,7 +165,11 @@ class SelfDistiller(ContinuingModel):
     def get_compile_config(self) -> dict[str, Any]:
         """As `keras.Model.get_compile_config`."""
         config = super().get_compile_config()
-        return {**config, "gradient_accumulation_steps": self.gradient_accumulation_steps} if config else config
+        if not config:
+            return config
+        jit_compile = True if self._state.compiled_in_replicas else config["jit_compile"]
+        own = {"gradient_accumulation_steps": self.gradient_accumulation_steps, "jit_compile": jit_compile}
+        return {**config, **own}
 
     def compile_from_config(self, config) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -252,8 +257,11 @@ class SelfDistiller(ContinuingModel):
                 loss = self.optimizer.scale_loss(tf.reduce_sum(values) / count)
             return tape.gradient(loss, variables), (outputs, terms, values)
 
+        compute: Callable[[dict[str, Any]], Any] = differentiate
+        if self._state.compiled_in_replicas:
+            compute = compiled_in_replica(differentiate, variables=self.variables)
         parts, unit = self.gradient_accumulation_steps, self.composition.rows_together
-        gradients, (outputs, terms, values) = accumulated(differentiate, batch, parts=parts, unit=unit)
+        gradients, (outputs, terms, values) = accumulated(compute, batch, parts=parts, unit=unit)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._update_average()
         for method in self.composition.terms:

@@ -19,6 +19,7 @@ from cskd_tf.training.compiling import (
     check_jit,
     check_steps,
     check_trainable,
+    synchronized_layers,
 )
 from cskd_tf.training.course import Course, prepare_callbacks
 from cskd_tf.training.forms import check_form
@@ -58,6 +59,7 @@ class ContinuingModel(DataBuiltModel):
             batches_before=0,
             class_weight=None,
             traced_with=None,  # the class weights that are part of the traced step
+            compiled_in_replicas=False,  # by XLA, each for itself
         )
 
     @property
@@ -146,9 +148,17 @@ class ContinuingModel(DataBuiltModel):
         check_count("steps_per_execution", kwargs.get("steps_per_execution", 1))
         if kwargs.get("auto_scale_loss", True):
             optimizer = with_loss_scaling(optimizer, policy=self.dtype_policy)
-        check_jit(kwargs.get("jit_compile", "auto"), replicas=self._replicas())
-        if self._replicas() > 1:
-            check_for_replicas(optimizer, replicas=self._replicas())
+        replicas, jit_compile = self._replicas(), kwargs.get("jit_compile", "auto")
+        exchanging = [*self.composition.needing_whole_batches, *synchronized_layers(self)]
+        check_jit(jit_compile, replicas=replicas, exchanging=exchanging)
+        # Keras would compile the whole step as one program, with what replicas exchange, which XLA cannot; on a TPU
+        # the strategy compiles it.
+        on_tpu = isinstance(self.distribute_strategy, tf.distribute.TPUStrategy)
+        self._state.compiled_in_replicas = jit_compile is True and replicas > 1 and not on_tpu
+        if jit_compile is True and replicas > 1:
+            kwargs["jit_compile"] = False
+        if replicas > 1:
+            check_for_replicas(optimizer, replicas=replicas)
         if self.workers.count > 1:
             check_for_workers(
                 self.distribute_strategy,

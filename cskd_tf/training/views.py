@@ -34,7 +34,8 @@ def _outputs(run: NetworkOutputs, images: tf.Tensor, *, batch_norm: BatchNormMod
     # the next run would drop the same units.
     state = run.network.non_trainable_variables
     random_states = [variable for variable in state if keras.backend.is_int_dtype(variable.dtype)]
-    with keras.StatelessScope() as scope:
+    # Where the step is itself in such a scope, they have moved there.
+    with keras.StatelessScope([(variable, tf.convert_to_tensor(variable)) for variable in random_states]) as scope:
         outputs = run(images, training=True)
     for variable in random_states:
         if (value := scope.get_current_value(variable)) is not None:

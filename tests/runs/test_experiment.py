@@ -36,10 +36,16 @@ def test_what_cannot_be_is_refused_before_the_data_are_looked_for(change, messag
         experiment.prepare(Config.read(config))
 
 
-def test_xla_on_replicas_is_refused_before_the_data_are_looked_for(two_replicas, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"network.synchronized": True}, "network.synchronized=True"), ({"methods": ({"name": "AdaCos"},)}, "AdaCos")],
+)
+def test_xla_of_what_replicas_exchange_is_refused_before_the_data_are_looked_for(
+    change, name, two_replicas, monkeypatch
+):
     monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
-    config = config_of({"strategy": "mirrored", "jit_compile": "on", "data.source.name": "nowhere"})
-    with pytest.raises(ValueError, match="Received: jit_compile=True on 2 replicas"):
+    config = config_of({"strategy": "mirrored", "jit_compile": "on", "data.source.name": "nowhere", **change})
+    with pytest.raises(ValueError, match=f"beside {name}: .*Received: jit_compile=True on 2 replicas"):
         experiment.prepare(config)
 
 

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
-from cskd_tf.methods import PSKD, Distillation, Method
+from cskd_tf.methods import CSKD, DDGSD, PSKD, Distillation, Method
+from cskd_tf.networks.layers import BatchNormalization
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
@@ -88,12 +89,72 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(linear_n
     assert (tmp_path / "best.weights.h5").exists()
 
 
-def test_xla_on_several_replicas_is_refused(linear_network, two_replicas):
+def layers_that_keep_something():
+    """Batch norm, dropout, and layers that add to the loss."""
+    inputs = keras.Input((4, 4, 1))
+    hidden = keras.layers.Conv2D(3, 2, kernel_regularizer=keras.regularizers.L2(0.1))(inputs)
+    hidden = keras.layers.Dropout(0.3, seed=7)(BatchNormalization()(hidden))
+    hidden = keras.layers.Flatten()(keras.layers.ActivityRegularization(l2=0.1)(hidden))
+    return keras.Model(inputs, keras.layers.Dense(3, dtype="float32")(hidden))
+
+
+@pytest.mark.parametrize("mode", [pytest.param("train", marks=pytest.mark.slow), "train_no_update"])
+def test_xla_compiles_a_replica_as_keras_compiles_the_step_of_one(mode, images_and_labels, monkeypatch):
+    """Of one replica, because XLA draws other numbers for dropout than TensorFlow."""
+    trained = []
+    for in_replica in (False, True):
+        keras.utils.set_random_seed(1)
+        methods = [CSKD(partner_batch_norm=mode)]
+        model = SelfDistiller(layers_that_keep_something(), methods)
+        model.compile(SGD(0.1, momentum=0.9), jit_compile=not in_replica)
+        model._state.compiled_in_replicas = in_replica
+        data = paired_dataset(*images_and_labels, batch_size=8, seed=0, **model.data_options)
+        logs = model.fit(data, epochs=2, verbose=0).history
+        trained.append((model.get_weights(), logs))
+    (expected, expected_logs), (weights, logs) = trained
+    for one, other in zip(expected, weights, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-6)
+    assert logs.keys() == expected_logs.keys()
+    for name, values in logs.items():
+        assert values == pytest.approx(expected_logs[name], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("policy", "parts"),
+    [("float32", 2), *(pytest.param(name, 1, marks=pytest.mark.slow) for name in ("mixed_bfloat16", "mixed_float16"))],
+)
+def test_xla_compiles_each_of_two_replicas(policy, parts, batch_norm_network, images_and_labels, two_replicas):
+    keras.config.set_dtype_policy(policy)
+    trained = []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(1)
+        with two_replicas.scope():
+            model = SelfDistiller(batch_norm_network(), [CSKD()])
+            model.compile(SGD(0.1), gradient_accumulation_steps=parts, jit_compile=jit_compile)
+        assert model.get_compile_config()["jit_compile"] is jit_compile
+        before = model.get_weights()
+        data = paired_dataset(*images_and_labels, batch_size=8, seed=0, **model.data_options)
+        trained.append((model.fit(data, epochs=2, verbose=0).history, model.get_weights()))
+    (expected_logs, expected), (logs, weights) = trained
+    rounding = {"float32": 1e-6, "mixed_bfloat16": 2**-8, "mixed_float16": 2**-10}[policy]
+    assert logs == {name: pytest.approx(values, rel=rounding, abs=rounding) for name, values in expected_logs.items()}
+    for one, other in zip(expected, weights, strict=True):
+        np.testing.assert_allclose(other, one, atol=rounding)
+    moved = [np.abs(new - old).max() for new, old in zip(weights, before, strict=True)]
+    assert max(moved) > 4 * rounding
+
+
+def test_xla_on_replicas_is_refused_where_these_need_the_whole_batch_for_the_loss(linear_network, two_replicas):
+    synchronized = [keras.Input((4, 4, 1)), BatchNormalization(synchronized=True, name="over_all")]
+    layers = [*synchronized, keras.layers.Flatten(), keras.layers.Dense(3)]
     with two_replicas.scope():
-        model = SelfDistiller(linear_network())
-        with pytest.raises(ValueError, match=r'jit_compile="auto" or False.*jit_compile=True on 2 replicas'):
-            model.compile(SGD(0.1), jit_compile=True)
-        model.compile(SGD(0.1), jit_compile="auto")
+        for model, name in (
+            (SelfDistiller(linear_network(), [DDGSD(feature_weight=0.5)]), "DDGSD"),
+            (SelfDistiller(keras.Sequential(layers)), "over_all"),
+        ):
+            with pytest.raises(ValueError, match=rf"beside {name}: .*Received: jit_compile=True on 2 replicas"):
+                model.compile(SGD(0.1), jit_compile=True)
+            model.compile(SGD(0.1), jit_compile="auto")
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5])

@@ -10,7 +10,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.training.workers import Workers
 from tests.processes import finish, start
 from tests.training import worker
-from tests.training.worker import ALL
+from tests.training.worker import ALL, COMPILED
 
 
 def results(folder, cases, *, workers):
@@ -43,7 +43,7 @@ def check_equal(found, expected):
 
 @pytest.mark.slow
 def test_two_workers_train_as_one_process_does(tmp_path):
-    cases = ("CSKD in the batch", "AdaCos", "PSKD stored", "synchronised batch norm")
+    cases = ("CSKD in the batch", "AdaCos", "PSKD stored", "synchronised batch norm", f"{COMPILED}PSKD stored")
     (alone,) = results(tmp_path, cases, workers=1)
     for of_worker in results(tmp_path, cases, workers=2):
         check_equal(of_worker, alone)

@@ -47,14 +47,17 @@ def images_and_labels():
     return generator.normal(size=(SIZE, 2, 2, 1)).astype("float32"), np.arange(SIZE) % CLASSES
 
 
-def train(case: Case, strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+COMPILED = "by XLA: "  # before the name of a case
+
+
+def train(case: Case, strategy: tf.distribute.Strategy, *, jit_compile: bool) -> dict[str, np.ndarray]:
     """Three epochs of `fit`, a last batch of 22 among them; weights, logs and predictions."""
     images, labels = images_and_labels()
     keras.utils.set_random_seed(1)
     with strategy.scope():
         model = cskd_tf.SelfDistiller(case.network(), case.methods(), num_examples=SIZE)
         metrics = ["accuracy", ExpectedCalibrationError(name="training_ece")]
-        model.compile(cskd_tf.optimizers.SGD(0.1), metrics=metrics)
+        model.compile(cskd_tf.optimizers.SGD(0.1), metrics=metrics, jit_compile=jit_compile)
     options = {"batch_size": BATCH, "seed": 0, "clean": lambda pixels, seeds: pixels, **model.data_options}
     data = cskd_tf.data.paired_dataset(images, labels, **options)
     # 5 batches, of 10 and of 6: on two workers one of them has fewer.
@@ -123,7 +126,10 @@ def main():
     untune_data_sets()
     strategy = strategies.make("auto")
     output, *names = sys.argv[1:]
-    trained = {name: train(ALL[name], strategy) for name in names}
+    trained = {}
+    for name in names:
+        case = ALL[name.removeprefix(COMPILED)]
+        trained[name] = train(case, strategy, jit_compile=name.startswith(COMPILED))
     trained["arrays"] = train_with_arrays(strategy)
     trained["float16"] = train_in_float16(strategy)
     np.savez(output, **{f"{name}: {key}": value for name in trained for key, value in trained[name].items()})
