@@ -33,7 +33,7 @@ def import_run(config: Config, workdir: Workdir, *, checkpoint: str | pathlib.Pa
             listed), the config cannot be used, or the workdir has a run; nothing is written then.
     """
     workdir.check_owner(config)
-    with workdir.locked():
+    with workdir.locked(make=True):
         _import(workdir.settled(config), workdir, checkpoint=str(checkpoint))
 
 

@@ -68,7 +68,9 @@ def train(config: Config, workdir: Workdir) -> None:
         return
     with contextlib.ExitStack() as locks:
         for _, run_workdir in runs:
-            workers.on_chief(functools.partial(locks.enter_context, run_workdir.locked()))
+            # The baseline's lies in the other's, which is new as long as there is nothing in it.
+            lock = run_workdir.locked(make=run_workdir is workdir)
+            workers.on_chief(functools.partial(locks.enter_context, lock))
         _train_runs(runs, workers)
 
 

@@ -20,7 +20,8 @@ from cskd_tf.runs.earlier_configs import upgraded
 from cskd_tf.runs.json_files import as_json, flatten, parsed_json, read_json, write_json
 
 CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "imported.json"
-LOCK = ".lock"  # empty, and kept: a file that comes and goes could be locked twice
+LOCK = ".lock"  # empty
+_ATTEMPTS = 10  # to lock it, where another process removes the folder that it has made and not claimed
 CLASSES = "classes.json"
 TRAINED_BY = "trained_by.json"
 CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
@@ -53,40 +54,71 @@ class Workdir:
         self._locking = False
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps other processes out of the folder: from now where it is there, else from when `claim` makes it.
+    def locked(self, *, make: bool = False) -> Iterator[None]:
+        """Keeps other processes out of the folder: from now where it is a run's, else from when `claim` makes it one.
 
         The lock goes with its process, whatever ends that.
 
+        Args:
+            make: whether from now in any case. A folder that is made for it goes with the lock, unless it is claimed.
+
         Raises:
-            UserError: another process has it.
+            UserError: another process has it, or the folder cannot be written to.
         """
-        self._locking = True
+        self._locking, made = True, []
         try:
-            if (self.path / CONFIG).exists():
+            if make:
+                made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+            if make or (self.path / CONFIG).exists():
                 self._take_lock()
             yield
         finally:
             self._locking = False
             if self._lock is not None:
+                if make and not (self.path / CONFIG).exists():
+                    self._remove_unclaimed(made)
                 self._lock.close()
                 self._lock = None
 
     def _take_lock(self) -> None:
-        if self._lock is not None:
-            return
-        try:
-            self._lock = open(self.path / LOCK, "a")  # noqa: SIM115
-        except OSError as error:
-            raise UserError(f"Expected a workdir that can be written to. Received: {self.path} ({error})") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"Expected a workdir that no other process works in. Received: {self.path}, in which one does"
-            ) from None
-        except OSError as error:  # of file systems without locks
-            logging.warning("%s cannot be locked (%s): start no second run there", self.path, error)
+        """Makes the folder where it is not there, and locks the file in it."""
+        attempts = 0
+        while self._lock is None:
+            attempts += 1
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock = open(self.path / LOCK, "a")  # noqa: SIM115
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and attempts < _ATTEMPTS:
+                    continue
+                raise UserError(f"Expected a workdir that can be written to. Received: {self.path} ({error})") from None
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                raise UserError(
+                    f"Expected a workdir that no other process works in. Received: {self.path}, in which one does"
+                ) from None
+            except OSError as error:  # of file systems without locks
+                logging.warning("%s cannot be locked (%s): start no second run there", self.path, error)
+            # The file can be gone, with who had it. Not all file systems can tell.
+            if self._is_there(lock) or attempts == _ATTEMPTS:
+                self._lock = lock
+            else:
+                lock.close()
+
+    def _is_there(self, lock: IO) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(lock.fileno()), os.stat(self.path / LOCK))
+        return False
+
+    def _remove_unclaimed(self, made: Sequence[pathlib.Path]) -> None:
+        """Removes the lock's file, and the folders that were made for it."""
+        with contextlib.suppress(OSError):  # somebody has put something there, or it is gone
+            if self.is_new():
+                (self.path / LOCK).unlink()
+            for folder in made:
+                folder.rmdir()
 
     def settled(self, config: Config) -> Config:
         """The config, with the precision that the run began with where it leaves that to the hardware."""

@@ -1,6 +1,7 @@
 """A run's folder: JSON that is written whole, that every reader takes, and how settings are named in it."""
 
 import contextlib
+import fcntl
 import json
 import math
 import signal
@@ -96,6 +97,50 @@ def test_of_two_that_begin_a_workdir_one_gets_it(config, tmp_path):
         first.claim(config)
     with second.locked():
         second.claim(config)
+
+
+def test_a_second_run_is_refused_before_the_first_has_claimed_the_folder(config, tmp_path):
+    workdir = Workdir(tmp_path / "new" / "run")
+    with workdir.locked(make=True), pytest.raises(ValueError, match="no other process works in. Received: .*run"):
+        train.train(Config.read(config), Workdir(workdir.path))
+    assert not list(tmp_path.iterdir())  # of what was made for the lock nothing is left
+    with workdir.locked(make=True):
+        workdir.claim(Config.read(config))
+    assert sorted(path.name for path in workdir.path.iterdir()) == [".lock", "config.json"]
+
+
+def test_what_is_refused_leaves_the_users_folder_as_it_was(config, tmp_path):
+    config.data.source.name = "nowhere"
+    for path in (tmp_path, tmp_path / "new" / "run"):
+        with pytest.raises(ValueError, match="Unknown data set"):
+            train.train(Config.read(config), Workdir(path))
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_another_process_removes_is_made_anew(tmp_path, monkeypatch):
+    workdir, flock, removals = Workdir(tmp_path / "run"), fcntl.flock, iter([True, True, False])
+
+    def flock_after_removal(file, operation):
+        if next(removals):
+            (workdir.path / ".lock").unlink()
+            workdir.path.rmdir()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_removal)
+    with workdir.locked(make=True):
+        assert next(removals, None) is None
+        monkeypatch.undo()
+        with pytest.raises(ValueError, match="no other process works in"), Workdir(workdir.path).locked(make=True):
+            pass
+        assert [path.name for path in workdir.path.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere/run", "file/run"])
+def test_a_folder_that_cannot_be_made_is_refused(place, tmp_path):
+    (tmp_path / "file").touch()
+    taken = Workdir(tmp_path / place).locked(make=True)
+    with pytest.raises(ValueError, match="Expected a workdir that can be written to"), taken:
+        pass
 
 
 def test_a_lock_alone_is_no_run(config, tmp_path):
