@@ -25,7 +25,7 @@ def small_disk(disk_of):
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(config, small_disk):
     config.network.name, config.network.width = "preact_resnet10", 16
-    with pytest.raises(ValueError, match=r"Expected \d+ MB free on the disk of .*disk0, for .*Received: 2 MB free"):
+    with pytest.raises(ValueError, match=r"Expected \d+ MB free on the disk of .*disk0/run, for .*Received: 2 MB free"):
         train.train(Config.read(config), Workdir(small_disk / "run"))
     assert list(small_disk.iterdir()) == []
 
