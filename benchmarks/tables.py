@@ -248,6 +248,25 @@ def workers_speed() -> list[str]:
     return [*rows_of([first, "images per second", "% of matrix rate"], rows), "", where("workers_speed")]
 
 
+def divergence() -> list[str]:
+    """One row per weight and recipe: how many of the seeds ran to NaN."""
+    lines = read("divergence")
+    rows = [
+        [
+            f"weight {line['weight']:g}, {line['recipe'].replace('none', 'gradients as they are')}",
+            f"{line['diverged']} of {line['seeds']}",
+            "" if line["mean_loss"] is None else f"{line['mean_loss']:.2f}",
+        ]
+        for line in lines
+    ]
+    heading = [
+        f"CS-KD on the {lines[0]['data']}, learning rate {lines[0]['learning_rate']}",
+        "to NaN",
+        "loss at the end",
+    ]
+    return [*rows_of(heading, rows), "", where("divergence")]
+
+
 TABLES: dict[str, Callable[..., list[str]]] = {
     each.__name__: each
     for each in (
@@ -256,6 +275,7 @@ TABLES: dict[str, Callable[..., list[str]]] = {
         seed_tables.fonts,
         seed_tables.method_cost,
         precision,
+        divergence,
         step_time,
         network_speed,
         jit_speed,

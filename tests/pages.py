@@ -18,7 +18,7 @@ ALL = {**PAGES, **OTHERS}
 REASONS = {
     "fetches data": 23,
     "on folders of a test": 12,  # make newcomer runs them, on those of tests/test_commands_on_folders.py
-    "takes long": 6,
+    "takes long": 7,
     "installs packages": 2,
     "takes a cluster": 1,
     "needs KerasHub": 1,  # make detection runs it

@@ -163,9 +163,8 @@ def _callbacks_of(frame: types.FrameType | None) -> Sequence[keras.callbacks.Cal
 
 def _advice(problem: str) -> str:
     return (
-        f"{problem}. Set optimizer.clip_norm=1, or lower schedule.learning_rate or the methods' weight (a weight of 3 "
-        "at a learning rate of 0.1 is known to diverge on small data), and train in a new workdir; the checkpoints of "
-        "finished epochs are kept."
+        f"{problem}. Set optimizer.clip_norm=1, or lower schedule.learning_rate or the methods' weight, and train in a "
+        "new workdir; the checkpoints of finished epochs are kept."
     )
 
 
