@@ -14,7 +14,7 @@ def imported(monkeypatch, tmp_path):
     """Imports a benchmark as a command does, and reads its flags; what it records goes to `tmp_path/results`."""
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(results, "_lines", {})
-    monkeypatch.setattr(arithmetic, "SIDE", 64)
+    monkeypatch.setattr(arithmetic, "SHAPES", ((64, 64, 64),))
     modules, defined = set(sys.modules), set(flags.FLAGS)
 
     def load(name, *arguments):
