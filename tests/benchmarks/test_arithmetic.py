@@ -21,8 +21,8 @@ def test_operations_are_those_of_convolutions_and_dense_layers():
 
 
 def test_a_published_network_has_the_operations_that_its_papers_count():
-    # He et al., 2016, count multiplications with additions, 0.56 * 10⁹ at 32 pixels, those by zeros with them: of 3 taps
-    # over a side of 32, 16, 8 and 4 pixels one lies beyond at either end. Strides and the first layer are the rest.
+    # He et al., 2016, count multiplications with additions, 0.56 * 10⁹ at 32 pixels, and those by zeros: of 3 taps over
+    # a side of 32, 16, 8 and 4 pixels one lies beyond at either end. Strides and the first layer are the rest.
     network = networks.build("preact_resnet18", num_classes=100, input_shape=(32, 32, 3))
     within = sum((1 - 2 / (3 * side)) ** 2 for side in (32, 16, 8, 4)) / 4
     assert arithmetic.forward_flops(network) == pytest.approx(within * 2 * 0.5558e9, rel=0.03)
