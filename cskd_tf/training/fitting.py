@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from cskd_tf.checks import check_count
 from cskd_tf.data.batches.dataset import PairedDataset, split_in_turn
+from cskd_tf.data.sources.weakly import weakly
 from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
 from cskd_tf.training.building import DataBuiltModel
@@ -199,7 +200,7 @@ class ContinuingModel(DataBuiltModel):
         callbacks = prepare_callbacks(callbacks, own=course, model=self)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
-        x = self._checked(x, y, sample_weight, shuffle=kwargs.get("shuffle", True), opened_at=course.position)
+        x = self._checked(x, y, sample_weight, shuffle=kwargs.get("shuffle", True), opened_at=weakly(course.position))
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)):
             if len(validation) not in (2, 3):

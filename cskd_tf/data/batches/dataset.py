@@ -90,12 +90,14 @@ class PairedDataset(tf.data.Dataset):
         """Batches without end, from the step that `position` returns when the data set is opened.
 
         Args:
-            position: returns the step; the data begin at `first_step` where that is later.
+            position: returns the step; the data begin at `first_step` where that is later. TensorFlow keeps it for
+                ever: of an object that should end, it has to be `weakly` the method.
             num_classes: of the network, for the targets that methods mix; the data's where left out.
         """
+        first_step = self._first_step  # what follows stays in TensorFlow's default graph, and this set must not
 
         def start() -> np.int64:
-            return np.int64(max(position(), self._first_step))
+            return np.int64(max(position(), first_step))
 
         def steps(_):
             first = tf.numpy_function(start, [], tf.int64)

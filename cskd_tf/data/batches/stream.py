@@ -15,6 +15,7 @@ from cskd_tf.data.images.transforms import Transform
 from cskd_tf.data.sources.base import class_numbers
 from cskd_tf.data.sources.caching import GIB
 from cskd_tf.data.sources.examples import Examples, examples_of
+from cskd_tf.data.sources.weakly import weakly
 from cskd_tf.errors import UserError
 
 
@@ -74,6 +75,11 @@ class RecentImages:
         self._images[labels[kept], slots[kept]] = images[kept]
         self._counts += in_batch
         return self._images[labels, (draws * np.minimum(self._counts, self._size)[labels]).astype(int)]
+
+    def take_in(self, images: np.ndarray, labels: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The partners of `pair`, and the number of each class, int32 `[n]`, of labels in any form."""
+        numbers = class_numbers(labels)[0]
+        return self.pair(images, numbers, draws), numbers.astype(np.int32)
 
 
 def paired_stream(
@@ -150,18 +156,15 @@ def paired_stream(
     buckets = RecentImages(num_classes=num_classes, bucket_size=bucket_size)
     partner_numbers = [views.partner_number(view) for view in needs.views if views.partner_number(view)]
 
-    def take_in(images, labels, draws):
-        numbers = class_numbers(labels)[0]
-        return buckets.pair(images, numbers, draws), numbers.astype(np.int32)
-
     def pair(step, example):
         images, labels, *weights = example
-        reading = tf.ensure_shape(tf.numpy_function(buckets.reading, [step], tf.int64), [])
+        reading = tf.ensure_shape(tf.numpy_function(weakly(buckets.reading), [step], tf.int64), [])
         step += reading * 2**32  # no two batches get the same draws
         shape = [tf.shape(images)[0]]
         draws = [tf.random.stateless_uniform(shape, _partner_seed(seed, step, number)) for number in partner_numbers]
         draws = tf.stack(draws) if draws else tf.zeros([0, *shape])
-        partners, labels = tf.numpy_function(take_in, [images, labels, draws], [images.dtype, tf.int32])
+        taken = [images.dtype, tf.int32]
+        partners, labels = tf.numpy_function(weakly(buckets.take_in), [images, labels, draws], taken)
         partners = tf.ensure_shape(partners, [len(partner_numbers), *images.shape])
         return step, images, partners, tf.ensure_shape(labels, images.shape[:1]), tuple(weights)
 

@@ -14,6 +14,7 @@ from absl import logging
 
 from cskd_tf.data.sources.base import EncodedSource
 from cskd_tf.data.sources.passes import track
+from cskd_tf.data.sources.weakly import weakly
 from cskd_tf.errors import UserError
 from cskd_tf.files import read_arrays, written_whole
 
@@ -82,7 +83,7 @@ class Records(EncodedSource):
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
         # tf.data makes batches in parallel only of what is declared stateless. This reads files, but always the same.
-        records = tf.numpy_function(self._records, [indices], tf.string, stateful=False)
+        records = tf.numpy_function(weakly(self._records), [indices], tf.string, stateful=False)
         records = tf.ensure_shape(records, indices.shape)
         return tf.io.parse_example(records, {self._image: tf.io.FixedLenFeature([], tf.string)})[self._image]
 
