@@ -271,6 +271,14 @@ def test_every_command_is_run_here():
 
 
 @pytest.mark.slow
+def test_sizes(command, repository, monkeypatch):
+    monkeypatch.setattr("benchmarks.sizes.ROOT", repository)  # in which building leaves files
+    lines = command("sizes")
+    assert [line["file"] for line in lines] == ["wheel", "source distribution"]
+    assert all(1e5 < line["bytes"] < 1e6 for line in lines)
+
+
+@pytest.mark.slow
 def test_serving_latency(command):
     lines = command("serving_latency", "--network=preact_resnet18", "--width=2", "--classes=7", "--rounds=2")
     assert [(line["batch"], line["image"], line["larger"]) for line in lines] == [(1, 32, 64), (32, 32, 64)]
