@@ -1,6 +1,9 @@
-"""Tables of two methods over seeds, and of what each method costs."""
+"""Tables over seeds: of two methods, precisions and sentences, of diverged runs, and of what each method costs."""
+
+from collections.abc import Sequence
 
 from benchmarks.markdown import read, rows_of, where
+from benchmarks.seeded_runs import summed_up
 
 COLUMNS = (
     ("top-1 error %", "top1_error", 100, 2),
@@ -54,3 +57,62 @@ def method_cost() -> list[str]:
     first = f"`{lines[0]['network']}`, batch {lines[0]['images']}"
     heading = [first, "step over cross-entropy's", "in theory", "peak memory over its"]
     return [*rows_of(heading, rows), "", where("method_cost")]
+
+
+def precision() -> list[str]:
+    """Mean ± deviation over the seeds, and the mean difference ± its standard error."""
+    rows = []
+    for line in read("precision"):
+        if "seed" in line:
+            continue
+        name, spread = line["precision"], "deviation"
+        if "minus" in line:
+            name, spread = f"{name} - {line['minus']}", "standard_error"
+        cells = [
+            f"{factor * line[key]['mean']:.{places}f} ± {factor * line[key][spread]:.{places}f}"
+            for _, key, factor, places in COLUMNS
+        ]
+        rows.append([f"{name}, {line['runs']} seeds", *cells])
+    return [*rows_of(["", *(column[0] for column in COLUMNS)], rows), "", where("precision")]
+
+
+TRANSLATION_COLUMNS = (("BLEU", "bleu", 100, 1), ("NLL per word", "nll", 1, 3), ("ECE % of words", "ece", 100, 2))
+
+
+def translation_rows(lines: Sequence[dict]) -> list[list[str]]:
+    """Of each method mean ± deviation over the seeds."""
+    rows = []
+    for name in dict.fromkeys(line["methods"] for line in lines):
+        runs = [line for line in lines if line["methods"] == name]
+        cells = []
+        for _, key, factor, places in TRANSLATION_COLUMNS:
+            values = summed_up([factor * run[key] for run in runs])
+            spread = "" if values["deviation"] is None else f" ± {values['deviation']:.{places}f}"
+            cells.append(f"{values['mean']:.{places}f}{spread}")
+        rows.append([f"{name}, {len(runs)} seed{'s' if len(runs) > 1 else ''}", *cells])
+    return rows
+
+
+def translation() -> list[str]:
+    """As the command prints it."""
+    rows = translation_rows(read("translation"))
+    return [*rows_of(["", *(column[0] for column in TRANSLATION_COLUMNS)], rows), "", where("translation")]
+
+
+def divergence() -> list[str]:
+    """One row per weight and recipe: how many of the seeds ran to NaN."""
+    lines = read("divergence")
+    rows = [
+        [
+            f"weight {line['weight']:g}, {line['recipe'].replace('none', 'gradients as they are')}",
+            f"{line['diverged']} of {line['seeds']}",
+            "" if line["mean_loss"] is None else f"{line['mean_loss']:.2f}",
+        ]
+        for line in lines
+    ]
+    heading = [
+        f"CS-KD on the {lines[0]['data']}, learning rate {lines[0]['learning_rate']}",
+        "to NaN",
+        "loss at the end",
+    ]
+    return [*rows_of(heading, rows), "", where("divergence")]

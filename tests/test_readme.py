@@ -12,6 +12,7 @@ import pytest
 
 import cskd_tf
 from benchmarks import tables
+from benchmarks.markdown import read
 from configs import cskd_paper, pskd_paper
 from tests.helpers import ROOT
 from tests.pages import ALL, PAGES, anchors, blocks, prose
@@ -51,7 +52,7 @@ def test_tables_are_aligned(name):
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "fonts", "digits"])
 def test_the_words_hold_what_the_tables_hold(name):
-    cross_entropy, cskd = tables.read(name)
+    cross_entropy, cskd = read(name)
     assert (cross_entropy["methods"], cskd["methods"]) == ("cross-entropy", "CSKD(temperature=4, weight=1)")
     assert cskd["top1_error"]["mean"] < cross_entropy["top1_error"]["mean"]
     assert cskd["aurc"]["mean"] < cross_entropy["aurc"]["mean"]

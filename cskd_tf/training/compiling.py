@@ -78,7 +78,6 @@ def compiled_in_replica(function: Callable[[Any], Any], *, variables: Sequence[k
         variables: of all layers that it runs; it assigns to no others, and not to those that are trained.
     """
     state = [variable for variable in variables if not variable.trainable]
-
     regularized = [(variable, variable.value) for variable in variables if variable.regularizer is not None]
 
     @functools.partial(tf.function, jit_compile=True, autograph=False)

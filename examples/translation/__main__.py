@@ -9,7 +9,7 @@ import rich.table
 from absl import app, flags
 
 from benchmarks.results import record
-from benchmarks.tables import TRANSLATION_COLUMNS, translation_rows
+from benchmarks.seed_tables import TRANSLATION_COLUMNS, translation_rows
 from cskd_tf.methods import PSKD, LabelSmoothing
 from cskd_tf.runs import printing
 from examples.translation import language
