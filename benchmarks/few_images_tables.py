@@ -38,11 +38,14 @@ HEADINGS = {
     "augrc": ("AUGRC × 1000", 1000, 0),
     "coverage_at_5_risk": ("coverage % at 5 % risk", 100, 1),
     "risk_at_80_coverage": ("risk % at 80 % coverage", 100, 1),
+    "group_error": ("taken for another group %", 100, 1),
+    "auroc": ("AUROC %", 100, 1),
     "size": ("size of sets", 1, 1),
     "coverage": ("their coverage %", 100, 1),
 }
 NO_BEST = {"coverage"}  # which has a nominal value
-HIGHER_IS_BETTER = {"recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "coverage_at_5_risk"}
+HIGHER_IS_BETTER = {"recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "coverage_at_5_risk", "auroc"}
+SCORES = {"maximum_probability": "by probability", "energy": "by energy", "feature_distance": "by features"}
 NETWORK = "preact_resnet10"
 MINUS = "minus cross-entropy's"
 
@@ -180,6 +183,26 @@ def selection(data: str) -> list[str]:
     return _kit(data, [*(("test", key) for key in keys), *of_sets])
 
 
+def beyond(data: str) -> list[str]:
+    """Errors across groups of classes, and how well images of other data sets are told from the own."""
+    groups, lines = _of_methods(data), [line for line in read("detection") if line["data"] == data]
+    others = list(dict.fromkeys(line["against"] for line in lines))
+    with_others = {
+        name: [
+            {"test": line["test"]} | {each["against"]: each for each in lines if _same_run(each, line)} for line in own
+        ]
+        for name, own in groups.items()
+    }
+    columns = [("test", "group_error"), *((f"{other}.{score}", "auroc") for other in others for score in SCORES)]
+    names = [HEADINGS["group_error"][0], *(f"{other} {score}" for other in others for score in SCORES.values())]
+    rows = _columns(with_others, columns)
+    return [*rows_of([data, "runs", *names], rows), "", _where(groups), where("detection", lines)]
+
+
+def _same_run(one: Mapping, other: Mapping) -> bool:
+    return all(one[key] == other[key] for key in ("data", "experiment", "seed"))
+
+
 def equal_time(data: str) -> list[str]:
     """Every method after the time of cross-entropy's epochs: those whose steps take longer have fewer epochs."""
     keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
@@ -274,4 +297,16 @@ def depth(data: str) -> list[str]:
     return [*rows_of(heading, rows), "", where("few_images", shown)]
 
 
-TABLES = (methods, calibration, selection, equal_time, recalibrated, selective, generalized, grid, depth, finetune)
+TABLES = (
+    methods,
+    calibration,
+    selection,
+    beyond,
+    equal_time,
+    recalibrated,
+    selective,
+    generalized,
+    grid,
+    depth,
+    finetune,
+)

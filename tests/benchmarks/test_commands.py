@@ -262,6 +262,7 @@ def test_every_command_is_run_here():
     tested = [name.removeprefix("test_") for name in globals()]
     left_out = {program for program in programs if not any(name.startswith(program) for name in tested)}
     assert left_out == {
+        "detection",
         "few_images",
         "finetune",
         "mutations",

@@ -6,7 +6,10 @@ import pytest
 
 from benchmarks import few_images_tables, markdown, tables
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.runs import train
+from cskd_tf.runs.workdir import Workdir
 from tests.helpers import finished_run
+from tests.runs.helpers import config_of
 
 
 def made_runs(folder):
@@ -46,6 +49,40 @@ def test_a_line_per_run(command, tmp_path):
     assert low <= first["test"]["top1_error"] <= high
     assert (first["config"], first["overrides"]["epochs"]) == ("omniglot_5,cross_entropy", first["epochs"])
     assert {"seed", "data.split.seed", "baseline"}.isdisjoint(first["overrides"])
+
+
+@pytest.mark.parametrize(("of_a_file", "alone"), [(True, 2), (False, 0)], ids=["of a file", "of the run"])
+def test_errors_across_groups_of_classes(of_a_file, alone, command, tmp_path):
+    labels = np.arange(60) % 3
+    run, logits = finished_run(tmp_path / "runs/omniglot_5,cskd/seed=0", seed=0, labels=labels)
+    Predictions(logits, labels, np.zeros((60, 2))).save(run.predictions("val"))
+    run.write_metrics({split: run.metrics()["test"] for split in ("val", "test")})
+    (tmp_path / "groups.txt").write_text("a\tone\nb\tone\nc\tother\n")
+    arguments = ("few_images", *([f"--groups={tmp_path / 'groups.txt'}"] if of_a_file else []), str(tmp_path / "runs"))
+    if of_a_file:
+        with pytest.raises(ValueError, match=r"Expected the names of classes in .*, for --groups. Received: none"):
+            command(*arguments)
+    run.write_classes(["a", "b", "c"], ["one", "other", "other"])
+    (line,) = command(*arguments)
+    assert line["test"]["group_error"] == np.mean((logits.argmax(axis=1) == alone) != (labels == alone)) > 0
+
+
+@pytest.mark.slow
+def test_detection(command, tmp_path):
+    train.train(
+        config_of({"epochs": 1, "data.split.train_per_class": 4, "export.enabled": False}),
+        run := Workdir(tmp_path / "runs/omniglot_5,cskd/seed=0"),
+    )
+    for name in ("letters", "letters again", "letters"):  # of which one takes the place of its own
+        lines = command("detection", f"--name={name}", "--against=configs/fonts.py", str(tmp_path / "runs"))
+    assert [(line["data"], line["experiment"], line["seed"], line["against"]) for line in lines] == [
+        ("omniglot_5", "cskd", 0, "letters"), ("omniglot_5", "cskd", 0, "letters again")
+    ]  # fmt: skip
+    own, letters = Predictions.load(run.predictions("test")), lines[0]["other_images"]
+    assert lines[0]["images"] == len(own.labels)
+    saved = json.loads(next(run.path.glob("assessment_test_against_fonts*.json")).read_text())["detection"]
+    assert (letters, lines[0]["energy"]) == (saved["other_images"], saved["energy"])
+    assert all(0 < lines[0][score]["auroc"] < 1 for score in few_images_tables.SCORES)
 
 
 PARTS = ("test", "after_temperature", "after_vector_scaling", "after_matrix_scaling", "normalized_logits")
@@ -93,6 +130,21 @@ def test_tables(monkeypatch, tmp_path):
     assert cells(few_images_tables.calibration("digits_3"))[3][5] == f"**30.0** ± {deviation:.1f}"
     assert cells(few_images_tables.selection("digits_3"))[3][-2:] == ["**0.3** ± 0.1", f"30.0 ± {deviation:.1f}"]
     assert cells(few_images_tables.generalized("digits_3"))[3][2:4] == ["**300** ± 141", "-300"]
+    told = {score: {"auroc": 0.1 * place} for place, score in enumerate(few_images_tables.SCORES, start=7)}
+    told_apart = [{**line, **told, "against": "letters"} for line in lines[:3:2]]  # of CS-KD's two runs one
+    told_apart[0]["feature_distance"] = {"undefined": "because"}
+    (tmp_path / "detection.json").write_text(json.dumps(told_apart))
+    heading, _, plain, of_one, _, *sources = cells(few_images_tables.beyond("digits_3"))
+    assert heading[2:] == [
+        "taken for another group %",
+        *(f"letters by {by}" for by in ("probability", "energy", "features")),
+    ]
+    assert plain[2:] == ["50.0", "**70.0**", "**80.0**", "**90.0**"]
+    assert of_one[3:] == ["undefined"] * 3
+    assert [source[0].partition(":")[0] for source in sources] == [
+        "`results/few_images.json`",
+        "`results/detection.json`",
+    ]
     lines[0]["commit"], lines[0]["trained_at"] = "fff0000", "abc7654"
     (tmp_path / "few_images.json").write_text(json.dumps(lines))
     of_grid, of_methods = (
