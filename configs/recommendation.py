@@ -19,7 +19,7 @@ SMALL, LARGE = 32, 224  # pixels of the papers' small images, and of their photo
 SHORT_SIDE = 256
 ENOUGH = 100  # validation images, of which an error rate has a standard error of 5 points at most
 STEPS = 3  # of an epoch at least, in a recommended batch size
-DIVERGES = (3.0, 0.1)  # weight of CS-KD and learning rate at which the loss was seen to run to NaN on small data
+DIVERGES = (3.0, 0.1)  # weight of CS-KD and learning rate at which the public code's loss runs to NaN on small data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +86,9 @@ def _optimizer(findings: Findings, methods: tuple[Mapping[str, Any], ...]) -> It
     heavy = any(method["weight"] >= weight for method in methods)
     if heavy and config.optimizer.name == "SGD" and config.schedule.learning_rate >= rate:
         reason = (
-            f"a weight of {weight:g} at a learning rate of {rate:g} can run to NaN on few images; with gradients cut "
-            "to this norm it did not. A lower schedule.learning_rate is the other way"
+            f"a weight of {weight:g} at a learning rate of {rate:g} ran to NaN on few images in the public code; here it "
+            "stayed finite, and gradients cut to this norm left half of the loss. A lower schedule.learning_rate is the "
+            "other way"
         )
         yield Setting("optimizer.clip_norm", config.optimizer.clip_norm or 1.0, reason)
 

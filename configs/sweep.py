@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shlex
 import signal
 import sys
 import time
@@ -177,7 +178,9 @@ class _Runner:
                 f"{len(self._failed)} of {len(self._planned)} runs failed; the same command tries again."
             )
             return 1
-        self._console.print(f"All {len(self._planned)} runs have finished: --mode=report --workdir={self._folder}")
+        self._console.print(
+            f"All {len(self._planned)} runs have finished: --mode=report --workdir={shlex.quote(str(self._folder))}"
+        )
         return 1 if self._unchosen else 0
 
     def _start_more(self, waiting: list[grids.Run], processes: Processes, started: list["_Started"]) -> str:

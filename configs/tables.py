@@ -17,7 +17,7 @@ from configs.published import PUBLISHED
 from configs.sweep import load_from
 from cskd_tf.errors import UserError
 from cskd_tf.files import written_whole
-from cskd_tf.runs import grid, rendering, strategies, tables
+from cskd_tf.runs import grid, rendering, report, strategies, tables
 
 DATA = {
     "cifar100": "CIFAR-100",
@@ -189,6 +189,7 @@ def run(workdir: str, *, mode: str, names: Sequence[str], form: str) -> None:
             layout = _layout(name, found)
             found = {cell.experiment: found[cell.experiment] for row in layout.rows for cell in row.cells}
             notes = tables.notes(layout, found, expected)
+            report.name_other_images([run for each in found.values() for run in each.runs])
             made[name] = rendering.FORMATS[form][0](layout, tables.lines(layout, found), notes)
     if not made:
         begun = sum(map(len, there.values()))

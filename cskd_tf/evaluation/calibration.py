@@ -68,7 +68,7 @@ def bin_of(confidence: np.ndarray, *, bins: int) -> np.ndarray:
 
 def check_bins(bins: int) -> None:
     """Raises UserError where there are no bins."""
-    if not isinstance(bins, int | np.integer) or bins < 1:
+    if isinstance(bins, bool) or not isinstance(bins, int | np.integer) or bins < 1:
         raise UserError(f"Expected a whole number of bins, at least one. Received: bins={bins}")
 
 

@@ -33,7 +33,7 @@ def resampled(
     Raises:
         UserError: no resamples, or no images.
     """
-    if resamples < 1 or size < 1:
+    if not isinstance(resamples, int | np.integer) or resamples < 1 or size < 1:
         raise UserError(f"Expected at least one resample of at least one image. Received: {resamples=}, {size=}")
     generator = np.random.default_rng(seed)
     drawn = [statistic(generator.integers(size, size=size)) for _ in range(resamples)]

@@ -218,7 +218,7 @@ def risk_of_share(curve: np.ndarray, coverage: float) -> float:
         >>> risk_of_share(np.array([0, 1 / 2, 1 / 3]), 0.5)
         0.5
     """
-    return float(curve[math.ceil(coverage * len(curve) - ROUNDING * len(curve)) - 1])
+    return float(curve[max(1, math.ceil(coverage * len(curve) - ROUNDING * len(curve))) - 1])
 
 
 def _check_fraction(**value: float) -> None:

@@ -132,6 +132,27 @@ def check_same_images(runs: Sequence[Workdir]) -> None:
             )
 
 
+def name_other_images(runs: Sequence[Workdir]) -> None:
+    """Warns of runs of one data set and split whose images differ all the same, so that they cannot be compared.
+
+    Of one config they are refused (`check_same_images`); runs of several methods may stand side by side nevertheless.
+    """
+    of_data: dict[str, dict[str, list[Workdir]]] = {}
+    for run in runs:
+        if (images := noted_images(run)) is None:
+            continue
+        data = run.config().data
+        settings = repr((data.source.of_images(), data.split))
+        of_data.setdefault(settings, {}).setdefault(json.dumps(images, sort_keys=True), []).append(run)
+    for alike in of_data.values():
+        if len(alike) > 1:
+            named = [f"{one.path}" + (f" and {len(more)} more" if more else "") for one, *more in alike.values()]
+            logging.warning(
+                "Not to be compared, for their images differ though one config says of their data (%s): %s",
+                IMAGES, "; ".join(named),
+            )  # fmt: skip
+
+
 def check_same_bins(runs: Sequence[Workdir]) -> None:
     """Refuses runs of one config whose ECEs are of other numbers of bins, of which there is no mean.
 
@@ -193,7 +214,7 @@ def _cells(members: Sequence[dict[str, float]]) -> list[str]:
     """
     cells = []
     for _, key, factor in COLUMNS:
-        if key not in members[0]:
+        if not any(key in metrics for metrics in members):
             cells.append("-")
             continue
         if any(metrics.get(key) is None or math.isnan(metrics[key]) for metrics in members):
@@ -225,6 +246,7 @@ def report(root: pathlib.Path) -> None:
     """Prints the tables of all runs at and below `root`, where their SavedModels lie, and the TensorBoard command."""
     runs = find_runs(root)
     name_unfinished(root, runs)
+    name_other_images(runs)
     screen = printing.console()
     subjects: dict[tuple[str, str], list[Workdir]] = {}
     for run in runs:

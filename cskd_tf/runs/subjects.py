@@ -208,4 +208,5 @@ def _key_of_test_images(run: Workdir, *, labels: np.ndarray) -> str:
 
 def _key_of_training_images(run: Workdir) -> str:
     """What runs have in common that were trained on the same images."""
-    return json.dumps(dataclasses.asdict(run.config().data.split), sort_keys=True)
+    noted = (noted_images(run) or {}).get("splits", {}).get("train")  # None in a run of a version that noted none
+    return json.dumps([dataclasses.asdict(run.config().data.split), noted], sort_keys=True)

@@ -4,8 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cskd_tf import metrics
+from cskd_tf.errors import UserError
 
 
 def test_logits_of_a_collapsed_network_may_look_like_probabilities():
@@ -33,6 +35,21 @@ def test_what_looks_like_probabilities_is_warned_of_once_and_computed(call):
     assert "from_logits=False" in str(warning.message)
     assert warning.filename == __file__
     assert value == pytest.approx(np.log((1 + np.exp(-0.8)) * (1 + np.exp(-0.6))) / 2)
+
+
+@pytest.mark.parametrize("classes", [3, 100, 1000])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_probabilities_of_two_bytes_are_probabilities(dtype, classes):
+    logits = np.random.default_rng(0).normal(size=(256, classes)) * 3
+    labels = np.arange(256) % classes
+    probabilities = tf.nn.softmax(tf.cast(logits, dtype))
+    exact = metrics.expected_calibration_error(logits, labels)
+    rounded = metrics.expected_calibration_error(probabilities.numpy(), labels, from_logits=False)
+    assert rounded == pytest.approx(exact, abs=0.01)
+    with pytest.warns(UserWarning, match="look like probabilities"):  # cast since or not
+        metrics.negative_log_likelihood(tf.cast(probabilities, tf.float32).numpy(), labels)
+    with pytest.raises(UserError, match="Expected probabilities that sum to 1"):
+        metrics.expected_calibration_error(1.05 * probabilities.numpy(), labels, from_logits=False)
 
 
 @pytest.mark.parametrize("function", [metrics.expected_calibration_error, metrics.area_under_risk_coverage])

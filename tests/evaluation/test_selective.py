@@ -86,6 +86,7 @@ def test_coverage_at_risk_by_hand():
 def test_risk_at_coverage_by_hand():
     logits, labels = as_logits([0.95, 0.9, 0.8, 0.7, 0.6]), [0, 1, 0, 0, 1]
     for coverage, expected in (
+        (1e-13, 0),
         (0.01, 0),
         (0.2, 0),
         (0.21, 1 / 2),

@@ -109,10 +109,13 @@ def test_runs_on_data_that_changed_under_the_same_labels_are_not_compared_image_
     runs = [run_with_all(tmp_path / name, methods=methods) for name, methods in (("a", ()), ("b", ({"name": "PSKD"},)))]
     for run, digest in zip(runs, ("one", "other"), strict=True):
         (run.path / "images.json").write_text(
-            json.dumps({"classes": ["x"], "splits": {"test": {"images": 60, "sha256": digest}}})
+            json.dumps(
+                {"classes": ["x"], "splits": {split: {"images": 60, "sha256": digest} for split in ("train", "test")}}
+            )
         )
     (subject,) = subjects_of(find_runs(tmp_path))
     assert [run.path.name for run in subject.same_images[1]] == ["a"]
+    assert list(subject.histories()) == list(subject.named)[:1]
 
 
 def test_half_finished_runs_and_such_without_predictions_are_left_out(caplog, monkeypatch, tmp_path):

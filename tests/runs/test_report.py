@@ -86,6 +86,18 @@ def test_runs_of_other_images_of_the_same_labels_are_not_averaged(tmp_path):
         report.table(runs)
 
 
+def test_methods_with_other_images_are_named_and_stand_side_by_side(caplog, capsys, tmp_path):
+    methods = {"plain": (), "cskd": ({"name": "CSKD"},), "pskd": ({"name": "PSKD"},)}
+    for name, listed in methods.items():
+        run, _ = finished_run(tmp_path / name, seed=1, labels=np.arange(30) % 3, methods=listed)
+        images = {"classes": ["a", "b", "c"], "splits": {"test": {"images": 30, "sha256": str(name == "cskd")}}}
+        write_json(run.path / "images.json", images)
+    report.report(tmp_path)
+    (warning,) = caplog.messages
+    assert warning.endswith(f"{tmp_path / 'cskd'}; {tmp_path / 'plain'} and 1 more")
+    assert capsys.readouterr().out.count("cross-entropy") == 1
+
+
 def test_calibration_errors_of_other_bins_are_not_averaged(tmp_path):
     runs = [finished_run(tmp_path / str(seed), seed=seed, labels=np.arange(30) % 3)[0] for seed in (1, 2)]
     measured = runs[1].metrics()
