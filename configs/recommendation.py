@@ -86,9 +86,9 @@ def _optimizer(findings: Findings, methods: tuple[Mapping[str, Any], ...]) -> It
     heavy = any(method["weight"] >= weight for method in methods)
     if heavy and config.optimizer.name == "SGD" and config.schedule.learning_rate >= rate:
         reason = (
-            f"a weight of {weight:g} at a learning rate of {rate:g} ran to NaN on few images in the public code; here it "
-            "stayed finite, and gradients cut to this norm left half of the loss. A lower schedule.learning_rate is the "
-            "other way"
+            f"a weight of {weight:g} at a learning rate of {rate:g} ran to NaN on few images in the public code; here "
+            "it stayed finite, and gradients cut to this norm left half of the loss. A lower schedule.learning_rate is "
+            "the other way"
         )
         yield Setting("optimizer.clip_norm", config.optimizer.clip_norm or 1.0, reason)
 

@@ -5,6 +5,7 @@ started would be left for good. Here all come to the first worker's address, whi
 """
 
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -25,7 +26,8 @@ def meet(cluster: Mapping[str, Any], *, wait: float = WAIT) -> None:
         wait: seconds to wait at most.
 
     Raises:
-        UserError: some have not come until then, which are named, or the first one's port is taken.
+        UserError: some have not come until then, which are named, or this worker's port is taken: TensorFlow's server
+            could not start there, and all others would wait for it without end.
     """
     tasks = [(job, index) for job in ("chief", "worker") for index in range(len(cluster["cluster"].get(job, ())))]
     addresses = {task: cluster["cluster"][task[0]][task[1]] for task in tasks}
@@ -36,7 +38,8 @@ def meet(cluster: Mapping[str, Any], *, wait: float = WAIT) -> None:
             addresses[first], {_HELLO % (job.encode(), index): (job, index) for job, index in tasks[1:]}, until=until
         )
     else:
-        missing = [] if _come(addresses[first], _HELLO % (own[0].encode(), own[1]), until=until) else [first]
+        with _listening(addresses[own]):  # which is kept until all are here
+            missing = [] if _come(addresses[first], _HELLO % (own[0].encode(), own[1]), until=until) else [first]
     if missing:
         names = ", ".join(f"{job} {index} ({addresses[job, index]})" for job, index in missing)
         raise UserError(
@@ -70,7 +73,10 @@ def _gather(address: str, expected: Mapping[bytes, Any], *, until: float) -> lis
 def _come(address: str, hello: bytes, *, until: float) -> bool:
     """Says hello to the first worker, again and again while there is none; whether it has let this one go."""
     while (left := until - time.monotonic()) > 0:
-        with contextlib.suppress(OSError), socket.create_connection(_parsed(address), timeout=min(left, 5.0)) as first:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(host_and_port(address), timeout=min(left, 5.0)) as first,
+        ):
             first.sendall(hello)
             first.settimeout(left)
             if _line(first) == _GO:
@@ -80,7 +86,7 @@ def _come(address: str, hello: bytes, *, until: float) -> bool:
 
 
 def _listening(address: str) -> socket.socket:
-    port = _parsed(address)[1]
+    port = host_and_port(address)[1]
     both = socket.has_dualstack_ipv6()
     try:
         server = socket.create_server(
@@ -113,17 +119,17 @@ def _is_gone(connection: socket.socket) -> bool:
         return True
 
 
-def _parsed(address: str) -> tuple[str, int]:
-    """Host and port.
+def host_and_port(address: str) -> tuple[str, int]:
+    """Of an address.
 
     Example:
-        >>> _parsed("node-1:2222"), _parsed("[::1]:2222")
+        >>> host_and_port("node-1:2222"), host_and_port("[::1]:2222")
         (('node-1', 2222), ('::1', 2222))
 
     Raises:
         UserError: an address of another form.
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
+    if not re.fullmatch(r"[^\s/]+", host) or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 2**16:
         raise UserError(f'Expected "host:port" as addresses in TF_CONFIG. Received: {address!r}')
     return host.strip("[]"), int(port)

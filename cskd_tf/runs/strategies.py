@@ -113,31 +113,49 @@ def make(name: str) -> tf.distribute.Strategy:
 
 def is_chief() -> bool:
     """Whether this process is the one that writes and reports, as TF_CONFIG has it."""
-    task = cluster().get("task", {})
-    return task.get("index", 0) == 0 and (task.get("type") != "worker" or "chief" not in cluster()["cluster"])
+    if num_workers() == 1:
+        return True
+    task = cluster()["task"]
+    return task["index"] == 0 and (task.get("type") != "worker" or "chief" not in cluster()["cluster"])
 
 
 def cluster() -> dict[str, Any]:
     """What TF_CONFIG says, `{"cluster": {job: [address]}, "task": {"type", "index"}}`; empty where it is not set.
 
     Raises:
-        UserError: it does not say that.
+        UserError: it does not say that, or several workers have addresses that are none, or one and the same.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text:
         return {}
     try:
         told = json.loads(text)
-        jobs, task = told.get("cluster", {}), told.get("task", {})
-        known = all(job in ("chief", "worker") for job in jobs)
-        if known and (not jobs or task["index"] in range(len(jobs[task["type"]]))):
-            return told
-    except (ValueError, LookupError, TypeError, AttributeError):
-        pass
-    raise UserError(
-        'Expected TF_CONFIG as {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
-        f"with the jobs worker and, perhaps, chief. Received: TF_CONFIG={text}"
-    )
+    except (ValueError, RecursionError):
+        told = None
+    if not _is_cluster(told):
+        raise UserError(
+            'Expected TF_CONFIG as {"cluster": {"worker": ["host:port", ...]}, '
+            '"task": {"type": "worker", "index": 0}}, '
+            f"with the jobs worker and, perhaps, chief. Received: TF_CONFIG={text}"
+        )
+    addresses = [address for job in told.get("cluster", {}).values() for address in job]
+    places = [rendezvous.host_and_port(address) for address in addresses] if len(addresses) > 1 else []
+    if len(set(places)) < len(places):
+        raise UserError(f"Expected an address of its own for each worker in TF_CONFIG. Received: {addresses}")
+    return told
+
+
+def _is_cluster(told: Any) -> bool:
+    """Whether jobs are lists of strings, and the task, where there are jobs, is one of theirs."""
+    if not isinstance(told, dict):
+        return False
+    jobs, task = told.get("cluster", {}), told.get("task", {})
+    if not isinstance(jobs, dict) or not isinstance(task, dict) or not jobs.keys() <= {"chief", "worker"}:
+        return False
+    if not all(isinstance(job, list) and all(isinstance(each, str) for each in job) for job in jobs.values()):
+        return False
+    job, index = task.get("type"), task.get("index")
+    return not jobs or (type(index) is int and isinstance(job, str) and index in range(len(jobs.get(job, ()))))
 
 
 def refuse_workers(what: str) -> None:

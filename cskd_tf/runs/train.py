@@ -24,6 +24,7 @@ from cskd_tf.runs.images_of_run import check_images, note_images
 from cskd_tf.runs.loggers import build_loggers, check_loggers, log_final
 from cskd_tf.runs.report import name_of_methods
 from cskd_tf.runs.screen import Screen
+from cskd_tf.runs.sharing import check_shared
 from cskd_tf.runs.space import Need, check_space, needs
 from cskd_tf.runs.tensorboard.about import CROSS_ENTROPY, name_of_run, write_about
 from cskd_tf.runs.tensorboard.board import TensorBoard
@@ -100,6 +101,7 @@ def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> Non
                 workers.on_chief(functools.partial(workdir.claim, config))
             workers.on_chief(functools.partial(check_images, run_workdir, experiment.splits))
             workers.on_chief(functools.partial(run_workdir.claim, experiment.config))
+            check_shared(run_workdir, workers)
             workers.on_chief(functools.partial(note_images, run_workdir, experiment.splits))
             try:
                 _train_run(experiment, run_workdir, screen)

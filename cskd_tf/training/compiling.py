@@ -43,6 +43,28 @@ def synchronized_layers(model: keras.Model) -> list[str]:
     return [layer.name for layer in layers if getattr(layer, "synchronized", False)]
 
 
+def needing_images(model: keras.Model) -> list[str]:
+    """Names of the layers that a replica without an image trains wrongly, or fails at.
+
+    Batch norm over a replica's own images makes its statistics NaN, silently. TensorFlow's convolutions on oneDNN
+    return another shape where there is no image, and fail.
+    """
+    on_cpu = any("CPU" in device for device in model.distribute_strategy.extended.worker_devices)
+    return [
+        layer.name
+        for layer in model._flatten_layers()
+        if (isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and not layer.synchronized)
+        or (on_cpu and isinstance(layer, _CONVOLUTIONS))
+    ]
+
+
+_CONVOLUTIONS = (
+    keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D, keras.layers.SeparableConv1D, keras.layers.SeparableConv2D,
+    keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose,
+)  # fmt: skip
+
+
 def check_jit(jit_compile: bool | str, *, replicas: int, exchanging: Sequence[str]) -> None:
     """Raises UserError for XLA on several replicas where something needs the whole batch within the loss.
 

@@ -229,7 +229,13 @@ class SelfDistiller(ContinuingModel):
 
     def call(self, inputs, training: bool = False):
         images = inputs[IMAGE] if isinstance(inputs, dict) else inputs
-        return self.outputs(images, training=training)["logits"]
+        if training or self._replicas() == 1 or images.shape[0] is not None:
+            return self.outputs(images, training=training)["logits"]
+        # The last replicas may have no image, at which TensorFlow's convolutions on oneDNN fail: they get an empty one.
+        rows, *size = tf.unstack(tf.shape(images))
+        # Not by tf.pad, which TensorFlow makes a part of the convolution, and then does not do.
+        images = tf.concat([images, tf.zeros([tf.cast(rows == 0, tf.int32), *size], images.dtype)], axis=0)
+        return self.outputs(images)["logits"][:rows]
 
     def train_step(self, data) -> dict[str, Any]:
         batch, labels, weights = unpack(data)

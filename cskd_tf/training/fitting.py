@@ -1,6 +1,7 @@
 """The Keras model that goes on with its data where it was, and whose data are looked at before they reach its step."""
 
 import contextlib
+import dataclasses
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -20,6 +21,7 @@ from cskd_tf.training.compiling import (
     check_jit,
     check_steps,
     check_trainable,
+    needing_images,
     synchronized_layers,
 )
 from cskd_tf.training.course import Course, prepare_callbacks
@@ -200,7 +202,10 @@ class ContinuingModel(DataBuiltModel):
         callbacks = prepare_callbacks(callbacks, own=course, model=self)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
-        x = self._checked(x, y, sample_weight, shuffle=kwargs.get("shuffle", True), opened_at=weakly(course.position))
+        x = self._checked(
+            x, y, sample_weight, shuffle=kwargs.get("shuffle", True), opened_at=weakly(course.position),
+            batch_size=batch_size, share=1.0 - (kwargs.get("validation_split") or 0.0),
+        )  # fmt: skip
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)):
             if len(validation) not in (2, 3):
@@ -266,13 +271,16 @@ class ContinuingModel(DataBuiltModel):
         before, self._state.data = self._state.data, (x.num_examples, x.steps_per_epoch)
         return None if before in (None, self._state.data) else x.steps_per_epoch
 
-    def _checked(self, x, y, weights=None, *, shuffle: bool = False, opened_at: Callable[[], int] | None = None):
+    def _checked(self, x, y, weights=None, *, opened_at: Callable[[], int] | None = None, **of_arrays):
         """What Keras is to read in place of `x`; for training, where `opened_at` says at which step."""
         if not self.built:
             return x
         expected = self.expectations(training=opened_at is not None)
         if not isinstance(x, PairedDataset):
-            return checked(x, y, weights=weights, expected=expected, shuffle=shuffle)
+            several = opened_at is not None and self._replicas() > 1
+            if several and (names := needing_images(self)):
+                expected = dataclasses.replace(expected, replicas=self._replicas(), needing_images=tuple(names))
+            return checked(x, y, weights=weights, expected=expected, **of_arrays)
         expected.check_data(x)
 
         def read(context: tf.distribute.InputContext) -> tf.data.Dataset:

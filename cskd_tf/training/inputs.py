@@ -7,6 +7,7 @@ by momentum and weight decay the weights still move, until the loop looks at the
 """
 
 import dataclasses
+import math
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +23,7 @@ from cskd_tf.training.forms import check_parts, is_iterable
 from cskd_tf.training.label_kinds import OneClass
 from cskd_tf.training.labels import LabelKind, kind_of, type_of
 
+KERAS_BATCH = 32  # images, where nobody says how many
 BUILD = "build the data with cskd_tf.data.paired_dataset(..., **model.data_options)"
 
 
@@ -56,6 +58,8 @@ class Expectations:
         pairs_adjacent: rows 0 and 1, 2 and 3 and so on are of one class (`CSKD(in_batch=True)`).
         parts: in which a replica computes its rows, each of at least one row, or pair.
         num_examples: of methods that keep something for each image: indices are below it; None: no method does.
+        replicas: among which each batch is dealt out, where all of them need an image; 1: none does.
+        needing_images: names of the layers for which they do.
     """
 
     num_classes: int
@@ -64,6 +68,32 @@ class Expectations:
     pairs_adjacent: bool = False
     parts: int = 1
     num_examples: int | None = None
+    replicas: int = 1
+    needing_images: tuple[str, ...] = ()
+
+    @property
+    def _without_images(self) -> str:
+        layers = ", ".join(self.needing_images[:3]) + (", ..." if len(self.needing_images) > 3 else "")
+        return (
+            f"Expected batches that leave none of {self.replicas} replicas without an image, the last of an epoch too: "
+            f"choose another batch size, as layers such as {layers} go wrong there. Data of "
+            "cskd_tf.data.paired_dataset are dealt out evenly."
+        )
+
+    def reaches_all(self, count):
+        """Whether a batch of so many images leaves no replica without one: tf.distribute fills the first ones up.
+
+        Example:
+            >>> [Expectations(num_classes=2, replicas=4).reaches_all(count) for count in (4, 5, 6, 7)]
+            [True, False, False, True]
+        """
+        return -(-count // self.replicas) * (self.replicas - 1) < count
+
+    def check_batches(self, size: int, *, batch_size: int) -> None:
+        """Raises UserError where arrays of `size` images make batches of which one does not reach all replicas."""
+        for count in {min(size, batch_size), size % batch_size} - {0}:
+            if not self.reaches_all(count):
+                raise UserError(f"{self._without_images} Received: a batch of {count} of {size} images, {batch_size=}")
 
     @property
     def _wrong_pair(self) -> str:
@@ -108,6 +138,8 @@ class Expectations:
         count, namespace = tf.shape(labels)[0], tf.experimental.numpy
         required = self._required(labels, index, weights, count=count, namespace=namespace)
         conditions = {message: sound for message, sound, _ in required}
+        if self.replicas > 1:
+            conditions[self._without_images] = self.reaches_all(count)
         if self.parts > 1:
             rows = self.parts * (2 if self.pairs_adjacent else 1)
             enough = f"Expected batches of at least {rows} images on each replica: {self.parts} parts of each."
@@ -164,7 +196,10 @@ def assert_all(conditions: dict[str, tf.Tensor]) -> list[tf.Operation]:
     return [check for check in checks if check is not None]  # eagerly there is nothing to return
 
 
-def checked(data, labels, *, weights=None, expected: Expectations, shuffle: bool = False) -> Any:
+def checked(
+    data, labels, *,
+    weights=None, expected: Expectations, shuffle: bool = False, batch_size: int | None = None, share: float = 1.0,
+) -> Any:  # fmt: skip
     """The same data for Keras, checked now or, batch by batch, on their way to the step.
 
     Args:
@@ -173,6 +208,8 @@ def checked(data, labels, *, weights=None, expected: Expectations, shuffle: bool
         weights: as `sample_weight`.
         expected: of every batch.
         shuffle: whether Keras will reorder arrays.
+        batch_size: of the batches that Keras makes of arrays; None: as many as Keras does.
+        share: of arrays that are trained on; Keras keeps the last ones as validation data.
 
     Raises:
         UserError: arrays or a `PairedDataset` that are not as expected. What flows by raises it then, tf.data
@@ -191,6 +228,7 @@ def checked(data, labels, *, weights=None, expected: Expectations, shuffle: bool
         if expected.pairs_adjacent and shuffle:
             raise UserError(f"{expected._wrong_pair} Received: arrays, which fit() shuffles")
         expected.check(labels, index=_index(data), weights=weights)
+        expected.check_batches(math.floor(len(labels) * share), batch_size=batch_size or KERAS_BATCH)
     return data
 
 
@@ -202,6 +240,7 @@ def check_batch(batch, expected: Expectations) -> None:
     """As `Expectations.check`, of `(inputs, labels)` or `(inputs, labels, weights)` on the host."""
     check_parts(batch)
     if batch[1] is not None:
+        expected.check_batches(len(batch[1]), batch_size=len(batch[1]))
         expected.check(batch[1], index=_index(batch[0]), weights=batch[2] if len(batch) > 2 else None)
 
 

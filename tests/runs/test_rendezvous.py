@@ -72,5 +72,13 @@ def test_a_port_that_is_taken_and_an_address_that_is_none_are_named(cluster):
     host, port = address.split(":")
     with socket.create_server((host, int(port))), pytest.raises(UserError, match=f"port of {address}, .* to be free"):
         meet(cluster("chief", 0), wait=1)
+    (address, _) = cluster("worker", 0)["cluster"]["worker"]
+    host, port = address.split(":")
+    with socket.create_server((host, int(port))), concurrent.futures.ThreadPoolExecutor() as pool:
+        chief = pool.submit(meet, cluster("chief", 0), wait=2)
+        with pytest.raises(UserError, match=f"port of {address}, .* to be free"):  # and does not let the chief go
+            meet(cluster("worker", 0), wait=1)
+        with pytest.raises(UserError, match=r"no word of worker 0 \(.*\), worker 1 "):
+            chief.result(timeout=30)
     with pytest.raises(UserError, match=r'Expected "host:port" .*Received: \'nowhere\''):
         meet({"cluster": {"worker": ["nowhere", "there:1"]}, "task": {"type": "worker", "index": 0}}, wait=1)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import re
 import signal
 import sys
 
@@ -37,6 +38,11 @@ def test_workers_that_a_strategy_would_not_use_are_refused(monkeypatch, name):
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": -1}}',
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": true}}',
+        '{"cluster": {"worker": {"0": "a:1", "1": "b:1"}}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": null}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": []}', '{"cluster": ""}', '{"cluster": {}, "task": []}', '{"task": null}', "[" * 100_000,
     ],
 )  # fmt: skip
 def test_what_is_no_cluster_is_refused(monkeypatch, text):
@@ -45,7 +51,33 @@ def test_what_is_no_cluster_is_refused(monkeypatch, text):
         strategies.make("auto")
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}'])
+@pytest.mark.parametrize("address", ["b", "", "b:", ":1", "b:0", "b:99999", "http://b:1", " b:1", "b:1\n", "b:²"])
+def test_addresses_that_are_none_are_refused_on_every_worker(monkeypatch, address):
+    for index in range(3):
+        told(monkeypatch, jobs={"worker": ["a:1", address, "c:1"]}, task={"type": "worker", "index": index})
+        with pytest.raises(
+            UserError, match='Expected "host:port" as addresses in TF_CONFIG. Received: ' + re.escape(repr(address))
+        ):
+            strategies.make("auto")
+
+
+def test_one_address_of_two_workers_is_refused(monkeypatch):
+    told(monkeypatch, jobs={"chief": ["a:1"], "worker": ["a:1"]}, task={"type": "worker", "index": 0})
+    with pytest.raises(
+        UserError, match=r"an address of its own for each worker in TF_CONFIG. Received: \['a:1', 'a:1'"
+    ):
+        strategies.make("auto")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        '{"task": {"type": "worker", "index": 1}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}',
+    ],
+)
 def test_a_cluster_of_one_is_no_cluster(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     assert strategies.make("auto") is tf.distribute.get_strategy()

@@ -72,6 +72,17 @@ def test_more_workers_write_what_one_process_writes(tmp_path, workers):
 
 
 @pytest.mark.slow
+def test_workers_with_a_workdir_each_are_refused_before_they_train(tmp_path):
+    processes = start(tmp_path, (*COMMAND, "--workdir=run{index}"), workers=2, cwd=tmp_path)
+    assert [process.wait() for process in processes] == [1, 1]
+    for index in range(2):
+        expected = f"Expected a workdir that all workers share. Received: run{index}, in which what the first worker "
+        assert f"error: {expected}writes is not found by the workers [1], counted from 0" in output(tmp_path, index)
+        assert not list(tmp_path.glob("run?/.shared"))
+    assert epochs_done(tmp_path) == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_worker_that_dies_stops_the_others_and_the_same_command_goes_on(tmp_path, lost):
     long = ("--config.epochs=20", "--config.export.enabled=False")
