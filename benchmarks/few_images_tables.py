@@ -285,6 +285,25 @@ def grid(data: str, method: str) -> list[str]:
     return [*rows_of(heading, rows), "", _where(groups)]
 
 
+def automatic() -> list[str]:
+    """CS-KD with the weight that was tried and taken out again, beside cross-entropy and the grid of weights."""
+    heading = ["top-1 error %", "cross-entropy", "T = 4, weight 1", "least of the grid", "automatic weight"]
+    heading += [f"ECE %, {name}" for name in ("weight 1", "automatic")]
+    rows, shown = [], []
+    for data in few_images.EPOCHS:
+        by_name = _groups(data, lambda line: line["network"] == NETWORK)
+        grid_of = {name: lines for name, lines in by_name.items() if re.match(r"cskd,temperature=", name)}
+        if "cskd_auto" not in by_name or not grid_of:
+            continue
+        of = lambda lines, key="top1_error": [line["test"][key] for line in lines]  # noqa: E731
+        best = min(grid_of.values(), key=lambda lines: statistics.mean(of(lines)))
+        usual, found = grid_of["cskd,temperature=4,weight=1"], by_name["cskd_auto"]
+        errors = [_cell(of(lines), "top1_error") for lines in (by_name["cross_entropy"], usual, best, found)]
+        rows.append([data, *errors, *(_cell(of(lines, "ece_20"), "ece_20") for lines in (usual, found))])
+        shown += found
+    return [*rows_of(heading, rows), "", where("few_images", shown)]
+
+
 def depth(data: str) -> list[str]:
     """Cross-entropy and CS-KD, of each network, and the difference of their errors."""
     keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
@@ -309,6 +328,7 @@ TABLES = (
     selective,
     generalized,
     grid,
+    automatic,
     depth,
     finetune,
 )

@@ -17,15 +17,13 @@ does, for each seed.
     python train_main.py --config=configs/few_images.py:methods,tiny_imagenet_20 --mode=sweep
     python train_main.py --config=configs/few_images.py:cells,tiny_imagenet_20 --mode=sweep
     python train_main.py --config=configs/few_images.py:alphas,tiny_imagenet_20 --mode=sweep
-    python train_main.py --config=configs/few_images.py:auto,tiny_imagenet_20 --mode=sweep
     python train_main.py --config=configs/few_images.py:depth,tiny_imagenet_60 --mode=sweep
     python train_main.py --config=configs/few_images.py:equal_time,tiny_imagenet_20 --mode=sweep
 
 The first trains `COMPARED` with three seeds, which choose the images too, the second CS-KD with each T and weight of
-the paper, the third PS-KD with several alphas, the fourth CS-KD with a weight that follows from the gradients, the
-fifth cross-entropy and CS-KD in deeper networks. The sixth trains the methods of the first whose steps take longer
-than cross-entropy's with so many epochs fewer that all take the same time, by the ratios of results/equal_time.json,
-which `python -m benchmarks.equal_time` measures.
+the paper, the third PS-KD with several alphas, the fourth cross-entropy and CS-KD in deeper networks. The fifth trains
+the methods of the first whose steps take longer than cross-entropy's with so many epochs fewer that all take the same
+time, by the ratios of results/equal_time.json, which `python -m benchmarks.equal_time` measures.
 """
 
 import json
@@ -48,14 +46,13 @@ CELLS = ("methods[0].temperature=1.0,4.0", "methods[0].weight=1.0,2.0,3.0,4.0")
 ALPHAS = ("methods[0].alpha=0.3,0.5,0.7,0.8,0.9",)
 DEPTHS = ("preact_resnet10", "preact_resnet18", "preact_resnet34")
 SEEDS = "seed,data.split.seed=0,1,2"
-SWEEPS = ("methods", "cells", "alphas", "auto", "depth", "equal_time")
+SWEEPS = ("methods", "cells", "alphas", "depth", "equal_time")
 
 
 def methods(data: str) -> dict[str, tuple[dict, ...]]:
     """Each method as `config.methods` lists it."""
     teachers = {"Distillation": f"{data},cskd,preact_resnet18", "TFKD": f"{data},cross_entropy"}
     found = {**pskd_paper.methods("preact_resnet18"), **cskd_paper.methods("tiny_imagenet")}
-    found["cskd_auto"] = ({"name": "CSKD", "temperature": 4.0, "weight": "auto"},)
     return {
         name: tuple(
             {**method, "teacher": f"workdirs/few_images/{teachers[method['name']]}"} if "teacher" in method else method
@@ -95,7 +92,6 @@ def _sweep(kind: str, *, data: str):
         "methods": ([f"{data},{method}" for method in COMPARED], ()),
         "cells": ([f"{data},cskd"], CELLS),
         "alphas": ([f"{data},pskd"], ALPHAS),
-        "auto": ([f"{data},cskd_auto"], ()),
         "depth": ([f"{data},{method},{network}" for network in DEPTHS for method in ("cross_entropy", "cskd")], ()),
     }[kind]
     return base.with_sweep(get_config(experiments[0]), experiments=experiments, grid=(*axes, SEEDS))

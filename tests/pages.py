@@ -16,7 +16,7 @@ OTHERS = {name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "CHANG
 ALL = {**PAGES, **OTHERS}
 # What may keep a block from being run, and how many blocks it does.
 REASONS = {
-    "fetches data": 23,
+    "fetches data": 24,
     "on folders of a test": 12,  # make newcomer runs them, on those of tests/test_commands_on_folders.py
     "takes long": 7,
     "installs packages": 2,

@@ -135,8 +135,14 @@ def check_train_main(arguments):
 
 def check_options(source, arguments):
     known = set(re.findall(r"""(?:DEFINE_\w+|add_argument)\(\s*"(?:--)?([\w-]+)\"""", source))
+    configs = re.findall(r"""DEFINE_config_file\(\s*"(\w+)\"""", source)
+    of_configs = [each for each in arguments if re.match(rf"--({'|'.join(configs)})[.=]", each)] if configs else []
+    values, command = flags.FlagValues(), ["program", *of_configs]
+    for name in configs:
+        config_flags.DEFINE_config_file(name, None, "", flag_values=values, sys_argv=command)
+    assert values(command) == ["program"]
     given = {argument[2:].split("=")[0] for argument in arguments if argument.startswith("--")}
-    assert given <= known
+    assert given - {argument[2:].split("=")[0] for argument in of_configs} <= known
 
 
 def commands():

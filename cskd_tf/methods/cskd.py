@@ -7,10 +7,6 @@ from cskd_tf.data.batches.views import CLEAN, IMAGE, partner_views
 from cskd_tf.errors import UserError
 from cskd_tf.losses import kl_divergence
 from cskd_tf.methods.base import BatchNormMode, Method, View
-from cskd_tf.methods.replicas import gather
-
-FORGETTING = 0.01  # of the running means that weight="auto" compares, per step
-LARGEST_WEIGHT = 4.0  # of those that the paper tries
 
 
 class CSKD(Method):
@@ -29,10 +25,6 @@ class CSKD(Method):
     `in_batch` takes the partners from the batch itself, which is then drawn in pairs: every image takes cross-entropy
     and is pulled to its neighbour. There is no second pass; no paper has it.
 
-    `weight="auto"`, a trial, is in each step the ratio of the two gradients on the logits, so that both pull as hard:
-    `min(4, mean ||softmax(z) - y|| / mean ||T (softmax(z / T) - softmax(z' / T))||)`, of running means over the steps,
-    which forget a hundredth in each.
-
     Of several classes (`multi_label=True`) each is its own choice between yes and no, and the term is the mean over the
     classes of `weight * T^2 * KL( stop_gradient Bernoulli(p'_c) || Bernoulli(p_c) )`, `p_c = sigmoid(z_c(x) / T)`: the
     division into binary problems by which Yang et al. (ICCV 2023, https://arxiv.org/abs/2308.06453) distil from a
@@ -49,7 +41,7 @@ class CSKD(Method):
 
     Args:
         temperature: T, above 0.
-        weight: of the class-wise term, at least 0, or `"auto"`.
+        weight: of the class-wise term, at least 0.
         clean_weight: of the clean term, at least 0; 0: without, and without its pass.
         partners: how many partners each image has, drawn independently; the term is the mean over them. The paper has
             one; each costs one forward pass.
@@ -65,7 +57,7 @@ class CSKD(Method):
         self,
         *,
         temperature: float = 4.0,
-        weight: float | str = 1.0,
+        weight: float = 1.0,
         clean_weight: float = 0.0,
         partners: int = 1,
         in_batch: bool = False,
@@ -75,8 +67,7 @@ class CSKD(Method):
     ):
         super().__init__(**kwargs)
         self.temperature = check_number("temperature", temperature, positive=True)
-        self.whole_batch = weight == "auto"  # the means
-        self.weight = weight if weight == "auto" else check_number("weight", weight, positive=False)
+        self.weight = check_number("weight", weight, positive=False)
         self.clean_weight = check_number("clean_weight", clean_weight, positive=False)
         partners = check_count("partners", partners)
         check_flag("in_batch", in_batch)
@@ -95,12 +86,6 @@ class CSKD(Method):
         self.views = tuple(views)
         self.term_names = ("class_wise", "sample_wise") if self.clean_weight else ("class_wise",)
 
-    def attach(self, network, *, parts, num_examples=None):
-        if self.weight == "auto":
-            options = {"dtype": "float32", "trainable": False, "aggregation": "only_first_replica", "autocast": False}
-            self.pulls = self.add_weight(name="pulls", shape=(2,), initializer="zeros", **options)
-            self.bind(network)
-
     def terms(self, batch: dict, outputs: dict, targets: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = outputs[IMAGE]["logits"]
         factor = self.temperature**2 if self.form == "cvpr" else 1.0
@@ -109,24 +94,12 @@ class CSKD(Method):
         else:
             teachers = [outputs[name]["logits"] for name in self._partners]
         divergences = [self._divergence(tf.stop_gradient(teacher), logits) for teacher in teachers]
-        weight = self._balance(logits, teachers[0], targets) if self.weight == "auto" else self.weight
-        terms = {"class_wise": weight * factor * tf.add_n(divergences) / len(divergences)}
+        terms = {"class_wise": self.weight * factor * tf.add_n(divergences) / len(divergences)}
         if self.clean_weight:
             clean = outputs[CLEAN]["logits"]
             clean = clean if self.form == "iclr" else tf.stop_gradient(clean)
             terms["sample_wise"] = self.clean_weight * factor * self._divergence(clean, logits)
         return terms
-
-    def _balance(self, logits: tf.Tensor, teacher: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        """The weight of this step, after its batch has entered the running means."""
-        softened = self.temperature * (
-            tf.nn.softmax(logits / self.temperature) - tf.nn.softmax(teacher / self.temperature)
-        )
-        pulls = tf.stack([tf.norm(tf.nn.softmax(logits) - targets, axis=-1), tf.norm(softened, axis=-1)], axis=-1)
-        pulls = tf.reduce_mean(gather(tf.stop_gradient(pulls)), axis=0)
-        self.pulls.assign(self.pulls.value + FORGETTING * (pulls - self.pulls.value))
-        hard, class_wise = tf.unstack(self.pulls.value)
-        return tf.minimum(LARGEST_WEIGHT, tf.math.divide_no_nan(hard, class_wise))
 
     def _divergence(self, teacher: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         return kl_divergence(teacher, logits, temperature=self.temperature)
