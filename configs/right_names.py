@@ -52,7 +52,12 @@ def check_words(words: Sequence[str], *, given: Sequence[str]) -> None:
 
 
 def check_workdir(workdir: str | None) -> None:
-    """Refuses an address: what makes folders beside or below it would make them of a local folder, `gs:`."""
+    """Refuses an address: what makes folders beside or below it would make them of a local folder, `gs:`.
+
+    Nothing at all is what a shell makes of `--workdir=$DIR` without DIR, and not the default.
+    """
+    if workdir == "":
+        raise ValueError("Expected a path. Received: --workdir=")
     if workdir and "://" in workdir:
         raise ValueError(f"Expected a path; mount a bucket to use it. Received: --workdir={workdir}")
 

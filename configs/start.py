@@ -20,7 +20,9 @@ def main(argv):
             right_names.check_config(flags.FLAGS[name])
     given: dict[str, Any] = {name: flags.FLAGS[name].value for name in _NAMES}
     config: Any = flags.FLAGS["config"]
-    workdir = given["workdir"] or command_line.default_workdir(config, mode=given["mode"])
+    workdir = given["workdir"]
+    if workdir is None:
+        workdir = command_line.default_workdir(config, mode=given["mode"])
     predicts = words[:1] == ["predict"]
     if words == ["launch"] or given["workers"]:
         with command_line.one_line():

@@ -19,7 +19,7 @@ from cskd_tf.data.images.decode import reason
 from cskd_tf.data.sources.folders import SUFFIXES, files_below
 from cskd_tf.data.sources.passes import track
 from cskd_tf.errors import UserError
-from cskd_tf.files import check_path
+from cskd_tf.files import check_path, full_disk_named
 from cskd_tf.runs.classifiers import is_saved_model, load_saved_model, refuse_own_network
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.evaluate import load_run
@@ -161,7 +161,10 @@ def _check_new(output: str) -> None:
     elif not pathlib.Path(output).absolute().parent.is_dir():
         why = "whose folder is not there"
     elif os.path.lexists(unfinished(output)):
-        why = f"of which {unfinished(output)} is there, which another process writes, or was writing when it ended"
+        why = (
+            f"of which {unfinished(output)} is there, which another process writes, or was writing when it ended; "
+            "remove it then, and the same command begins anew"
+        )
     else:
         try:
             with open(unfinished(output), "x"):
@@ -255,11 +258,15 @@ def _opened(output: str | None) -> Iterator[IO[str]]:
     """The file that is written, which appears whole; or stdout, whose reader may leave before the end."""
     if output is not None:
         partial = unfinished(output)
-        with open(partial, "x", encoding="utf-8", newline="") as stream:
+        with full_disk_named(partial.absolute().parent), open(partial, "x", encoding="utf-8", newline="") as stream:
             try:
                 yield stream
             except BaseException:  # an interruption too: what took hours stays
-                logging.error("%s keeps what was predicted so far; the same command would begin anew", partial)
+                if os.fstat(stream.fileno()).st_size:
+                    words = "%s keeps what was predicted so far; remove it, and the same command begins anew"
+                    logging.error(words, partial)
+                else:
+                    partial.unlink(missing_ok=True)
                 raise
         if os.path.lexists(output):  # in all the time since it began, somebody has made it
             raise UserError(f"Expected a new file as --output; {partial} has what was predicted. Received: {output}")

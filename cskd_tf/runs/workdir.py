@@ -198,6 +198,10 @@ class Workdir:
         ]
         if wrong := [line for line in lines if not isinstance(line.get("epoch"), int)]:
             raise UserError(f"Expected the number of the epoch in each line of {self.path / LOG}. Received: {wrong[0]}")
+        for line in lines:
+            if wrong_values := {key: value for key, value in line.items() if not _is_logged(value)}:
+                where = f"{self.path / LOG}, epoch {line['epoch']}: {wrong_values}"
+                raise UserError(f"Expected a number, or null, for each metric of the log. Received: {where}")
         return lines
 
     def check_there(self) -> None:
@@ -236,8 +240,7 @@ class Workdir:
     def metrics_of(self, split: str) -> dict[str, Any]:
         """The final metrics of one split of a finished run: numbers, or None for what is undefined."""
         metrics = self.metrics().get(split)
-        is_number = lambda value: value is None or isinstance(value, (int, float))  # noqa: E731
-        if not isinstance(metrics, dict) or "ece_bins" not in metrics or not all(map(is_number, metrics.values())):
+        if not isinstance(metrics, dict) or "ece_bins" not in metrics or not all(map(_is_logged, metrics.values())):
             raise UserError(
                 f"Expected metrics of the {split} split as a run writes them. Received: {self.path / METRICS} with "
                 f"{split}={metrics!r}"
@@ -296,3 +299,16 @@ class Workdir:
         if not _is_strings(names) or not (groups is None or (_is_strings(groups) and len(groups) == len(names))):
             raise UserError(f"Expected the names of classes in {path}. Received: {str(values)[:60]}")
         return names, groups
+
+
+def _is_logged(value: Any) -> bool:
+    """Whether it is what metrics and logs hold: a number that a float can be, or null for what is undefined."""
+    if value is None:
+        return True
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True

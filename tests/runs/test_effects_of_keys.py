@@ -99,9 +99,11 @@ CASES = {
     "data.source.groups": Case("nope.txt", outcome),
     "data.source.licence": Case("CC0", of_built(licence)),
     "data.source.memory": Case(0.0, of_built(lambda built: type(built.splits["train"]).__name__), given=FOLDER),
-    "data.split.train": Case("test", size_of("train"), given={**FOLDER, "data.split.val": "train"}),
+    "data.split.train": Case("test", size_of("train"), given=FOLDER, along={"data.split.test": "train"}),
     "data.split.val": Case("test", size_of("val"), given={**FOLDER, "data.split.validation_fraction": 0.3}),
-    "data.split.test": Case("train", size_of("test"), given={**FOLDER, "data.split.val": "test"}),
+    "data.split.test": Case(
+        "train", size_of("test"), given={**FOLDER, "batch_size": 1}, along={"data.split.train": "test"}
+    ),
     "data.split.seed": Case(1, images),
     "data.split.test_fraction": Case(0.8, size_of("test")),
     "data.split.validation_fraction": Case(0.3, size_of("val")),

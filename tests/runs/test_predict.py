@@ -1,6 +1,7 @@
 """`train_main.py predict`: files to CSV or JSON lines."""
 
 import csv
+import errno
 import io
 import itertools
 import json
@@ -135,6 +136,15 @@ def test_what_was_predicted_before_an_interruption_stays(
     code, printed = command(*words)
     assert (code, f"of which {kept} is there" in printed) == (1, True)
     assert kept.read_bytes() == content
+    kept.unlink()
+
+    def fill_the_disk(number):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before_each_batch(fill_the_disk)
+    code, printed = command(*words)
+    assert f"No space left on device: '{tmp_path}'" in printed
+    assert not kept.exists()  # in which nothing would be
 
 
 class Terminal(io.StringIO):

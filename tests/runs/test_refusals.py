@@ -104,6 +104,8 @@ QUICK = (*ALONE, *SMALL)
         ),
         (["--config.methods[1].weight=2"], "what the config's list holds, .*Received: tuple index out of range"),
         (["--workdir=/proc/nowhere/run"], "/proc/nowhere"),
+        (["--workdir="], r"Expected a path. Received: --workdir=\n"),
+        (["predict", "a.png", "--workdir="], r"Expected a path. Received: --workdir=\n"),
         (["--workdir=gs://bucket/run"], r"Expected a path; mount a bucket to .*Received: --workdir=gs://bucket/run\n"),
         (["--workdir=gs://bucket/run", "--mode=sweep", "--grid=seed=0"], "Expected a path; mount a bucket"),
         (["--config.export.enabled", "--config.export.directory=gs://b/x"], "Received: export.directory=gs://b/x\n"),

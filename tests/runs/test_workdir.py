@@ -181,6 +181,18 @@ def test_metrics_that_are_none_are_named_by_the_report(metrics, tmp_path):
         report(run.path)
 
 
+@pytest.mark.parametrize("value", ['"x"', "true", "[1]", "1" + 400 * "0"])
+def test_what_is_no_number_is_refused_in_log_and_metrics(value, tmp_path):
+    (tmp_path / "log.jsonl").write_text(f'{{"epoch": 1, "nll": null}}\n{{"epoch": 2, "nll": {value}}}\n')
+    with pytest.raises(UserError, match=r"a number, or null, for each metric of .*log.jsonl, epoch 2: \{'nll': "):
+        Workdir(tmp_path).log()
+    (tmp_path / "metrics.json").write_text(f'{{"test": {{"ece_bins": 20, "nll": {value}}}}}')
+    with pytest.raises(
+        UserError, match=r"metrics of the test split as a run writes them. Received: .*metrics.json with"
+    ):
+        Workdir(tmp_path).metrics_of("test")
+
+
 def test_a_line_of_the_log_without_its_epoch_is_refused(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"epoch": 1}\n{"epoch": "two"}\n')
     with pytest.raises(UserError, match=r"number of the epoch in each line of .*log.jsonl. Received: \{'epoch': 'two'"):

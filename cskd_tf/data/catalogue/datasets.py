@@ -130,6 +130,7 @@ def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: boo
     present = {part: folder for part, folder in folders.items() if folder.is_dir()}
     if not present:
         present = {"train": root}  # a folder of classes, not of splits
+    _refuse_one_for_two({part: os.path.realpath(folder) for part, folder in present.items()})
     _refuse_other_split_names(root, known=[folder.name for folder in folders.values()])
     folder_of = functools.partial(
         ImageFolder, channels=source.channels, levels=source.class_levels, check_files=check_files
@@ -138,6 +139,14 @@ def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: boo
     for part in present.keys() - {"train"}:
         splits[part] = folder_of(present[part], class_names=splits["train"].class_names)
     return splits
+
+
+def _refuse_one_for_two(names: dict[str, str]) -> None:
+    """What is tested on must not be what was trained on, by its name."""
+    if len(set(names.values())) < len(names):
+        raise UserError(
+            f"Expected images of their own in train, val and test, as data.split names them. Received: {names}"
+        )
 
 
 def _refuse_other_split_names(root: pathlib.Path, *, known: list[str]) -> None:
@@ -162,6 +171,7 @@ def csv(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dic
             raise UserError(f"Expected a column split in {source.path} for data.split. Received: {named}")
         return {"train": ImageTable(rows, **options)}
     names = {part: name or part for part, name in split.names.items()}
+    _refuse_one_for_two({part: name for part, name in names.items() if name in written})
     for row in rows:
         if row.split not in names.values():
             raise UserError(

@@ -1,5 +1,6 @@
 """Encoded images in memory and in files, and several such sources as one."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -51,15 +52,20 @@ class Files(EncodedSource):
         self._paths = tf.constant([os.fsencode(path) for path in paths])  # bytes, for a name may be no Unicode
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
-        return _read_files(tf.gather(self._paths, indices))
+        return _reader()(tf.gather(self._paths, indices))
 
     def locate(self, index: int) -> str:
         return self._paths[index].numpy().decode(errors="backslashreplace")
 
 
-@tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)  # traced once for all data sets
-def _read_files(paths: tf.Tensor) -> tf.Tensor:
-    return map_quickly(tf.io.read_file, paths, tf.TensorSpec([], tf.string))
+@functools.cache  # traced once for all data sets; a tf.function would be again in each, and warn of it
+def _reader() -> Callable[[tf.Tensor], tf.Tensor]:
+    """Reads files, `[n]` names to `[n]` contents."""
+    with tf.init_scope():
+        read = tf.function(
+            lambda paths: map_quickly(tf.io.read_file, paths, tf.TensorSpec([], tf.string)), autograph=False
+        )
+        return read.get_concrete_function(tf.TensorSpec([None], tf.string))
 
 
 class Concatenation(EncodedSource):

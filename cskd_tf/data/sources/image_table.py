@@ -17,7 +17,7 @@ from cskd_tf.data.sources.image_files import check_image_files, sizes_of_files
 from cskd_tf.errors import UserError
 
 PATH, LABEL, SPLIT = "path", "label", "split"
-_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +118,20 @@ def read_rows(file: str | pathlib.Path) -> list[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows: list[Row] = []
     first_places: dict[str, str] = {}
-    columns = None
+    columns, width = None, 0
     try:
         for fields in reader:
             if not any(field.strip() for field in fields):
                 continue
             place = f"{file}, line {reader.line_num}"
             if columns is None:
-                columns = _columns(fields, place=place)
+                columns, width = _columns(fields, place=place), len(fields)
                 continue
+            if any(field.strip() for field in fields[width:]):
+                raise UserError(
+                    f"Expected {width} fields, as in the header; a label that holds {delimiter!r} is quoted. "
+                    f"Received: {place}: {fields}"
+                )
             row = _row(fields, columns, file=file, place=place)
             known = os.path.abspath(row.path)  # and not behind links: of many files on a server that takes its time
             if known in first_places:
@@ -184,7 +189,15 @@ def _classes(rows: Sequence[Row]) -> dict[str, str]:
     if not all(_NUMBER.fullmatch(label) for label in labels):
         return {label: label for label in sorted(labels)}
     values = {label: decimal.Decimal(label) for label in labels}  # exact, however many digits a label has
-    return {
-        label: str(int(value)) if value == int(value) else format(value, "f").rstrip("0")
-        for label, value in sorted(values.items(), key=lambda item: item[1])
-    }
+    return {label: _number(value) for label, value in sorted(values.items(), key=lambda item: item[1])}
+
+
+def _number(value: decimal.Decimal) -> str:
+    """A number as the name of a class, one for all ways in which it may be written.
+
+    Example:
+        >>> [_number(decimal.Decimal(label)) for label in ("+07", "1.50", ".5", "2.0", "-0")]
+        ['7', '1.5', '0.5', '2', '0']
+    """
+    whole, _, fraction = format(value if value else decimal.Decimal(0), "f").partition(".")
+    return ".".join(filter(None, (whole, fraction.rstrip("0"))))

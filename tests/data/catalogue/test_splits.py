@@ -155,8 +155,19 @@ def test_a_folder_brings_its_splits(image_folder):
     assert {name: len(source.labels) for name, source in load().items()} == {"train": 6, "test": 6, "val": 6}
     (image_folder / "test").rename(image_folder / "val")
     assert {name: len(source.labels) for name, source in load().items()} == {"train": 6, "test": 6, "val": 6}
-    splits = load(train="val", val="train", test="train")
-    assert {name: len(source.labels) for name, source in splits.items()} == {"train": 6, "test": 12, "val": 12}
+    splits = load(train="val", val="train")
+    assert {name: len(source.labels) for name, source in splits.items()} == {"train": 2, "test": 4, "val": 12}
+    for twice in ({"test": "train"}, {"test": "val"}, {"train": "val"}):
+        with pytest.raises(
+            ValueError, match="Expected images of their own in train, val and test, as data.split names"
+        ):
+            load(**twice)
+    (image_folder / "held_out").symlink_to(image_folder / "train")
+    with pytest.raises(
+        ValueError, match=r"Expected images of their own .*Received: \{'train': '(.*photos/train)', .*\1'\}"
+    ):
+        load(test="held_out")
+    (image_folder / "held_out").unlink()
     with pytest.raises(ValueError, match=r"data.split.test to name a folder in .*photos. Received: 'held_out'"):
         load(test="held_out")
 

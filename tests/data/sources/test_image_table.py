@@ -37,6 +37,7 @@ FORMS = {
     "quotes": '"path","label"\n"a.png","dog"\n"b.jpg","cat"\n',
     "other columns, in another order": "id, Label ,PATH\n1,dog,a.png\n2,cat,b.jpg\n",
     "spaces": "path, label\na.png, dog \nb.jpg, cat\n",
+    "empty fields more": GOOD.replace("dog", "dog,").replace("cat", "cat, ,"),
     "blank lines": "\n" + GOOD.replace("\n", "\n\n") + ",\n",
     "no last line break": GOOD.rstrip(),
 }
@@ -67,6 +68,9 @@ def test_classes_are_in_the_order_of_names_or_of_values(table):
     ids = "9007199254740993.0", "9007199254740992.0", "0.50"  # a float64 has one value for the first two
     assert ImageTable(table(rows.format(*ids))).class_names == ["0.5", "9007199254740992", "9007199254740993"]
     assert ImageTable(table(rows.format("10", "9", "nine"))).class_names == ["10", "9", "nine"]
+    assert ImageTable(table(rows.format(".5", "0.50", "+2.0"))).class_names == ["0.5", "2"]
+    long = "1" * 5000  # more digits than Python makes an integer of
+    assert ImageTable(table(rows.format(f"{long}.0", long, "-0"))).class_names == ["0", long]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +81,10 @@ def test_classes_are_in_the_order_of_names_or_of_values(table):
         ("a.png,dog\n", r"columns path, label and, if there are splits, split. Received: .*csv, line 1: \['a.png', "),
         ("path,label,label\na.png,dog,dog\n", "Expected a header.*line 1"),
         ("path,label\na.png\n", r"the fields path, label. Received: .*line 2: \['a.png'\]"),
+        (
+            "path,label\na.png,dog, big\n",
+            r"2 fields, as in .* holds ',' is quoted. Received: .*line 2: \['a.png', 'dog', 'b",
+        ),
         ("path,label\na.png,dog\nb.jpg,\n", r"a label in every row. Received: .*line 3: \['b.jpg', ''\]"),
         ("path,label,split\na.png,dog,train\nb.jpg,cat,\n", "a split in every row. Received: .*line 3"),
         ("path,label\n,dog\n", "a path in every row. Received: .*line 2"),
@@ -134,6 +142,11 @@ def test_splits_of_a_table_and_those_that_are_taken(table, tmp_path):
         (ROWS.format("validation", "test"), {}, "Received: .*line 2: a.png, 'validation'"),
         (ROWS.format("val", "test"), {}, r"one image of split 'train'. Received: images of \['test', 'val'\]"),
         (ROWS.format("train", "test"), {"val": "dev"}, "one image of split 'dev'"),
+        (
+            ROWS.format("train", "test"),
+            {"test": "train"},
+            r"of their own in train, val and test, .*\{'train': 'train', 'test",
+        ),
         (GOOD, {"val": "dev"}, r"Expected a column split in .*csv for data.split. Received: \{'val': 'dev'\}"),
         (ROWS.format("train", "test") + "../outside.png,bird,test\n", {}, "training images as label.*line 6: .*'bird'"),
     ],
