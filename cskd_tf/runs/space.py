@@ -41,12 +41,15 @@ def check_space(experiment: Experiment, workdir: Workdir, *, later: Sequence[Nee
         disk = nearest.stat().st_dev
         needed[disk] = nearest, needed.get(disk, (nearest, 0))[1] + size
     runs = f"{workdir.path}{' and of the run that follows it' if later else ''}"
+    parts = (
+        "checkpoints, predictions and the export" if experiment.config.export.enabled else "checkpoints and predictions"
+    )
     for folder, size in needed.values():
         free = shutil.disk_usage(folder).free
         if free < size:
             raise UserError(
-                f"Expected {size / MEGABYTE:,.0f} MB free on the disk of {folder}, for checkpoints, predictions and "
-                f"the export of {runs}. Received: {free / MEGABYTE:,.0f} MB free"
+                f"Expected {size / MEGABYTE:,.0f} MB free on the disk of {folder}, for {parts} "
+                f"of {runs}. Received: {free / MEGABYTE:,.0f} MB free"
             )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import sklearn.datasets
+from absl import logging
 
 from cskd_tf.data.catalogue.fashion_mnist import fashion_mnist
 from cskd_tf.data.catalogue.glyphs import glyphs
@@ -132,6 +133,8 @@ def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: boo
         present = {"train": root}  # a folder of classes, not of splits
     _refuse_one_for_two({part: os.path.realpath(folder) for part, folder in present.items()})
     _refuse_other_split_names(root, known=[folder.name for folder in folders.values()])
+    if root not in present.values():
+        _name_left_out(root, known=[folder.name for folder in folders.values()])
     folder_of = functools.partial(
         ImageFolder, channels=source.channels, levels=source.class_levels, check_files=check_files
     )
@@ -139,6 +142,12 @@ def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: boo
     for part in present.keys() - {"train"}:
         splits[part] = folder_of(present[part], class_names=splits["train"].class_names)
     return splits
+
+
+def _name_left_out(root: pathlib.Path, *, known: list[str]) -> None:
+    others = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name not in known)
+    if others := [name for name in others if not name.startswith(".")]:
+        logging.warning("%s: folders beside %s are left out: %s", root, known, others[:10])
 
 
 def _refuse_one_for_two(names: dict[str, str]) -> None:

@@ -182,7 +182,10 @@ def split_by_class(labels: np.ndarray, *, fraction: float, seed: int, name: str)
     counts = np.bincount(labels)
     shares = np.minimum(np.maximum(np.round(fraction * counts), 1), counts - 1).clip(0)
     if not shares.any():
-        raise UserError(f"Expected a class of two images to take the {name} split from. Received: single images alone")
+        raise UserError(
+            f"Expected a class of two images to take the {name} split from. "
+            f"Received: {name}_fraction={fraction}, and single images of each class left"
+        )
     goes = ranks < shares[labels[order]]
     return np.sort(order[~goes]), np.sort(order[goes])
 

@@ -62,7 +62,7 @@ class ArraySource(PixelSource):
             broken = np.flatnonzero(~np.isfinite(pixels).all(axis=(1, 2, 3)))
             raise UserError(f"Expected finite pixels. Received: NaN or infinity in images {broken[:10].tolist()}")
         num_classes = len(class_names) if class_names is not None else None
-        numbers = check_labels(numbers, num_classes=num_classes, complete=complete)
+        numbers = check_labels(labels, num_classes=num_classes, complete=complete)
         super().__init__(
             numbers,
             class_names=class_names or list(map(str, range(int(numbers.max()) + 1))),

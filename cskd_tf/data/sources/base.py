@@ -200,6 +200,8 @@ def class_numbers(labels: npt.ArrayLike) -> tuple[np.ndarray, int | None]:
     Raises:
         UserError: any other form, such as soft targets or several labels, of which no image has a partner.
     """
+    if np.ma.isMaskedArray(labels) and np.ma.is_masked(labels):
+        raise UserError(f"Expected a label for each image. Received: {np.ma.count_masked(labels)} that are masked")
     numbers = np.asarray(labels)
     if numbers.ndim == 2 and numbers.shape[1] > 1:
         are_one_hot = ((numbers == 0) | (numbers == 1)).all(axis=1) & (numbers.sum(axis=1) == 1)
@@ -218,7 +220,12 @@ def class_numbers(labels: npt.ArrayLike) -> tuple[np.ndarray, int | None]:
     ):
         numbers = numbers.astype(np.int64)
     if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
-        raise UserError(f"Expected labels to be integers [N]. Received: {numbers.dtype} of shape {numbers.shape}")
+        received = f"{numbers.dtype} of shape {numbers.shape}"
+        if numbers.ndim == 1 and numbers.dtype.kind == "f":
+            received += f" with {numbers[~(np.isfinite(numbers) & (numbers == np.round(numbers)))][0]}"
+        elif numbers.dtype.kind in "OSU":
+            received += "; np.unique(labels, return_inverse=True) makes numbers of names"
+        raise UserError(f"Expected labels to be integers [N]. Received: {received}")
     return numbers, None
 
 

@@ -51,7 +51,7 @@ def test_classes_of_one_image_are_named_once(tmp_path, caplog):
 
 def test_splits_that_are_too_small_are_shown_where_sizes_are_not_checked(tmp_path):
     write_classes(tmp_path, {"cat": 1, "dog": 1})
-    with pytest.raises(ValueError, match="Received: single images alone"):
+    with pytest.raises(ValueError, match=r"Received: test_fraction=0\..*, and single images of each class left"):
         load_splits("image_folder", path=str(tmp_path))
     splits = load_splits("image_folder", path=str(tmp_path), check_sizes=False)
     assert {name: len(images.labels) for name, images in splits.items()} == {"train": 2}
@@ -59,7 +59,11 @@ def test_splits_that_are_too_small_are_shown_where_sizes_are_not_checked(tmp_pat
 
 @pytest.mark.parametrize(
     ("labels", "fraction", "message"),
-    [([0, 1], 0.5, "single images alone"), ([0, 0], 0.0, "test_fraction=0.0"), ([0, 0], 1.0, "test_fraction=1.0")],
+    [
+        ([0, 1], 0.5, "single images of each class left"),
+        ([0, 0], 0.0, "test_fraction=0.0"),
+        ([0, 0], 1.0, "test_fraction=1.0"),
+    ],
 )
 def test_impossible_splits_are_refused(labels, fraction, message):
     with pytest.raises(ValueError, match=message):
@@ -150,7 +154,7 @@ def test_a_validation_split_that_the_data_bring_is_kept(image_folder):
     assert {name: len(source.labels) for name, source in splits.items()} == {"train": 10, "val": 6, "test": 2}
 
 
-def test_a_folder_brings_its_splits(image_folder):
+def test_a_folder_brings_its_splits(image_folder, caplog):
     load = lambda **more: load_splits("image_folder", path=str(image_folder), **HALVES, **more)  # noqa: E731
     assert {name: len(source.labels) for name, source in load().items()} == {"train": 6, "test": 6, "val": 6}
     (image_folder / "test").rename(image_folder / "val")
@@ -168,6 +172,9 @@ def test_a_folder_brings_its_splits(image_folder):
     ):
         load(test="held_out")
     (image_folder / "held_out").unlink()
+    (image_folder / "extra").mkdir()
+    load()
+    assert f"{image_folder}: folders beside ['train', 'val', 'test'] are left out: ['extra']" in caplog.text
     with pytest.raises(ValueError, match=r"data.split.test to name a folder in .*photos. Received: 'held_out'"):
         load(test="held_out")
 
