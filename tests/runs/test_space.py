@@ -36,7 +36,9 @@ def test_the_room_for_baseline_and_run_is_summed_before_anything_is_written(conf
     workdir = Workdir(tmp_path / "run")
     size = sum(size for _, size in needs(prepare(config), workdir))
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": size * 3 // 2}))
-    with pytest.raises(ValueError, match=r"predictions of .*run/cross_entropy and of the run that follows it. Received: \d"):
+    with pytest.raises(
+        ValueError, match=r"predictions of .*run/cross_entropy and of the run that follows it. Received: \d"
+    ):
         train.train(config, workdir)
     assert list(tmp_path.iterdir()) == []
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import sklearn.datasets
-from absl import logging
 
+from cskd_tf.data.catalogue import split_names
 from cskd_tf.data.catalogue.fashion_mnist import fashion_mnist
 from cskd_tf.data.catalogue.glyphs import glyphs
 from cskd_tf.data.sources.arrays import ArraySource
@@ -131,10 +131,10 @@ def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: boo
     present = {part: folder for part, folder in folders.items() if folder.is_dir()}
     if not present:
         present = {"train": root}  # a folder of classes, not of splits
-    _refuse_one_for_two({part: os.path.realpath(folder) for part, folder in present.items()})
-    _refuse_other_split_names(root, known=[folder.name for folder in folders.values()])
+    split_names.refuse_one_for_two({part: os.path.realpath(folder) for part, folder in present.items()})
+    split_names.refuse_other_split_names(root, known=[folder.name for folder in folders.values()])
     if root not in present.values():
-        _name_left_out(root, known=[folder.name for folder in folders.values()])
+        split_names.name_left_out(root, known=[folder.name for folder in folders.values()])
     folder_of = functools.partial(
         ImageFolder, channels=source.channels, levels=source.class_levels, check_files=check_files
     )
@@ -142,30 +142,6 @@ def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: boo
     for part in present.keys() - {"train"}:
         splits[part] = folder_of(present[part], class_names=splits["train"].class_names)
     return splits
-
-
-def _name_left_out(root: pathlib.Path, *, known: list[str]) -> None:
-    others = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name not in known)
-    if others := [name for name in others if not name.startswith(".")]:
-        logging.warning("%s: folders beside %s are left out: %s", root, known, others[:10])
-
-
-def _refuse_one_for_two(names: dict[str, str]) -> None:
-    """What is tested on must not be what was trained on, by its name."""
-    if len(set(names.values())) < len(names):
-        raise UserError(
-            f"Expected images of their own in train, val and test, as data.split names them. Received: {names}"
-        )
-
-
-def _refuse_other_split_names(root: pathlib.Path, *, known: list[str]) -> None:
-    """A folder `validation` beside `train` must be neither overlooked nor taken for a class."""
-    names = {entry.name for entry in root.iterdir() if entry.is_dir()} - set(known)
-    if similar := sorted(name for name in names if name.casefold() in SPLIT_NAMES):
-        raise UserError(
-            f"Expected the splits in {root} to be called {known}, or as data.split.train, data.split.val and "
-            f"data.split.test say. Received: {similar}"
-        )
 
 
 def csv(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dict[str, Source]:
@@ -180,7 +156,7 @@ def csv(source: SourceOptions, split: SplitOptions, *, check_files: bool) -> dic
             raise UserError(f"Expected a column split in {source.path} for data.split. Received: {named}")
         return {"train": ImageTable(rows, **options)}
     names = {part: name or part for part, name in split.names.items()}
-    _refuse_one_for_two({part: name for part, name in names.items() if name in written})
+    split_names.refuse_one_for_two({part: name for part, name in names.items() if name in written})
     for row in rows:
         if row.split not in names.values():
             raise UserError(
@@ -264,7 +240,6 @@ DATASETS = {
     "omniglot": Dataset(FromTfds("omniglot", train="train+test", test=""), _OF_TFDS, licence="MIT"),
 }
 TFDS_PREFIX = "tfds:"
-SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
 def find_dataset(name: str) -> Dataset:
