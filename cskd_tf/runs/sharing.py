@@ -1,5 +1,6 @@
 """Whether all workers write to, and read from, one and the same folder."""
 
+import contextlib
 import pathlib
 import secrets
 import time
@@ -20,10 +21,11 @@ def check_shared(workdir: Workdir, workers: Workers, *, patience: float = PATIEN
 
     All workers have to call it. They would train together, and come to nothing as soon as one looks for a checkpoint.
     """
+    path = workdir.path / _FILE
     if workers.count == 1:
+        path.unlink(missing_ok=True)  # of several that were killed as they looked
         return
     number = str(workers.gather(np.array([secrets.randbits(31)], np.int32))[0])
-    path = workdir.path / _FILE
     workers.on_chief(lambda: path.write_text(number))
     found = workers.gather(np.array([_says(path, number, patience=patience)], np.int32))
     workers.on_chief(lambda: path.unlink(missing_ok=True))
@@ -38,11 +40,9 @@ def _says(path: pathlib.Path, number: str, *, patience: float) -> bool:
     """Whether the file comes to say the number."""
     until = time.monotonic() + patience
     while True:
-        try:
+        with contextlib.suppress(OSError):  # it is not there yet
             if path.read_text() == number:
                 return True
-        except OSError:
-            pass
         if time.monotonic() > until:
             return False
         time.sleep(_BETWEEN)

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cskd_tf.runs.sharing import check_shared
+from cskd_tf.runs.workdir import Workdir
+from cskd_tf.training.workers import Workers
 from tests.helpers import ROOT, SMALL
 from tests.processes import finish, kill, output, start, wait_for
 from tests.same_runs import check_same, epochs_done
@@ -69,6 +72,13 @@ def test_more_workers_write_what_one_process_writes(tmp_path, workers):
     train(tmp_path / "many", workers=workers, arguments=short)
     check_same(tmp_path / "many", tmp_path / "one", within=1e-6)
     check_saved_models(tmp_path / "many", tmp_path / "one")
+
+
+def test_one_worker_goes_on_where_several_were_killed_as_they_looked_at_their_folder(tmp_path):
+    (tmp_path / ".shared").write_text("1234")
+    for _ in range(2):  # which is nothing to remove the second time
+        check_shared(Workdir(tmp_path), Workers(tf.distribute.get_strategy()))
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
