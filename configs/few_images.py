@@ -15,15 +15,14 @@ TinyImageNet, or, where the paper says none, of its docstring. Distillation lear
 does, for each seed.
 
     python train_main.py --config=configs/few_images.py:methods,tiny_imagenet_20 --mode=sweep
-    python train_main.py --config=configs/few_images.py:cells,tiny_imagenet_20 --mode=sweep
-    python train_main.py --config=configs/few_images.py:alphas,tiny_imagenet_20 --mode=sweep
+    python train_main.py --config=configs/few_images.py:values,tiny_imagenet_20,cskd --mode=sweep
     python train_main.py --config=configs/few_images.py:depth,tiny_imagenet_60 --mode=sweep
     python train_main.py --config=configs/few_images.py:equal_time,tiny_imagenet_20 --mode=sweep
 
-The first trains `COMPARED` with three seeds, which choose the images too, the second CS-KD with each T and weight of
-the paper, the third PS-KD with several alphas, the fourth cross-entropy and CS-KD in deeper networks. The fifth trains
-the methods of the first whose steps take longer than cross-entropy's with so many epochs fewer that all take the same
-time, by the ratios of results/equal_time.json, which `python -m benchmarks.equal_time` measures.
+The first trains `COMPARED` with three seeds, which choose the images too, the second one method with each of its
+`VALUES`, of which validation images choose, the third cross-entropy and CS-KD in deeper networks. The fourth trains the
+methods of the first whose steps take longer than cross-entropy's with so many epochs fewer that all take the same time,
+by the ratios of results/equal_time.json, which `python -m benchmarks.equal_time` measures.
 """
 
 import json
@@ -42,11 +41,20 @@ COMPARED = (
     "mixup_cskd", "cskd_e", "iclr", "kd", "kd_cskd", "tfkd", "tfkd_reg", "pskd", "cutout", "cutout_pskd", "cutmix",
     "cutmix_pskd", "cutmix_cskd",
 )  # fmt: skip
-CELLS = ("methods[0].temperature=1.0,4.0", "methods[0].weight=1.0,2.0,3.0,4.0")
-ALPHAS = ("methods[0].alpha=0.3,0.5,0.7,0.8,0.9",)
+VALUES = {  # CS-KD's are the paper's cells; of the others the published value and ones around it
+    "cskd": ("methods[0].temperature=1.0,4.0", "methods[0].weight=1.0,2.0,3.0,4.0"),
+    "pskd": ("methods[0].alpha=0.3,0.5,0.7,0.8,0.9",),
+    "label_smoothing": ("methods[0].epsilon=0.05,0.1,0.2,0.4",),
+    "max_entropy": ("methods[0].weight=0.1,0.3,1.0,2.0",),
+    "mixup": ("methods[0].alpha=0.2,0.5,1.0",),
+    "ddgsd": ("methods[0].weight=0.3,1.0,3.0",),
+    "byot": ("methods[0].alpha=0.1,0.3,0.5",),
+    "kd": ("methods[0].temperature=2.0,4.0,10.0",),
+    "tfkd_reg": ("methods[0].alpha=0.1,0.5,0.9",),
+}
 DEPTHS = ("preact_resnet10", "preact_resnet18", "preact_resnet34")
 SEEDS = "seed,data.split.seed=0,1,2"
-SWEEPS = ("methods", "cells", "alphas", "depth", "equal_time")
+SWEEPS = ("methods", "depth", "equal_time")
 
 
 def methods(data: str) -> dict[str, tuple[dict, ...]]:
@@ -90,25 +98,29 @@ def _sweep(kind: str, *, data: str):
         return base.with_sweep(get_config(experiments[0]), experiments=experiments, grid=(SEEDS,))
     experiments, axes = {
         "methods": ([f"{data},{method}" for method in COMPARED], ()),
-        "cells": ([f"{data},cskd"], CELLS),
-        "alphas": ([f"{data},pskd"], ALPHAS),
         "depth": ([f"{data},{method},{network}" for network in DEPTHS for method in ("cross_entropy", "cskd")], ()),
     }[kind]
     return base.with_sweep(get_config(experiments[0]), experiments=experiments, grid=(*axes, SEEDS))
 
 
 def get_config(experiment: str = "tiny_imagenet_20,cskd"):
-    """`DATA,METHOD`, `DATA,METHOD,NETWORK`, either with `,EPOCHS`; for a sweep one of `SWEEPS`, and `DATA`."""
+    """`DATA,METHOD`, `DATA,METHOD,NETWORK`, either with `,EPOCHS`; of sweeps one of `SWEEPS`, and `DATA`, or `values`,
+    `DATA` and one of `VALUES`.
+    """
     first, _, rest = experiment.partition(",")
     if first in SWEEPS and rest in EPOCHS:
         return _sweep(first, data=rest)
+    data, _, method = rest.partition(",")
+    if first == "values" and data in EPOCHS and method in VALUES:
+        return base.with_sweep(get_config(rest), experiments=[rest], grid=(*VALUES[method], SEEDS))
     named, _, last = experiment.rpartition(",")
     named, epochs = (named, int(last)) if last.isdecimal() else (experiment, EPOCHS.get(first))
     data, method, network = (*named.split(","), NETWORK, "")[:3]
     if data not in EPOCHS or method not in methods(data) or named.count(",") > 2 or not epochs:
         raise ValueError(
             f"Expected DATA,METHOD[,NETWORK][,EPOCHS]: one of {tuple(EPOCHS)}, one of {tuple(methods(data))}, and of "
-            f"cskd_tf.networks; or one of {SWEEPS}, and DATA. Received: {experiment!r}"
+            f"cskd_tf.networks; or one of {SWEEPS}, and DATA; or values, DATA, and one of {tuple(VALUES)}. "
+            f"Received: {experiment!r}"
         )
     name, _, images = data.rpartition("_")
     config = (omniglot if name == "omniglot" else tiny_imagenet).get_config()
