@@ -1,6 +1,7 @@
 """Every config builds, and takes a step at toy size."""
 
 import importlib
+import inspect
 import json
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ from cskd_tf import methods, networks
 from cskd_tf.data.catalogue.datasets import DATASETS
 from cskd_tf.runs import experiment
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.grid import parse_grid
 from cskd_tf.runs.json_files import write_json
 
 PAPER_CROPS = [data for data in cskd_paper.DATASETS if data != "cifar100_pad_crop"]
@@ -154,3 +156,19 @@ def test_runs_of_equal_time_have_fewer_epochs_where_steps_take_longer(monkeypatc
     few_images.COST.write_text(json.dumps(lines[1:]))
     with pytest.raises(ValueError, match="none of \\['cskd'\\]"):
         few_images.get_config("equal_time,omniglot_5")
+
+
+@pytest.mark.parametrize("method", few_images.VALUES)
+def test_values_to_choose_from_are_around_the_one_that_the_method_has(method):
+    config = few_images.get_config(f"values,omniglot_5,{method}")
+    assert config.sweep.experiments == (f"omniglot_5,{method}",)
+    *axes, seeds = parse_grid(config.sweep.grid)
+    (usual,) = config.methods
+    parameters = inspect.signature(methods.METHODS[usual["name"]]).parameters
+    for axis in axes:
+        key = axis.keys[0].removeprefix("methods[0].")
+        assert usual.get(key, parameters[key].default) in axis.values
+        assert len(axis.values) >= 2
+    assert seeds.keys == ("seed", "data.split.seed")
+    with pytest.raises(ValueError, match="or values, DATA, and one of.*Received: 'values,omniglot_5,adacos'"):
+        few_images.get_config("values,omniglot_5,adacos")
