@@ -21,7 +21,11 @@ def run(*arguments, **variables):
     )
 
 
-@pytest.mark.parametrize(("chosen", "on"), [({}, True), ({kernels.VARIABLE: "0"}, False)], ids=["nobody", "off"])
+@pytest.mark.parametrize(
+    ("chosen", "on"),
+    [({}, True), pytest.param({kernels.VARIABLE: "0"}, False, marks=pytest.mark.slow)],
+    ids=["nobody", "off"],
+)
 @pytest.mark.skipif(kernels.platform.machine() not in ("x86_64", "AMD64"), reason="measured on x86-64 only")
 def test_onednn_is_on_where_nobody_has_chosen(chosen, on):
     code = (

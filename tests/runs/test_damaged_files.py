@@ -151,7 +151,7 @@ NOT_LOGGED = r"ckpt-2 cannot be gone on from \(log.jsonl has 1 of its epochs\)"
     ("damage", "said"),
     [
         pytest.param(cut_off, NOT_LOGGED, id="log", marks=pytest.mark.slow),
-        pytest.param(forget_error, NOT_LOGGED, id="number"),
+        pytest.param(forget_error, NOT_LOGGED, id="number", marks=pytest.mark.slow),
         pytest.param(lose("ckpt-2.index"), "ckpt-2.index is not what ckpt-2.json says", id="index"),
         pytest.param(
             lose("ckpt-2.json"), "ckpt-2.json, which is written last, is not there", id="marker", marks=pytest.mark.slow

@@ -49,7 +49,8 @@ def test_a_sound_folder_is_described_and_timed(image_folder, capsys):
     assert "Nothing here keeps the run from training." in printed
 
 
-@pytest.mark.parametrize("per_execution", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("per_execution", [1, 2])
 def test_a_step_is_timed_alone_however_many_keras_runs_at_a_time(per_execution, image_folder, monkeypatch):
     config = config_of(image_folder, batch_size=2, steps_per_execution=per_execution)
     built = experiment.prepare(config)

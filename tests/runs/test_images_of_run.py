@@ -87,6 +87,7 @@ def test_a_run_of_a_version_that_noted_none_is_known_by_its_classes(image_folder
             check_images(workdir, splits)
 
 
+@pytest.mark.slow
 def test_a_run_is_neither_gone_on_with_nor_evaluated_with_other_images(image_folder, tmp_path):
     config, workdir = config_of(FOLDER, folder=image_folder), Workdir(tmp_path / "run")
     train.train(config, workdir)

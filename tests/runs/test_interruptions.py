@@ -51,6 +51,7 @@ def test_an_import_that_was_killed_before_it_had_a_config_can_be_made_again(conf
     assert workdir.imported_from() == "model.t7"
 
 
+@pytest.mark.slow
 def test_a_first_checkpoint_that_was_being_written_is_written_again(finished):
     config, workdir = finished
     expected = (workdir.checkpoints / "last" / "ckpt-2.data-00000-of-00001").read_bytes()

@@ -67,7 +67,7 @@ def outcome(workdir):
             [(5, "step"), (6, "step"), (6, "evaluation"), (9, "evaluation")],
             marks=pytest.mark.slow,
         ),
-        ([{"name": "PSKD"}, {"name": "CSKD"}], DROPOUT, [(1, "step"), (8, "step")]),
+        pytest.param([{"name": "PSKD"}, {"name": "CSKD"}], DROPOUT, [(1, "step"), (8, "step")], marks=pytest.mark.slow),
         pytest.param([{"name": "PSKD", "source": "network"}], DROPOUT, [(5, "step")], marks=pytest.mark.slow),
         pytest.param([{"name": "DLB"}], DROPOUT, [(2, "step"), (3, "step"), (7, "step")], marks=pytest.mark.slow),
     ],

@@ -99,7 +99,7 @@ def test_seeds_of_one_config_share_a_row(command):
 
 
 def test_export_serves_raw_images_without_the_package(command, tmp_path):
-    arguments = (*SMALL, "--config.baseline=False", "--config.verbose=0")
+    arguments = (*SMALL, "--config.baseline=False", "--config.verbose=0", "--config.network.name=preact_resnet10")
     code, printed = command("--workdir=run", "--config.epochs=1", *arguments)
     assert code == 0
     assert "SavedModel of run: saved_models/run/1" in printed

@@ -122,7 +122,9 @@ def fitted(strategy, network, images, labels, *, parts, methods=(), epochs=2, **
     return model, history
 
 
-@pytest.mark.parametrize("methods", [(CSKD, PSKD), (lambda: CSKD(in_batch=True),)])
+@pytest.mark.parametrize(
+    "methods", [(CSKD, PSKD), pytest.param((lambda: CSKD(in_batch=True),), marks=pytest.mark.slow)]
+)
 def test_parts_of_uneven_batches_on_replicas_train_as_one(methods, linear_network, images_and_labels, two_replicas):
     def network():
         return linear_network(kernel_regularizer="l2", activity_regularizer="l1")

@@ -141,7 +141,7 @@ def three_steps_an_execution(make_model, make_data, folder):
         in_one_go,
         one_epoch_at_a_time,
         with_initial_epochs_of_one_data_set,
-        from_weights_alone,
+        pytest.param(from_weights_alone, marks=pytest.mark.slow),
         from_a_file,
         interrupted("epoch", at=6),
         pytest.param(through_map_and_prefetch, marks=pytest.mark.slow),
@@ -196,7 +196,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("per_execution", "count"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize(("per_execution", "count"), [pytest.param(1, 1, marks=pytest.mark.slow), (2, 1), (1, 2)])
 def test_an_epoch_that_is_gone_on_with_has_the_logs_of_a_whole_one(
     per_execution, count, linear_network, images_and_labels, replicas
 ):

@@ -98,7 +98,8 @@ def layers_that_keep_something():
     return keras.Model(inputs, keras.layers.Dense(3, dtype="float32")(hidden))
 
 
-@pytest.mark.parametrize("mode", [pytest.param("train", marks=pytest.mark.slow), "train_no_update"])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["train", "train_no_update"])
 def test_xla_compiles_a_replica_as_keras_compiles_the_step_of_one(mode, images_and_labels, monkeypatch):
     """Of one replica, because XLA draws other numbers for dropout than TensorFlow."""
     trained = []

@@ -33,7 +33,7 @@ def stream(model, images, labels):
 
 
 @pytest.mark.parametrize("data", [arrays, paired, own, stream], ids=lambda data: data.__name__)
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_model_ends_with_its_name(data, count, linear_network, images_and_labels, replicas):
     methods = [CSKD()] if data in (paired, stream) else []
     strategy = replicas(count)
