@@ -1,7 +1,6 @@
 """The tables of docs/results.md, of results/few_images.json and results/finetune.json."""
 
 import json
-import math
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -272,17 +271,50 @@ def _all_beside_cross_entropy(data: str, columns: Sequence[tuple[str, str]], nam
 
 def grid(data: str, method: str) -> list[str]:
     """The points of a grid by test images, and by validation images, which choose the one in bold, or one of these."""
-    groups = _groups(data, lambda line: line["experiment"].startswith(f"{method},") and "=" in line["experiment"])
-    validation = {name: [line["val_top1_error"] for line in lines] for name, lines in groups.items()}
-    least = min(map(statistics.mean, validation.values()), default=0.0)
+    groups = _tried(data, method)
+    least = min(map(_validation, groups.values()), default=0.0)
     rows = []
     for name, lines in groups.items():
         cells = [_cell([line["test"][key] for line in lines], key) for key in ("top1_error", "ece_20")]
-        is_least = math.isclose(statistics.mean(validation[name]), least)  # of which there may be several
-        by_validation = _cell(validation[name], "top1_error", best=is_least)
-        rows.append([name.partition(",")[2].replace(",", ", "), str(len(lines)), by_validation, *cells])
+        is_least = _validation(lines) == least  # of which there may be several
+        by_validation = _cell([line["val_top1_error"] for line in lines], "top1_error", best=is_least)
+        rows.append([_values(name), str(len(lines)), by_validation, *cells])
     heading = [f"{data}, {NAMES[method]}", "runs", "validation top-1 error %", "test top-1 error %", "ECE %, 20 bins"]
     return [*rows_of(heading, rows), "", _where(groups)]
+
+
+def chosen(data: str) -> list[str]:
+    """Every method of which values were tried, with those that validation images choose; of equals the published."""
+    keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
+    usual = _of_methods(data)
+    groups, values, published = {"cross_entropy": usual["cross_entropy"]}, {}, {}
+    for method in filter(usual.__contains__, few_images.VALUES):
+        if tried := _tried(data, method):
+            values[method], groups[method] = min(
+                tried.items(), key=lambda each: (_validation(each[1]), len(each[1][0]["overrides"]))
+            )
+            published[method] = [line["test"]["top1_error"] for line in usual[method]]
+    (_, *heading), compared = _by_metrics(data, groups, keys)
+    rows = [
+        [label, _values(values.get(name, "")), _cell(published.get(name, []), "top1_error"), *cells]
+        for name, (label, *cells) in zip(groups, compared, strict=True)
+    ]
+    return [*rows_of([data, "chosen", "error % with the published", *heading], rows), "", _where(groups)]
+
+
+def _tried(data: str, method: str) -> dict[str, list[dict]]:
+    """The points of a method's grid."""
+    return _groups(data, lambda line: re.match(rf"{method},\w+=", line["experiment"]) is not None)
+
+
+def _values(experiment: str) -> str:
+    """What a point of a grid is called."""
+    return experiment.partition(",")[2].replace(",", ", ")
+
+
+def _validation(lines: Sequence[Mapping]) -> float:
+    """The mean error on validation images; equal where it differs by rounding alone."""
+    return round(statistics.mean(line["val_top1_error"] for line in lines), 9)
 
 
 def automatic() -> list[str]:
@@ -328,6 +360,7 @@ TABLES = (
     selective,
     generalized,
     grid,
+    chosen,
     automatic,
     depth,
     finetune,

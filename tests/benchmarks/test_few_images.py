@@ -122,6 +122,8 @@ def test_tables(monkeypatch, tmp_path):
     assert cells(few_images_tables.recalibrated("digits_3"))[2][2:4] == ["50.0", "undefined"]
     assert cells(few_images_tables.selective("digits_3"))[3][8:] == ["**300** ± 141", "-300"]
     assert cells(few_images_tables.grid("digits_3", "cskd"))[2][:4] == ["weight=2", "1", "**5.0**", "10.0"]
+    of_cskd = cells(few_images_tables.chosen("digits_3"))[3]
+    assert of_cskd[:6] == ["CS-KD", "weight=2", f"30.0 ± {deviation:.1f}", "1", "**10.0**", "-40.0"]
     rows = [row[0] for row in cells(few_images_tables.depth("digits_3"))[2:-2]]
     assert rows == ["`preact_resnet10`, cross-entropy", "`preact_resnet10`, CS-KD", "`preact_resnet34`, CS-KD"]
     plain, shorter = (row[:6] for row in cells(few_images_tables.equal_time("digits_3"))[2:4])
