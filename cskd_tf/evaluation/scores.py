@@ -85,18 +85,27 @@ def check_scores_of_kind(scores: ArrayLike, labels: ArrayLike, *, from_logits: b
     Raises:
         UserError: what `check_scores` refuses, or probabilities that do not sum to 1.
     """
-    itemsize = np.asarray(scores).dtype.itemsize
+    tolerance = sum_tolerance(np.asarray(scores).dtype.itemsize)
     scores, labels = check_scores(scores, labels)
-    if not from_logits and not _sum_to_one(scores, rounded=itemsize <= 2):
+    if not from_logits and not _sum_to_one(scores, tolerance=tolerance):
         raise UserError("Expected probabilities that sum to 1. Received: other rows; pass from_logits=True for logits")
     if from_logits and _look_like_probabilities(scores):
         warnings.warn(f"{TAKEN_FOR_LOGITS}; from_logits=False is for probabilities", UserWarning, stacklevel=3)
     return scores, labels
 
 
-def _sum_to_one(scores: np.ndarray, *, rounded: bool) -> bool:
-    """Whether they do, in float32 or `rounded` to two bytes: bfloat16 rounds each by up to .4 %."""
-    return bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, rtol=0, atol=2e-2 if rounded else 1e-3))
+def sum_tolerance(size: int) -> float:
+    """By how much the sum of an image's probabilities may differ from 1 where each takes so many bytes.
+
+    Example:
+        >>> sum_tolerance(2), sum_tolerance(4)
+        (0.02, 0.001)
+    """
+    return 2e-2 if size <= 2 else 1e-3  # bfloat16 rounds each by up to .4 %
+
+
+def _sum_to_one(scores: np.ndarray, *, tolerance: float) -> bool:
+    return bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, rtol=0, atol=tolerance))
 
 
 def _look_like_probabilities(scores: np.ndarray) -> bool:
@@ -104,7 +113,7 @@ def _look_like_probabilities(scores: np.ndarray) -> bool:
 
     What was rounded to two bytes may have been cast to float32 since.
     """
-    return _sum_to_one(scores, rounded=True) and bool((scores != scores[0]).any())
+    return _sum_to_one(scores, tolerance=sum_tolerance(2)) and bool((scores != scores[0]).any())
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS, check_bins
+from cskd_tf.evaluation.scores import sum_tolerance
 
 
 @keras.saving.register_keras_serializable("cskd_tf")
@@ -72,9 +73,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         # In float32 whatever the network's type: a softmax in bfloat16 has two digits.
         if self.from_logits:
             return tf.nn.softmax(tf.cast(scores, tf.float32))
-        tolerance = 1e-3 if scores.dtype.size > 2 else 2e-2  # bfloat16 rounds each by up to .4 %
         probabilities = tf.cast(scores, tf.float32)
-        sound = tf.abs(tf.reduce_sum(probabilities, axis=-1) - 1) <= tolerance
+        sound = tf.abs(tf.reduce_sum(probabilities, axis=-1) - 1) <= sum_tolerance(scores.dtype.size)
         sound &= tf.reduce_all(probabilities >= 0, axis=-1)
         message = "Expected probabilities that sum to 1; from_logits=True is for logits."
         self._require(sound, message, shown=scores)
