@@ -125,6 +125,7 @@ def predict(
     elif sys.stdout is None:
         raise UserError("Expected --output=FILE where stdout is closed. Received: neither")
     files = find_files(paths)
+    logging.info("%s: images to predict: %d", model, len(files))  # by default a folder that nobody has named
     predictor = Predictor(model, config=config)
     unreadable = 0
     with _opened(output) as stream:

@@ -38,12 +38,14 @@ def csv_rows(text):
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_a_workdir_and_a_saved_model_say_the_same(exported_run, exported_folder, photos, capsys):
+def test_a_workdir_and_a_saved_model_say_the_same(exported_run, exported_folder, photos, capsys, caplog):
     """Of files that can be read, at most 1e-5 apart, and as the SavedModel's signature does."""
     printed = []
+    caplog.set_level("INFO", logger="absl")
     for model, config in ((exported_run.path, exported_run.config()), (exported_folder, None)):
         assert predict([str(photos)], model=str(model), config=config, form="jsonl") == UNREADABLE
         printed.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+        assert f"{model}: images to predict: 72" in caplog.text  # also where nobody has said by which model
     assert [row["path"] for row in printed[0]] == [row["path"] for row in printed[1]]
     assert len(printed[0]) == 72
     served = tf.saved_model.load(str(exported_folder))
