@@ -77,6 +77,7 @@ def _show_evidence(screen: rich.console.Console, findings: Findings, gains: Sequ
     say(screen, f"Networks: {evidence.networks([*near, *ours])}")
     paper = "Figures are those of the CS-KD paper (Yun et al., 2020), Tables 1, 5 and 6"
     say(screen, f"{paper}; ours are in results/, at a weight of 1." if ours else f"{paper}.")
+    say(screen, "Of cross-entropy they are in part an earlier version's, by another protocol (docs/reproducing.md).")
     if of_pskd := [gain for gain in evidence.published_of_pskd() if gain.data in {each.data for each in near}]:
         show(screen, evidence.table_of_pskd(of_pskd))
         say(screen, f"Networks: {evidence.networks(of_pskd)}")

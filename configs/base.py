@@ -67,7 +67,7 @@ def get_config() -> ConfigDict:
     config.data.split.seed = 0  # of the images that the next three keys choose
     config.data.split.test_fraction = 0.2  # of each class, taken where the data set has no test split
     # Of each class of the training images, taken where the data set has no validation split. 0: train on all of them;
-    # then the test split is evaluated each epoch and nothing is chosen by it, as in the papers.
+    # then the test split is evaluated each epoch, and nothing is chosen by it.
     config.data.split.validation_fraction = 0.1
     config.data.split.train_per_class = 0  # keep this many training images per class; 0: all
 
@@ -88,7 +88,7 @@ def get_config() -> ConfigDict:
 
     config.data.pairing = ConfigDict()  # which image becomes whose partner
     config.data.pairing.balanced = False  # show all classes equally often in training, whatever their sizes
-    config.data.pairing.exclude_self = False  # never pair an image with itself; the papers do
+    config.data.pairing.exclude_self = False  # never pair an image with itself; the papers do not rule it out
     config.data.pairing.replica_local = False  # partners from the part of the data that the same replica sees
 
     config.network = ConfigDict()

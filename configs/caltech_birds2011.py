@@ -1,4 +1,4 @@
-"""CS-KD on CUB-200-2011 at 224 pixels, ResNet-18, as in the CS-KD paper: temperature 4, weight 3, batches of 32.
+"""CS-KD on CUB-200-2011 at 224 pixels, as in the CS-KD paper; temperature 4 and weight 3 are its public code's.
 
 python train_main.py --config=configs/caltech_birds2011.py
 """
@@ -11,7 +11,7 @@ def get_config():
     config.methods = ({"name": "CSKD", "temperature": 4.0, "weight": 3.0},)
     config.batch_size = 32
     config.data.source.name = "caltech_birds2011"
-    config.data.split.validation_fraction = 0  # the paper's network has seen all training images
+    config.data.split.validation_fraction = 0  # the networks of the paper's code have seen all training images
     config.data.augment.image_size = 224
     config.data.augment.short_side = 256
     config.network.name = "resnet18"

@@ -1,4 +1,4 @@
-"""CS-KD on CIFAR-100, as in the CS-KD paper: temperature 4, weight 1, batches of 128, 200 epochs.
+"""CS-KD on CIFAR-100, as in the CS-KD paper; temperature 4 and weight 1 are its public code's.
 
     python train_main.py --config=configs/cifar100.py
 
@@ -13,6 +13,6 @@ def get_config():
     config = base.get_config()
     config.methods = ({"name": "CSKD", "temperature": 4.0, "weight": 1.0},)
     config.data.source.name = "cifar100"
-    config.data.split.validation_fraction = 0  # the paper's network has seen all training images
+    config.data.split.validation_fraction = 0  # the networks of the paper's code have seen all training images
     config.data.augment.crop = "random_resized_crop"
     return config

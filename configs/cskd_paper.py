@@ -22,8 +22,9 @@ and weight of section 3.1 on 90 % of the training images, and with the best by v
 images under the best validation epoch (`best_epoch` in metrics.json); its baselines are the methods here with
 `--config.data.split.validation_fraction=0.1`. Of the fine-grained sets it reports the best validation accuracy and
 holds nothing out, so far as it says; its baselines there are those of the later paper. What it reports is then the
-lowest `test_top1_error` in log.jsonl. `mixup_iclr` and `kd_iclr` are what it combines with Mixup and KD, whose teacher
-there, and that of `kd_from_iclr`, is `...,densenet121,iclr`.
+lowest `test_top1_error` in log.jsonl. Its ResNet-18 is the later paper's, as it does not say more. `mixup_iclr` and
+`kd_iclr` are what it combines with Mixup and KD, whose teacher there, and that of `kd_from_iclr`, is
+`...,densenet121,iclr`.
 """
 
 import importlib
@@ -56,7 +57,11 @@ TABLES = {
 
 
 def methods(data: str) -> dict[str, tuple[dict, ...]]:
-    """Each method as `config.methods` lists it; what the paper leaves open has the values of METHODS' docstrings."""
+    """Each method as `config.methods` lists it; what the paper leaves open has the values of METHODS' docstrings.
+
+    CS-KD has T and weight of the public code's README, on sets that it leaves out those of the nearest one. The clean
+    term of CS-KD-E, of whose weight the paper says nothing, counts as much as an image's cross-entropy.
+    """
     weight = 3.0 if data in FINE_GRAINED else 1.0
     cskd = {"name": "CSKD", "temperature": 4.0, "weight": weight}
     mixup = {"name": "Mixup", "alpha": 1.0}

@@ -1,5 +1,7 @@
 """CS-KD on ImageNet, with the CS-KD paper's 90 epochs and batches of 256; its validation images are the test split.
 
+The paper says neither T nor weight, and milestones only of 200 epochs: these are CIFAR-100's, and the same shares.
+
 python train_main.py --config=configs/imagenet2012.py --config.strategy=mirrored
 """
 

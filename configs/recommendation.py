@@ -74,8 +74,8 @@ def _methods(findings: Findings, paper: Gain) -> Setting:
     (cskd,) = cskd_paper.methods(paper.data)["cskd"]
     pixels = SMALL if paper.data in cskd_paper.CONVENTIONAL else LARGE
     reason = (
-        f"as published of {paper.label}: of the data sets that the CS-KD paper shows at {pixels} pixels, it is nearest "
-        "to yours in images per class and number of classes"
+        f"as for {paper.label} in configs/cskd_paper.py: of the data sets that the CS-KD paper shows at {pixels} "
+        "pixels, it is nearest to yours in images per class and number of classes"
     )
     return Setting("methods", (cskd,), reason)
 
@@ -117,7 +117,7 @@ def _images(findings: Findings) -> Iterator[Setting]:
         size = LARGE
         reason = f"photographs of {side:.0f} pixels, which the papers show at {LARGE}; an epoch then takes far longer"
         yield Setting("data.augment.image_size", LARGE, reason)
-        yield Setting("data.augment.short_side", SHORT_SIDE, "as the papers do at evaluation")
+        yield Setting("data.augment.short_side", SHORT_SIDE, "as usual at evaluation, with the centre cut out")
         yield Setting("network.name", "resnet18", f"the papers' for {LARGE} pixels; {network.name} is for about 32")
         if network.width:
             yield Setting("network.width", 0, "as published")

@@ -9,5 +9,5 @@ from configs import image_folder
 def get_config():
     config = image_folder.get_config()
     config.data.source.name = "tiny_imagenet"
-    config.data.split.validation_fraction = 0  # the paper's network has seen all training images
+    config.data.split.validation_fraction = 0  # the networks of the paper's code have seen all training images
     return config

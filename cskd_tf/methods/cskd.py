@@ -14,8 +14,8 @@ class CSKD(Method):
 
     Adds `weight * T^2 * KL( stop_gradient softmax(z(x') / T) || softmax(z(x) / T) )` to the cross-entropy of `x`
     (equation 1 of the paper), where `x'` is drawn uniformly from the training images of the class. The paper
-    picks T from {1, 4} and the weight from {1, 2, 3, 4} by validation error: 4 and 1 for CIFAR-100, 4 and 3 for
-    CUB-200-2011.
+    picks T from {1, 4} and the weight from {1, 2, 3, 4} by validation error; its public code's README has 4 and 1 for
+    CIFAR-100, 4 and 3 for CUB-200-2011.
 
     With `clean_weight` it is CS-KD-E: beside that,
     `clean_weight * T^2 * KL( stop_gradient softmax(z(clean x) / T) || softmax(z(x) / T) )`, towards the image as it is

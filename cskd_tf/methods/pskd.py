@@ -17,7 +17,7 @@ class PSKD(Method):
     """Softens the targets by what the network itself predicted one epoch ago, the more the longer it has trained.
 
     In epoch t of E, counted from 1, the target `[B, C]` of image x is `(1 - a_t) * target + a_t * P_{t-1}(x)` with
-    `a_t = alpha * t / E` (equations 4 and 5 of the paper), at temperature 1; in the first epoch it stays as it is.
+    `a_t = alpha * t / E` (equations 5 and 6 of the paper), at temperature 1; in the first epoch it stays as it is.
     Images that another method has mixed or cut keep their targets. Which epoch it is comes from `SelfDistiller.fit`; a
     training loop of your own calls `method.on_epoch_begin(epoch, epochs=E)` before each, and `fit` called for one epoch
     at a time needs `initial_epoch`.
@@ -45,7 +45,7 @@ class PSKD(Method):
         array([[0.8, 0.2]], dtype=float32)
 
     Args:
-        alpha: of the last epoch, in [0, 1]; 0.8 on CIFAR-100, 0.7 for ResNeXt-29.
+        alpha: of the last epoch, in [0, 1]; 0.8 on CIFAR-100 (0.7 for ResNeXt-29 in a further run of footnote 5).
         source: `"stored"` or `"network"`; beside CutMix or Cutout the latter has targets of the last epoch.
         top_k: keep this many probabilities of a row, and spread what is left evenly over the other classes; None: all.
 

@@ -115,7 +115,7 @@ class ClassBuckets:
 
     Example:
         Of labels 1, 0, 1, image 2 with the draw .7 gets partner `order[1 + floor(.7 * 2)] = 2`, itself, which the paper
-        allows.
+        does not rule out.
 
         >>> buckets = ClassBuckets(np.array([1, 0, 1]), num_classes=2)
         >>> [tensor.numpy().tolist() for tensor in (buckets.order, buckets.offsets, buckets.counts)]

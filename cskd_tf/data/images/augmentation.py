@@ -23,7 +23,7 @@ from cskd_tf.settings import Within, check
 class Augmentation:
     """How images are made to fit the network, and changed in training; configs/base.py has the defaults and units.
 
-    Example, as the papers have it on ImageNet:
+    Example, as the papers' code has it on ImageNet:
         >>> pixels = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
         >>> Augmentation(image_size=224, crop="random_resized_crop", short_side=256, **pixels).flip
         True
