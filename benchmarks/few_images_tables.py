@@ -50,7 +50,7 @@ NETWORK = "preact_resnet10"
 MINUS = "minus cross-entropy's"
 
 
-def _groups(data: str, keep: Callable[[dict], bool]) -> dict[str, list[dict]]:
+def groups_of(data: str, keep: Callable[[dict], bool]) -> dict[str, list[dict]]:
     """The runs of each experiment, in the order of `NAMES`, then of the file.
 
     Raises:
@@ -69,12 +69,12 @@ def _groups(data: str, keep: Callable[[dict], bool]) -> dict[str, list[dict]]:
     return {name: found[name] for name in sorted(found, key=place)}
 
 
-def _of_methods(data: str) -> dict[str, list[dict]]:
+def runs_of_methods(data: str) -> dict[str, list[dict]]:
     """The runs of every method in the network that all have in common."""
-    return _groups(data, lambda line: line["experiment"] in NAMES and line["network"] == NETWORK)
+    return groups_of(data, lambda line: line["experiment"] in NAMES and line["network"] == NETWORK)
 
 
-def _cell(values: Sequence[float], key: str, *, best: bool = False) -> str:
+def cell(values: Sequence[float], key: str, *, best: bool = False) -> str:
     """Mean and deviation; nothing of nothing."""
     if not values:
         return ""
@@ -99,7 +99,7 @@ def _columns(groups: Mapping[str, list[dict]], columns: Sequence[tuple[str, str]
     values: dict[str, list[list[float]]] = {}
     for name, lines in groups.items():
         cells = [[_value(line, part, key) for line in lines] for part, key in columns]
-        values[name] = [[] if None in cell else cell for cell in cells]
+        values[name] = [[] if None in found else found for found in cells]
     best: list[float | None] = []
     for place, (_, key) in enumerate(columns):
         means = [statistics.mean(row[place]) for row in values.values() if row[place]]
@@ -109,8 +109,8 @@ def _columns(groups: Mapping[str, list[dict]], columns: Sequence[tuple[str, str]
             NAMES.get(name, name),
             str(len(groups[name])),
             *(
-                _cell(cell, key, best=statistics.mean(cell) == top) if cell else "undefined"
-                for cell, (_, key), top in zip(row, columns, best, strict=True)
+                cell(found, key, best=statistics.mean(found) == top) if found else "undefined"
+                for found, (_, key), top in zip(row, columns, best, strict=True)
             ),
         ]
         for name, row in values.items()
@@ -125,7 +125,7 @@ def _minus_cross_entropy(groups: Mapping[str, list[dict]], key: str, part: str =
         pairs = [(_value(line, part, key), plain[line["seed"]]) for line in lines if line["seed"] in plain]
         differences = [value - other for value, other in pairs if value is not None and other is not None]
         shown = name != "cross_entropy" and len(differences) == len(pairs)
-        cells.append(_cell(differences, key) if shown else "")
+        cells.append(cell(differences, key) if shown else "")
     return cells
 
 
@@ -146,11 +146,11 @@ def _heading_beside_cross_entropy(names: Sequence[str], compared: Sequence[int])
     return ["runs", *(each for place, name in enumerate(names) for each in (name, MINUS)[: 1 + (place in compared)])]
 
 
-def _where(groups: Mapping[str, list[dict]]) -> str:
+def source(groups: Mapping[str, list[dict]]) -> str:
     return where("few_images", [line for lines in groups.values() for line in lines])
 
 
-def _by_metrics(data: str, groups: Mapping[str, list[dict]], keys: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def by_metrics(data: str, groups: Mapping[str, list[dict]], keys: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Heading and rows of metrics of the test split, the first of which is compared with cross-entropy's."""
     columns = [("test", key) for key in keys]
     heading = _heading_beside_cross_entropy([HEADINGS[key][0] for key in keys], [0])
@@ -160,14 +160,14 @@ def _by_metrics(data: str, groups: Mapping[str, list[dict]], keys: Sequence[str]
 def methods(data: str) -> list[str]:
     """Every method, with one recipe, and its top-1 error minus that of cross-entropy on the same images."""
     keys = ("top1_error", "top5_error", "nll", "ece_20", "recall_at_1", "aurc")
-    groups = _of_methods(data)
-    return [*rows_of(*_by_metrics(data, groups, keys)), "", _where(groups)]
+    groups = runs_of_methods(data)
+    return [*rows_of(*by_metrics(data, groups, keys)), "", source(groups)]
 
 
 def _kit(data: str, columns: Sequence[tuple[str, str]]) -> list[str]:
     heading = [data, "runs", *(HEADINGS[key][0] for _, key in columns)]
-    groups = _of_methods(data)
-    return [*rows_of(heading, _columns(groups, columns)), "", _where(groups)]
+    groups = runs_of_methods(data)
+    return [*rows_of(heading, _columns(groups, columns)), "", source(groups)]
 
 
 def calibration(data: str) -> list[str]:
@@ -185,7 +185,7 @@ def selection(data: str) -> list[str]:
 
 def beyond(data: str) -> list[str]:
     """Errors across groups of classes, and how well images of other data sets are told from the own."""
-    groups, lines = _of_methods(data), [line for line in read("detection") if line["data"] == data]
+    groups, lines = runs_of_methods(data), [line for line in read("detection") if line["data"] == data]
     others = list(dict.fromkeys(line["against"] for line in lines))
     with_others = {
         name: [
@@ -196,7 +196,7 @@ def beyond(data: str) -> list[str]:
     columns = [("test", "group_error"), *((f"{other}.{score}", "auroc") for other in others for score in SCORES)]
     names = [HEADINGS["group_error"][0], *(f"{other} {score}" for other in others for score in SCORES.values())]
     rows = _columns(with_others, columns)
-    return [*rows_of([data, "runs", *names], rows), "", _where(groups), where("detection", lines)]
+    return [*rows_of([data, "runs", *names], rows), "", source(groups), where("detection", lines)]
 
 
 def _same_run(one: Mapping, other: Mapping) -> bool:
@@ -207,20 +207,20 @@ def equal_time(data: str) -> list[str]:
     """Every method after the time of cross-entropy's epochs: those whose steps take longer have fewer epochs."""
     keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
     ratios = {"cross_entropy": 1.0} | {line["experiment"]: line["over_cross_entropy"] for line in read("equal_time")}
-    shorter = _groups(data, lambda line: re.fullmatch(r"\w+,\d+", line["experiment"]) and line["network"] == NETWORK)
+    shorter = groups_of(data, lambda line: re.fullmatch(r"\w+,\d+", line["experiment"]) and line["network"] == NETWORK)
     shorter = {name.partition(",")[0]: lines for name, lines in shorter.items()}
     groups = {
         name: shorter.get(name, lines)
-        for name, lines in _of_methods(data).items()
+        for name, lines in runs_of_methods(data).items()
         if name in shorter or few_images.keeps_its_epochs(ratios[name])
     }
-    (_, *heading), compared = _by_metrics(data, groups, keys)
+    (_, *heading), compared = by_metrics(data, groups, keys)
     rows = [
         [row[0], f"{ratios[name]:.2f}", str(lines[0]["epochs"]), *row[1:]]
         for (name, lines), row in zip(groups.items(), compared, strict=True)
     ]
     heading = [data, "step over cross-entropy's", "epochs", *heading]
-    return [*rows_of(heading, rows), "", _where(groups), where("equal_time")]
+    return [*rows_of(heading, rows), "", source(groups), where("equal_time")]
 
 
 def finetune() -> list[str]:
@@ -232,7 +232,7 @@ def finetune() -> list[str]:
         of_images = [line for line in runs if line["images_per_class"] == images]
         names = [name for name in NAMES if any(line["experiment"] == name for line in of_images)]
         groups = {name: [line for line in of_images if line["experiment"] == name] for name in names}
-        heading, compared = _by_metrics("CIFAR-10", groups, keys)
+        heading, compared = by_metrics("CIFAR-10", groups, keys)
         rows += [[f"{images} per class, {name}", *cells] for name, *cells in compared]
     return [*rows_of(heading, rows), "", where("finetune", runs)]
 
@@ -243,9 +243,9 @@ def recalibrated(data: str) -> list[str]:
     columns = [(part, key) for key in ("ece_20", "nll") for part in parts]
     scalings = ("after a temperature", "vector scaling")
     heading = _heading_beside_cross_entropy(["ECE %, 20 bins", *scalings, "NLL", *scalings], [1, 4])
-    groups = _of_methods(data)
+    groups = runs_of_methods(data)
     rows = _beside_cross_entropy(groups, columns, [columns[1], columns[4]])
-    return [*rows_of([data, *heading], rows), "", _where(groups)]
+    return [*rows_of([data, *heading], rows), "", source(groups)]
 
 
 def selective(data: str) -> list[str]:
@@ -264,76 +264,9 @@ def generalized(data: str) -> list[str]:
 
 
 def _all_beside_cross_entropy(data: str, columns: Sequence[tuple[str, str]], names: Sequence[str]) -> list[str]:
-    groups = _of_methods(data)
+    groups = runs_of_methods(data)
     heading = _heading_beside_cross_entropy(names, range(len(names)))
-    return [*rows_of([data, *heading], _beside_cross_entropy(groups, columns, columns)), "", _where(groups)]
-
-
-def grid(data: str, method: str) -> list[str]:
-    """The points of a grid by test images, and by validation images, which choose the one in bold, or one of these."""
-    groups = _tried(data, method)
-    least = min(map(_validation, groups.values()), default=0.0)
-    rows = []
-    for name, lines in groups.items():
-        cells = [_cell([line["test"][key] for line in lines], key) for key in ("top1_error", "ece_20")]
-        is_least = _validation(lines) == least  # of which there may be several
-        by_validation = _cell([line["val_top1_error"] for line in lines], "top1_error", best=is_least)
-        rows.append([_values(name), str(len(lines)), by_validation, *cells])
-    heading = [f"{data}, {NAMES[method]}", "runs", "validation top-1 error %", "test top-1 error %", "ECE %, 20 bins"]
-    return [*rows_of(heading, rows), "", _where(groups)]
-
-
-def chosen(data: str) -> list[str]:
-    """Every method of which values were tried, with those that validation images choose; of equals the published."""
-    keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
-    usual = _of_methods(data)
-    groups, values, published = {"cross_entropy": usual["cross_entropy"]}, {}, {}
-    for method in filter(usual.__contains__, few_images.VALUES):
-        if tried := _tried(data, method):
-            values[method], groups[method] = min(
-                tried.items(), key=lambda each: (_validation(each[1]), len(each[1][0]["overrides"]))
-            )
-            published[method] = [line["test"]["top1_error"] for line in usual[method]]
-    (_, *heading), compared = _by_metrics(data, groups, keys)
-    rows = [
-        [label, _values(values.get(name, "")), _cell(published.get(name, []), "top1_error"), *cells]
-        for name, (label, *cells) in zip(groups, compared, strict=True)
-    ]
-    return [*rows_of([data, "chosen", "error % with the published", *heading], rows), "", _where(groups)]
-
-
-def _tried(data: str, method: str) -> dict[str, list[dict]]:
-    """The points of a method's grid."""
-    return _groups(data, lambda line: re.match(rf"{method},\w+=", line["experiment"]) is not None)
-
-
-def _values(experiment: str) -> str:
-    """What a point of a grid is called."""
-    return experiment.partition(",")[2].replace(",", ", ")
-
-
-def _validation(lines: Sequence[Mapping]) -> float:
-    """The mean error on validation images; equal where it differs by rounding alone."""
-    return round(statistics.mean(line["val_top1_error"] for line in lines), 9)
-
-
-def automatic() -> list[str]:
-    """CS-KD with the weight that was tried and taken out again, beside cross-entropy and the grid of weights."""
-    heading = ["top-1 error %", "cross-entropy", "T = 4, weight 1", "least of the grid", "automatic weight"]
-    heading += [f"ECE %, {name}" for name in ("weight 1", "automatic")]
-    rows, shown = [], []
-    for data in few_images.EPOCHS:
-        by_name = _groups(data, lambda line: line["network"] == NETWORK)
-        grid_of = {name: lines for name, lines in by_name.items() if re.match(r"cskd,temperature=", name)}
-        if "cskd_auto" not in by_name or not grid_of:
-            continue
-        of = lambda lines, key="top1_error": [line["test"][key] for line in lines]  # noqa: E731
-        best = min(grid_of.values(), key=lambda lines: statistics.mean(of(lines)))
-        usual, found = grid_of["cskd,temperature=4,weight=1"], by_name["cskd_auto"]
-        errors = [_cell(of(lines), "top1_error") for lines in (by_name["cross_entropy"], usual, best, found)]
-        rows.append([data, *errors, *(_cell(of(lines, "ece_20"), "ece_20") for lines in (usual, found))])
-        shown += found
-    return [*rows_of(heading, rows), "", where("few_images", shown)]
+    return [*rows_of([data, *heading], _beside_cross_entropy(groups, columns, columns)), "", source(groups)]
 
 
 def depth(data: str) -> list[str]:
@@ -342,9 +275,9 @@ def depth(data: str) -> list[str]:
     heading, rows, shown = [], [], []
     for network in dict.fromkeys(line["network"] for line in read("few_images") if line["data"] == data):
         names = {name if network == NETWORK else f"{name},{network}": name for name in ("cross_entropy", "cskd")}
-        found = _groups(data, lambda line, names=names: line["experiment"] in names)
+        found = groups_of(data, lambda line, names=names: line["experiment"] in names)
         groups = {names[name]: found[name] for name in names if name in found}
-        heading, compared = _by_metrics(data, groups, keys)
+        heading, compared = by_metrics(data, groups, keys)
         rows += [[f"`{network}`, {name}", *row] for name, *row in compared]
         shown += [line for lines in groups.values() for line in lines]
     return [*rows_of(heading, rows), "", where("few_images", shown)]
@@ -359,9 +292,6 @@ TABLES = (
     recalibrated,
     selective,
     generalized,
-    grid,
-    chosen,
-    automatic,
     depth,
     finetune,
 )

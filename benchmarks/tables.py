@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from absl import app
 
-from benchmarks import few_images_tables, seed_tables, serving_tables, speed_tables
+from benchmarks import choice_tables, few_images_tables, seed_tables, serving_tables, speed_tables
 from benchmarks.results import ROOT
 
 _BLOCK = re.compile(r"<!-- (\w+)((?: \w+)*) -->\n(.*?)<!-- end -->\n", re.DOTALL)
@@ -48,6 +48,7 @@ TABLES: dict[str, Callable[..., list[str]]] = {
         speed_tables.pskd_cost,
         seed_tables.translation,
         *few_images_tables.TABLES,
+        *choice_tables.TABLES,
     )
 }
 

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import few_images_tables, markdown, tables
+from benchmarks import choice_tables, few_images_tables, markdown, tables
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import train
 from cskd_tf.runs.workdir import Workdir
@@ -121,8 +121,8 @@ def test_tables(monkeypatch, tmp_path):
     assert source[0].startswith("`results/few_images.json`: commit abc1234")
     assert cells(few_images_tables.recalibrated("digits_3"))[2][2:4] == ["50.0", "undefined"]
     assert cells(few_images_tables.selective("digits_3"))[3][8:] == ["**300** ± 141", "-300"]
-    assert cells(few_images_tables.grid("digits_3", "cskd"))[2][:4] == ["weight=2", "1", "**5.0**", "10.0"]
-    of_cskd = cells(few_images_tables.chosen("digits_3"))[3]
+    assert cells(choice_tables.grid("digits_3", "cskd"))[2][:4] == ["weight=2", "1", "**5.0**", "10.0"]
+    of_cskd = cells(choice_tables.chosen("digits_3"))[3]
     assert of_cskd[:6] == ["CS-KD", "weight=2", f"30.0 ± {deviation:.1f}", "1", "**10.0**", "-40.0"]
     rows = [row[0] for row in cells(few_images_tables.depth("digits_3"))[2:-2]]
     assert rows == ["`preact_resnet10`, cross-entropy", "`preact_resnet10`, CS-KD", "`preact_resnet34`, CS-KD"]
@@ -150,7 +150,7 @@ def test_tables(monkeypatch, tmp_path):
     lines[0]["commit"], lines[0]["trained_at"] = "fff0000", "abc7654"
     (tmp_path / "few_images.json").write_text(json.dumps(lines))
     of_grid, of_methods = (
-        table[-1] for table in (few_images_tables.grid("digits_3", "cskd"), few_images_tables.methods("digits_3"))
+        table[-1] for table in (choice_tables.grid("digits_3", "cskd"), few_images_tables.methods("digits_3"))
     )
     assert "fff0000" not in of_grid  # whose lines are others
     assert "fff0000" in of_methods

@@ -14,7 +14,8 @@ def decode(contents: tf.Tensor, *, channels: int) -> tf.Tensor:
 
     TensorFlow's default for JPEG trades accuracy for speed; this is libjpeg's accurate transform. Colour and grey JPEG
     and PNG of 8 bits equal PIL's pixels. Unlike PIL, 16-bit PNG gives the high byte instead of clipping at 255; CMYK
-    differs by at most 1, colour converted to grey by at most 3 (JPEG) or 1 (PNG).
+    differs by at most 2, colour PNG in grey by at most 1; a colour JPEG in grey is its own luma, from which PIL's
+    conversion of the decoded colours differs by as much as these were rounded and clipped.
 
     Example:
         >>> decode(tf.io.encode_png(tf.constant([[[7], [9]]], tf.uint8)), channels=3)[0].numpy().tolist()
