@@ -4,7 +4,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 
-from benchmarks.few_images_tables import NAMES, NETWORK, by_metrics, cell, groups_of, runs_of_methods, source
+from benchmarks.few_images_runs import NAMES, NETWORK, by_metrics, cell, groups_of, runs_of_methods, source
 from benchmarks.markdown import rows_of, where
 from configs import few_images
 

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import choice_tables, few_images_tables, markdown, tables
+from benchmarks import choice_tables, few_images_runs, few_images_tables, markdown, tables
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import train
 from cskd_tf.runs.workdir import Workdir
@@ -94,7 +94,7 @@ def test_tables(monkeypatch, tmp_path):
     where |= {"seed": 0, "epochs": 100, "overrides": {}}
 
     def line(experiment, error, **more):
-        part = dict.fromkeys(few_images_tables.HEADINGS, error)
+        part = dict.fromkeys(few_images_runs.HEADINGS, error)
         parts = {name: dict(part) for name in PARTS} | {"conformal": {"threshold": dict(part)}}
         return {**where, "experiment": experiment, "val_top1_error": error / 2, **parts, **more}
 
@@ -161,7 +161,7 @@ def test_tables_of_nothing_and_of_undefined_figures(monkeypatch, tmp_path):
     """Runs come one after another: a table is made of those that are there."""
     where = {"commit": "abc1234", "cpu": "A CPU", "onednn": "on", "data": "digits_3", "network": "preact_resnet10"}
     where |= {"seed": 0, "epochs": 100, "overrides": {}, "experiment": "cskd", "conformal": {"undefined": "because"}}
-    part = dict.fromkeys(few_images_tables.HEADINGS, 0.5) | {"coverage_at_5_risk": None}
+    part = dict.fromkeys(few_images_runs.HEADINGS, 0.5) | {"coverage_at_5_risk": None}
     lines = [{**where, **{name: dict(part) for name in PARTS}, "after_temperature": {"undefined": "because"}}]
     (tmp_path / "few_images.json").write_text(json.dumps(lines))
     monkeypatch.setattr(markdown, "RESULTS", tmp_path)
@@ -176,10 +176,8 @@ def test_tables_of_nothing_and_of_undefined_figures(monkeypatch, tmp_path):
         few_images_tables.methods("digits_3")
 
 
-def test_every_table_of_few_images_can_be_marked_on_a_page():
-    functions = {
-        name for name, value in vars(few_images_tables).items() if callable(value) and not name.startswith("_")
-    }
-    named = {function.__name__ for function in few_images_tables.TABLES}
-    assert functions - {"Callable", "Mapping", "Sequence", "read", "rows_of", "where"} == named
-    assert named <= set(tables.TABLES)
+@pytest.mark.parametrize("module", [few_images_tables, choice_tables])
+def test_every_table_of_few_images_can_be_marked_on_a_page(module):
+    own = {name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    assert {name for name in own if not name.startswith("_")} == {function.__name__ for function in module.TABLES}
+    assert {function.__name__ for function in module.TABLES} <= set(tables.TABLES)
