@@ -48,8 +48,8 @@ def get_config() -> ConfigDict:
     config.data.source = ConfigDict()  # where the images are from
     # One of cskd_tf.data.DATASETS, "tfds:NAME" for any of TensorFlow Datasets', or several joined by "+".
     config.data.source.name = ""
-    # An image folder, a CSV file of paths and labels, or the folder in which TFDS keeps data sets ("":
-    # ~/tensorflow_datasets).
+    # An image folder, a CSV file of paths and labels, the folder of Fashion-MNIST's files, or that in which TFDS keeps
+    # data sets ("": ~/tensorflow_datasets).
     config.data.source.path = ""
     config.data.source.archive = ""  # for tiny_imagenet and mit67: an archive other than the published one
     config.data.source.channels = 3  # 3 colour, 1 grey
@@ -67,7 +67,7 @@ def get_config() -> ConfigDict:
     config.data.split.seed = 0  # of the images that the next three keys choose
     config.data.split.test_fraction = 0.2  # of each class, taken where the data set has no test split
     # Of each class of the training images, taken where the data set has no validation split. 0: train on all of them;
-    # then the test split is evaluated each epoch, and nothing is chosen by it.
+    # then the test split is evaluated each epoch, and nothing is chosen by it. One that it brings stays.
     config.data.split.validation_fraction = 0.1
     config.data.split.train_per_class = 0  # keep this many training images per class; 0: all
 
@@ -88,7 +88,7 @@ def get_config() -> ConfigDict:
 
     config.data.pairing = ConfigDict()  # which image becomes whose partner
     config.data.pairing.balanced = False  # show all classes equally often in training, whatever their sizes
-    config.data.pairing.exclude_self = False  # never pair an image with itself; the papers do not rule it out
+    config.data.pairing.exclude_self = False  # pair an image with itself only where it is alone in its class
     config.data.pairing.replica_local = False  # partners from the part of the data that the same replica sees
 
     config.network = ConfigDict()

@@ -20,9 +20,10 @@ does, for each seed.
     python train_main.py --config=configs/few_images.py:equal_time,tiny_imagenet_20 --mode=sweep
 
 The first trains `COMPARED` with three seeds, which choose the images too, the second one method with each of its
-`VALUES`, of which validation images choose, the third cross-entropy and CS-KD in deeper networks. The fourth trains the
-methods of the first whose steps take longer than cross-entropy's with so many epochs fewer that all take the same time,
-by the ratios of results/equal_time.json, which `python -m benchmarks.equal_time` measures.
+`VALUES`, of which `benchmarks/choice_tables.py` chooses by validation, the third cross-entropy and CS-KD in deeper
+networks. The fourth trains the methods of the first whose steps take longer than cross-entropy's with so many epochs
+fewer that all take the same time, by the ratios of results/equal_time.json, which `python -m benchmarks.equal_time`
+measures.
 """
 
 import json
