@@ -24,19 +24,19 @@ def grid(data: str, method: str) -> list[str]:
 
 
 def chosen(data: str) -> list[str]:
-    """Every method of which values were tried, with those that validation images choose; of equals the published."""
+    """Every method of which values were tried, with those that validation images choose; of equals the usual."""
     keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
     usual = runs_of_methods(data)
-    groups, values, published = {"cross_entropy": usual["cross_entropy"]}, {}, {}
+    groups, values, with_usual = {"cross_entropy": usual["cross_entropy"]}, {}, {}
     for method in filter(usual.__contains__, few_images.VALUES):
         if tried := _tried(data, method):
             values[method], groups[method] = min(
                 tried.items(), key=lambda each: (_validation(each[1]), len(each[1][0]["overrides"]))
             )
-            published[method] = [line["test"]["top1_error"] for line in usual[method]]
+            with_usual[method] = [line["test"]["top1_error"] for line in usual[method]]
     (_, *heading), compared = by_metrics(data, groups, keys)
     rows = [
-        [label, _values(values.get(name, "")), cell(published.get(name, []), "top1_error"), *cells]
+        [label, _values(values.get(name, "")), cell(with_usual.get(name, []), "top1_error"), *cells]
         for name, (label, *cells) in zip(groups, compared, strict=True)
     ]
     return [*rows_of([data, "chosen", "error % with the usual", *heading], rows), "", source(groups)]
