@@ -57,6 +57,7 @@ def test_a_bomb_is_a_small_file_of_many_pixels():
     assert len(content) < 2000
 
 
+@pytest.mark.slow
 def test_crashes_hangs_and_memory_are_noticed():
     cases = ["sound", "abort", "memory", "hang", "too much", "sound"]
     results = list(workers.try_all(crashing_tester, cases, seconds=5, most_bytes=2**29))

@@ -81,6 +81,7 @@ def test_a_pairing_is_built_and_begun_late(imported):
     assert source.load(np.array([3, 259]))[:, 0, 0, 0].numpy().tolist() == [3, 3]
 
 
+@pytest.mark.slow
 def test_a_step_that_xla_compiles_is_the_same_step(imported):
     jit_speed, _ = imported("jit_speed")
     losses = []

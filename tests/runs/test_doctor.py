@@ -142,6 +142,7 @@ def test_classes_that_are_too_small_are_shown_before_they_are_refused(images, cl
     assert row(capsys.readouterr().out, "classes  ")[0] == classes
 
 
+@pytest.mark.slow
 def test_lines_of_a_table_are_named(image_folder, capsys):
     files = sorted(path.relative_to(image_folder) for path in image_folder.glob("*/*/*"))
     rows = "".join(f"{path},{path.parts[1]},{path.parts[0]}\n" for path in files)

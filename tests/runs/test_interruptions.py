@@ -147,6 +147,7 @@ def test_the_check_of_a_directory_leaves_nothing_behind(config, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_leaves_nothing_half_written(finished, tmp_path):
     names = [path for path in tmp_path.rglob("*") if is_partial(path) or path.name.endswith("_temp")]
     assert names == []

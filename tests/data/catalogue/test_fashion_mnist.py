@@ -35,6 +35,7 @@ def test_images_and_labels_are_those_of_the_files(tmp_path):
     assert splits["test"].locate(4) == f"image 4 of {tmp_path}, test"
 
 
+@pytest.mark.slow
 def test_kerass_download_is_taken_where_no_folder_is_named(tmp_path):
     write_fashion_mnist(tmp_path / "datasets" / "fashion-mnist", per_class=3)
     program = "from tests.data.catalogue.test_fashion_mnist import load; print(len(load()['test'].labels))"
