@@ -142,3 +142,40 @@ def test_a_table_that_cannot_be_made(command, runs, arguments, message):
     code, printed = command("--mode=report", "--workdir=DIR", *arguments)
     assert (code, message in printed) == (1, True), printed
     assert not pathlib.Path("nowhere").exists()
+
+
+def figures_of(name, data):
+    """What a table has of a data set: mean and deviation by method and by network or metric, "" where there is one."""
+    found = {}
+    for part, lines in tables.parts(name):
+        for method, *cells in lines:
+            for column, cell in zip(tables.FORMS[name].columns, cells, strict=True):
+                if data in (part, column):
+                    other = part if column == data else column
+                    found[method, other] = [float(number) for number in cell.split("±")]
+    return found
+
+
+BASELINES = ("cross_entropy", "adacos", "virtual_softmax", "max_entropy")
+
+
+@pytest.mark.parametrize("data", cskd_paper.FINE_GRAINED)
+@pytest.mark.parametrize(
+    ("name", "submission", "shared", "own"),
+    [
+        ("cvpr1", "iclr1", BASELINES, "cskd"),
+        ("cvpr3", "iclr2", ("cross_entropy", "mixup"), "cskd"),
+        ("cvpr4", "iclr3", ("cross_entropy", "cskd"), "kd_cskd"),
+        ("cvpr6", "iclr4", ("cross_entropy", "adacos_public", *BASELINES[2:]), "cskd"),
+    ],
+)
+def test_notes_say_which_figures_are_the_submissions(name, submission, shared, own, data):
+    ours, theirs = figures_of(name, data), figures_of(submission, data)
+    theirs = {
+        ({"iclr": "cskd", "kd_iclr": "kd_cskd"}.get(method, method), of): cell for (method, of), cell in theirs.items()
+    }
+    both = {key for key in ours if key in theirs}
+    assert {key for key in both if key[0] in shared}
+    assert all(ours[key] == theirs[key] for key in both if key[0] in shared)
+    assert all(ours[key] != theirs[key] for key in both if key[0] == own)
+    assert any("are the ICLR submission's" in note and "best epoch" in note for note in tables.FORMS[name].notes)
