@@ -142,7 +142,7 @@ def main(argv):
                 make_folder(pathlib.Path(folder), case)
                 made = (pathlib.Path(folder) / "train",)
             for kind, source in our_sources(case, *made).items():
-                record("data_wait", measure(kind + name, source, case))
+                record("data_wait", measure(kind + name, source, case), per_cpu=True)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def main(argv):
     del argv
     source = cskd_tf.data.ArraySource(*made_images())
     for precision in PRECISION.value:
-        record("evaluation_speed", measure(precision, source))
+        record("evaluation_speed", measure(precision, source), per_cpu=True)
 
 
 if __name__ == "__main__":

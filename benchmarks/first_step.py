@@ -73,7 +73,7 @@ def main(argv):
     alls = [each["all"] for each in command]
     result["command_over_imports"] = round(median_ratio(alls, imports), 3)
     result["command_over_plain"] = round(median_ratio(alls, [each["all"] for each in plain]), 3)
-    record("first_step", result)
+    record("first_step", result, per_cpu=True)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,9 @@ def main(argv):
     for name in network_speed.NETWORK.value:
         for width in WIDTHS.value:
             for precision in network_speed.PRECISION.value:
-                results.record("jit_speed", measure(name, width, precision), by=("network", "width", "precision"))
+                results.record(
+                    "jit_speed", measure(name, width, precision), by=("network", "width", "precision", "cpu")
+                )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Tables in Markdown, of results/*.json."""
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.results import RESULTS
 
@@ -34,6 +35,23 @@ def where(pattern: str, lines: Sequence[Mapping] | None = None) -> str:
     )
     trained = f", trained at {trained}" if trained else ""
     return f"`results/{pattern}.json`: commit {commits}{trained}, {cpus}, oneDNN {kernels}."
+
+
+def of_each_cpu(name: str) -> Callable[[Callable[[list[dict]], list[str]]], Callable[[], list[str]]]:
+    """Makes of a table of lines one for each CPU in a file, one below the other, with where it was measured."""
+
+    def decorate(table: Callable[[list[dict]], list[str]]) -> Callable[[], list[str]]:
+        @functools.wraps(table)
+        def tables() -> list[str]:
+            of_cpus: dict[str, list[dict]] = {}
+            for line in read(name):
+                of_cpus.setdefault(line["cpu"], []).append(line)
+            written = [[*table(lines), "", where(name, lines)] for lines in of_cpus.values()]
+            return [row for block in written for row in ("", *block)][1:]
+
+        return tables
+
+    return decorate
 
 
 def percent(share: float, places: int = 0) -> str:

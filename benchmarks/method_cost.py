@@ -116,7 +116,7 @@ def measure(case: str) -> dict:
 def main(argv):
     del argv
     for case in METHOD.value:
-        record("method_cost", measure(case))
+        record("method_cost", measure(case), per_cpu=True)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def main(argv):
     del argv
     for name in NETWORK.value:
         for precision in PRECISION.value:
-            results.record("network_speed", measure(name, precision))
+            results.record("network_speed", measure(name, precision), per_cpu=True)
 
 
 if __name__ == "__main__":

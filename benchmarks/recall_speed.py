@@ -94,7 +94,7 @@ def main(argv):
     line["ours_share_of_matrix_rate"] = product.share(IMAGES.value**2 * WIDTH.value, our_seconds, matrix_seconds)
     line["times_as_fast"] = round(medians[scikit_learn] / medians[ours], 2)
     line["equal"] = line["ours_recall"] == line["scikit_learn_recall"]
-    record("recall_speed", line | {"limit_seconds": LIMIT, "blas": kernels[0][0]})
+    record("recall_speed", line | {"limit_seconds": LIMIT, "blas": kernels[0][0]}, per_cpu=True)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,19 @@ import math
 import os
 import pathlib
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "results"
+INSTRUCTIONS = {  # by Linux' flag, from the widest on
+    "amx_bf16": "AMX",
+    "avx512_bf16": "AVX-512 with bfloat16",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+}
 _lines: dict[str, list[dict]] = {}
 
 
@@ -38,13 +45,27 @@ def commit() -> str:
         return "unknown"
 
 
+def _named(cpuinfo: str) -> str:
+    r"""The model name of the first processor that Linux lists, with the widest of its `INSTRUCTIONS` in brackets.
+
+    Virtual machines hide all but a family: one "AMD EPYC" has AVX2 alone, another AVX-512 and bfloat16.
+
+    Example:
+        >>> _named("model name : AMD EPYC\nflags : fpu fma avx avx2\n")
+        'AMD EPYC (AVX2)'
+    """
+    fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", cpuinfo.partition("\n\n")[0], re.MULTILINE))
+    flags = fields.get("flags", "").split()
+    widest = [said for flag, said in INSTRUCTIONS.items() if flag in flags][:1]
+    return fields.get("model name", "") + "".join(f" ({said})" for said in widest)
+
+
 @functools.cache
 def cpu() -> str:
-    """The CPU's model name, as the system has it."""
+    """The CPU's model name, as the system has it, and on Linux the instructions that kernels are chosen by."""
     with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        if found := _named(pathlib.Path("/proc/cpuinfo").read_text()):
+            return found
     return platform.processor() or platform.machine()
 
 
@@ -85,7 +106,7 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def record(name: str, lines: list[dict] | dict, *, by: Sequence[str] = ()) -> None:
+def record(name: str, lines: list[dict] | dict, *, by: Sequence[str] = (), per_cpu: bool = False) -> None:
     """Prints each line with its commit, CPU and kernels, and writes all of this run's to results/<name>.json.
 
     What is undefined, a NaN, is null: JSON has no NaN, and readers other than Python's refuse it.
@@ -98,12 +119,16 @@ def record(name: str, lines: list[dict] | dict, *, by: Sequence[str] = ()) -> No
         lines: JSON objects.
         by: keys that tell lines apart, of what takes too long for one run: lines of earlier runs stay in the file, but
             for those whose values of these keys a new line has, which takes their place.
+        per_cpu: whether what earlier runs measured on another CPU stays, before this run's lines.
 
     Raises:
         ValueError: a line with an infinite number, which JSON cannot hold.
     """
     written = RESULTS / f"{name}.json"
-    known = _lines.setdefault(name, json.loads(written.read_text()) if by and written.exists() else [])
+    if name not in _lines:
+        before = json.loads(written.read_text()) if written.exists() else []
+        _lines[name] = [line for line in before if by or (per_cpu and line["cpu"] != cpu())]
+    known = _lines[name]
     for line in [lines] if isinstance(lines, dict) else lines:
         where = {"commit": commit(), "cpu": cpu(), "onednn": line["onednn"] if "onednn" in line else onednn()}
         new = _without_nan({**line, **where})

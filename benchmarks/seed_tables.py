@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.markdown import read, rows_of, where
+from benchmarks.markdown import of_each_cpu, read, rows_of, where
 from benchmarks.seeded_runs import summed_up
 
 COLUMNS = (
@@ -42,9 +42,9 @@ def fashion_mnist() -> list[str]:
     return _over_seeds("fashion_mnist")
 
 
-def method_cost() -> list[str]:
+@of_each_cpu("method_cost")
+def method_cost(lines: list[dict]) -> list[str]:
     """A step of each method over one of cross-entropy, and its peak memory."""
-    lines = read("method_cost")
     rows = [
         [
             line["method"],
@@ -56,7 +56,7 @@ def method_cost() -> list[str]:
     ]
     first = f"`{lines[0]['network']}`, batch {lines[0]['images']}"
     heading = [first, "step over cross-entropy's", "in theory", "peak memory over its"]
-    return [*rows_of(heading, rows), "", where("method_cost")]
+    return rows_of(heading, rows)
 
 
 def precision() -> list[str]:

@@ -94,7 +94,7 @@ def main(argv):
     del argv
     keras.utils.set_random_seed(0)
     for name in NETWORK.value:
-        record("serving_latency", measure(name))
+        record("serving_latency", measure(name), per_cpu=True)
 
 
 if __name__ == "__main__":

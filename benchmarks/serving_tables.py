@@ -1,9 +1,10 @@
 """Tables of what is delivered: what serving a classifier costs, other runtimes, and the package's files."""
 
-from benchmarks.markdown import percent, read, rows_of, where
+from benchmarks.markdown import of_each_cpu, percent, read, rows_of, where
 
 
-def serving_latency() -> list[str]:
+@of_each_cpu("serving_latency")
+def serving_latency(lines: list[dict]) -> list[str]:
     """A SavedModel's signatures, and Keras' own calls, over the network alone."""
     kinds = {
         "images": "`serve`",
@@ -19,10 +20,10 @@ def serving_latency() -> list[str]:
             f"{line['bare_milliseconds']:.1f}",
             *(f"{line[f'{kind}_over_bare']:.2f}" for kind in kinds),
         ]
-        for line in read("serving_latency")
+        for line in lines
     ]
     heading = ["a call over one of the network alone", "SavedModel, MB", "network, ms", *kinds.values()]
-    return [*rows_of(heading, rows), "", where("serving_latency")]
+    return rows_of(heading, rows)
 
 
 def sizes() -> list[str]:

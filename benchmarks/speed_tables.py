@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from benchmarks.markdown import percent, read, rows_of, where
+from benchmarks.markdown import of_each_cpu, percent, read, rows_of, where
 
 
-def jit_speed() -> list[str]:
+@of_each_cpu("jit_speed")
+def jit_speed(lines: list[dict]) -> list[str]:
     """Times as fast with XLA as without, one row per network, one column per width and precision."""
-    lines = read("jit_speed")
     (images,) = {f"{line['batch']} images of {line['image']} x {line['image']}" for line in lines}
     ratios = {
         (line["network"], line.get("width"), line["precision"]): f"{line['times_as_fast_with_jit']:.2f}"
@@ -18,13 +18,14 @@ def jit_speed() -> list[str]:
     rows = [[f"`{name}`", *(ratios.get((name, *column), "") for column in columns)] for name in networks]
     heading = [f"times as fast with XLA, on a CPU, {images}"]
     heading += [f"{f'width {width}' if width else 'published'}, {precision}" for width, precision in columns]
-    return [*rows_of(heading, rows), "", where("jit_speed")]
+    return rows_of(heading, rows)
 
 
-def network_speed() -> list[str]:
+@of_each_cpu("network_speed")
+def network_speed(lines: list[dict]) -> list[str]:
     """Times as fast as PyTorch, one row per network, one column per precision."""
     networks: dict[str, dict] = {}
-    for line in read("network_speed"):
+    for line in lines:
         networks.setdefault(line["network"], {"batch": str(line["batch"])})[line["precision"]] = line
     precisions = ("float32", "bfloat16")
     rows = [
@@ -32,7 +33,7 @@ def network_speed() -> list[str]:
         for name, found in networks.items()
     ]
     heading = ["times as fast as PyTorch", "batch", *precisions]
-    return [*rows_of(heading, rows), "", where("network_speed")]
+    return rows_of(heading, rows)
 
 
 def _paper_cost(file: str, columns: Sequence[str]) -> list[str]:
@@ -89,15 +90,16 @@ def pipeline_speed() -> list[str]:
     return [*rows_of(heading, rows), "", where("pipeline_speed_*")]
 
 
-def recall_speed() -> list[str]:
+@of_each_cpu("recall_speed")
+def recall_speed(lines: list[dict]) -> list[str]:
     """Seconds, and memory beyond the embeddings."""
-    (line,) = read("recall_speed")
+    (line,) = lines
     rows = [
         [name, f"{line[f'{key}_seconds']:.1f}", f"{line[f'{key}_memory_mib']:,}", f"{100 * line[f'{key}_recall']:.2f}"]
         for name, key in (("here", "ours"), ("scikit-learn", "scikit_learn"))
     ]
     split = f"{line['images']:,} images of {line['classes']:,} classes, embeddings of {line['width']:,}"
-    return [*rows_of([split, "seconds", "further MiB", "R@1 %"], rows), "", where("recall_speed")]
+    return rows_of([split, "seconds", "further MiB", "R@1 %"], rows)
 
 
 def narrow_networks() -> list[str]:
@@ -108,7 +110,8 @@ def narrow_networks() -> list[str]:
     return [*rows_of(heading, rows), "", where("narrow_networks")]
 
 
-def step_time() -> list[str]:
+@of_each_cpu("step_time")
+def step_time(lines: list[dict]) -> list[str]:
     """CS-KD over cross-entropy, and the operations of both per second over those of a matrix product."""
     heading = ["CS-KD beside cross-entropy", "step over step", "in theory", "% of matrix rate", "cross-entropy's %"]
     rows = [
@@ -118,12 +121,13 @@ def step_time() -> list[str]:
             f"{line['limit']:.2f}",
             *(percent(line[f"{name}_share_of_matrix_rate"]) for name in ("cskd", "cross_entropy")),
         ]
-        for line in read("step_time")
+        for line in lines
     ]
-    return [*rows_of(heading, rows), "", where("step_time")]
+    return rows_of(heading, rows)
 
 
-def evaluation_speed() -> list[str]:
+@of_each_cpu("evaluation_speed")
+def evaluation_speed(lines: list[dict]) -> list[str]:
     """All of an evaluation, and the metrics alone, over a forward pass."""
     heading = ["evaluation beside a forward pass", "pass over pass", "its metrics alone", "forward's % of matrix rate"]
     rows = [
@@ -133,15 +137,15 @@ def evaluation_speed() -> list[str]:
             f"{line['metrics_over_forward']:.3f}",
             percent(line["plain_share_of_matrix_rate"]),
         ]
-        for line in read("evaluation_speed")
+        for line in lines
     ]
-    return [*rows_of(heading, rows), "", where("evaluation_speed")]
+    return rows_of(heading, rows)
 
 
-def data_wait() -> list[str]:
+@of_each_cpu("data_wait")
+def data_wait(lines: list[dict]) -> list[str]:
     """Share of a step that waits, and what the pipeline takes from a step that does not."""
     names = PIPELINE | {f"in_memory_{case}": f"{name}, held in memory" for case, name in PIPELINE.items()}
-    lines = read("data_wait")
     rows = [
         [
             names[line["case"]],
@@ -154,12 +158,13 @@ def data_wait() -> list[str]:
     ]
     first = f"CS-KD, `{lines[0]['network']}`, batch {lines[0]['batch']}"
     further = ["% that waits", "step over one without pipeline", "pipeline alone, % of a step", "% of the matrix rate"]
-    return [*rows_of([first, *further], rows), "", where("data_wait")]
+    return rows_of([first, *further], rows)
 
 
-def first_step() -> list[str]:
+@of_each_cpu("first_step")
+def first_step(lines: list[dict]) -> list[str]:
     """Seconds part by part."""
-    (line,) = read("first_step")
+    (line,) = lines
     parts = ("imports", "building", "tracing", "step", "all")
     rows = [
         [name, *(f"{line[f'{key}_{part}_seconds']:.2f}" for part in parts)]
@@ -169,12 +174,13 @@ def first_step() -> list[str]:
     rows.append(["`import tensorflow, keras` alone", alone, "", "", "", alone])
     arithmetic = f"{line['plain_step_at_matrix_rate_seconds']:.4f}"
     rows.append(["a step's operations at the matrix rate", "", "", "", arithmetic, ""])
-    return [*rows_of(["seconds until the first step's end", *parts], rows), "", where("first_step")]
+    return rows_of(["seconds until the first step's end", *parts], rows)
 
 
-def workers_speed() -> list[str]:
+@of_each_cpu("workers_speed")
+def workers_speed(lines: list[dict]) -> list[str]:
     """Images per second on two cores, and the share of what these compute at most."""
-    (line,) = read("workers_speed")
+    (line,) = lines
     first = f"`{line['network']}`, {line['images_per_core_and_step']} images per core and step"
     speeds = {name: line[f"{name}_images_per_second"] for name in ("together", "apart", "one")}
     names = {
@@ -186,4 +192,4 @@ def workers_speed() -> list[str]:
     rows = [[names[name], f"{speed:.1f}", percent(share * speed)] for name, speed in speeds.items()]
     rows.append(["% of the two runs' speed that the workers lose", percent(line["communication_share"], 1), ""])
     rows.append(["the workers' speed over that of the one run", f"{line['together_over_one']:.2f}", ""])
-    return [*rows_of([first, "images per second", "% of matrix rate"], rows), "", where("workers_speed")]
+    return rows_of([first, "images per second", "% of matrix rate"], rows)

@@ -77,7 +77,7 @@ def measure(precision: str) -> dict:
 def main(argv):
     del argv
     for precision in PRECISION.value:
-        record("step_time", measure(precision))
+        record("step_time", measure(precision), per_cpu=True)
 
 
 if __name__ == "__main__":

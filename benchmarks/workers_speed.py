@@ -118,6 +118,7 @@ def main(argv):
             "communication_share": round(1 - median_ratio(speeds[together], speeds[apart]), 3),
             "one_share_of_matrix_rate": product.share(operations, seconds_per_image, matrix_seconds),
         },
+        per_cpu=True,
     )
 
 

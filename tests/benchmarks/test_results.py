@@ -78,6 +78,22 @@ def test_lines_that_keys_tell_apart_are_kept_and_replaced_one_by_one(tmp_path, m
 
 
 @pytest.mark.usefixtures("_elsewhere")
+def test_what_another_cpu_measured_stays_beside(tmp_path, monkeypatch):
+    for cpu, speed in (("A CPU", 1), ("B CPU", 2), ("A CPU", 3)):
+        monkeypatch.setattr(results, "_lines", {})
+        monkeypatch.setattr(results, "cpu", lambda cpu=cpu: cpu)
+        for precision in ("float32", "bfloat16"):
+            results.record("speed", {"precision": precision, "speed": speed}, per_cpu=True)
+    lines = json.loads((tmp_path / "results" / "speed.json").read_text())
+    assert [(line["cpu"], line["precision"], line["speed"]) for line in lines] == [
+        ("B CPU", "float32", 2),
+        ("B CPU", "bfloat16", 2),
+        ("A CPU", "float32", 3),
+        ("A CPU", "bfloat16", 3),
+    ]
+
+
+@pytest.mark.usefixtures("_elsewhere")
 def test_another_run_replaces_the_file_and_a_failed_one_leaves_it(tmp_path, monkeypatch):
     results.record("speed", {"run": 1})
     monkeypatch.setattr(results, "_lines", {})
@@ -110,6 +126,22 @@ def test_the_commit_is_dirty_where_anything_but_results_changed(tmp_path, monkey
     assert commit() == head.stdout.strip()
     (tmp_path / "code.py").write_text("2")
     assert commit() == head.stdout.strip() + "-dirty"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("fpu avx avx2 avx512f avx512_bf16 amx_bf16 amx_tile", "An EPYC: of 4 (AMX)"),
+        ("fpu avx avx2 avx512f avx512_bf16", "An EPYC: of 4 (AVX-512 with bfloat16)"),
+        ("avx512f avx2", "An EPYC: of 4 (AVX-512)"),
+        ("avx2", "An EPYC: of 4 (AVX2)"),
+        ("fpu avx512_bf16_or_so", "An EPYC: of 4"),
+    ],
+)
+def test_a_cpu_is_told_by_its_name_and_its_widest_instructions(flags, said):
+    first = f"processor\t: 0\nmodel\t\t: 1\nmodel name\t: An EPYC: of 4\nflags\t\t: {flags}\nbugs\t\t:\n"
+    assert results._named(first + "\nprocessor\t: 1\nmodel name\t: Another\nflags\t\t: amx_bf16\n") == said
+    assert results._named("CPU implementer\t: 0x41\nFeatures\t: fp asimd\n") == ""
 
 
 @pytest.mark.slow

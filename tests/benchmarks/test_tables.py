@@ -8,10 +8,11 @@ from benchmarks import markdown, tables
 def test_tables_are_written_between_their_marks(monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "ROOT", tmp_path)
     monkeypatch.setattr(markdown, "RESULTS", tmp_path)
-    where = {"commit": "abc1234", "cpu": "A CPU", "onednn": "on"}
+    where = {"commit": "abc1234", "onednn": "on", "network": "resnet18", "batch": 32}
     lines = [
-        {"network": "resnet18", "batch": 32, "precision": precision, "times_as_fast_as_torch": ratio, **where}
-        for precision, ratio in (("float32", 1.234), ("bfloat16", 12.0))
+        {"precision": precision, "times_as_fast_as_torch": ratio, "cpu": cpu, **where}
+        for cpu, *ratios in (("A CPU", 1.234, 12.0), ("B CPU", 0.5, 0.25))
+        for precision, ratio in zip(("float32", "bfloat16"), ratios, strict=True)
     ]
     (tmp_path / "network_speed.json").write_text(json.dumps(lines))
     page = "# Speed\n\n<!-- network_speed -->\nold\n<!-- end -->\n\nafter\n"
@@ -24,7 +25,13 @@ def test_tables_are_written_between_their_marks(monkeypatch, tmp_path):
 | ------------------------ | ----: | ------: | -------: |
 | `resnet18`               |    32 |    1.23 |    12.00 |
 
-`results/network_speed.json`: commit abc1234, A CPU, oneDNN on.""",
+`results/network_speed.json`: commit abc1234, A CPU, oneDNN on.
+
+| times as fast as PyTorch | batch | float32 | bfloat16 |
+| ------------------------ | ----: | ------: | -------: |
+| `resnet18`               |    32 |    0.50 |     0.25 |
+
+`results/network_speed.json`: commit abc1234, B CPU, oneDNN on.""",
     )
     for _ in range(2):  # and what is there already stays
         tables.main([])
