@@ -52,7 +52,7 @@ def gradients(seed: int, *, layers: int) -> None:
         dtype = generator.choice(["float32", "mixed_bfloat16"])
         kernel_size, stride = generator.choice([(1, 1), (1, 2), (1, 2), (1, 3), (3, 1), (3, 2)])
         layer = kind(generator.randint(1, 15), kernel_size, strides=stride, padding="same", dtype=dtype)
-        cskd_tf.networks.convolution.keep_memory_whole(layer)
+        cskd_tf.networks.convolution.compute_right(layer)
         batch, size = generator.choice([1, 3, 5, 7, 9, 11, 13, 33]), generator.choice([14, 15, 16, 18, 28, 32])
         images = tf.ones((batch, size, size, generator.randint(1, 15)))
         for _ in range(8):

@@ -91,3 +91,21 @@ def test_a_backend_that_is_not_installed_is_refused_in_one_line(tmp_path):
     done = run("train_main.py", KERAS_BACKEND="jax")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {expected}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_bfloat16_learns_the_gradient_whichever_kernels_there_are(onednn):
+    code = (
+        "import cskd_tf, keras, numpy as np, tensorflow as tf\n"
+        "keras.config.set_dtype_policy('mixed_bfloat16')\n"
+        "layers = [keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3, padding='same', kernel_initializer='ones')]\n"
+        "network = keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D()])\n"
+        "model = cskd_tf.SelfDistiller(network)\n"
+        "with tf.GradientTape() as tape:\n"
+        "    total = 1024 * tf.reduce_sum(model(np.ones((4, 32, 32, 3))))\n"
+        "gradient = tape.gradient(total, network.layers[0].kernel.value)\n"
+        "print(*set(gradient[1, 1].numpy().ravel()))"
+    )
+    done = run("-c", code, **{kernels.VARIABLE: onednn})
+    assert done.stdout.split() == ["4096.0"], done.stderr

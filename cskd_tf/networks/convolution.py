@@ -1,4 +1,4 @@
-"""Convolution by the kernels that suit it: fast ones, and none that breaks the heap."""
+"""Convolution by the kernels that suit it: fast ones, none that breaks the heap, and none that rounds sums away."""
 
 import functools
 from collections.abc import Callable
@@ -28,6 +28,23 @@ def _has_grouped_gradient(dtype: str) -> bool:
     return True
 
 
+@functools.cache
+def _adds_in_half(dtype: str) -> bool:
+    """Whether TensorFlow adds up a filter's gradient in `dtype`: in bfloat16 on CPUs, unless by oneDNN's kernels.
+
+    Those are for CPUs with AVX-512. Elsewhere a gradient that is 1 at each of 1,024 pixels comes to between 512 and
+    1,016, as 1 is rounded away where it is added to 256.
+    """
+    if dtype != "bfloat16":
+        return False
+    with tf.init_scope():  # as above
+        ones = tf.ones((1, 64, 64, 4), dtype)
+        total = tf.raw_ops.Conv2DBackpropFilter(
+            input=ones, filter_sizes=(3, 3, 4, 4), out_backprop=ones, strides=(1, 1, 1, 1), padding="SAME"
+        )
+        return bool(tf.reduce_any(tf.cast(total[1, 1], tf.float32) != 64 * 64))
+
+
 def _skips_pixels(layer: layers.Conv2D, kernel: tf.Tensor) -> bool:
     """Whether oneDNN's kernels might write past their memory in the gradient of this convolution.
 
@@ -51,66 +68,24 @@ def _visited_pixels(layer: layers.Conv2D, inputs: tf.Tensor) -> tf.Tensor:
     return inputs[:, :, ::row_stride, ::column_stride]
 
 
-def keep_memory_whole(layer: keras.layers.Layer) -> None:
-    """Makes a convolution of Keras' own that might break the heap compute as `Convolution` does; others stay as is.
-
-    Example:
-        This layer then reads every other row and column at stride 1, and returns what it returned.
-
-        >>> layer = keras.layers.Conv2D(8, 1, strides=2)
-        >>> images = np.random.default_rng(0).normal(size=(2, 5, 5, 3))
-        >>> before = layer(images)
-        >>> keep_memory_whole(layer)
-        >>> bool(np.allclose(layer(images), before, atol=1e-6))
-        True
-    """
-    if not isinstance(layer, layers.Conv2D) or type(layer).convolution_op is not layers.Conv2D.convolution_op:
-        return
-    if "convolution_op" in vars(layer):
-        return
-    convolution_op = layer.convolution_op
-
-    def whole_convolution_op(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        if layer.groups > 1 or not _skips_pixels(layer, kernel):
-            return convolution_op(inputs, kernel)
-        return keras.ops.conv(_visited_pixels(layer, inputs), kernel, data_format=layer.data_format)
-
-    layer.convolution_op = whole_convolution_op
-
-
 def _has_slow_filter_gradient(layer: layers.Conv2D, kernel: tf.Tensor) -> bool:
     """Whether matrix products make the filter's gradient faster than oneDNN does from channels-last tensors.
 
     They do in bfloat16 from 256 input channels on: 1.2 times as fast at 8 x 8 pixels, 2.2 times at 4 x 4, where
     TensorFlow is slower than in float32.
     """
-    is_plain = (
-        layer.data_format == "channels_last" and layer.groups == 1 and {*layer.strides, *layer.dilation_rate} == {1}
-    )
     is_same_3x3 = layer.padding == "same" and set(layer.kernel_size) == {3}
     is_slow = layer.compute_dtype == "bfloat16" and kernel.shape[-2] >= 256
-    return is_plain and is_same_3x3 and is_slow and is_on_cpu()
+    return is_same_3x3 and is_slow and layer.groups == 1 and set(layer.strides) == {1} and is_on_cpu()
 
 
-@tf.custom_gradient
-def _convolve_same(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
-    """3 x 3 convolution at stride 1 of the padded image, with `_filter_gradient` for its filter."""
-
-    def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        options = {"filter": kernel, "strides": [1, 1, 1, 1], "padding": "SAME"}
-        by_inputs = tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(inputs), out_backprop=upstream, **options)
-        return by_inputs, _filter_gradient(inputs, upstream)
-
-    return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME"), gradients
-
-
-def _filter_gradient(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-    """The gradient of a 3 x 3 filter, by one matrix product per place of the filter.
+def _by_products(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    """The gradient of a 3 x 3 filter at stride 1 over the padded image, by one matrix product per place of the filter.
 
     Example:
         For an image of the single pixel 2, and 5 as the gradient by its output, the middle of the filter gets 10.
 
-        >>> _filter_gradient(tf.fill([1, 1, 1, 1], 2.0), tf.fill([1, 1, 1, 1], 5.0))[:, :, 0, 0].numpy().tolist()
+        >>> _by_products(tf.fill([1, 1, 1, 1], 2.0), tf.fill([1, 1, 1, 1], 5.0))[:, :, 0, 0].numpy().tolist()
         [[0.0, 0.0, 0.0], [0.0, 10.0, 0.0], [0.0, 0.0, 0.0]]
 
     Args:
@@ -135,11 +110,62 @@ def _filter_gradient(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.stack(places), [3, 3, channels, upstream.shape[-1]])
 
 
+def _in_float32(inputs: tf.Tensor, upstream: tf.Tensor, **options: Any) -> tf.Tensor:
+    """The gradient of a filter by TensorFlow's kernel for float32, whatever the dtype of `inputs` and `upstream`."""
+    by_output = tf.cast(upstream, tf.float32)
+    return tf.raw_ops.Conv2DBackpropFilter(input=tf.cast(inputs, tf.float32), out_backprop=by_output, **options)
+
+
+def _convolve(inputs: tf.Tensor, kernel: tf.Tensor, *, layer: layers.Conv2D, strides: tuple[int, int]) -> tf.Tensor:
+    """`tf.nn.conv2d` of channels-last tensors, with the filter's gradient by what is right and fast on this machine."""
+    kernel = tf.cast(tf.convert_to_tensor(kernel), inputs.dtype)
+    options = {"strides": [1, *strides, 1], "padding": layer.padding.upper()}
+    if _adds_in_half(layer.compute_dtype):
+
+        def filter_gradient(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+            return _in_float32(inputs, upstream, filter_sizes=kernel.shape, **options)
+
+    elif _has_slow_filter_gradient(layer, kernel):
+        filter_gradient = _by_products
+    else:
+        return tf.nn.conv2d(inputs, kernel, **options)
+
+    @tf.custom_gradient
+    def convolve(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+        def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            by_inputs = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, **options
+            )
+            return by_inputs, tf.cast(filter_gradient(inputs, upstream), kernel.dtype)
+
+        return tf.nn.conv2d(inputs, kernel, **options), gradients
+
+    return convolve(inputs, kernel)
+
+
+def _convolve_as(layer: layers.Conv2D, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """What a layer of channels-last tensors without dilation computes, by `_convolve`."""
+    strides = layer.strides
+    if _skips_pixels(layer, kernel):
+        inputs, strides = _visited_pixels(layer, inputs), (1, 1)
+    convolve = functools.partial(_convolve, layer=layer, strides=strides)
+    if layer.groups == 1 or _has_grouped_gradient(layer.compute_dtype):
+        return convolve(inputs, kernel)
+    groups = zip(tf.split(inputs, layer.groups, axis=-1), tf.split(kernel, layer.groups, axis=-1), strict=True)
+    return tf.concat([convolve(*inputs_and_kernel) for inputs_and_kernel in groups], axis=-1)
+
+
+def _is_plain(layer: layers.Conv2D) -> bool:
+    """Whether `_convolve_as` knows the layer's options."""
+    return layer.data_format == "channels_last" and set(layer.dilation_rate) == {1}
+
+
 @keras.saving.register_keras_serializable("cskd_tf")
 class Convolution(layers.Conv2D):
-    """Convolution by TensorFlow's own kernels, grouped convolution too, and by none that breaks the heap.
+    """Convolution by TensorFlow's own kernels, grouped convolution too, and by none that computes wrong.
 
-    Keras compiles grouped convolutions with XLA, whose gradient takes 70 to 1,000 times as long on a CPU.
+    Keras compiles grouped convolutions with XLA, whose gradient takes 70 to 1,000 times as long on a CPU. Layers with
+    dilation or channels first stay Keras' own.
 
     Example:
         With ones as weights each of two groups adds up its own two channels.
@@ -150,19 +176,37 @@ class Convolution(layers.Conv2D):
     """
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        channels_last = self.data_format == "channels_last"
-        strides = self.strides
-        if _has_slow_filter_gradient(self, kernel):
-            return _convolve_same(inputs, tf.cast(tf.convert_to_tensor(kernel), inputs.dtype))
-        if channels_last and _skips_pixels(self, kernel):
-            inputs, strides = _visited_pixels(self, inputs), (1, 1)
-        elif self.groups == 1 or not channels_last or set(self.dilation_rate) != {1}:
-            return super().convolution_op(inputs, kernel)
+        return _convolve_as(self, inputs, kernel) if _is_plain(self) else super().convolution_op(inputs, kernel)
 
-        def convolve(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-            return tf.nn.conv2d(inputs, kernel, strides=strides, padding=self.padding.upper())
 
-        if self.groups == 1 or _has_grouped_gradient(self.compute_dtype):
-            return convolve(inputs, kernel)
-        groups = zip(tf.split(inputs, self.groups, axis=-1), tf.split(kernel, self.groups, axis=-1), strict=True)
-        return tf.concat([convolve(*inputs_and_kernel) for inputs_and_kernel in groups], axis=-1)
+def compute_right(layer: keras.layers.Layer) -> None:
+    """Makes a convolution of Keras' own compute as `Convolution` does where TensorFlow's kernels would compute wrong.
+
+    They do where they break the heap (`_skips_pixels`), and where they round sums away (`_adds_in_half`). Grouped
+    convolutions, others than Conv2D, and layers with a `convolution_op` of their own stay as they are.
+
+    Example:
+        This layer then reads every other row and column at stride 1, and returns what it returned.
+
+        >>> layer = keras.layers.Conv2D(8, 1, strides=2)
+        >>> images = np.random.default_rng(0).normal(size=(2, 5, 5, 3))
+        >>> before = layer(images)
+        >>> compute_right(layer)
+        >>> bool(np.allclose(layer(images), before, atol=1e-6))
+        True
+    """
+    if not isinstance(layer, layers.Conv2D) or type(layer).convolution_op is not layers.Conv2D.convolution_op:
+        return
+    if "convolution_op" in vars(layer) or layer.groups > 1:
+        return
+    convolution_op = layer.convolution_op
+
+    def right_convolution_op(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        skips_pixels = _skips_pixels(layer, kernel)
+        if _is_plain(layer) and (skips_pixels or _adds_in_half(layer.compute_dtype)):
+            return _convolve_as(layer, inputs, kernel)
+        if skips_pixels:
+            return keras.ops.conv(_visited_pixels(layer, inputs), kernel, data_format=layer.data_format)
+        return convolution_op(inputs, kernel)
+
+    layer.convolution_op = right_convolution_op

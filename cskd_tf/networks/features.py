@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from cskd_tf.errors import UserError
-from cskd_tf.networks.convolution import keep_memory_whole
+from cskd_tf.networks.convolution import compute_right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class NetworkOutputs:
                 f"Received: {self.embedding_layer!r}, the name of {names.count(self.embedding_layer)}"
             )
         for layer in layers:
-            keep_memory_whole(layer)
+            compute_right(layer)
         self._watched = [layer for layer in layers if self._is_head(layer) or _stage_number(layer)]
         self._prepared = self.network.built
         if self._prepared and (graph := _graph_of(self.network)) is not None:

@@ -155,7 +155,7 @@ def test_divergence(rate, diverged, command):
 
 @pytest.mark.slow
 def test_narrow_networks_live_through_odd_batches(command):
-    # Without `keep_memory_whole` every such process died, of 6 on a CPU with AVX-512.
+    # Without `compute_right` every such process died, of 6 on a CPU with AVX-512.
     (line,) = command("narrow_networks", "--seeds=1", "--layers=60", "--networks=2")
     assert (line["processes"], line["layers"], line["networks"], line["died"]) == (1, 60, 2, {})
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cskd_tf import networks
 from cskd_tf.networks import features
-from cskd_tf.networks.convolution import Convolution, _visited_pixels, keep_memory_whole
+from cskd_tf.networks.convolution import Convolution, _visited_pixels, compute_right
 
 
 @pytest.mark.parametrize("kind", [Convolution, keras.layers.Conv2D])
@@ -17,7 +17,7 @@ def test_pixels_between_strides_are_left_out_and_nothing_else(kind, strides, pad
     generator = np.random.default_rng(0)
     images = tf.constant(generator.normal(size=(3, 9, 8, 4)), tf.float32)
     layer = kind(5, 1, strides=strides, padding=padding, bias_initializer="ones")
-    keep_memory_whole(layer)
+    compute_right(layer)
     rows, columns = layer.strides
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -39,7 +39,7 @@ def test_channels_first_and_layers_of_the_users_own_are_right_too():
             return keras.ops.zeros((1,))
 
     own = Own(2, 1, strides=2, use_bias=False)
-    keep_memory_whole(own)
+    compute_right(own)
     assert own(tf.ones((1, 4, 4, 3))).shape == (1,)
     layer = keras.layers.Conv2D(2, 1, strides=(1, 3), data_format="channels_first")
     images = np.arange(3 * 4 * 7).reshape(1, 3, 4, 7)  # the convolution itself needs oneDNN or an accelerator

@@ -54,25 +54,64 @@ def test_a_grouped_convolution_is_whole_where_tensorflow_can_train_it():
     assert kinds.count("Conv2D") == (1 if convolution._has_grouped_gradient("float32") else 3)
 
 
+def outputs_and_gradients(layer, images):
+    """Of a layer's outputs, weighted at random, by images and kernel."""
+    images = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = tf.cast(layer(images), tf.float32)
+        weighted = tf.reduce_sum(outputs * np.random.default_rng(1).normal(size=outputs.shape).astype("float32"))
+    return [outputs, *tape.gradient(weighted, [images, layer.kernel.value])]
+
+
 @pytest.mark.parametrize("size", [(4, 4), (3, 5)])
-def test_the_filters_gradient_by_matrix_products_is_the_convolutions(size):
-    generator = np.random.default_rng(0)
-    images, upstream = (tf.constant(generator.normal(size=(3, *size, many)), tf.float32) for many in (6, 4))
-    kernel = tf.constant(generator.normal(size=(3, 3, 6, 4)), tf.float32)
-    gradients = []
-    for convolve in (convolution._convolve_same, lambda *pair: tf.nn.conv2d(*pair, strides=1, padding="SAME")):
-        with tf.GradientTape() as tape:
-            tape.watch([images, kernel])
-            total = tf.reduce_sum(upstream * convolve(images, kernel))
-        gradients.append([total, *tape.gradient(total, [images, kernel])])
-    for one, two in zip(*gradients, strict=True):
+def test_the_filters_gradient_by_matrix_products_is_the_convolutions(size, monkeypatch):
+    images = np.random.default_rng(0).normal(size=(3, *size, 6)).astype("float32")
+    layer = convolution.Convolution(4, 3, padding="same", use_bias=False)
+    expected = outputs_and_gradients(layer, images)
+    monkeypatch.setattr(convolution, "_has_slow_filter_gradient", lambda layer, kernel: True)
+    monkeypatch.setattr(tf.raw_ops, "Conv2DBackpropFilter", lambda **options: pytest.fail("not by products"))
+    for one, two in zip(outputs_and_gradients(layer, images), expected, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [convolution.Convolution, keras.layers.Conv2D])
+@pytest.mark.parametrize("options", [
+    {"kernel_size": 3, "padding": "same"}, {"kernel_size": (2, 3), "strides": (2, 1)}, {"kernel_size": 1, "strides": 2},
+    {"kernel_size": 3, "groups": 2}, {"kernel_size": 3, "dilation_rate": 2},
+], ids=str)  # fmt: skip
+def test_the_filters_gradient_in_float32_is_the_convolutions(kind, options, monkeypatch):
+    images = np.random.default_rng(0).normal(size=(3, 6, 7, 4)).astype("float32")
+    layer = kind(6, **options)
+    expected = outputs_and_gradients(layer, images)
+    monkeypatch.setattr(convolution, "_adds_in_half", lambda dtype: True)  # as in bfloat16 on some CPUs
+    convolution.compute_right(layer)
+    for one, two in zip(outputs_and_gradients(layer, images), expected, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
+@pytest.mark.parametrize(("kind", "channels", "options"), [
+    (convolution.Convolution, 4, {"kernel_size": 3}), (convolution.Convolution, 4, {"kernel_size": 3, "groups": 2}),
+    (convolution.Convolution, 3, {"kernel_size": 1, "strides": 2}),
+    (keras.layers.Conv2D, 4, {"kernel_size": 3}), (keras.layers.Conv2D, 64, {"kernel_size": 1}),
+], ids=str)  # fmt: skip
+def test_half_precision_adds_up_a_filters_gradient_whole(policy, kind, channels, options):
+    layer = kind(4, padding="same", use_bias=False, dtype=policy, **options)
+    convolution.compute_right(layer)
+    with tf.GradientTape() as tape:
+        outputs = layer(tf.ones((2, 64, 64, channels), layer.compute_dtype))
+    total = tape.gradient(outputs, layer.kernel.value).numpy()
+    middle = total[layer.kernel_size[0] // 2, layer.kernel_size[1] // 2]
+    # Of 1 at each of 8,192 pixels, or 2,048. Added up in bfloat16, 256 + 1 is 256.
+    np.testing.assert_array_equal(middle.astype("float32"), np.size(outputs) / 4)
 
 
 @pytest.mark.parametrize(("channels", "policy", "products"), [
     (256, "mixed_bfloat16", True), (255, "mixed_bfloat16", False), (256, "float32", False),
 ])  # fmt: skip
-def test_half_precision_of_many_channels_trains_by_matrix_products(channels, policy, products):
+def test_half_precision_of_many_channels_trains_by_matrix_products(channels, policy, products, monkeypatch):
+    monkeypatch.setattr(convolution, "_adds_in_half", lambda dtype: False)
     layer = convolution.Convolution(4, 3, padding="same", use_bias=False, dtype=policy)
     layer.build((None, 4, 4, channels))
 
@@ -86,6 +125,8 @@ def test_half_precision_of_many_channels_trains_by_matrix_products(channels, pol
     assert layer(np.zeros((1, 4, 4, channels), "float32")).shape == (1, 4, 4, 4)  # outside of a graph, too
     kinds = {each.type for each in gradient.get_concrete_function(images).graph.get_operations()}
     assert ("Conv2DBackpropFilter" in kinds) != products
+    if not products:  # TensorFlow's own, which on some CPUs does add up in half precision
+        return
     # With a gradient of 1 everywhere the middle of the filter gets the sum of all pixels.
     rounded = tf.cast(images, layer.compute_dtype)
     expected = tf.reduce_sum(tf.cast(rounded, tf.float32), axis=(0, 1, 2))

@@ -67,7 +67,8 @@ def test_every_form_that_is_trained_on_is_judged(linear_network, images_and_labe
     np.testing.assert_array_equal(first.labels, labels)
     for other in others:
         np.testing.assert_array_equal(other.labels, labels)
-        np.testing.assert_array_equal(other.logits, first.logits)
+        # Batches of 8 or of 32, whose products some CPUs round otherwise.
+        np.testing.assert_allclose(other.logits, first.logits, rtol=1e-6, atol=1e-6)
     assert data[-1].told[-2:] == ["begin", "end"]
 
 
