@@ -1,11 +1,12 @@
 """Convolution by the kernels that suit it: fast ones, none that breaks the heap, and none that rounds sums away."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 import tensorflow as tf
+from absl import logging
 from keras import layers
 
 
@@ -29,20 +30,27 @@ def _has_grouped_gradient(dtype: str) -> bool:
 
 
 @functools.cache
-def _adds_in_half(dtype: str) -> bool:
-    """Whether TensorFlow adds up a filter's gradient in `dtype`: in bfloat16 on CPUs, unless by oneDNN's kernels.
-
-    Those are for CPUs with AVX-512. Elsewhere a gradient that is 1 at each of 1,024 pixels comes to between 512 and
-    1,016, as 1 is rounded away where it is added to 256.
-    """
-    if dtype != "bfloat16":
-        return False
+def _rounds_sums_away() -> bool:
+    """Whether TensorFlow's kernels here add up in bfloat16, by a trial: each of 64 x 64 pixels is worth 1."""
     with tf.init_scope():  # as above
-        ones = tf.ones((1, 64, 64, 4), dtype)
+        ones = tf.ones((1, 64, 64, 4), tf.bfloat16)
         total = tf.raw_ops.Conv2DBackpropFilter(
             input=ones, filter_sizes=(3, 3, 4, 4), out_backprop=ones, strides=(1, 1, 1, 1), padding="SAME"
         )
         return bool(tf.reduce_any(tf.cast(total[1, 1], tf.float32) != 64 * 64))
+
+
+def adds_in_half(dtype: str | None) -> bool:
+    """Whether TensorFlow adds up gradients in `dtype`: in bfloat16 on CPUs, unless by oneDNN's kernels.
+
+    Those are for CPUs with AVX-512. Elsewhere a filter's gradient that is 1 at each of 1,024 pixels comes to between
+    512 and 1,016, as 1 is rounded away where it is added to 256; so do gradients by a convolution's inputs and biases.
+    """
+    if dtype != "bfloat16":
+        return False
+    with tf.init_scope():
+        can_be_tried = tf.executing_eagerly()  # not in a `tf.Graph` of TensorFlow 1
+    return not can_be_tried or _rounds_sums_away()
 
 
 def _skips_pixels(layer: layers.Conv2D, kernel: tf.Tensor) -> bool:
@@ -110,33 +118,29 @@ def _by_products(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.stack(places), [3, 3, channels, upstream.shape[-1]])
 
 
-def _in_float32(inputs: tf.Tensor, upstream: tf.Tensor, **options: Any) -> tf.Tensor:
-    """The gradient of a filter by TensorFlow's kernel for float32, whatever the dtype of `inputs` and `upstream`."""
-    by_output = tf.cast(upstream, tf.float32)
-    return tf.raw_ops.Conv2DBackpropFilter(input=tf.cast(inputs, tf.float32), out_backprop=by_output, **options)
-
-
 def _convolve(inputs: tf.Tensor, kernel: tf.Tensor, *, layer: layers.Conv2D, strides: tuple[int, int]) -> tf.Tensor:
-    """`tf.nn.conv2d` of channels-last tensors, with the filter's gradient by what is right and fast on this machine."""
+    """`tf.nn.conv2d` of channels-last tensors, with its gradients by what is right and fast on this machine."""
     kernel = tf.cast(tf.convert_to_tensor(kernel), inputs.dtype)
     options = {"strides": [1, *strides, 1], "padding": layer.padding.upper()}
-    if _adds_in_half(layer.compute_dtype):
-
-        def filter_gradient(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-            return _in_float32(inputs, upstream, filter_sizes=kernel.shape, **options)
-
-    elif _has_slow_filter_gradient(layer, kernel):
-        filter_gradient = _by_products
-    else:
+    in_float32 = adds_in_half(layer.compute_dtype)
+    by_products = not in_float32 and _has_slow_filter_gradient(layer, kernel)
+    if not in_float32 and not by_products:
         return tf.nn.conv2d(inputs, kernel, **options)
 
     @tf.custom_gradient
     def convolve(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
         def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            dtype = tf.float32 if in_float32 else inputs.dtype
+            pixels, weights, by_outputs = (tf.cast(each, dtype) for each in (inputs, kernel, upstream))
             by_inputs = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, **options
+                input_sizes=tf.shape(pixels), filter=weights, out_backprop=by_outputs, **options
             )
-            return by_inputs, tf.cast(filter_gradient(inputs, upstream), kernel.dtype)
+            if by_products:
+                return by_inputs, _by_products(pixels, by_outputs)
+            by_kernel = tf.raw_ops.Conv2DBackpropFilter(
+                input=pixels, filter_sizes=weights.shape, out_backprop=by_outputs, **options
+            )
+            return tf.cast(by_inputs, inputs.dtype), tf.cast(by_kernel, kernel.dtype)
 
         return tf.nn.conv2d(inputs, kernel, **options), gradients
 
@@ -182,7 +186,7 @@ class Convolution(layers.Conv2D):
 def compute_right(layer: keras.layers.Layer) -> None:
     """Makes a convolution of Keras' own compute as `Convolution` does where TensorFlow's kernels would compute wrong.
 
-    They do where they break the heap (`_skips_pixels`), and where they round sums away (`_adds_in_half`). Grouped
+    They do where they break the heap (`_skips_pixels`), and where they round sums away (`adds_in_half`). Grouped
     convolutions, others than Conv2D, and layers with a `convolution_op` of their own stay as they are.
 
     Example:
@@ -203,10 +207,20 @@ def compute_right(layer: keras.layers.Layer) -> None:
 
     def right_convolution_op(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         skips_pixels = _skips_pixels(layer, kernel)
-        if _is_plain(layer) and (skips_pixels or _adds_in_half(layer.compute_dtype)):
+        if _is_plain(layer) and (skips_pixels or adds_in_half(layer.compute_dtype)):
             return _convolve_as(layer, inputs, kernel)
         if skips_pixels:
             return keras.ops.conv(_visited_pixels(layer, inputs), kernel, data_format=layer.data_format)
         return convolution_op(inputs, kernel)
 
     layer.convolution_op = right_convolution_op
+
+
+def warn_of_lost_sums(network: Iterable[keras.layers.Layer]) -> None:
+    """Says once of a network's layers that TensorFlow rounds their sums away, where `adds_in_half`."""
+    if any(adds_in_half(getattr(layer, "compute_dtype", None)) for layer in network):
+        logging.warning(
+            "bfloat16 on this CPU: TensorFlow's kernels add up in bfloat16, where 256 + 1 is 256. Conv2D is computed "
+            "another way; gradients of biases and of other convolutions, and AveragePooling2D over large windows, come "
+            "out too small or wrong. float32 is right."
+        )

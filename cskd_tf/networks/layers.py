@@ -69,20 +69,22 @@ class BatchNormalization(layers.BatchNormalization):
         batch_statistics = bool(training and self.trainable)
         if not (is_plain and is_of_images and _fused_is_fast(inputs.shape[-1])):
             return self._unfused(inputs, batch_statistics=batch_statistics, mask=mask)
-        statistics = (
-            {} if batch_statistics else {"mean": self.moving_mean.value, "variance": self.moving_variance.value}
+        # The kernel takes these in float32 alone, whatever the inputs are.
+        scale, offset, *before = (
+            tf.cast(variable.value, tf.float32)
+            for variable in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
         )
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+        outputs, *of_batch = tf.compat.v1.nn.fused_batch_norm(
             inputs,
-            self.gamma.value,
-            self.beta.value,
+            scale,
+            offset,
             epsilon=self.epsilon,
             is_training=batch_statistics,
-            **statistics,
+            **({} if batch_statistics else dict(zip(("mean", "variance"), before, strict=True))),
         )
         if batch_statistics:
-            self.moving_mean.assign(self.momentum * self.moving_mean + (1 - self.momentum) * mean)
-            self.moving_variance.assign(self.momentum * self.moving_variance + (1 - self.momentum) * variance)
+            for variable, old, new in zip((self.moving_mean, self.moving_variance), before, of_batch, strict=True):
+                variable.assign(tf.cast(self.momentum * old + (1 - self.momentum) * new, variable.dtype))
         return outputs
 
     def _unfused(self, inputs: tf.Tensor, *, batch_statistics: bool, mask: tf.Tensor | None) -> tf.Tensor:
@@ -90,12 +92,14 @@ class BatchNormalization(layers.BatchNormalization):
         before = tf.convert_to_tensor(self.moving_variance.value)
         outputs = super().call(inputs, training=batch_statistics, mask=mask)
         if batch_statistics and mask is None:
-            count = tf.cast(tf.size(inputs) // tf.shape(inputs)[self.axis], before.dtype)
+            wide = before.dtype if before.dtype.size >= 4 else tf.float32  # float16 ends at 65,504
+            count = tf.cast(tf.size(inputs) // tf.shape(inputs)[self.axis], wide)
             context = tf.distribute.get_replica_context()
             if self.synchronized and context is not None and context.num_replicas_in_sync > 1:
                 count = context.all_reduce("SUM", count)
             added = self.moving_variance.value - self.momentum * before
-            self.moving_variance.assign(self.momentum * before + added * count / tf.maximum(count - 1, 1))
+            added = tf.cast(tf.cast(added, wide) * count / tf.maximum(count - 1, 1), before.dtype)
+            self.moving_variance.assign(self.momentum * before + added)
         return outputs
 
 

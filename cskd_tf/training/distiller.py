@@ -13,7 +13,8 @@ from cskd_tf.errors import UserError
 from cskd_tf.methods.base import Head, Method
 from cskd_tf.methods.composition import Composition
 from cskd_tf.methods.mixing import Mixing
-from cskd_tf.networks.features import NetworkOutputs
+from cskd_tf.networks.convolution import warn_of_lost_sums
+from cskd_tf.networks.features import NetworkOutputs, layers_of
 from cskd_tf.networks.logits import check_logits, check_one_input, input_dtype
 from cskd_tf.training.accumulation import accumulated, check_accumulation
 from cskd_tf.training.compiling import compiled_in_replica
@@ -159,6 +160,7 @@ class SelfDistiller(ContinuingModel):
                 )
         self.label_kind.check_metrics(kwargs.get("metrics"), kwargs.get("weighted_metrics"))
         check_accumulation(gradient_accumulation_steps, composition=self.composition)
+        warn_of_lost_sums(layers_of(self.network))
         super().compile(optimizer=optimizer, **kwargs)
         self.gradient_accumulation_steps = gradient_accumulation_steps
 

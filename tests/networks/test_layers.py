@@ -84,7 +84,7 @@ def test_the_filters_gradient_in_float32_is_the_convolutions(kind, options, monk
     images = np.random.default_rng(0).normal(size=(3, 6, 7, 4)).astype("float32")
     layer = kind(6, **options)
     expected = outputs_and_gradients(layer, images)
-    monkeypatch.setattr(convolution, "_adds_in_half", lambda dtype: True)  # as in bfloat16 on some CPUs
+    monkeypatch.setattr(convolution, "adds_in_half", lambda dtype: True)  # as in bfloat16 on some CPUs
     convolution.compute_right(layer)
     for one, two in zip(outputs_and_gradients(layer, images), expected, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
@@ -107,11 +107,56 @@ def test_half_precision_adds_up_a_filters_gradient_whole(policy, kind, channels,
     np.testing.assert_array_equal(middle.astype("float32"), np.size(outputs) / 4)
 
 
+@pytest.mark.parametrize("kind", [convolution.Convolution, keras.layers.Conv2D])
+def test_half_precision_adds_up_the_gradient_by_images_whole(kind):
+    layer = kind(512, 3, padding="same", use_bias=False, kernel_initializer="ones", dtype="mixed_bfloat16")
+    convolution.compute_right(layer)
+    images = tf.ones((1, 4, 4, 4))
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = layer(images)
+    gradient = tape.gradient(outputs, images)
+    np.testing.assert_array_equal(gradient[0, 1:3, 1:3], 9 * 512)  # of each of 3 x 3 pixels that see one
+
+
+def test_a_convolution_in_bfloat16_can_be_first_called_in_a_graph_of_tensorflow_1():
+    convolution._rounds_sums_away.cache_clear()
+    with tf.Graph().as_default():
+        outputs = convolution.Convolution(8, 3, dtype="mixed_bfloat16")(tf.ones((2, 16, 16, 3)))
+    assert outputs.shape == (2, 14, 14, 8)
+
+
+def test_what_is_lost_in_bfloat16_is_said_where_it_is(monkeypatch, caplog):
+    monkeypatch.setattr(convolution.logging.get_absl_logger(), "propagate", True)
+
+    def warned(policy, lost):
+        caplog.clear()
+        monkeypatch.setattr(convolution, "_rounds_sums_away", lambda: lost)
+        layers = [keras.Input((8, 8, 1)), convolution.Convolution(2, 3, dtype=policy), keras.layers.Flatten()]
+        SelfDistiller(keras.Sequential([*layers, keras.layers.Dense(2, dtype="float32")])).compile(SGD(0.1))
+        return ["256 + 1 is 256" in record.getMessage() for record in caplog.records]
+
+    assert warned("mixed_bfloat16", True) == [True]
+    assert warned("mixed_bfloat16", False) == warned("float32", True) == warned("mixed_float16", True) == []
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "float16"])
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_batch_norm_keeps_its_statistics_in_half_precision_alone(policy, synchronized):
+    layer = BatchNormalization(synchronized=synchronized, dtype=policy)
+    images = np.random.default_rng(0).normal(1, 2, size=(5, 128, 128, 16))
+    outputs = layer(images, training=True)
+    assert outputs.dtype == layer.moving_variance.dtype == policy
+    np.testing.assert_allclose(tf.cast(outputs, tf.float32)[0], (images[0] - 1) / 2, atol=0.05)
+    np.testing.assert_allclose(tf.cast(layer.moving_mean.value, tf.float32), 0.1, atol=0.01)
+    np.testing.assert_allclose(tf.cast(layer.moving_variance.value, tf.float32), 0.9 + 0.4, atol=0.02)
+
+
 @pytest.mark.parametrize(("channels", "policy", "products"), [
     (256, "mixed_bfloat16", True), (255, "mixed_bfloat16", False), (256, "float32", False),
 ])  # fmt: skip
 def test_half_precision_of_many_channels_trains_by_matrix_products(channels, policy, products, monkeypatch):
-    monkeypatch.setattr(convolution, "_adds_in_half", lambda dtype: False)
+    monkeypatch.setattr(convolution, "adds_in_half", lambda dtype: False)
     layer = convolution.Convolution(4, 3, padding="same", use_bias=False, dtype=policy)
     layer.build((None, 4, 4, channels))
 
