@@ -171,6 +171,7 @@ def test_a_png_damaged_in_the_middle_is_refused_by_both(tmp_path):
         in_memory(source, budget=2**20, name="train")
 
 
+@pytest.mark.slow
 def test_200_megapixels_are_a_remark(tmp_path):
     packer = zlib.compressobj(1)
     rows = b"".join(packer.compress(bytes([0]) + b"\x07" * 20_000) for _ in range(10_000)) + packer.flush()

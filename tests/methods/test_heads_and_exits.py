@@ -230,7 +230,12 @@ class Subclassed(keras.Model):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: [], lambda: [CSKD()], lambda: [AdaCos()], lambda: [AdaCos(), BYOT(), PSKD()], lambda: [VirtualSoftmax()]],
+    [
+        *(pytest.param(make, marks=pytest.mark.slow) for make in (lambda: [], lambda: [AdaCos()])),
+        lambda: [CSKD()],
+        lambda: [AdaCos(), BYOT(), PSKD()],
+        lambda: [VirtualSoftmax()],
+    ],
 )
 @pytest.mark.parametrize("built", [True, False])
 def test_a_subclassed_networks_classifier_is_saved_and_exported(make, built, images_and_labels, tmp_path):

@@ -198,7 +198,14 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "CutMix",
+        "a chain",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("Mixup", "CutMix of some", "Cutout")),
+    ],
+)
 def test_a_worker_reads_its_images_and_those_that_are_mixed_into_them(chain):
     """Where each image is a class of its own, the targets name the images that a worker cannot do without."""
     read = []

@@ -86,6 +86,7 @@ class Fill(keras.callbacks.Callback):
         os.truncate(self.file, self.file.stat().st_size - self.left)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_when_the_network_is_saved_leaves_the_checkpoint(config, tmp_path, monkeypatch):
     config.epochs, config.network.width, config.export.enabled = 1, 2, False
     config, workdir = Config.read(config), Workdir(tmp_path / "run")

@@ -139,8 +139,8 @@ def three_steps_an_execution(make_model, make_data, folder):
     "train",
     [
         in_one_go,
-        one_epoch_at_a_time,
-        with_initial_epochs_of_one_data_set,
+        pytest.param(one_epoch_at_a_time, marks=pytest.mark.slow),
+        pytest.param(with_initial_epochs_of_one_data_set, marks=pytest.mark.slow),
         pytest.param(from_weights_alone, marks=pytest.mark.slow),
         from_a_file,
         interrupted("epoch", at=6),
