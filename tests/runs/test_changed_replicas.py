@@ -7,6 +7,7 @@ import tensorflow as tf
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import strategies, train
 from cskd_tf.runs.callbacks import Checkpoint
+from cskd_tf.runs.epochs import check_replicas
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.workdir import Workdir
@@ -162,14 +163,14 @@ def test_shards_are_not_dealt_out_among_another_number_of_replicas(log, replicas
     built = prepare(config_of({"strategy": "mirrored", "data.pairing.replica_local": True}))
     workdir.append_log(log)
     if "replicas" not in log:  # as logs were before
-        train.check_replicas(built, workdir, done=1)
+        check_replicas(built, workdir, done=1)
         return
-    train.check_replicas(built, workdir, done=0)
-    train.check_replicas(built, workdir, done=1, under_way={"metrics": [[0.0] * 4]})
+    check_replicas(built, workdir, done=0)
+    check_replicas(built, workdir, done=1, under_way={"metrics": [[0.0] * 4]})
     # Of an epoch that is not in the log yet, too.
     for done, under_way in ((1, None), (0, {"metrics": [[0.0] * 2]})):
         with pytest.raises(ValueError, match=r"Expected the 2 replicas .* Received: 4 replicas"):
-            train.check_replicas(built, workdir, done=done, under_way=under_way)
+            check_replicas(built, workdir, done=done, under_way=under_way)
 
 
 def test_batch_norm_over_parts_of_another_size_is_said(tmp_path, caplog):
@@ -177,5 +178,5 @@ def test_batch_norm_over_parts_of_another_size_is_said(tmp_path, caplog):
     workdir.append_log({"epoch": 1, "replicas": 2})
     built = prepare(config_of({**CONFIG, "network.synchronized": False}))
     with caplog.at_level("WARNING", logger="absl"):
-        train.check_replicas(built, workdir, done=1)
+        check_replicas(built, workdir, done=1)
     assert "batch norm averages over 15 images at once, and not over 7 as before" in caplog.text

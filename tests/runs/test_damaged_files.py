@@ -290,7 +290,7 @@ def test_a_workdir_that_cannot_be_written_to_is_refused(run):
     "during",
     [
         "training.callbacks.StopOnNaN.on_epoch_end",
-        "runs.train.Checkpoint.restore_best",
+        "runs.callbacks.Checkpoint.restore_best",
         "runs.evaluate.thumbnails",
         "runs.train.log_final",
     ],

@@ -8,6 +8,7 @@ import tensorflow as tf
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import evaluate, export, train
+from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.serving import saved_model
@@ -74,7 +75,7 @@ def check_that_what_is_written_is_averaged(config, workdir):
     probabilities = served.serve(raw)["probabilities"]
     np.testing.assert_allclose(probabilities, tf.nn.softmax(predictions.logits), atol=1e-5)
     # What goes on from the checkpoint are other weights: those that are trained.
-    train.Checkpoint(workdir, built.model, monitor=None).restore_last()
+    Checkpoint(workdir, built.model, monitor=None).restore_last()
     assert built.model.average.in_place
     averaged = built.model.network.get_weights()
     built.model.put_average(False)
