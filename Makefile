@@ -8,7 +8,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versio
 # Where the environment forbids to keep bytecode, each start would compile TensorFlow and Keras anew: 20 seconds, not 8.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test newcomer papers parity detection runtimes loggers clusters slow kills soak mutations lint format table benchmark docs dist \
+.PHONY: train test thorough newcomer papers parity detection runtimes loggers clusters slow kills soak mutations lint format table benchmark docs dist \
 	installed clean
 
 train: .venv/train
@@ -16,6 +16,10 @@ train: .venv/train
 
 test: .venv/test
 	$(BIN)/python -m pytest
+
+# Further cases of what `make test` does once, and faults that are rarer: 10 minutes.
+thorough: .venv/test
+	$(BIN)/python -m pytest -m thorough
 
 # The longer commands of README and docs as they stand, those that need folders, and the notebook: 10 minutes.
 newcomer: .venv/test

@@ -19,10 +19,12 @@ import cskd_tf
 from configs import base
 from tests import keras_home, pages
 from tests.helpers import ROOT, modes
+from tests.selection import quick
 
 PROGRAMS = {"kubectl", "make", "pip", "python", "sbatch"}
 TUTORIALS = ("docs/add_a_method.md",)  # whose blocks are files and commands: tests/test_added_method.py follows it
 RUN = [page for page in pages.PAGES if page != "README.md" and page not in TUTORIALS]
+QUICK = ("docs/calibration.md", "docs/methods.md", "docs/metrics.md", "docs/networks.md", "docs/your_data.md")
 
 
 def execute(page, monkeypatch, folder):
@@ -65,7 +67,7 @@ def test_the_example_is_short_and_learns(monkeypatch, tmp_path):
     assert np.isfinite(names["logits"]).all()
 
 
-@pytest.mark.parametrize("page", [page for page in RUN if pages.blocks(page, "python")])
+@pytest.mark.parametrize("page", quick([page for page in RUN if pages.blocks(page, "python")], *QUICK))
 def test_the_python_of_a_page_runs(page, monkeypatch, tmp_path):
     skip_without_images(page)
     names = execute(page, monkeypatch, tmp_path)

@@ -11,6 +11,7 @@ from cskd_tf.methods import CSKD, Method
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import compiled
+from tests.selection import quick
 
 
 def test_a_loss_is_refused(linear_network):
@@ -116,7 +117,7 @@ def test_attach_is_called_for_a_network_that_is_built_by_its_first_batch(images_
         assert model.fit(images, labels, verbose=0).history["constant"] == [1.0]
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", quick(NETWORKS, "functional", "subclassed"))
 def test_any_keras_model_can_be_wrapped(kind, images_and_labels):
     images, labels = images_and_labels
     network = NETWORKS[kind]()
@@ -182,7 +183,7 @@ def test_summary_shows_the_network(linear_network):
     assert "Trainable params" in text
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("policy", quick(["mixed_bfloat16", "mixed_float16"], "mixed_bfloat16"))
 def test_mixed_precision(policy, images_and_labels):
     images, labels = images_and_labels
     keras.config.set_dtype_policy(policy)
@@ -197,6 +198,7 @@ def test_mixed_precision(policy, images_and_labels):
     assert all(variable.dtype == "float32" for variable in model.trainable_variables)
 
 
+@pytest.mark.thorough
 def test_steps_per_execution_gives_the_same_weights(linear_network, images_and_labels):
     images, labels = images_and_labels
     weights = []
@@ -210,6 +212,7 @@ def test_steps_per_execution_gives_the_same_weights(linear_network, images_and_l
         np.testing.assert_allclose(one, two, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_the_step_compiles_for_an_accelerator_with_static_shapes(images_and_labels):
     images, labels = (part[:8] for part in images_and_labels)
     images = tf.constant(images.repeat(2, axis=1).repeat(2, axis=2))

@@ -21,6 +21,7 @@ def run(*arguments, **variables):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("chosen", "on"),
     [({}, True), pytest.param({kernels.VARIABLE: "0"}, False, marks=pytest.mark.slow)],

@@ -33,6 +33,7 @@ def test_step_time(command):
     assert line["commit"] == results.commit()
 
 
+@pytest.mark.thorough
 def test_evaluation_speed(command):
     (line,) = command("evaluation_speed", *RESNET, *FLOAT32, "--images=40", "--classes=4", "--batch=16", "--rounds=1")
     assert (line["network"], line["images"], line["precision"]) == ("preact_resnet10", 40, "float32")
@@ -116,6 +117,7 @@ def test_recall_speed(command):
     assert 0.1 < line["ours_recall"] == line["scikit_learn_recall"] < 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", ["arrays32", pytest.param("folder64", marks=pytest.mark.slow)])
 def test_pipeline_speed(case, command):
     quick = ("--images=40", "--batch=8", "--rounds=1", "--seconds=0.1", "--warm_up=0")

@@ -123,6 +123,7 @@ def folder_of(tmp_path, files):
     return tmp_path
 
 
+@pytest.mark.thorough
 def test_what_training_reads_the_doctor_reads(tmp_path):
     files, pixels, remarks = zip(*READABLE.values(), strict=True)
     folder = folder_of(tmp_path, files)

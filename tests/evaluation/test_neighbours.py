@@ -10,6 +10,7 @@ from cskd_tf.evaluation import neighbours
 from cskd_tf.evaluation.distances import Entries
 from cskd_tf.evaluation.metrics import summarize
 from cskd_tf.evaluation.neighbours import alone_in_class, recall_at_k
+from tests.selection import quick
 
 
 def squared_distances(embeddings):
@@ -144,7 +145,7 @@ def test_huge_and_tiny_values(scale):
     assert recall_at_k(scale * embeddings, labels) == exact_recall(embeddings, labels)
 
 
-@pytest.mark.parametrize("block", [1, 7, 64])
+@pytest.mark.parametrize("block", quick([1, 7, 64], 7, 64))
 @pytest.mark.parametrize("k", [1, 2, 9, 299])
 def test_blocks_of_any_size(block, k, monkeypatch):
     monkeypatch.setattr("cskd_tf.evaluation.distances.BLOCK", block)

@@ -124,6 +124,7 @@ def test_a_checkpoint_brings_the_trained_vectors_back(tmp_path):
         np.testing.assert_array_equal(head(other), head(model))
 
 
+@pytest.mark.thorough
 def test_an_import_keeps_the_vectors_of_its_checkpoint(command, monkeypatch, tmp_path):
     weights = preact_resnet10_weights()
     monkeypatch.setattr(import_checkpoint, "read_torch_checkpoint", lambda path: weights)

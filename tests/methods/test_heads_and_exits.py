@@ -14,6 +14,7 @@ from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import staged_network
+from tests.selection import quick
 
 
 def trained(methods, images_and_labels, *, epochs=2, network=None):
@@ -55,7 +56,7 @@ def test_the_worked_number_of_virtual_softmax():
     np.testing.assert_allclose(method.logits(outputs), [[3.0, 8.0]])
 
 
-@pytest.mark.parametrize("at_evaluation", [True, False])
+@pytest.mark.parametrize("at_evaluation", quick([True, False], False))
 def test_adacos_keeps_its_scale_at_inference_and_in_the_file(at_evaluation, images_and_labels, tmp_path):
     model, images, _ = trained([AdaCos(scale_at_evaluation=at_evaluation)], images_and_labels)
     scale = float(model.methods[0].scale.numpy())
@@ -78,7 +79,11 @@ def scaled_cosines(method, embedding, vectors):
 
 
 @pytest.mark.parametrize(
-    ("head", "expect"), [(AdaCos, scaled_cosines), (VirtualSoftmax, lambda _, embedding, vectors: embedding @ vectors)]
+    ("head", "expect"),
+    [
+        (AdaCos, scaled_cosines),
+        pytest.param(VirtualSoftmax, lambda _, embedding, vectors: embedding @ vectors, marks=pytest.mark.thorough),
+    ],
 )
 def test_heads_compute_in_float32_under_mixed_precision_too(head, expect, images_and_labels):
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -119,12 +124,12 @@ def test_adacos_refuses_two_classes_and_a_network_without_classifier():
     "methods",
     [
         lambda: [AdaCos()],
-        lambda: [BYOT()],
-        lambda: [PSKD()],
+        pytest.param(lambda: [BYOT()], marks=pytest.mark.thorough),
+        pytest.param(lambda: [PSKD()], marks=pytest.mark.thorough),
         pytest.param(lambda: [PSKD(top_k=2)], marks=pytest.mark.slow),
         pytest.param(lambda: [PSKD(source="network")], marks=pytest.mark.slow),
         pytest.param(lambda: [VirtualSoftmax(), BYOT(), LabelSmoothing(), PSKD(), CSKD()], marks=pytest.mark.slow),
-        lambda: [ZipfLabelSmoothing(exits=2), DLB()],
+        pytest.param(lambda: [ZipfLabelSmoothing(exits=2), DLB()], marks=pytest.mark.thorough),
     ],
     ids=["AdaCos", "BYOT", "PSKD", "PSKD top_k", "PSKD network", "several", "ZipfLabelSmoothing, DLB"],
 )
@@ -232,12 +237,12 @@ class Subclassed(keras.Model):
     "make",
     [
         *(pytest.param(make, marks=pytest.mark.slow) for make in (lambda: [], lambda: [AdaCos()])),
-        lambda: [CSKD()],
+        pytest.param(lambda: [CSKD()], marks=pytest.mark.thorough),
         lambda: [AdaCos(), BYOT(), PSKD()],
-        lambda: [VirtualSoftmax()],
+        pytest.param(lambda: [VirtualSoftmax()], marks=pytest.mark.thorough),
     ],
 )
-@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize("built", quick([True, False], False))
 def test_a_subclassed_networks_classifier_is_saved_and_exported(make, built, images_and_labels, tmp_path):
     images, labels = images_and_labels
     network = Subclassed()
@@ -263,6 +268,7 @@ def test_byots_public_form_needs_a_distance_to_take():
         model.build((None, 4, 4, 1))
 
 
+@pytest.mark.thorough
 def test_keras_own_export_leaves_behind_what_training_alone_needs(images_and_labels, tmp_path):
     images, labels = images_and_labels
     model = SelfDistiller(staged_network((4, 4, 1), classes=3), [AdaCos(), BYOT(), PSKD()], num_examples=22)

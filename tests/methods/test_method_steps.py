@@ -14,6 +14,7 @@ from cskd_tf.training.optimizers import SGD
 from tests.helpers import check_static, softmax
 from tests.methods.method_cases import CASES, keep, positions
 from tests.methods.numpy_losses import CLASSES, IMAGES, forward
+from tests.selection import quick
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_a_step_follows_the_gradient_of_the_loss_in_numpy(case, batch):
     check(case, model, logs, before, batch, labels)
 
 
-@pytest.mark.parametrize("name", ["BYOT paper", "BYOT paper, not squared"])
+@pytest.mark.parametrize("name", quick(["BYOT paper", "BYOT paper, not squared"], "BYOT paper"))
 def test_batch_norm_of_exits_takes_each_part_for_a_batch(name, batch):
     batch, labels = step_inputs(batch, images=IMAGES, mixed=False)
     model = make_model(CASES[name])
@@ -112,7 +113,7 @@ ALONE_FIRST = [
 ]
 
 
-@pytest.mark.parametrize("case", ALONE_FIRST)
+@pytest.mark.parametrize("case", quick(ALONE_FIRST, "cross-entropy", "CSKD", "PSKD stored", "AdaCos", "DDGSD"))
 def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replicas):
     batch, labels = step_inputs(batch, images=case.images_on_two_replicas, mixed=case.mixed)
     with two_replicas.scope():
@@ -130,7 +131,7 @@ def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replic
     check(case, model, logs, before, batch, labels)
 
 
-@pytest.mark.parametrize("case", ALONE_FIRST)
+@pytest.mark.parametrize("case", quick(ALONE_FIRST, "CSKD", "PSKD stored", "BYOT paper", "DLB"))
 def test_a_step_compiles_with_static_shapes(case, batch):
     batch, labels = step_inputs(batch, images=case.images, mixed=case.mixed)
     model = make_model(case)
@@ -142,6 +143,7 @@ def test_a_step_compiles_with_static_shapes(case, batch):
     check(case, model, logs, before, batch, labels)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_three_steps_lower_the_loss(case, batch):
     batch, labels = step_inputs(batch, images=case.images, mixed=case.mixed)

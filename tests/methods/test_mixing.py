@@ -7,6 +7,7 @@ import tensorflow as tf
 from cskd_tf.data import ArraySource, Distribution, Needs, paired_dataset
 from cskd_tf.methods import CSKD, Composition, CutMix, Cutout, Mixup
 from cskd_tf.methods.mixing import beta, permutation
+from tests.selection import quick
 
 COUNT, SIDE, CLASSES = 12, 16, 3
 
@@ -66,6 +67,7 @@ def test_cutmix_pastes_one_box_and_weighs_targets_by_its_area(batch):
     assert len(seen) > 10
 
 
+@pytest.mark.thorough
 def test_the_box_of_cutmix_has_the_share_that_beta_draws():
     method, areas = CutMix(alpha=1.0), []
     image = tf.zeros((2, 64, 64, 1)) + tf.constant([0.0, 1.0])[:, None, None, None]
@@ -78,7 +80,7 @@ def test_the_box_of_cutmix_has_the_share_that_beta_draws():
     assert areas.mean() == pytest.approx((u * (1 - np.sqrt(u) / 4) ** 2).mean(), abs=0.05)
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("probability", quick([0.0, 0.3, 0.5, 1.0], 0.5))
 def test_one_coin_mixes_a_whole_batch_or_none_of_it(probability, batch):
     method, heads, images = CutMix(probability=probability), 0, []
     for seed in range(200):
@@ -202,7 +204,7 @@ CHAINS = {
     "chain",
     [
         "CutMix",
-        "a chain",
+        pytest.param("a chain", marks=pytest.mark.thorough),
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("Mixup", "CutMix of some", "Cutout")),
     ],
 )

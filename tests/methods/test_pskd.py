@@ -16,6 +16,7 @@ from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import softmax
+from tests.selection import quick
 
 COUNT, CLASSES, EPOCHS = 22, 3, 4
 
@@ -64,7 +65,7 @@ def dataset(images_and_labels, model, **options):
     return paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=EPOCHS, **options)
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", quick([1, 2], 1))
 @pytest.mark.parametrize(
     ("source", "previous", "tolerance", "tables"),
     [

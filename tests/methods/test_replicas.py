@@ -34,6 +34,7 @@ from cskd_tf.training.optimizers import SGD
 from tests.helpers import ROOT, check_static
 from tests.methods.method_cases import CASES, FURTHER, byot, cskd, distillation, tfkd
 from tests.methods.numpy_losses import CLASSES, FEATURES
+from tests.selection import quick
 
 # Two epochs of batches of 15, 15 and 7: on two replicas 8 + 7 and 4 + 3, on four 4 + 4 + 4 + 3 and 2 + 2 + 2 + 1.
 LABELS = np.arange(37) % CLASSES
@@ -187,7 +188,9 @@ def test_the_methods_that_exchange_something_are_documented():
     }
 
 
-@pytest.mark.parametrize("methods", FURTHER.values(), ids=FURTHER)
+@pytest.mark.parametrize(
+    "methods", quick([pytest.param(made, id=name) for name, made in FURTHER.items()], "CSKD, two partners", "CutMix")
+)
 def test_a_step_is_a_program_for_a_tpu(methods):
     """As of the other methods in test_method_steps.py."""
     model = make_model(methods, batch_norm=True)
@@ -197,7 +200,7 @@ def test_a_step_is_a_program_for_a_tpu(methods):
 
 
 @pytest.mark.parametrize("methods", [[], [AdaCos], [VirtualSoftmax]], ids=["network", "AdaCos", "VirtualSoftmax"])
-@pytest.mark.parametrize("images", [8, 3], ids=["whole batch", "last batch"])
+@pytest.mark.parametrize("images", [pytest.param(8, marks=pytest.mark.thorough), 3], ids=["whole batch", "last batch"])
 def test_evaluation_is_a_program_for_a_tpu(methods, images):
     model = make_model(lambda: [method() for method in methods], batch_norm=True)
     inputs, labels = tf.constant(IMAGES[:images]), tf.constant(LABELS[:images])

@@ -17,7 +17,7 @@ def teacher(batch_norm_network):
     return batch_norm_network(dropout=0.5)
 
 
-@pytest.mark.parametrize("kind", [Distillation, TFKD])
+@pytest.mark.parametrize("kind", [Distillation, pytest.param(TFKD, marks=pytest.mark.thorough)])
 def test_a_teacher_runs_at_inference_and_is_not_touched(kind, teacher, linear_network, images_and_labels):
     before = [weight.copy() for weight in teacher.get_weights()]
     model = SelfDistiller(linear_network(), [kind(teacher=teacher), CSKD()])

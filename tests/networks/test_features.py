@@ -59,7 +59,12 @@ def test_the_embedding_layer_can_be_named():
 # The classifier is a dense layer, one after dropout or layer normalisation, or a convolution on one pixel.
 @pytest.mark.parametrize(
     ("name", "features"),
-    [("MobileNetV2", 1280), ("MobileNetV3Small", 1024), ("MobileNet", 1024), ("ConvNeXtTiny", 768)],
+    [
+        ("MobileNetV2", 1280),
+        ("MobileNetV3Small", 1024),
+        pytest.param("MobileNet", 1024, marks=pytest.mark.thorough),
+        pytest.param("ConvNeXtTiny", 768, marks=pytest.mark.thorough),
+    ],
 )
 def test_keras_applications_show_their_embedding(name, features):
     network = getattr(keras.applications, name)(

@@ -83,6 +83,7 @@ def test_channels_are_last_whatever_keras_says(family, size, options):
     np.testing.assert_allclose(network(images), expected(images), rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("_channels_first")
 def test_training_under_channels_first_keeps_channels_last():
     model = SelfDistiller(

@@ -7,6 +7,7 @@ import pytest
 from cskd_tf import networks
 from cskd_tf.networks import NetworkOutputs
 from tests.networks.deep import deep_ones_slow
+from tests.selection import quick
 
 
 def numpy_preact_resnet10(network, images):
@@ -159,7 +160,13 @@ def test_bad_sizes_are_refused(arguments, message):
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("preact_resnet10", 5), ("resnet10", 17), ("resnext29_8x64d", 3), ("densenet121_cifar", 8), ("densenet121", 29)],
+    [
+        ("preact_resnet10", 5),
+        ("resnet10", 17),
+        ("resnext29_8x64d", 3),
+        pytest.param("densenet121_cifar", 8, marks=pytest.mark.thorough),
+        pytest.param("densenet121", 29, marks=pytest.mark.thorough),
+    ],
 )
 def test_the_least_size_leaves_a_pixel(name, least):
     network = networks.build(name, num_classes=2, input_shape=(least, least, 3), width=2)
@@ -189,7 +196,7 @@ def test_the_table_of_least_sizes_follows_from_the_strides():
                 networks.check(name, num_classes=2, input_shape=shape)
 
 
-@pytest.mark.parametrize("name", ["densenet121", "resnext50_32x4d", "resnext29_8x64d"])
+@pytest.mark.parametrize("name", quick(["densenet121", "resnext50_32x4d", "resnext29_8x64d"], "resnext29_8x64d"))
 def test_the_least_width_leaves_a_channel_for_each_layer_and_group(name):
     least = {"densenet121": 2, "resnext50_32x4d": 16}.get(name, 1)
     network = networks.build(name, num_classes=2, input_shape=(32, 32, 3), width=least)

@@ -64,6 +64,7 @@ OTHERS = (
 )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["EfficientNetB0", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_a_file_of_its_weights_makes_the_network_that_keras_makes_of_them(name, monkeypatch, tmp_path):
     size = 32 if name == "EfficientNetB0" else 224

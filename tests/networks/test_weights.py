@@ -46,7 +46,15 @@ def old_weights(network, path):
     return path / "headless.h5"
 
 
-@pytest.mark.parametrize("save", [whole, folder, weights, headless_weights, old_weights])
+@pytest.mark.parametrize(
+    "save",
+    [
+        whole,
+        *(pytest.param(save, marks=pytest.mark.thorough) for save in (folder, weights)),
+        headless_weights,
+        old_weights,
+    ],
+)
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
 def test_a_network_begins_with_the_weights_of_a_file_and_a_classifier_of_its_own(save, trained, caplog, tmp_path):
     file = str(save(trained, tmp_path))

@@ -13,6 +13,7 @@ from cskd_tf.runs.callbacks import Checkpoint, RunLog
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
 from tests.helpers import EVALUATION_LOGS, trainable_model
+from tests.selection import quick
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("part", quick(["index", "data-00000-of-00001"], "index"))
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(
     linear_network, images_and_labels, data, tmp_path, caplog, part
 ):
@@ -75,6 +76,7 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(
         checkpoint.restore_last()
 
 
+@pytest.mark.thorough
 def test_a_lost_best_checkpoint_is_not_the_end_of_the_run(linear_network, images_and_labels, data, tmp_path, caplog):
     workdir = Workdir(tmp_path)
     model, checkpoint = train(workdir, linear_network(), images_and_labels, data, epochs=2)
@@ -89,6 +91,7 @@ def test_a_lost_best_checkpoint_is_not_the_end_of_the_run(linear_network, images
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.thorough
 def test_divergence_keeps_the_checkpoint_of_the_last_good_epoch(linear_network, images_and_labels, data, tmp_path):
     workdir = Workdir(tmp_path)
     good, _ = train(workdir, linear_network(), images_and_labels, data, epochs=2)

@@ -18,6 +18,7 @@ from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.report import report
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import files, finished_run
+from tests.selection import quick
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,7 @@ def test_half_a_json_file_is_named(name, message, run):
             read()
 
 
+@pytest.mark.thorough
 def test_metrics_that_were_removed_are_written_again(run):
     config, workdir = run
     before = (workdir.path / "metrics.json").read_bytes()
@@ -95,6 +97,7 @@ def test_a_finished_run_is_left_as_it_is_where_nothing_can_be_written_to(run, mo
         train.train(config, workdir)
 
 
+@pytest.mark.thorough
 def test_a_refused_export_says_how_the_run_is_ended(run, monkeypatch):
     config, workdir = run
     config = dataclasses.replace(config, export=dataclasses.replace(config.export, enabled=True))
@@ -147,6 +150,7 @@ def forget_error(workdir):
 NOT_LOGGED = r"ckpt-2 cannot be gone on from \(log.jsonl has 1 of its epochs\)"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -169,6 +173,7 @@ def test_an_epoch_of_which_a_part_is_lost_is_trained_again(damage, said, run, ca
     assert workdir.metrics() == metrics
 
 
+@pytest.mark.thorough
 def test_a_log_that_is_gone_is_named_before_another_epoch_is_the_best(run):
     config, workdir = run
     (workdir.path / "metrics.json").unlink()
@@ -181,6 +186,7 @@ def test_a_log_that_is_gone_is_named_before_another_epoch_is_the_best(run):
         train.train(config, workdir)
 
 
+@pytest.mark.thorough
 def test_damaged_predictions_are_named_and_written_again(tmp_path, run):
     labels = [0, 1, 2] * 4
     runs = [finished_run(tmp_path / "runs" / str(seed), seed=seed, labels=labels)[0] for seed in (0, 1)]
@@ -228,7 +234,7 @@ def test_a_checkpoint_counts_with_a_marker_that_fits(damage, run, caplog):
     )
 
 
-@pytest.mark.parametrize("damage", ["half", "gone"])
+@pytest.mark.parametrize("damage", quick(["half", "gone"], "half"))
 def test_metrics_lack_the_best_epoch_in_one_line_that_says_why(damage, run, caplog):
     config, workdir = run
     before = workdir.metrics()
@@ -247,6 +253,7 @@ def test_metrics_lack_the_best_epoch_in_one_line_that_says_why(damage, run, capl
     assert re.fullmatch(rf"{workdir.path}: metrics.json gets no best_epoch, {because}", line)
 
 
+@pytest.mark.thorough
 def test_checkpoints_of_a_version_without_markers_are_resumed(run, caplog):
     config, workdir = run
     before = (workdir.path / "metrics.json").read_bytes()

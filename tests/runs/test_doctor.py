@@ -119,6 +119,7 @@ def advice(findings):
     return recommendation.mending(recommendation.recommend(findings, evidence.published()), findings)
 
 
+@pytest.mark.thorough
 def test_settings_that_cannot_be_trained_are_mended_after_all_was_said(image_folder, capsys):
     config = config_of(image_folder, batch_size=9)
     with pytest.raises(ValueError, match=r"batch_size from 1 to 8.*\nIt can be trained with --config.batch_size=2$"):

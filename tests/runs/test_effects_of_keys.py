@@ -35,6 +35,7 @@ from tests.runs.effects import (
     weights,
 )
 from tests.runs.helpers import config_of
+from tests.selection import quick
 
 FOLDER = {
     "data.source.name": "image_folder",
@@ -189,14 +190,17 @@ OTHER_NETWORK = {"network.name": "tests.runs.helpers:small_network"}
 
 
 # What takes seconds to be seen.
-SLOW = {
-    "baseline", "verbose", "export.enabled", "profile_steps", "class_weights.beta", "data.source.archive",
-    "data.source.channels", "data.source.class_levels", "data.source.memory", "data.split.train", "data.split.val",
-    "data.augment.color_jitter",
+THOROUGH = {
+    "baseline", "verbose", "loggers", "log_images", "export.directory", "export.enabled", "export.opset",
+    "profile_steps", "gradient_accumulation_steps", "class_weights.scheme", "class_weights.beta",
+    "data.source.archive", "data.source.channels", "data.source.class_levels", "data.source.memory",
+    "data.source.name", "data.source.path", "data.split.train", "data.split.val", "data.split.test",
+    "data.augment.color_jitter", "data.augment.lighting", "data.pairing.balanced", "data.pairing.replica_local",
+    "network.frozen_epochs", "network.weights",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("key", [pytest.param(key, marks=[pytest.mark.slow] if key in SLOW else []) for key in CASES])
+@pytest.mark.parametrize("key", quick(CASES, *(CASES.keys() - THOROUGH)))
 def test_a_key_has_an_effect(key, image_folder, two_replicas, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)

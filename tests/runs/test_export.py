@@ -19,6 +19,7 @@ from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.serving import saved_model
 from tests.helpers import files
+from tests.selection import quick
 
 
 @pytest.fixture
@@ -154,6 +155,7 @@ def test_predictions_that_are_gone_or_of_other_images_are_refused(run, folder):
     assert files(folder.parent) == before
 
 
+@pytest.mark.thorough
 def test_an_export_that_differs_is_not_published(run, folder, monkeypatch):
     before = files(folder.parent)
     monkeypatch.setattr(saved_model, "difference_in_fresh_process", lambda *_: 1e-3)
@@ -162,7 +164,9 @@ def test_an_export_that_differs_is_not_published(run, folder, monkeypatch):
     assert files(folder.parent) == before
 
 
-@pytest.mark.parametrize("size", ["100k", "200k"])  # at which TensorFlow fails, and at which the card does
+@pytest.mark.parametrize(
+    "size", quick(["100k", "200k"], "100k")
+)  # at which TensorFlow fails, and at which the card does
 @pytest.mark.usefixtures("unchecked")
 def test_a_disk_that_is_full_is_one_error_and_leaves_nothing(size, run, disk_of):
     disk = disk_of(size)
@@ -172,6 +176,7 @@ def test_a_disk_that_is_full_is_one_error_and_leaves_nothing(size, run, disk_of)
     assert not [path for path in disk.rglob("*") if path.is_file()]
 
 
+@pytest.mark.thorough
 def test_a_full_disk_of_temporary_files_is_named(run, tmp_path, disk_of, monkeypatch):
     """The check in a process of its own has no room for its images there."""
     disk = disk_of("4k")
@@ -182,6 +187,7 @@ def test_a_full_disk_of_temporary_files_is_named(run, tmp_path, disk_of, monkeyp
     assert files(tmp_path / "models") == {}
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("unchecked")
 def test_a_model_of_another_run_gets_no_version_of_this_one(run, tmp_path):
     target = export_again(run, directory=str(tmp_path / "models"))

@@ -92,6 +92,7 @@ def test_a_learning_rate_of_sgd_for_another_optimizer_is_warned_of_before_any_wo
         assert any(said in message for message in caplog.messages) == warned
 
 
+@pytest.mark.thorough
 def test_settings_that_cannot_be_are_refused_before_work(tmp_path):
     for changes, message in (
         ({"optimizer.name": "Adamw"}, "Unknown optimizer; expected one of .*AdamW"),

@@ -37,6 +37,7 @@ def test_an_import_is_a_finished_run_that_says_where_it_is_from(command, tmp_pat
     assert result["metrics"]["nll"] == pytest.approx(negative_log_likelihood(saved.logits, saved.labels), rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_an_interrupted_import_is_completed_by_itself_alone(command, monkeypatch, tmp_path):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt

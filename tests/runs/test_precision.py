@@ -35,6 +35,7 @@ def test_the_ratio_is_that_of_the_times(monkeypatch):
     assert precision.measured(tf.distribute.get_strategy()) == pytest.approx(4.0)
 
 
+@pytest.mark.thorough
 def test_replicas_measure_and_agree(two_replicas):
     for strategy in (tf.distribute.get_strategy(), two_replicas):
         assert 0.01 < precision.measured(strategy) < 100

@@ -182,6 +182,7 @@ def test_a_real_process_that_is_interrupted_leaves_with_130_and_one_line(tmp_pat
     assert "the same command goes on there" in error.splitlines()[-1]
 
 
+@pytest.mark.thorough
 def test_a_real_process_leaves_with_143_and_one_line(tmp_path):
     """While TensorFlow is imported, before anything is saved; in training; and when it has nothing to save."""
     command = [sys.executable, str(ROOT / "train_main.py"), "--workdir=run", "--config.epochs=500", *ALONE, *SMALL]

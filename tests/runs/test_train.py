@@ -81,6 +81,7 @@ def test_batches_that_cannot_be_made_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_a_student_is_evaluated_and_exported_when_its_teacher_is_gone(config, tmp_path):
     config.epochs = 1
     config.export.enabled = False
@@ -98,6 +99,7 @@ def test_a_student_is_evaluated_and_exported_when_its_teacher_is_gone(config, tm
     assert evaluate.load_run(workdir).config == workdir.config()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "split", ["train", pytest.param("test", marks=pytest.mark.slow)]
 )  # the latter is read when the last epoch has been trained

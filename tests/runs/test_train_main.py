@@ -98,6 +98,7 @@ def test_seeds_of_one_config_share_a_row(command):
     assert f"{100 * np.mean(errors):.2f} ± {100 * np.std(errors, ddof=1):.2f}" in row
 
 
+@pytest.mark.thorough
 def test_export_serves_raw_images_without_the_package(command, tmp_path):
     arguments = (*SMALL, "--config.baseline=False", "--config.verbose=0", "--config.network.name=preact_resnet10")
     code, printed = command("--workdir=run", "--config.epochs=1", *arguments)

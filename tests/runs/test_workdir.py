@@ -69,6 +69,7 @@ def held(workdir):
         process.communicate()
 
 
+@pytest.mark.thorough
 def test_a_workdir_is_one_process_at_a_time(config, tmp_path):
     config = Config.read(config)
     workdir = Workdir(tmp_path / "run")

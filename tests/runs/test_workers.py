@@ -19,6 +19,7 @@ COMMAND = (
     str(ROOT / "train_main.py"), *SMALL, "--config.baseline=False", "--config.verbose=0",
     "--config.network.synchronized=True",
 )  # fmt: skip
+SMALL_NETWORK = "tests.runs.helpers:small_network"
 
 
 def train(folder, *, workers, arguments=(), wait=True):
@@ -43,9 +44,15 @@ def check_saved_models(folder, expected):
             np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "network", ["tests.runs.helpers:small_network", pytest.param("preact_resnet10", marks=pytest.mark.slow)]
-)
+def test_two_workers_train_as_one_process_does(tmp_path):
+    short = ("--config.epochs=1", f"--config.network.name={SMALL_NETWORK}", "--config.export.enabled=False")
+    train(tmp_path / "one", workers=1, arguments=short)
+    train(tmp_path / "two", workers=2, arguments=short)
+    check_same(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [SMALL_NETWORK, "preact_resnet10"])
 def test_two_workers_write_what_one_process_writes(network, tmp_path):
     short = ("--config.epochs=1", f"--config.network.name={network}")
     train(tmp_path / "one", workers=1, arguments=short)
@@ -65,7 +72,7 @@ def test_more_workers_write_what_one_process_writes(tmp_path, workers):
     # What methods keep of all images, and at a rate at which the last bits do not matter for long.
     short = (
         "--config.epochs=3", "--config.schedule.learning_rate=0.003",
-        "--config.network.name=tests.runs.helpers:small_network",
+        f"--config.network.name={SMALL_NETWORK}",
         "--config.methods=({{'name': 'AdaCos'}}, {{'name': 'PSKD'}})",
     )  # fmt: skip
     train(tmp_path / "one", workers=1, arguments=short)
@@ -134,7 +141,7 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path, number):
     long = (
         "--config.epochs=8", "--config.schedule.learning_rate=0.003", "--config.export.enabled=False",
         "--config.methods=({{'name': 'CSKD'}}, {{'name': 'PSKD'}})",  # braces as of `start`
-        "--config.network.name=tests.runs.helpers:small_network",
+        f"--config.network.name={SMALL_NETWORK}",
     )  # fmt: skip
     train(tmp_path / "one", workers=1, arguments=long)
     folder = tmp_path / "elastic"

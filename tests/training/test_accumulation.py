@@ -12,11 +12,13 @@ from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.methods.method_cases import CASES, keep, positions
 from tests.methods.numpy_losses import CLASSES
+from tests.selection import quick
 
 PARTS = 3
 EXITS = {"BYOT paper", "BYOT paper, not squared", "BYOT beside Distillation"}  # with batch norm: test_method_steps.py
 WHOLE_BATCH = {"AdaCos", "DDGSD", "USKD", "BYOT public", "BYOT public, squared", "PSKD beside DDGSD"}
 MARKED = [pytest.param(name, marks=[pytest.mark.papers] if CASES[name].together else []) for name in CASES]
+PARTED = [case for case in MARKED if case.values[0] not in WHOLE_BATCH | EXITS]
 LABELS = np.repeat(np.arange(CLASSES), [4, 2, 2, 4])  # in pairs
 
 
@@ -61,7 +63,7 @@ def after_a_step(strategy, case, *, parts):
 
 
 @pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", [case for case in MARKED if case.values[0] not in WHOLE_BATCH | EXITS])
+@pytest.mark.parametrize("name", quick(PARTED, "cross-entropy", "CSKD", "PSKD stored", "DLB"))
 def test_parts_make_the_step_of_the_whole_batch(name, count, replicas):
     state, logs = after_a_step(replicas(1), CASES[name], parts=1)
     parted, parted_logs = after_a_step(replicas(count), CASES[name], parts=PARTS)
@@ -122,6 +124,7 @@ def fitted(strategy, network, images, labels, *, parts, methods=(), epochs=2, **
     return model, history
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "methods", [(CSKD, PSKD), pytest.param((lambda: CSKD(in_batch=True),), marks=pytest.mark.slow)]
 )

@@ -8,6 +8,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD, make
+from tests.selection import quick
 
 EPOCHS, STEPS = 3, 3  # of each epoch
 MOMENTUM = 0.4  # reached in the fifth step, (1 + 5) / (10 + 5)
@@ -73,6 +74,7 @@ def test_a_training_goes_on_from_a_backup_to_the_same_bits(fit, images_and_label
     assert all(map(np.array_equal, again.get_weights(), model.get_weights()))
 
 
+@pytest.mark.thorough
 def test_a_file_has_the_averages_and_what_they_stand_for(fit, images_and_labels, tmp_path):
     model, _ = fit(epochs=1)
     model.save(tmp_path / "model.keras")
@@ -103,6 +105,7 @@ def test_what_cannot_be_averaged_is_refused(fit, linear_network):
         model.compile(SGD(0.1, use_ema=True), ema_momentum=0.5)
 
 
+@pytest.mark.thorough
 def test_weights_that_were_saved_without_an_average_are_loaded_and_averaged_anew(fit, tmp_path):
     plain, _ = fit(ema_momentum=0.0, epochs=1)
     plain.save_weights(tmp_path / "plain.weights.h5")
@@ -112,7 +115,7 @@ def test_weights_that_were_saved_without_an_average_are_loaded_and_averaged_anew
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("kind", ["set_weights", "load_weights"])
+@pytest.mark.parametrize("kind", quick(["set_weights", "load_weights"], "set_weights"))
 def test_training_goes_on_from_weights_that_were_set_between(kind, fit, images_and_labels, tmp_path):
     """The averages are in their place then."""
     model, _ = fit(optimizer=SGD(1e-9))

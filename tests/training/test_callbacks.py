@@ -56,6 +56,7 @@ def test_evaluation_of_a_plain_keras_model(linear_network, images_and_labels):
     assert history["val_nll"][0] == pytest.approx(metrics.negative_log_likelihood(logits, labels), abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_one_evaluation_serves_model_after_model(linear_network, images_and_labels):
     images, labels = images_and_labels
     evaluation = Evaluation((images, labels))

@@ -8,9 +8,10 @@ import tensorflow as tf
 from cskd_tf.data import ArraySource, evaluation_dataset
 from cskd_tf.training.collector import Collector, ProbabilityCollector, Shares
 from tests.helpers import softmax, trainable_model
+from tests.selection import quick
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 8, 11, 22, 40])
+@pytest.mark.parametrize("batch_size", quick([1, 7, 8, 11, 22, 40], 7, 40))
 def test_two_replicas_collect_every_image_once(linear_network, images_and_labels, two_replicas, batch_size):
     images, labels = images_and_labels
     with two_replicas.scope():

@@ -11,6 +11,7 @@ from cskd_tf.training.course import Course
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import compiled
+from tests.selection import quick
 
 EPOCHS, STEPS = 4, 3
 
@@ -138,7 +139,7 @@ def three_steps_an_execution(make_model, make_data, folder):
 @pytest.mark.parametrize(
     "train",
     [
-        in_one_go,
+        pytest.param(in_one_go, marks=pytest.mark.thorough),
         pytest.param(one_epoch_at_a_time, marks=pytest.mark.slow),
         pytest.param(with_initial_epochs_of_one_data_set, marks=pytest.mark.slow),
         pytest.param(from_weights_alone, marks=pytest.mark.slow),
@@ -159,6 +160,7 @@ def test_a_run_restored_within_an_epoch_goes_on_at_its_step(make_model, make_dat
     assert SEEN[5:14] == whole[4:13]
 
 
+@pytest.mark.thorough
 def test_replicas_go_on_where_they_were(linear_network, images_and_labels, two_replicas):
     weights = []
     for strategy, loop in ((tf.distribute.get_strategy(), [(0, 3)]), (two_replicas, [(0, 1)] * 3)):
@@ -196,7 +198,10 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("per_execution", "count"), [pytest.param(1, 1, marks=pytest.mark.slow), (2, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("per_execution", "count"),
+    [pytest.param(1, 1, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.thorough), (1, 2)],
+)
 def test_an_epoch_that_is_gone_on_with_has_the_logs_of_a_whole_one(
     per_execution, count, linear_network, images_and_labels, replicas
 ):
@@ -237,6 +242,7 @@ def test_reading_by_hand_starts_at_the_first_step_whenever_it_is_opened(make_dat
     assert int(data.take(2).cardinality()) == 2
 
 
+@pytest.mark.thorough
 def test_fit_never_begins_before_the_first_step(make_model, make_data, whole):
     make_model().fit(make_data(epochs=2, first_step=3), epochs=1, verbose=0)
     assert whole[3:6] == SEEN
@@ -267,7 +273,7 @@ def test_files_of_models_that_had_no_step_are_read(linear_network, images_and_la
     np.testing.assert_array_equal(other.network.get_weights()[0], model.network.get_weights()[0])
 
 
-@pytest.mark.parametrize("stop", [2, 3], ids=["within", "at the end of"])
+@pytest.mark.parametrize("stop", [2, pytest.param(3, marks=pytest.mark.thorough)], ids=["within", "at the end of"])
 def test_a_callback_may_end_the_training_in_an_epoch_that_is_gone_on_with(stop, make_model, make_data):
     model, data = make_model(), make_data()
     model.fit(data, epochs=1, steps_per_epoch=1, verbose=0)
@@ -281,7 +287,7 @@ def test_a_callback_may_end_the_training_in_an_epoch_that_is_gone_on_with(stop, 
     assert int(model.step.numpy()) == stop
 
 
-@pytest.mark.parametrize("batch_size", [8, 6])
+@pytest.mark.parametrize("batch_size", quick([8, 6], 6))
 def test_other_data_begin_with_a_whole_epoch(batch_size, make_model, images_and_labels):
     images, labels = images_and_labels
     model = make_model()

@@ -8,6 +8,7 @@ import tensorflow as tf
 from cskd_tf.errors import UserError
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
+from tests.selection import quick
 
 
 def two_convolutions(*layers):
@@ -22,7 +23,7 @@ def dense(*layers):
     return keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), *layers, keras.layers.Dense(4)])
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", quick([2, 4], 2))
 def test_a_replica_without_an_image_evaluates_as_the_others(count, images_and_labels, replicas):
     images, labels = (values[:13] for values in images_and_labels)
     found = []
@@ -40,7 +41,9 @@ def test_a_replica_without_an_image_evaluates_as_the_others(count, images_and_la
 
 
 @pytest.mark.parametrize(
-    "network", [two_convolutions, lambda: dense(keras.layers.BatchNormalization())], ids=["convolutions", "batch norm"]
+    "network",
+    [two_convolutions, pytest.param(lambda: dense(keras.layers.BatchNormalization()), marks=pytest.mark.thorough)],
+    ids=["convolutions", "batch norm"],
 )
 def test_a_replica_without_an_image_is_refused_where_it_cannot_train(network, images_and_labels, two_replicas):
     images, labels = (values[:17] for values in images_and_labels)
@@ -63,7 +66,7 @@ def test_a_replica_without_an_image_is_refused_where_it_cannot_train(network, im
     assert all(np.isfinite(weights).all() for weights in model.get_weights())
 
 
-@pytest.mark.parametrize("synchronized", [True, None])
+@pytest.mark.parametrize("synchronized", quick([True, None], True))
 def test_a_replica_without_an_image_trains_where_it_does_no_harm(synchronized, images_and_labels, replicas):
     images, labels = (values[:17] for values in images_and_labels)
     found = []

@@ -55,6 +55,7 @@ def test_mixed_targets_have_the_classes_of_the_network(linear_network, images_an
     assert model.fit(data, verbose=0).history["smallest"] == [pytest.approx(0.06)]
 
 
+@pytest.mark.thorough
 def test_methods_that_count_epochs_are_told_or_the_loop_is_refused(linear_network, images_and_labels, caplog):
     model = SelfDistiller(linear_network(), [PSKD()], num_examples=22)
     model.compile(SGD(0.01))

@@ -107,7 +107,9 @@ def test_what_cannot_be_frozen_is_refused(linear_network, images_and_labels):
             model.fit(*images_and_labels, verbose=0, callbacks=[FrozenBackbone(1)])
 
 
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, FloatingPointError])
+@pytest.mark.parametrize(
+    "interruption", [KeyboardInterrupt, pytest.param(FloatingPointError, marks=pytest.mark.thorough)]
+)
 def test_an_interrupted_training_leaves_nothing_frozen(interruption, images_and_labels):
     """Keras tells callbacks of no end then."""
 
@@ -128,6 +130,7 @@ def test_an_interrupted_training_leaves_nothing_frozen(interruption, images_and_
     assert "stem/kernel" in moved(start, weights_of(model))
 
 
+@pytest.mark.thorough
 def test_a_file_of_the_frozen_epochs_is_of_a_network_that_can_be_trained(images_and_labels, tmp_path):
     model = compiled(network_of())
     data, before = data_of(model, images_and_labels), [layer.trainable for layer in model.network.layers]

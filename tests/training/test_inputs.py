@@ -14,6 +14,7 @@ from cskd_tf.methods import CSKD, PSKD
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.inputs import Expectations
 from cskd_tf.training.optimizers import SGD
+from tests.selection import quick
 
 REFUSALS = (ValueError, tf.errors.InvalidArgumentError)
 
@@ -180,7 +181,7 @@ def test_a_loop_of_ones_own_is_told_too(linear_network, inputs):
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("kind", ["tf.data", "PyDataset", "generator"])
+@pytest.mark.parametrize("kind", quick(["tf.data", "PyDataset", "generator"], "tf.data"))
 def test_neighbours_of_different_classes(kind, linear_network, inputs):
     model = make_model(linear_network(), [CSKD(in_batch=True)])
     pairs = np.repeat(np.arange(12) % 3, 2)
@@ -214,6 +215,7 @@ def test_images_that_a_table_has_no_row_for(kind, first, linear_network, inputs)
         )
 
 
+@pytest.mark.thorough
 def test_data_of_more_classes_or_images_than_the_model(linear_network, inputs):
     labels = np.arange(24) % 3
     data = paired_dataset(inputs["image"], labels, batch_size=8, seed=0, needs=Needs(extras=("index",)))
@@ -240,7 +242,7 @@ def test_ones_own_pairs_are_read_again_each_epoch(linear_network, inputs):
     assert int(model.step.numpy()) == 6
 
 
-@pytest.mark.parametrize("kind", ["PyDataset", "generator", "tf.data"])
+@pytest.mark.parametrize("kind", quick(["PyDataset", "generator", "tf.data"], "PyDataset"))
 def test_a_model_without_a_shape_is_built_from_the_first_batch(kind, inputs):
     network = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
     model = make_model(network, [CSKD()], jit=False)

@@ -11,6 +11,7 @@ from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.judged import with_classes
 from cskd_tf.training.optimizers import SGD
+from tests.selection import quick
 
 WEIGHTS = np.linspace(0, 2, 22, dtype="float32")
 
@@ -134,7 +135,7 @@ def plain(network):
     return network
 
 
-@pytest.mark.parametrize("swap_on_epoch", [False, True])
+@pytest.mark.parametrize("swap_on_epoch", quick([False, True], True))
 @pytest.mark.parametrize("order", [1, -1], ids=["swap first", "evaluation first"])
 @pytest.mark.parametrize("kind", [distiller, plain])
 def test_averaged_weights_are_evaluated_as_keras_does(kind, swap_on_epoch, order, linear_network, images_and_labels):

@@ -46,6 +46,7 @@ class Batches(keras.utils.PyDataset):
         return self._images[index::2], self._labels[index::2]
 
 
+@pytest.mark.thorough
 def test_one_model_takes_the_forms_in_turn_also_where_keras_has_traced_another(linear_network, images_and_labels):
     """Of one type, so that Keras would relax both shapes to one of unknown rank."""
     images, labels = images_and_labels

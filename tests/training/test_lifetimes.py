@@ -32,7 +32,11 @@ def stream(model, images, labels):
     return (paired_stream(examples, num_classes=3, bucket_size=4, batch_size=8, seed=0, **model.data_options),), {}
 
 
-@pytest.mark.parametrize("data", [arrays, paired, own, stream], ids=lambda data: data.__name__)
+@pytest.mark.parametrize(
+    "data",
+    [arrays, *(pytest.param(data, marks=pytest.mark.thorough) for data in (paired, own, stream))],
+    ids=lambda data: data.__name__,
+)
 @pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_model_ends_with_its_name(data, count, linear_network, images_and_labels, replicas):
     methods = [CSKD()] if data in (paired, stream) else []

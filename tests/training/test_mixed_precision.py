@@ -11,6 +11,7 @@ from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD, LossScaleOptimizer
 from tests.methods.method_cases import CASES, positions
 from tests.methods.numpy_losses import CLASSES, IMAGES
+from tests.selection import quick
 
 POLICIES = ["mixed_bfloat16", "mixed_float16"]
 MARKED = [pytest.param(name, marks=[pytest.mark.papers] if CASES[name].together else []) for name in CASES]
@@ -124,7 +125,7 @@ def test_a_step_whose_gradients_overflow_is_skipped_and_counted(batch_norm_netwo
     assert any((now.numpy() != before).any() for now, before in zip(model.trainable_variables, trained, strict=True))
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", quick([1, 2], 2))
 def test_no_replica_takes_a_step_that_one_cannot_take(parts, linear_network, images_and_labels, two_replicas):
     images, labels = images_and_labels
     images = images.copy()

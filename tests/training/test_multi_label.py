@@ -11,6 +11,7 @@ from cskd_tf.methods import CSKD, PSKD, LabelSmoothing, MaxEntropy, Method
 from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.keras_metrics import ExpectedCalibrationError
+from tests.selection import quick
 
 WEIGHTS = np.random.default_rng(3).uniform(0, 3, 22).astype("float32")
 TARGETS = (np.random.default_rng(4).random((22, 3)) < 0.4).astype("float32")  # some images have no class, some all
@@ -42,7 +43,13 @@ def forward(weights, images):
 
 
 @pytest.mark.parametrize(
-    ("targets", "epsilon"), [(TARGETS, 0.2), (SHARES, 0.0), (TARGETS.astype(bool), 0.0), (TARGETS.astype("int32"), 0.0)]
+    ("targets", "epsilon"),
+    [
+        (TARGETS, 0.2),
+        (SHARES, 0.0),
+        pytest.param(TARGETS.astype(bool), 0.0, marks=pytest.mark.thorough),
+        (TARGETS.astype("int32"), 0.0),
+    ],
 )
 def test_the_loss_is_keras_binary_cross_entropy(targets, epsilon, linear_network, images_and_labels):
     images, _ = images_and_labels
@@ -63,7 +70,7 @@ def test_the_loss_is_keras_binary_cross_entropy(targets, epsilon, linear_network
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", quick([False, True], True))
 def test_class_wise_and_clean_terms(jit, linear_network, images_and_labels):
     images, _ = images_and_labels
     views = {"image": images, "partner": images[::-1].copy(), "clean": images + 0.5}

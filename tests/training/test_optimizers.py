@@ -145,6 +145,7 @@ def test_parts_of_a_batch_are_refused_on_several_replicas(linear_network, two_re
             model.compile(SGD(0.1, gradient_accumulation_steps=5))
 
 
+@pytest.mark.thorough
 def test_clipping_beside_dynamic_loss_scaling_on_two_replicas(linear_network, images_and_labels, two_replicas):
     keras.config.set_dtype_policy("mixed_float16")
     steps = []

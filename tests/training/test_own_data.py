@@ -9,6 +9,7 @@ from cskd_tf.data import Needs, paired_dataset, paired_stream
 from cskd_tf.methods import CSKD, DDGSD, PSKD, Mixup
 from tests.data.sources.test_examples import Batches
 from tests.helpers import compiled
+from tests.selection import quick
 
 LABELS = np.arange(24) % 3
 # The first column says the class and the second the number of an image; the other pixels are noise.
@@ -49,7 +50,7 @@ def model():
     return compiled(keras.Sequential(layers), [CSKD()], learning_rate=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick(KINDS, "arrays", "one-hot", "a PyDataset"))
 def test_fit_trains_by_pairs_on_what_is_held(kind, model):
     data = paired_dataset(*KINDS[kind], batch_size=5, seed=0, epochs=3, **model.data_options)
     images = data.num_examples
@@ -64,7 +65,7 @@ def test_fit_trains_by_pairs_on_what_is_held(kind, model):
     assert np.isfinite(history["loss"]).all()
 
 
-@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("kind", quick(STREAMS, "in batches", "one by one"))
 def test_fit_trains_by_pairs_on_what_flows_by(kind, model, caplog):
     known = {} if kind == "one-hot" else {"num_classes": 3}
     known |= {"batch_size": 5} if kind == "one by one" else {}  # the others stay in their own batches
@@ -114,6 +115,7 @@ def batches_of(data):
     return [tf.nest.map_structure(lambda part: part.numpy(), batch) for batch in data]
 
 
+@pytest.mark.thorough
 def test_both_views_are_augmented_apart_and_the_same_again_from_any_step():
     arguments = {"batch_size": 7, "seed": 3, "epochs": 2, "needs": Needs(views=("partner", "second_view"))}
     data = paired_dataset(IMAGES, LABELS, augment=augmentation(), **arguments)
@@ -145,6 +147,7 @@ def test_training_goes_on_with_augmentation_where_it_was(linear_network):
     tf.nest.map_structure(np.testing.assert_array_equal, trained([(0, 2)]), trained([(0, 1), (1, 2)]))
 
 
+@pytest.mark.thorough
 def test_a_stream_is_augmented_and_mixed_as_what_is_held_is(linear_network):
     model = compiled(linear_network(), [Mixup(alpha=1.0), DDGSD()], learning_rate=1e-4)
     data = paired_stream(

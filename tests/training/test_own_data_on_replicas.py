@@ -78,6 +78,7 @@ def test_two_replicas_train_as_one_does(way, linear_network, images_and_labels, 
         np.testing.assert_allclose(two[2][name], values, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.thorough
 def test_augmented_images_are_the_same_whatever_the_number_of_replicas_and_workers(images_and_labels):
     images, labels = images_and_labels
     options = {"batch_size": 9, "seed": 5, "epochs": 2, "augment": layers()}

@@ -10,6 +10,7 @@ from cskd_tf.methods import CSKD, DLB, Mixup
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import softmax
+from tests.selection import quick
 
 REFUSALS = (ValueError, tf.errors.InvalidArgumentError)
 WEIGHTS = np.random.default_rng(3).uniform(0, 3, 22).astype("float32")
@@ -191,7 +192,7 @@ def test_replicas_and_parts_of_a_batch_take_the_same_weighted_step(linear_networ
         np.testing.assert_allclose(other_logs[name], values, rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("of", ["examples", "classes"])
+@pytest.mark.parametrize("of", quick(["examples", "classes"], "examples"))
 def test_a_mixed_image_counts_each_of_its_images_as_that_weighs(of, linear_network):
     """The loss is `l w_i CE(y_i) + (1 - l) w_j CE(y_j)`; here each image is a class of its own."""
     images = np.random.default_rng(0).normal(size=(6, 4, 4, 1)).astype("float32")

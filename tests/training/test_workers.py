@@ -62,6 +62,7 @@ def check_skipped(trained):
     assert trained["counts"].tolist() == [10, 10]
 
 
+@pytest.mark.thorough
 def test_replicas_train_in_float16_as_one_does_and_skip_the_same_steps(replicas):
     alone, two = (worker.train_in_float16(replicas(count)) for count in (1, 2))
     for trained in (alone, two):

@@ -18,9 +18,9 @@ LABELS = np.arange(17) % 3
         (5, 1, {}),
         (17, 1, {}),
         (5, 1, {"static_shapes": True}),
-        (6, 1, {"pairs_adjacent": True}),
+        pytest.param(6, 1, {"pairs_adjacent": True}, marks=pytest.mark.thorough),
         (6, 2, {"pairing": Pairing(replica_local=True)}),
-        (5, 1, {"pairing": Pairing(balanced=True)}),
+        pytest.param(5, 1, {"pairing": Pairing(balanced=True)}, marks=pytest.mark.thorough),
     ],
     ids=str,
 )

@@ -68,6 +68,7 @@ def test_a_stream_becomes_batches_like_an_index():
         assert batch["partner"].dtype == tf.float32
 
 
+@pytest.mark.thorough
 def test_encoded_streams_are_decoded_after_pairing():
     contents = [tf.io.encode_png(np.full((4 + n, 9 - n, 3), 10 * n, np.uint8)).numpy() for n in range(4)]
     examples = tf.data.Dataset.from_tensor_slices((contents, [0, 0, 1, 1]))

@@ -78,6 +78,7 @@ def test_tfds_leaves_out_members_outside_of_the_archives_folder(tmp_path, by_han
     assert not list(tmp_path.rglob("outside.txt"))
 
 
+@pytest.mark.thorough
 def test_loading_leaves_the_log_as_loud_as_it_was(tiny, caplog):
     with caplog.at_level("INFO", logger="absl"):
         load_splits("tiny_imagenet", **{**tiny[0], "memory": 1})

@@ -25,7 +25,7 @@ def damaged_in_the_middle(content):
     return content[:middle] + bytes(50) + content[middle + 50 :]
 
 
-@pytest.mark.parametrize("content", [WHOLE["png"], WHOLE["png palette"]])
+@pytest.mark.parametrize("content", [WHOLE["png"], pytest.param(WHOLE["png palette"], marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("memory", ["decoded", "encoded"])
 def test_an_image_damaged_in_the_middle_is_named_when_it_is_decoded(content, memory, two_classes):
     write(two_classes / "dog" / "damaged.jpg", damaged_in_the_middle(content))

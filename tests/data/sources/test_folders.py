@@ -41,6 +41,7 @@ def test_folders_that_cannot_be_used_are_refused(image_folder):
         ImageFolder(train)
 
 
+@pytest.mark.thorough
 def test_levels_of_folders_and_their_groups(tmp_path):
     for name in ("greek/beta", "greek/alpha", "latin/a"):
         for number in range(4):

@@ -90,6 +90,7 @@ def run(tmp_path_factory):
     return workdir, config, workdir.tensorboard / "cskd"
 
 
+@pytest.mark.thorough
 def test_a_run_is_named_after_its_methods(run):
     _, config, folder = run
     assert name_of_run(config) == "cskd"
