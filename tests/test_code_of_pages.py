@@ -24,7 +24,7 @@ from tests.selection import quick
 PROGRAMS = {"kubectl", "make", "pip", "python", "sbatch"}
 TUTORIALS = ("docs/add_a_method.md",)  # whose blocks are files and commands: tests/test_added_method.py follows it
 RUN = [page for page in pages.PAGES if page != "README.md" and page not in TUTORIALS]
-QUICK = ("docs/calibration.md", "docs/methods.md", "docs/metrics.md", "docs/networks.md", "docs/your_data.md")
+QUICK = ("docs/calibration.md", "docs/methods.md", "docs/metrics.md", "docs/networks.md")
 
 
 def execute(page, monkeypatch, folder):

@@ -16,7 +16,6 @@ from cskd_tf.runs import experiment
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.grid import parse_grid
 from cskd_tf.runs.json_files import write_json
-from tests.selection import quick
 
 PAPER_CROPS = [data for data in cskd_paper.DATASETS if data != "cifar100_pad_crop"]
 SELF_KD = ("cross_entropy", "label_smoothing", "cskd", "tfkd", "pskd")
@@ -49,9 +48,8 @@ SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*
 CONFIGS = [(name, ()) for name in SINGLE if name not in (*NO_CONFIGS, *COMPOSED)]
 WIDTHS = dict.fromkeys(("resnext29_8x64d", "resnext50_32x4d", "resnext101_32x4d"), 16)  # of which the groups take more
 DIGITS = ("digits", ())
-# Those of one kind take the same step here; make papers takes all.
+# Those of one kind take the same step, of the default with every test; make papers takes all.
 KINDS = [("image_folder", ()), ("omniglot", ()), ("cskd_paper", ("mit67,resnet18,mixup_cskd",))]
-QUICK = "cskd_paper:mit67,resnet18,mixup_cskd"
 PAPERS = [(name, (experiment,)) for name, experiments in COMPOSED.items() for experiment in dict.fromkeys(experiments)]
 
 
@@ -84,7 +82,7 @@ def test_the_default_config_takes_a_step():
 
 @pytest.mark.parametrize(
     ("name", "argument"),
-    quick(named(KINDS), QUICK)
+    named(KINDS, pytest.mark.thorough)
     + named([each for each in (*CONFIGS, *PAPERS) if each not in (DIGITS, *KINDS)], pytest.mark.papers),
 )
 def test_a_config_takes_a_step(name, argument, image_folder, tmp_path):

@@ -117,7 +117,7 @@ def test_attach_is_called_for_a_network_that_is_built_by_its_first_batch(images_
         assert model.fit(images, labels, verbose=0).history["constant"] == [1.0]
 
 
-@pytest.mark.parametrize("kind", quick(NETWORKS, "functional", "subclassed"))
+@pytest.mark.parametrize("kind", quick(NETWORKS, "subclassed"))
 def test_any_keras_model_can_be_wrapped(kind, images_and_labels):
     images, labels = images_and_labels
     network = NETWORKS[kind]()

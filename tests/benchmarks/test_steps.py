@@ -14,6 +14,7 @@ from tests.selection import quick
 SETTING = {"image": 8, "classes": 3, "batch": 2, "width": 2}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("precision", quick(["float32", "bfloat16"], "float32"))
 def test_steps_of_a_network_with_either_batch_norm_are_the_same(precision, imported, monkeypatch):
     network_speed, _ = imported("network_speed")

@@ -193,6 +193,7 @@ def test_the_worked_number_of_byot(linear_network):
     assert [BYOT().squared, BYOT(form="public").squared, BYOT(squared=False).squared] == [True, False, False]
 
 
+@pytest.mark.thorough
 def test_byots_exits_are_trained_and_left_out_of_the_classifier(images_and_labels, tmp_path):
     method = BYOT()
     model, images, history = trained([method, CSKD()], images_and_labels, epochs=4)

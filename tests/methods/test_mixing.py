@@ -144,6 +144,7 @@ def test_an_image_that_any_method_mixed_is_marked(batch):
         assert again["mixed"].numpy().tolist() == [1.0] * COUNT
 
 
+@pytest.mark.thorough
 def test_draws_are_uniform_and_beta():
     orders = np.array([permutation(tf.constant(4), seed=tf.constant([seed, 0])).numpy() for seed in range(400)])
     assert (np.sort(orders) == np.arange(4)).all()

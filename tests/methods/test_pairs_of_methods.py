@@ -30,10 +30,10 @@ REFUSED = {
 
 
 def trained():
-    """Those beside CS-KD in every test run, the others with the papers'; every second from the end of the alphabet."""
+    """Those beside CS-KD are thorough tests, the others the papers'; every second from the end of the alphabet."""
     for number, pair in enumerate(itertools.combinations(sorted(METHODS), 2)):
         if frozenset(pair) not in map(frozenset, REFUSED):
-            marks = [] if "CSKD" in pair else [pytest.mark.papers]
+            marks = [pytest.mark.thorough if "CSKD" in pair else pytest.mark.papers]
             yield pytest.param(pair[:: -1 if number % 2 else 1], id="+".join(pair), marks=marks)
 
 

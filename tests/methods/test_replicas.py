@@ -131,6 +131,7 @@ def check_same(one: Trained, many: Trained, *, rounding=1e-6) -> None:
 
 
 # The shortest is not slow.
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("methods", "batch_norm"),
     [
@@ -189,7 +190,7 @@ def test_the_methods_that_exchange_something_are_documented():
 
 
 @pytest.mark.parametrize(
-    "methods", quick([pytest.param(made, id=name) for name, made in FURTHER.items()], "CSKD, two partners", "CutMix")
+    "methods", quick([pytest.param(made, id=name) for name, made in FURTHER.items()], "CSKD, two partners")
 )
 def test_a_step_is_a_program_for_a_tpu(methods):
     """As of the other methods in test_method_steps.py."""

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cskd_tf import networks
 from cskd_tf.networks import NetworkOutputs, features
-from tests.networks.deep import deep_ones_slow
+from tests.networks.deep import deep_ones_later
 
 # One network a family: width, image, channels and sizes of the stages.
 STAGES = {
@@ -24,7 +24,7 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("name", deep_ones_slow(STAGES))
+@pytest.mark.parametrize("name", deep_ones_later(STAGES))
 def test_embedding_and_stages_come_from_one_pass(name):
     width, size, expected = STAGES[name]
     network = networks.build(name, num_classes=3, input_shape=(size, size, 1), width=width)
@@ -61,7 +61,7 @@ def test_the_embedding_layer_can_be_named():
     ("name", "features"),
     [
         ("MobileNetV2", 1280),
-        ("MobileNetV3Small", 1024),
+        pytest.param("MobileNetV3Small", 1024, marks=pytest.mark.thorough),
         pytest.param("MobileNet", 1024, marks=pytest.mark.thorough),
         pytest.param("ConvNeXtTiny", 768, marks=pytest.mark.thorough),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from cskd_tf import networks
 from cskd_tf.networks import NetworkOutputs
-from tests.networks.deep import deep_ones_slow
+from tests.networks.deep import deep_ones_later
 from tests.selection import quick
 
 
@@ -95,7 +95,7 @@ INITIAL = {
 }
 
 
-@pytest.mark.parametrize("name", deep_ones_slow(INITIAL))
+@pytest.mark.parametrize("name", deep_ones_later(INITIAL))
 def test_initial_weights_are_the_papers(name):
     convolution, convolution_starts, head_starts, zero_bias = INITIAL[name]
     network = networks.build(name, num_classes=50, input_shape=(None, None, 3), width=32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cskd_tf import networks
-from tests.networks.deep import deep_ones_slow
+from tests.networks.deep import deep_ones_later
 
 
 def batch_norm(channels):
@@ -128,7 +128,7 @@ def test_every_network_has_a_size_here():
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "side"), [*deep_ones_slow(SMALL, 100, 32), *deep_ones_slow(LARGE, 200, 224)]
+    ("name", "classes", "side"), [*deep_ones_later(SMALL, 100, 32), *deep_ones_later(LARGE, 200, 224)]
 )
 def test_a_network_has_the_size_of_its_architecture(name, classes, side):
     network = networks.build(name, num_classes=classes, input_shape=(side, side, 3))

@@ -8,7 +8,7 @@ import pytest
 from cskd_tf import networks
 from cskd_tf.networks.torch_weights import _layer_name, count_classes, load_torch_weights, read_torch_checkpoint
 from tests.helpers import preact_resnet10_weights
-from tests.networks.deep import deep_ones_slow
+from tests.networks.deep import deep_ones_later
 
 CLASSES, WIDTH = 10, 4
 
@@ -143,7 +143,7 @@ MODULES = {
 }
 
 
-@pytest.mark.parametrize("name", deep_ones_slow(MODULES))
+@pytest.mark.parametrize("name", deep_ones_later(MODULES))
 def test_every_module_of_the_public_code_is_a_layer_here(name):
     network = networks.build(name, num_classes=2, input_shape=(None, None, 3), width=16)
     modules = list(MODULES[name])

@@ -22,6 +22,9 @@ COLOUR = {"data.source.channels": 3, "data.augment.mean": (0.5, 0.5, 0.5), "data
 TOY = {"epochs": 1, "data.split.train_per_class": 4, "data.split.test_fraction": 0.2}
 
 
+pytestmark = pytest.mark.thorough  # the runs take half a minute
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two finished runs with the same images."""
@@ -99,7 +102,6 @@ def test_evaluation_assesses_each_split_of_its_own(runs, capsys, caplog):
     assert runs[0].assessment("test").read_bytes() == first
 
 
-@pytest.mark.thorough
 def test_an_ensemble_of_runs_averages_their_probabilities(runs, kept):
     name, result = answered(runs[0], members=[str(runs[1].path)])
     assert name.startswith("assessment_test_with_")
@@ -114,7 +116,6 @@ def test_an_ensemble_of_runs_averages_their_probabilities(runs, kept):
     assert compared["differences"]["nll"] == pytest.approx(difference[0] - difference[1], rel=1e-5)
 
 
-@pytest.mark.thorough
 def test_all_splits_are_assessed_at_once(runs, kept):
     results = assess.answer(assess.Question(split="all"), str(runs[0].path))
     assert list(results) == ["assessment_train", "assessment_val", "assessment_test"]
@@ -126,7 +127,6 @@ def test_all_splits_are_assessed_at_once(runs, kept):
     assert "temperature" in results["assessment_train"]["scaling"]  # by the validation images
 
 
-@pytest.mark.thorough
 def test_another_data_set_of_the_same_classes(runs, kept, pictures):
     """Pictures of some of its test images get the predictions of these."""
     other, chosen = pictures
@@ -279,7 +279,6 @@ def test_an_answer_is_refused_before_anything_is_predicted_where_another_process
         answered(runs[0], split="train")
 
 
-@pytest.mark.thorough
 def test_what_makes_no_ensemble_is_refused(runs, tmp_path):
     with pytest.raises(ValueError, match="each member of an ensemble once. Received: .* twice"):
         answered(runs[0], members=[str(runs[1].path), f"{runs[0].path}/"])
@@ -295,7 +294,6 @@ def test_what_makes_no_ensemble_is_refused(runs, tmp_path):
         answered(runs[0], members=[str(tmp_path / "nowhere")])
 
 
-@pytest.mark.thorough
 def test_a_run_without_validation_images_says_so(runs, tmp_path):
     run = other_run(runs[1], tmp_path, validation_fraction=0.0)
     evaluate.evaluate(run)
@@ -312,7 +310,6 @@ def test_a_folder_that_only_looks_like_a_saved_model_is_refused(tmp_path):
         answered(tmp_path, split="test")
 
 
-@pytest.mark.thorough
 def test_the_command_line_asks(command, runs, kept):
     code, printed = command(f"--workdir={runs[0].path}", "--mode=evaluate", "--split=train", f"--with={runs[1].path}")
     assert code == 0

@@ -33,6 +33,7 @@ def row(printed, heading):
     return re.split(r"\s{2,}", line.strip())[1:]
 
 
+@pytest.mark.thorough
 def test_a_sound_folder_is_described_and_timed(image_folder, capsys):
     doctor.examine(config_of(image_folder))
     printed = capsys.readouterr().out

@@ -196,7 +196,7 @@ THOROUGH = {
     "data.source.archive", "data.source.channels", "data.source.class_levels", "data.source.memory",
     "data.source.name", "data.source.path", "data.split.train", "data.split.val", "data.split.test",
     "data.augment.color_jitter", "data.augment.lighting", "data.pairing.balanced", "data.pairing.replica_local",
-    "network.frozen_epochs", "network.weights",
+    "network.embedding_layer", "network.frozen_epochs", "network.weights", "epochs",
 }  # fmt: skip
 
 

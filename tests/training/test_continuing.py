@@ -144,7 +144,7 @@ def three_steps_an_execution(make_model, make_data, folder):
         pytest.param(with_initial_epochs_of_one_data_set, marks=pytest.mark.slow),
         pytest.param(from_weights_alone, marks=pytest.mark.slow),
         from_a_file,
-        interrupted("epoch", at=6),
+        pytest.param(interrupted("epoch", at=6), marks=pytest.mark.thorough),
         pytest.param(through_map_and_prefetch, marks=pytest.mark.slow),
         pytest.param(three_steps_an_execution, marks=pytest.mark.slow),
     ],
@@ -198,6 +198,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("per_execution", "count"),
     [pytest.param(1, 1, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.thorough), (1, 2)],
@@ -273,6 +274,7 @@ def test_files_of_models_that_had_no_step_are_read(linear_network, images_and_la
     np.testing.assert_array_equal(other.network.get_weights()[0], model.network.get_weights()[0])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stop", [2, pytest.param(3, marks=pytest.mark.thorough)], ids=["within", "at the end of"])
 def test_a_callback_may_end_the_training_in_an_epoch_that_is_gone_on_with(stop, make_model, make_data):
     model, data = make_model(), make_data()

@@ -66,6 +66,7 @@ def test_a_replica_without_an_image_is_refused_where_it_cannot_train(network, im
     assert all(np.isfinite(weights).all() for weights in model.get_weights())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("synchronized", quick([True, None], True))
 def test_a_replica_without_an_image_trains_where_it_does_no_harm(synchronized, images_and_labels, replicas):
     images, labels = (values[:17] for values in images_and_labels)

@@ -12,6 +12,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.methods import CSKD
 from cskd_tf.training.distiller import SelfDistiller
 from tests.helpers import compiled
+from tests.selection import quick
 
 LABELS = np.arange(24) % 3
 IMAGES = np.zeros((24, 4, 4, 1), np.float32)
@@ -52,7 +53,7 @@ def model(request):
     ],
     ids=["PairedDataset", "tf.data", "PyDataset", "generator"],
 )
-@pytest.mark.parametrize("call", ["fit", "evaluate"])
+@pytest.mark.parametrize("call", quick(["fit", "evaluate"], "fit"))
 def test_weights_and_labels_beside_batches_are_told_where_they_go(call, data, model):
     run = getattr(model, call)
     with pytest.raises(UserError, match=BESIDE + "sample_weight beside a "):

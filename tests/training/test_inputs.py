@@ -111,7 +111,7 @@ def make_model(network, methods=(), *, jit=True, **options):
     return model
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick(KINDS, *(KINDS.keys() - {"mapped pairs"})))
 @pytest.mark.parametrize(("shift", "received"), [(1, r"\[3\]"), (-1, r"\[-1\]")])
 def test_labels_outside_of_the_classes(kind, shift, received, linear_network, inputs):
     labels = np.arange(24) % 3 + shift
@@ -126,8 +126,9 @@ def test_labels_outside_of_the_classes(kind, shift, received, linear_network, in
         model.evaluate(*KINDS[kind].make(inputs, labels), verbose=0)
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("kind", quick(KINDS, *(KINDS.keys() - {"mapped pairs"})))
 def test_every_kind_of_data_trains(kind, linear_network, inputs):
+    kind = KINDS[kind]
     model = make_model(linear_network(), [CSKD()], jit=kind.compiled)
     data = kind.make(inputs, np.arange(24) % 3)
     history = model.fit(*data, shuffle=False, verbose=0, **kind.steps)
