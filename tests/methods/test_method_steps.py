@@ -106,7 +106,7 @@ def test_batch_norm_of_exits_takes_each_part_for_a_batch(name, batch):
 
 
 NAMED = [pytest.param(case, id=name) for name, case in CASES.items()]
-# Of each method the first case in every test run; its variants, and several methods together, with the papers'.
+# Of each method the first case; its variants, and several methods together, with the papers'.
 _FIRST = {name.split()[0]: name for name in reversed(CASES)}
 ALONE_FIRST = [
     pytest.param(case, marks=[pytest.mark.papers] if case.together or name not in _FIRST.values() else [], id=name)
