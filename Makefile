@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 # Bytecode is compiled as modules are imported: of all modules at once it takes half of the time of an installation.
 INSTALL = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
-# Where the environment forbids to keep bytecode, each start would compile TensorFlow and Keras anew: 20 seconds, not 8.
+# Where it is set, as in many containers, each start would compile TensorFlow and Keras anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: train test thorough newcomer papers parity detection runtimes loggers clusters slow kills soak mutations lint format table benchmark docs dist \
