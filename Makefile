@@ -19,7 +19,7 @@ test: .venv/test
 
 # Further cases of what `make test` does once, and faults that are rarer: 10 minutes.
 thorough: .venv/test
-	$(BIN)/python -m pytest -m thorough
+	$(BIN)/python -m pytest -m "thorough and not slow"
 
 # The longer commands of README and docs as they stand, those that need folders, and the notebook: 10 minutes.
 newcomer: .venv/test

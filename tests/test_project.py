@@ -72,7 +72,9 @@ def test_every_suite_that_is_marked_has_a_target_and_is_run_every_week():
     (left_out,) = [option for option in options["addopts"] if option.startswith("-m=")]
     assert left_out == "-m=" + " and ".join(f"not {marker}" for marker in sorted(marked))
     makefile = (ROOT / "Makefile").read_text()
-    assert all(re.search(rf"^{marker}: .*\n\t.* -m pytest -m {marker}$", makefile, re.MULTILINE) for marker in marked)
+    for marker in marked:
+        those = '"thorough and not slow"' if marker == "thorough" else marker
+        assert re.search(rf"^{marker}: .*\n\t.* -m pytest -m {those}$", makefile, re.MULTILINE)
 
 
 def test_one_version_of_ruff():

@@ -100,8 +100,10 @@ CASES = {
     "data.source.groups": Case("nope.txt", outcome),
     "data.source.licence": Case("CC0", of_built(licence)),
     "data.source.memory": Case(0.0, of_built(lambda built: type(built.splits["train"]).__name__), given=FOLDER),
-    "data.split.train": Case("test", size_of("train"), given=FOLDER, along={"data.split.test": "train"}),
-    "data.split.val": Case("test", size_of("val"), given={**FOLDER, "data.split.validation_fraction": 0.3}),
+    "data.split.train": Case(
+        "test", size_of("train"), given={**FOLDER, "batch_size": 1}, along={"data.split.test": "train"}
+    ),
+    "data.split.val": Case("test", outcome, given=FOLDER),
     "data.split.test": Case(
         "train", size_of("test"), given={**FOLDER, "batch_size": 1}, along={"data.split.train": "test"}
     ),
