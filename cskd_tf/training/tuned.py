@@ -84,7 +84,7 @@ class Tuned(keras.optimizers.Optimizer):
     @property
     def awaits_restart(self) -> bool:
         """Whether there have been steps, and no `restart` since the first of them."""
-        return self._began is not None and int(self._began.numpy()) == 0 < int(super().iterations)
+        return self._began is not None and int(self._began.numpy()) == 0 < int(super().iterations.numpy())
 
     def restart(self) -> None:
         """Forgets gradients, as a new optimizer would, which knows the steps of the schedule so far.

@@ -85,7 +85,6 @@ def test_the_classifier_learns_alone_and_then_all_but_what_was_frozen_before(ima
     assert all(np.array_equal(last[path], seen[2][path]) for path in last)
 
 
-@pytest.mark.slow
 def test_two_replicas_freeze_average_and_scale_rates_as_one(images_and_labels, two_replicas):
     results = []
     for strategy in (tf.distribute.get_strategy(), two_replicas):
