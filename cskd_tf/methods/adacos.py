@@ -63,6 +63,11 @@ class AdaCos(Head):
         self._class_vectors = class_vectors(parts, method=self)
         if self.class_vectors == "xavier":
             kernel = parts.classifier.kernel
+            if not isinstance(kernel, keras.Variable):
+                raise UserError(
+                    "Expected a classifier whose kernel AdaCos can begin anew; class_vectors='network' begins with "
+                    f"what it is. Received: {parts.classifier}, whose kernel is computed, as LoRA's is"
+                )
             with tf.init_scope():  # and not as an operation of a graph that is being traced
                 vectors = keras.initializers.GlorotUniform()((kernel.shape[-2], classes), dtype=kernel.dtype)
                 kernel.assign(tf.reshape(vectors, kernel.shape))

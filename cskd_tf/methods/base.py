@@ -222,4 +222,4 @@ def class_vectors(parts: Parts, *, method: Attachable) -> Callable[[], tf.Tensor
     if getattr(layer, "bias", None) is not None:
         layer.bias.trainable = False  # it would get no gradient
     classes = layer.kernel.shape[-1]
-    return lambda: tf.reshape(tf.cast(layer.kernel.value, tf.float32), (-1, classes))
+    return lambda: tf.reshape(tf.cast(tf.convert_to_tensor(layer.kernel), tf.float32), (-1, classes))

@@ -183,6 +183,7 @@ class _Call(NamedTuple):
 _recording = threading.local()  # replicas of one process run in threads that take turns
 _lock = threading.Lock()
 _watchers: collections.Counter[int] = collections.Counter()  # how many blocks watch a layer now, by its id
+_own_calls: dict[int, Callable[..., Any] | None] = {}  # what stood on the object of such a layer before, not its class
 
 
 @contextlib.contextmanager
@@ -193,6 +194,7 @@ def _watching(layers: Sequence[keras.layers.Layer]) -> Iterator[list[_Call]]:
     with _lock:
         for layer in layers:
             if not _watchers[id(layer)]:
+                _own_calls[id(layer)] = vars(layer).get("call")
                 layer.call = _noted(layer)
             _watchers[id(layer)] += 1
     _recording.calls = calls
@@ -204,7 +206,11 @@ def _watching(layers: Sequence[keras.layers.Layer]) -> Iterator[list[_Call]]:
             for layer in layers:
                 _watchers[id(layer)] -= 1
                 if not _watchers[id(layer)]:
-                    del layer.call
+                    own = _own_calls.pop(id(layer))
+                    if own is None:
+                        del layer.call
+                    else:
+                        layer.call = own
 
 
 def _noted(layer: keras.layers.Layer) -> Callable[..., Any]:

@@ -34,6 +34,8 @@ from cskd_tf.training.tuned import check_sound
 
 _ALONE = tf.distribute.InputContext()
 
+_UNNUMBERED = ()  # data whose batches are not counted, after which a PairedDataset begins with a whole epoch
+
 
 class ContinuingModel(DataBuiltModel):
     """A Keras model that goes on with its data where it was, and looks at them before they reach its step.
@@ -55,8 +57,8 @@ class ContinuingModel(DataBuiltModel):
             step=keras.Variable(
                 0, dtype="int64", trainable=False, autocast=False, aggregation="only_first_replica", name="step"
             ),
-            data=None,  # how large the last data set was, and its batches
-            frozen=[],  # layers, and whether they were trained before
+            data=None,  # how large the last data set was, and its batches; None: as in the file, if there is one
+            frozen=[],  # layers and variables, and whether they were trained before
             evaluating=False,
             under_way=None,  # what the metrics were, for an epoch that is gone on with
             batches_before=0,
@@ -255,6 +257,7 @@ class ContinuingModel(DataBuiltModel):
         self._make_average()
         self.put_average(False)
         check_batch((x, y, sample_weight), self.expectations(training=True))
+        self._state.data = _UNNUMBERED
         with self._weighing(class_weight, sample_weight):
             return super().train_on_batch(x, y, sample_weight, None, *args, **kwargs)
 
@@ -267,6 +270,7 @@ class ContinuingModel(DataBuiltModel):
     def _other_data(self, x) -> int | None:
         """The steps per epoch of a data set of another size, or in other batches, than the last one was; else None."""
         if not isinstance(x, PairedDataset):
+            self._state.data = _UNNUMBERED
             return None
         before, self._state.data = self._state.data, (x.num_examples, x.steps_per_epoch)
         return None if before in (None, self._state.data) else x.steps_per_epoch

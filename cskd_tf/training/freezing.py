@@ -16,7 +16,7 @@ class FrozenBackbone(keras.callbacks.Callback):
     The classifier is the layer that reads the embedding; what methods own, such as AdaCos' vectors or BYOT's exits, is
     trained from the start too. Batch norm of a frozen network runs as at inference, by its running statistics, which
     stay as they are. When the backbone joins in, the step is traced anew, and the optimizer begins anew, as
-    `Tuned.restart` says; the schedule goes on. Layers that were frozen before stay so.
+    `Tuned.restart` says; the schedule goes on. Layers and variables that were frozen before stay so.
 
     Example: of three epochs, the first one moves the last layer alone:
         >>> images, labels = np.random.default_rng(0).normal(size=(8, 4)).astype("float32"), np.arange(8) % 2
@@ -72,8 +72,11 @@ class FrozenBackbone(keras.callbacks.Callback):
 
     def _freeze(self) -> None:
         if not self.model._state.frozen:
-            self.model._state.frozen = [(layer, layer.trainable) for layer in backbone_layers(self.model)]
-            _set((layer, False) for layer, _ in self.model._state.frozen)
+            layers = backbone_layers(self.model)
+            # A layer that is trained again trains all of its variables, also those frozen alone, such as LoRA's kernel.
+            parts = [*layers, *(variable for layer in layers for variable in layer.variables)]
+            self.model._state.frozen = [(part, part.trainable) for part in parts]
+            _set((part, False) for part in parts)
             self.model.make_train_function(force=True)
 
 
@@ -92,12 +95,12 @@ def as_before(model: keras.Model) -> Iterator[None]:
     try:
         yield
     finally:
-        _set((layer, False) for layer, _ in model._state.frozen)
+        _set((part, False) for part, _ in model._state.frozen)
 
 
-def _set(trainable: Iterable[tuple[keras.layers.Layer, bool]]) -> None:
-    for layer, value in trainable:
-        layer.trainable = value
+def _set(trainable: Iterable[tuple[keras.layers.Layer | keras.Variable, bool]]) -> None:
+    for part, value in trainable:
+        part.trainable = value
 
 
 def backbone_layers(model: keras.Model) -> list[keras.layers.Layer]:

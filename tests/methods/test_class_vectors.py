@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf import networks
-from cskd_tf.methods import BYOT, AdaCos, CutMix
+from cskd_tf.errors import UserError
+from cskd_tf.methods import BYOT, AdaCos, CutMix, VirtualSoftmax
 from cskd_tf.runs import import_checkpoint
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.workdir import Workdir
@@ -53,6 +54,20 @@ def test_class_vectors_start_xavier_uniform_from_the_seed():
         ValueError, match="class_vectors to be one of .'xavier', 'network'.. Received: class_vectors='he'"
     ):
         AdaCos(class_vectors="he")
+
+
+def test_the_vectors_of_a_classifier_with_lora_are_what_it_computes():
+    network = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5), keras.layers.Dense(3, name="head")])
+    network.get_layer("head").enable_lora(2)
+    with pytest.raises(UserError, match="class_vectors='network' begins with what it is. Received: <Dense name=head"):
+        SelfDistiller(network, [AdaCos()])
+    images, labels = np.random.default_rng(0).normal(size=(12, 6)).astype("float32"), np.arange(12) % 3
+    for method in (AdaCos(class_vectors="network"), VirtualSoftmax()):
+        model = SelfDistiller(network, [method])
+        model.compile(SGD(0.1))
+        before = network.get_layer("head").kernel.numpy()
+        assert np.isfinite(model.fit(images, labels, verbose=0).history["loss"]).all()
+        assert np.abs(network.get_layer("head").kernel.numpy() - before).max() > 1e-4
 
 
 def test_a_convolution_as_classifier_starts_anew_too():

@@ -159,6 +159,19 @@ def test_layers_are_as_they_were_once_their_parts_are_read(make):
     assert len(network.weights) == 4
 
 
+def test_a_call_that_stands_on_a_layer_stays_there():
+    network, images = Subclassed(), np.ones((2, 7), "float32")
+    network(images)
+    (layer,) = [layer for layer in features.layers_of(network) if layer.name == "stage1"]
+    plain = layer.call
+    layer.call = lambda *args, **kwargs: 3.0 * plain(*args, **kwargs)
+    expected = network(images)
+    reader = NetworkOutputs(network)
+    for _ in range(2):
+        np.testing.assert_array_equal(reader(images)["logits"], expected)
+    np.testing.assert_array_equal(network(images), expected)
+
+
 def test_a_layer_that_is_used_twice_is_read_where_it_is_used_last():
     inputs = keras.Input((4,))
     shared = keras.layers.Dense(4)

@@ -289,6 +289,21 @@ def test_a_callback_may_end_the_training_in_an_epoch_that_is_gone_on_with(stop, 
     assert int(model.step.numpy()) == stop
 
 
+@pytest.mark.parametrize("before", ["fit", "train_on_batch"])
+def test_pairs_begin_with_a_whole_epoch_after_batches_that_are_not_counted(before, make_model, make_data):
+    model, data = make_model(), make_data()
+    batches = [batch for batch, _ in data]
+    labels = [labels for _, labels in data]
+    if before == "fit":  # five steps, where an epoch has three
+        model.fit(tf.data.Dataset.from_tensors((batches[0], labels[0])).repeat(5), epochs=1, verbose=0)
+    else:
+        model.fit(make_data(), epochs=1, verbose=0)
+        model.train_on_batch(batches[0], labels[0])
+    SEEN.clear()
+    model.fit(make_data(), epochs=1, verbose=0)
+    assert sorted(index for indices, _ in SEEN for index in indices) == list(range(22))
+
+
 @pytest.mark.parametrize("batch_size", quick([8, 6], 6))
 def test_other_data_begin_with_a_whole_epoch(batch_size, make_model, images_and_labels):
     images, labels = images_and_labels

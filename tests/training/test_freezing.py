@@ -129,6 +129,21 @@ def test_an_interrupted_training_leaves_nothing_frozen(interruption, images_and_
     assert "stem/kernel" in moved(start, weights_of(model))
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_variables_that_were_frozen_alone_stay_so(epochs, images_and_labels):
+    network = network_of()
+    network.get_layer("stem").enable_lora(1)
+    kernel = network.get_layer("stem")._kernel
+    model = compiled(network)
+    before = kernel.numpy()
+    model.fit(data_of(model, images_and_labels), epochs=epochs, verbose=0, callbacks=[FrozenBackbone(1)])
+    assert not kernel.trainable
+    np.testing.assert_array_equal(kernel.numpy(), before)
+    factors = [variable for variable in network.get_layer("stem").trainable_variables if "lora" in variable.path]
+    assert len(factors) == 2
+    assert any(variable.numpy().any() for variable in factors)
+
+
 @pytest.mark.thorough
 def test_a_file_of_the_frozen_epochs_is_of_a_network_that_can_be_trained(images_and_labels, tmp_path):
     model = compiled(network_of())
