@@ -69,7 +69,7 @@ def test_fit_trains_by_pairs_on_what_is_held(kind, model):
 def test_fit_trains_by_pairs_on_what_flows_by(kind, model, caplog):
     known = {} if kind == "one-hot" else {"num_classes": 3}
     known |= {"batch_size": 5} if kind == "one by one" else {}  # the others stay in their own batches
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         data = paired_stream(*STREAMS[kind], seed=0, bucket_size=4, **known, **model.data_options)
     assert "A stream, of which 4 images of each of 3 classes are held: partners are among these" in caplog.text
     assert any(image != partner for image, partner in check_partners(data))

@@ -58,7 +58,7 @@ def test_a_pydataset_and_weights():
 
 def test_encoded_images_stay_encoded(caplog):
     contents = [encoded(photo(9 + number, 8, seed=number)) for number in range(4)]
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         source, _ = gathered(tf.data.Dataset.from_tensor_slices((contents, [0, 1, 0, 1])), memory=1.0, channels=3)
     assert sorted(source.decode_one(index).shape[0] for index in range(4)) == [9, 10, 11, 12]
     assert source.sizes.sum() == sum(map(len, contents))
