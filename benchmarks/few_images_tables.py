@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.few_images_runs import (
     HEADINGS,
-    NAMES,
     NETWORK,
     by_metrics,
     groups_of,
@@ -89,16 +88,21 @@ def equal_time(data: str) -> list[str]:
 
 def finetune() -> list[str]:
     """Cross-entropy and CS-KD after fine-tuning, by the number of images per class."""
-    keys = ("top1_error", "nll", "ece_20", "recall_at_1", "aurc")
+    both = [(part, key) for key in ("nll", "ece_20") for part in ("test", "after_temperature")]
+    columns = [("test", "top1_error"), *both, ("test", "recall_at_1"), ("test", "aurc")]
+    names = [HEADINGS[key][0] if part == "test" else "after a temperature" for part, key in columns]
+    compared = [("test", "top1_error"), ("after_temperature", "nll")]
+    heading = headings_beside_cross_entropy(names, [columns.index(column) for column in compared])
     runs = [line for line in read("finetune") if "test" in line]
-    heading, rows = [], []
+    rows = []
     for images in sorted({line["images_per_class"] for line in runs}):
         of_images = [line for line in runs if line["images_per_class"] == images]
-        names = [name for name in NAMES if any(line["experiment"] == name for line in of_images)]
-        groups = {name: [line for line in of_images if line["experiment"] == name] for name in names}
-        heading, compared = by_metrics("CIFAR-10", groups, keys)
-        rows += [[f"{images} per class, {name}", *cells] for name, *cells in compared]
-    return [*rows_of(heading, rows), "", where("finetune", runs)]
+        groups = {
+            name: [line for line in of_images if line["experiment"] == name] for name in ("cross_entropy", "cskd")
+        }
+        of_methods = rows_beside_cross_entropy(groups, columns, compared)
+        rows += [[f"{images} per class, {name}", *cells] for name, *cells in of_methods]
+    return [*rows_of(["CIFAR-10", *heading], rows), "", where("finetune", runs)]
 
 
 def recalibrated(data: str) -> list[str]:
