@@ -161,6 +161,22 @@ def data_wait(lines: list[dict]) -> list[str]:
     return rows_of([first, *further], rows)
 
 
+@of_each_cpu("pairing_speed")
+def pairing_speed(lines: list[dict]) -> list[str]:
+    """Seconds of what the number of images could make slow."""
+    rows = [
+        [
+            f"class buckets of {line['images']:,} labels, {line['classes']:,} classes"
+            if line["part"] == "buckets"
+            else f"first batch of {line['images']:,} images, from step {line['first_step']:,} on",
+            f"{line['seconds']:.2f}",
+            str(line["peak_memory_mib"] - line["memory_before_mib"]),
+        ]
+        for line in lines
+    ]
+    return rows_of(["pairing", "seconds", "MiB more than before"], rows)
+
+
 @of_each_cpu("first_step")
 def first_step(lines: list[dict]) -> list[str]:
     """Seconds part by part."""

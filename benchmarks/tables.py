@@ -37,6 +37,7 @@ TABLES: dict[str, Callable[..., list[str]]] = {
         speed_tables.evaluation_speed,
         speed_tables.recall_speed,
         speed_tables.pipeline_speed,
+        speed_tables.pairing_speed,
         speed_tables.data_wait,
         speed_tables.first_step,
         speed_tables.workers_speed,
