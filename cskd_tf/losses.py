@@ -19,7 +19,7 @@ def cross_entropy(logits: tf.Tensor, *, targets: tf.Tensor) -> tf.Tensor:
         [0.287682, 0.836988]
 
     Args:
-        logits: `[..., classes]`, any float type.
+        logits: `[..., classes]`, any float type; a class of -inf is out of question, and costs nothing but as target.
         targets: of the same shape, non-negative; hard labels as one-hot rows.
 
     Returns:
@@ -30,7 +30,7 @@ def cross_entropy(logits: tf.Tensor, *, targets: tf.Tensor) -> tf.Tensor:
     """
     _check_same_shape(targets=targets, logits=logits)
     log_probabilities = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-    return -tf.reduce_sum(tf.cast(targets, tf.float32) * log_probabilities, axis=-1)
+    return -_expected(log_probabilities, tf.cast(targets, tf.float32))
 
 
 def kl_divergence(target_logits: tf.Tensor, logits: tf.Tensor, *, temperature: float = 1.0) -> tf.Tensor:
@@ -59,7 +59,7 @@ def kl_divergence(target_logits: tf.Tensor, logits: tf.Tensor, *, temperature: f
     check_number("temperature", temperature, positive=True)
     target = tf.nn.log_softmax(tf.cast(target_logits, tf.float32) / temperature)
     approximation = tf.nn.log_softmax(tf.cast(logits, tf.float32) / temperature)
-    return tf.reduce_sum(tf.exp(target) * (target - approximation), axis=-1)
+    return _expected(target - approximation, tf.exp(target))
 
 
 def soft_cross_entropy(target_logits: tf.Tensor, logits: tf.Tensor, *, temperature: float = 1.0) -> tf.Tensor:
@@ -141,6 +141,11 @@ def one_hot(labels: tf.Tensor, *, num_classes: int) -> tf.Tensor:
         [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     return keras.ops.one_hot(labels, num_classes, dtype="float32")
+
+
+def _expected(values: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    """Sums over classes, of which one of probability 0 adds 0 though it be infinite: logits of -inf mask classes."""
+    return tf.reduce_sum(tf.math.multiply_no_nan(values, probabilities), axis=-1)
 
 
 def _check_same_shape(**arguments: tf.Tensor) -> None:

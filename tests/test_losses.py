@@ -79,3 +79,20 @@ def test_targets_are_refined_by_one_share_or_by_one_per_image():
 def test_what_tensorflow_would_compute_all_the_same_is_refused(compute, expected):
     with pytest.raises(ValueError, match=f"Received: .*{expected}"):
         compute()
+
+
+def test_a_class_of_minus_infinity_is_out_of_question():
+    logits = tf.Variable([[1.0, 0.0, -np.inf], [0.0, 2.0, -np.inf]])
+    with tf.GradientTape() as tape:
+        values = losses.cross_entropy(logits, targets=[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    expected = losses.cross_entropy(logits[:, :2], targets=[[1.0, 0.0], [0.5, 0.5]])
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+    probabilities = tf.nn.softmax(logits).numpy()
+    targets = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
+    np.testing.assert_allclose(tape.gradient(values, logits), probabilities - targets, atol=1e-6)
+    assert np.isposinf(losses.cross_entropy(logits[:1], targets=[[0.0, 0.0, 1.0]])[0])
+    with tf.GradientTape() as tape:
+        values = losses.kl_divergence(tf.constant([[0.0, 1.0, -np.inf]] * 2), logits, temperature=2.0)
+    expected = losses.kl_divergence(tf.constant([[0.0, 1.0]] * 2), logits[:, :2], temperature=2.0)
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    assert np.isfinite(tape.gradient(values, logits)).all()

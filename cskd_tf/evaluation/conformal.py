@@ -4,6 +4,7 @@ The promise holds for images that are drawn like those that the sets were fitted
 """
 
 import dataclasses
+import hashlib
 import math
 from typing import Any, Literal, get_args
 
@@ -76,6 +77,22 @@ def quantile(strange: np.ndarray, alpha: float) -> float:
     return float(np.sort(strange)[rank - 1]) if rank <= len(strange) else math.inf
 
 
+def uniforms_of(logits: np.ndarray, *, seed: int) -> np.ndarray:
+    """A number in [0, 1) per image, `[N]`, drawn by its logits and the seed, wherever it stands among others.
+
+    Example:
+        >>> uniforms_of(np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), seed=0).round(6).tolist()
+        [0.293484, 0.657383, 0.293484]
+
+    Args:
+        logits: float64 `[N, C]`.
+        seed: at least 0.
+    """
+    key = np.int64(seed).tobytes()
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest() for row in np.ascontiguousarray(logits))
+    return np.frombuffer(b"".join(digests), "<u8") / 2.0**64
+
+
 @dataclasses.dataclass(frozen=True)
 class ConformalSets:
     """Split conformal prediction, fitted on images that the network was not trained on.
@@ -94,12 +111,14 @@ class ConformalSets:
         largest: the nonconformity up to which classes are in the set; infinite where too few images were at hand for
             alpha, and every class is.
         seed: of the random part of `aps` and `raps`.
+        classes: C, where it is known: logits of others are refused.
     """
 
     kind: Kind
     alpha: float
     largest: float
     seed: int = 0
+    classes: int | None = None
 
     @classmethod
     def fit(
@@ -120,19 +139,23 @@ class ConformalSets:
         if kind not in KINDS or not 0 < alpha < 1:
             raise UserError(f"Expected a kind of {list(KINDS)} and 0 < alpha < 1. Received: {kind=}, {alpha=}")
         logits, labels = check_scores_of_kind(logits, labels, from_logits=True)
-        uniforms = np.random.default_rng([seed, 0]).uniform(size=len(labels))
-        strange = nonconformity(softmax(logits), kind=kind, uniforms=uniforms)[np.arange(len(labels)), labels]
-        return cls(kind, alpha, quantile(strange, alpha), seed)
+        strange = nonconformity(softmax(logits), kind=kind, uniforms=uniforms_of(logits, seed=seed))
+        own = strange[np.arange(len(labels)), labels]
+        return cls(kind, alpha, quantile(own, alpha), seed, logits.shape[1])
 
     def sets(self, logits: ArrayLike) -> np.ndarray:
         """Whether each class is in the set of each image, bool `[N, C]`; a set may be empty.
 
+        The random part is drawn by the seed from the image's logits: its set is the same alone and among others.
+
         Raises:
             UserError: another shape, or logits that are not finite.
         """
-        probabilities = softmax(check_logits(logits))
-        uniforms = np.random.default_rng([self.seed, 1]).uniform(size=len(probabilities))
-        return nonconformity(probabilities, kind=self.kind, uniforms=uniforms) <= self.largest
+        logits = check_logits(logits)
+        if self.classes not in (None, logits.shape[1]):
+            raise UserError(f"Expected logits of {self.classes} classes, as fitted. Received: {logits.shape[1]}")
+        uniforms = uniforms_of(logits, seed=self.seed)
+        return nonconformity(softmax(logits), kind=self.kind, uniforms=uniforms) <= self.largest
 
 
 def coverage_and_size(sets: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

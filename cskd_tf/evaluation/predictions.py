@@ -96,4 +96,5 @@ def _numbers(values: ArrayLike, *, name: str) -> np.ndarray:
         raise UserError(
             f"Expected {name} to be an array of numbers. Received: {type(values).__name__} of {array.dtype}"
         )
-    return array
+    # bfloat16, of which a file would keep the bytes and not the type.
+    return array.astype(np.float32) if array.dtype.kind == "V" and array.dtype.name == "bfloat16" else array

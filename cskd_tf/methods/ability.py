@@ -11,7 +11,8 @@ class Ability:
             terms are then `[B, C]` or `[B]`: `SelfDistiller(..., multi_label=True)`. The logits are `(z, 0)`, whose
             softmax is `(sigmoid(z), 1 - sigmoid(z))`, so that a formula over the last axis becomes the sigmoid's.
         weighable: whether each of its terms is of the batch's own image, so that it counts as much as that image does
-            where images or classes have weights.
+            where images or classes have weights. What a term compares the image with, such as the mean of a batch,
+            is of all images alike.
     """
 
     per_position: bool = False

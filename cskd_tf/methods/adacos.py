@@ -97,4 +97,7 @@ class AdaCos(Head):
         angles = tf.acos(tf.clip_by_value(tf.reduce_sum(own * cosines, axis=-1), -1.0, 1.0))
         others, angles = gather(others), tf.sort(gather(angles))
         median = angles[(tf.shape(angles)[0] - 1) // 2]
-        self.scale.assign(tf.math.log(tf.reduce_mean(others)) / tf.cos(tf.minimum(math.pi / 4, median)))
+        scale = tf.math.log(tf.reduce_mean(others)) / tf.cos(tf.minimum(math.pi / 4, median))
+        # Of three classes that lie far apart the others may add up to less than 1: a scale below 0 would train towards
+        # the wrong class.
+        self.scale.assign(tf.where(scale > 0, scale, self.scale.value))

@@ -279,14 +279,14 @@ class SelfDistiller(ContinuingModel):
         return self._metrics_after({**terms, "loss": values}, batch, labels, logits)
 
     def test_step(self, data) -> dict[str, Any]:
-        """Cross-entropy alone, as `loss`, and the compiled metrics."""
+        """`loss`, which is cross-entropy and, as of Keras, what layers add, and the compiled metrics."""
         batch, labels, weights = unpack(data)
         logits = self(batch, training=False)
         conditions = self.expectations(training=False).conditions(labels, weights=weights)
         batch, labels = self._read(batch, labels, weights, conditions=conditions)
         values = self._objective.evaluation(batch, logits)
-        results = self._metrics_after({"loss": values, "cross_entropy": values}, batch, labels, logits)
-        return self._of_evaluation(results)
+        values += self.label_kind.counts(batch) * self._objective.regularization()
+        return self._of_evaluation(self._metrics_after({"loss": values}, batch, labels, logits))
 
     @property
     def metrics(self):
@@ -304,7 +304,7 @@ class SelfDistiller(ContinuingModel):
 
     def _of_evaluation(self, results: dict[str, Any]) -> dict[str, Any]:
         """The results without those of the terms of training."""
-        unmoved = set(self._trackers) - {"loss", "cross_entropy"}
+        unmoved = set(self._trackers) - {"loss"}
         return {name: value for name, value in results.items() if name not in unmoved}
 
     def get_config(self) -> dict[str, Any]:

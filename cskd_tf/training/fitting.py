@@ -181,7 +181,9 @@ class ContinuingModel(DataBuiltModel):
         epochs=1,
         verbose="auto",
         callbacks=None,
-        *,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=None,
         class_weight=None,
         sample_weight=None,
         **kwargs,
@@ -189,7 +191,8 @@ class ContinuingModel(DataBuiltModel):
         """As `keras.Model.fit`; what cannot be trained is refused before the first step.
 
         A data set of `cskd_tf.data.paired_dataset` knows its steps per epoch, and is read on from where the model is:
-        see `Course`. `epochs` of the data set need not be `fit`'s.
+        see `Course`. `epochs` of the data set need not be `fit`'s; as validation data it is read for one. With
+        `shuffle=None` what Keras can shuffle is shuffled.
         """
         check_form(x, y, sample_weight)
         x = self._built_from(x, y, function="train_function")
@@ -202,25 +205,25 @@ class ContinuingModel(DataBuiltModel):
         check_steps(steps, steps_per_execution=self.steps_per_execution)
         course = Course(epochs=epochs, steps_per_epoch=steps, other_data_of=self._other_data(x))
         callbacks = prepare_callbacks(callbacks, own=course, model=self)
-        if isinstance(x, tf.data.Dataset):
-            kwargs.setdefault("shuffle", False)  # Keras cannot shuffle it, and would warn
+        if shuffle is None:
+            shuffle = not isinstance(x, tf.data.Dataset)  # which Keras cannot shuffle, and would warn of
         x = self._checked(
-            x, y, sample_weight, shuffle=kwargs.get("shuffle", True), opened_at=weakly(course.position),
-            batch_size=batch_size, share=1.0 - (kwargs.get("validation_split") or 0.0),
+            x, y, sample_weight, shuffle=shuffle, opened_at=weakly(course.position), batch_size=batch_size,
+            share=1.0 - (validation_split or 0.0),
         )  # fmt: skip
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, (tuple, list)):
-            if len(validation) not in (2, 3):
+        if isinstance(validation_data, (tuple, list)):
+            if len(validation_data) not in (2, 3):
                 raise UserError(
                     "Expected validation_data=(images, labels), or with weights as third. "
-                    f"Received: a {type(validation).__name__} of {len(validation)}"
+                    f"Received: a {type(validation_data).__name__} of {len(validation_data)}"
                 )
-            self._built_from(*validation[:2], function="test_function")
-            self._checked(*validation[:3])
-        elif validation is not None:
-            check_form(validation, None, None)
-            validation = self._built_from(validation, None, function="test_function")
-            kwargs["validation_data"] = self._checked(validation, None)
+            check_form(*validation_data, *[None] * (3 - len(validation_data)))
+            self._built_from(*validation_data[:2], function="test_function")
+            self._checked(*validation_data)
+        elif validation_data is not None:
+            check_form(validation_data, None, None)
+            validation_data = self._checked(self._built_from(validation_data, None, function="test_function"), None)
+        kwargs |= {"validation_split": validation_split, "validation_data": validation_data, "shuffle": shuffle}
         with self._weighing(class_weight, sample_weight):
             try:
                 return super().fit(x, y, batch_size, epochs, verbose, callbacks, sample_weight=sample_weight, **kwargs)
@@ -290,7 +293,10 @@ class ContinuingModel(DataBuiltModel):
         def read(context: tf.distribute.InputContext) -> tf.data.Dataset:
             """Each worker makes its own part of every batch, and deals it out among its replicas."""
             own = x.shared_by(worker=context.input_pipeline_id, num_workers=context.num_input_pipelines)
-            batches = own if opened_at is None else own.opened_at(opened_at, num_classes=expected.num_classes)
+            if opened_at is None:
+                batches = own.take(own.steps_per_epoch)
+            else:
+                batches = own.opened_at(opened_at, num_classes=expected.num_classes)
             parts = context.num_replicas_in_sync // context.num_input_pipelines
             batches = split_in_turn(batches, parts=parts)
             return checked(batches, None, expected=expected) if x.relabelled else batches

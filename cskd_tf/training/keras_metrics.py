@@ -58,7 +58,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         )
         probabilities = self._probabilities(scores)
         confidence = tf.reduce_max(probabilities, axis=-1)
-        predicted = tf.argmax(probabilities, axis=-1, output_type=labels.dtype)
+        # Of the scores: probabilities may be equal where logits are not.
+        predicted = tf.argmax(scores, axis=-1, output_type=labels.dtype)
         correct = tf.cast(predicted == labels, tf.float32)
         weight = tf.ones_like(confidence) if sample_weight is None else _weight(sample_weight, confidence)
         sound = tf.math.is_finite(weight) & (weight >= 0)

@@ -64,15 +64,17 @@ class Objective:
         values = losses.cross_entropy(self._labels.scores(logits), targets=targets)
         return self._labels.in_the_loss(values, batch)
 
+    def regularization(self) -> tf.Tensor:
+        """What the network's layers have added in their last run, float32 `[]`, whatever the precision of each."""
+        return tf.add_n([tf.constant(0.0), *(tf.cast(loss, tf.float32) for loss in self._added())])
+
     def _run_views(self, batch: dict, tape: tf.GradientTape) -> tuple[dict[str, dict[str, Any]], tf.Tensor]:
         """The network's outputs for each view, and what its layers add to the loss for the image itself."""
         outputs = {}
         for view in self._composition.views:
             outputs[view.name] = run_view(view, batch, run=self._network, tape=tape)
             if view.name == IMAGE:
-                # Read now: the next run of the network clears what its layers added.
-                # Each layer has its own precision; what is added up has float32.
-                regularization = tf.add_n([tf.constant(0.0), *(tf.cast(loss, tf.float32) for loss in self._added())])
+                regularization = self.regularization()  # read now: the next run of the network clears it
         return outputs, regularization
 
     def _with_head(self, outputs: dict[str, Any], *, training: bool) -> dict[str, Any]:

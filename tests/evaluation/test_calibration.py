@@ -46,6 +46,15 @@ def test_a_confidence_at_an_edge_falls_below_it():
     assert parts["confidence"][0] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("bins", [10, 15, 20, 30])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_confidence_at_an_edge_is_in_one_bin_whatever_its_precision(bins, dtype):
+    confidences = np.arange(bins // 2 + 1, bins + 1) / bins  # of two classes, more than half
+    probabilities = np.stack([confidences, 1 - confidences], axis=1).astype(dtype)
+    parts = metrics.confidence_bins(probabilities, np.zeros(len(confidences), int), bins=bins, from_logits=False)
+    assert parts["count"].tolist() == [0] * (bins // 2) + [1] * len(confidences)
+
+
 def test_less_than_one_bin_is_refused():
     with pytest.raises(ValueError, match="bins=0"):
         metrics.expected_calibration_error([[3.0, 1.0]], [0], bins=0)

@@ -2,9 +2,10 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from cskd_tf import metrics
-from cskd_tf.evaluation.conformal import FREE_RANKS, KINDS, PENALTY, nonconformity, quantile
+from cskd_tf.evaluation.conformal import FREE_RANKS, KINDS, PENALTY, nonconformity, quantile, uniforms_of
 from tests.evaluation.cases import CASES, NAMES
 from tests.helpers import softmax
 
@@ -37,8 +38,7 @@ def test_the_quantile_is_the_smallest_that_keeps_the_promise(kind):
     generator = np.random.default_rng(0)
     logits, labels = generator.normal(size=(19, 4)), generator.integers(0, 4, 19)
     fitted = metrics.ConformalSets.fit(logits, labels, kind=kind, alpha=0.05)
-    uniforms = np.random.default_rng([0, 0]).uniform(size=19)
-    strange = nonconformity(softmax(logits), kind=kind, uniforms=uniforms)[np.arange(19), labels]
+    strange = nonconformity(softmax(logits), kind=kind, uniforms=uniforms_of(logits, seed=0))[np.arange(19), labels]
     assert fitted.largest == pytest.approx(strange.max(), abs=1e-12)
     fitted = metrics.ConformalSets.fit(logits, labels, kind=kind, alpha=0.1)
     assert fitted.largest == pytest.approx(np.sort(strange)[17], abs=1e-12)
@@ -84,3 +84,26 @@ def test_an_alpha_of_nearly_one_leaves_nearly_nothing_and_what_is_no_set_is_refu
 def test_other_kinds_and_alphas_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         metrics.ConformalSets.fit([[1.0, 0.2]], [0], **{"kind": "aps", **options})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_images_set_is_the_same_alone_and_among_others(kind):
+    generator = np.random.default_rng(0)
+    logits, labels = generator.normal(size=(300, 5)), generator.integers(0, 5, 300)
+    fitted = metrics.ConformalSets.fit(logits[:100], labels[:100], kind=kind, alpha=0.3, seed=3)
+    together = fitted.sets(logits)
+    alone = np.concatenate([fitted.sets(row[None]) for row in logits])
+    np.testing.assert_array_equal(alone, together)
+    other = metrics.ConformalSets.fit(logits[:100], labels[:100], kind=kind, alpha=0.3, seed=4)
+    assert (other.sets(logits) != together).any() == (kind != "threshold")
+
+
+def test_the_random_part_is_uniform():
+    drawn = uniforms_of(np.random.default_rng(0).normal(size=(20_000, 3)), seed=1)
+    assert scipy.stats.kstest(drawn, "uniform").pvalue > 0.01
+
+
+def test_logits_of_other_classes_than_fitted_are_refused():
+    fitted = metrics.ConformalSets.fit(2 * np.eye(3), np.arange(3), kind="aps")
+    with pytest.raises(ValueError, match=r"Expected logits of 3 classes, as fitted\. Received: 7"):
+        fitted.sets(np.zeros((2, 7)))

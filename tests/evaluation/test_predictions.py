@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import summarize
@@ -14,6 +15,15 @@ def test_predictions_come_back_from_disk(tmp_path):
     np.testing.assert_array_equal(back.logits, predictions.logits)
     np.testing.assert_array_equal(back.labels, predictions.labels)
     assert back.embeddings.shape == (2, 4)
+
+
+def test_bfloat16_comes_back_as_float32(tmp_path):
+    bfloat16 = tf.bfloat16.as_numpy_dtype
+    half = Predictions(np.array([[2.0, 0.5]], bfloat16), [1], np.ones((1, 2), bfloat16))
+    half.save(tmp_path / "half.npz")
+    back = Predictions.load(tmp_path / "half.npz")
+    assert back.logits.dtype == back.embeddings.dtype == np.float32
+    np.testing.assert_array_equal(back.logits, [[2.0, 0.5]])
 
 
 def test_lists_are_taken_and_none_is_no_embeddings():

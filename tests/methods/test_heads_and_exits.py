@@ -42,6 +42,18 @@ def test_the_worked_number_of_adacos():
     assert not layer.bias.trainable
 
 
+def test_adacos_keeps_its_scale_where_the_papers_would_be_below_0():
+    method = AdaCos(class_vectors="network")
+    layer = keras.layers.Dense(3)
+    layer.build((None, 2))
+    layer.set_weights([np.array([[1.0, -1.0, -1.0], [0.0, 0.1, -0.1]]), np.zeros(3)])
+    method.attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 3)), classifier=layer))
+    before = method.scale.numpy()
+    # exp(.98 * -.995) twice are less than 1.
+    method.labelled_logits({"embedding": tf.constant([[1.0, 0.0]])}, tf.constant([0]))
+    assert method.scale.numpy() == before
+
+
 def test_the_worked_number_of_virtual_softmax():
     method = VirtualSoftmax()
     layer = keras.layers.Dense(2)

@@ -56,9 +56,9 @@ def test_weights_and_running_statistics_are_averaged_and_evaluated_and_training_
             for one, two in zip(noted.ends[step // STEPS], averages, strict=True):
                 np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
     assert len(model.average.variables) == len(initial) + 1 == 9
-    np.testing.assert_allclose(history["val_nll"], history["val_cross_entropy"], rtol=1e-5)
+    np.testing.assert_allclose(history["val_nll"], history["val_loss"], rtol=1e-5)
     assert all(map(np.array_equal, model.network.get_weights(), noted.ends[-1]))
-    own = model.evaluate(*images_and_labels, verbose=0, return_dict=True)["cross_entropy"]
+    own = model.evaluate(*images_and_labels, verbose=0, return_dict=True)["loss"]
     assert own == pytest.approx(history["val_nll"][-1], rel=1e-5)
 
 

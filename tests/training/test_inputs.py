@@ -1,6 +1,7 @@
 """What is wrong with a batch is said on every path into the step, under XLA too, which drops assertions inside it."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 
 import keras
@@ -256,9 +257,10 @@ def test_a_model_without_a_shape_is_built_from_the_first_batch(kind, inputs):
     ("validation", "message"),
     [
         (lambda x, y: (x,), r"validation_data=\(images, labels\), or with weights as third. Received: a tuple of 1"),
+        (lambda x, y: (x, y.tolist()), r"Expected y as an array: numpy.asarray\(y\). Received: a list"),
         (lambda x, y: (x[:, :3], y), r"Expected images \(None, 4, 4, 1\).*Received: \(None, 3, 4, 1\)"),
     ],
-    ids=["no labels", "another shape"],
+    ids=["no labels", "a list", "another shape"],
 )
 def test_validation_data_that_cannot_be_are_refused_before_training(
     validation, message, linear_network, images_and_labels
@@ -267,3 +269,23 @@ def test_validation_data_that_cannot_be_are_refused_before_training(
     with pytest.raises(ValueError, match=message):
         model.fit(*images_and_labels, validation_data=validation(*images_and_labels), verbose=0)
     assert int(model.step.numpy()) == 0
+
+
+def test_pairs_for_validation_are_read_for_one_epoch(linear_network, inputs):
+    model = make_model(linear_network())
+    labels = np.arange(24) % 3
+    data = paired_dataset(inputs["image"], labels, batch_size=8, seed=0, epochs=5)
+    read = []
+    count = keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: read.append(batch))
+    history = model.fit(data, validation_data=data, callbacks=[count], verbose=0).history
+    assert read == [0, 1, 2]
+    assert history["val_loss"] == pytest.approx([model.evaluate(inputs["image"], labels, verbose=0)], rel=1e-5)
+
+
+def test_arguments_by_their_places_are_those_of_keras(linear_network, inputs):
+    model = make_model(linear_network())
+    history = model.fit(inputs["image"], np.arange(24) % 3, 8, 2, 0, None, 0.25).history
+    assert len(history["val_loss"]) == 2
+    assert int(model.step.numpy()) == 2 * 3
+    ours, theirs = (list(inspect.signature(each.fit).parameters) for each in (SelfDistiller, keras.Model))
+    assert ours[:-1] == theirs[: len(ours) - 1]

@@ -30,6 +30,13 @@ def test_without_an_argument_it_takes_logits_over_uneven_batches():
     assert float(metric.result()) == 0.0  # of nothing, as Keras' Mean has it
 
 
+def test_the_larger_logit_is_the_prediction_where_probabilities_are_equal():
+    metric = ExpectedCalibrationError()
+    metric.update_state([1], [[0.0, 1e-10]])
+    assert float(metric.result()) == pytest.approx(0.5)
+    assert float(keras.ops.sum(metric._gap)) == pytest.approx(0.5)  # right, and not wrong
+
+
 def test_probabilities_when_told():
     logits, labels = split()
     metric = ExpectedCalibrationError(from_logits=False)
