@@ -23,6 +23,7 @@ def made_runs(folder):
             run.write_metrics({"val": {**metrics, "top1_error": 0.25 + seed}, "test": metrics})
 
 
+@pytest.mark.thorough
 def test_a_line_per_run(command, tmp_path):
     made_runs(tmp_path)
     lines = command("few_images", "--trained_at=abc1234", str(tmp_path))

@@ -7,6 +7,7 @@ from cskd_tf.evaluation.predictions import Predictions
 from tests.helpers import finished_run
 
 
+@pytest.mark.thorough
 def test_lines_of_runs_and_the_differences_of_cskd(command, tmp_path):
     labels = np.arange(60) % 3
     for name in ("5,cross_entropy", "5,cskd", "pretrain"):

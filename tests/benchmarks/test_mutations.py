@@ -32,6 +32,7 @@ def test_images_and_settings_in_bulk(imported, tmp_path):
         assert line["reasons"] > 5
 
 
+@pytest.mark.thorough
 def test_the_same_number_gives_the_same_case():
     for number in range(50):
         assert mutated_image(1, number) == mutated_image(1, number)
@@ -70,6 +71,7 @@ def test_crashes_hangs_and_memory_are_noticed():
     assert results[5]["bytes"] < 2**26
 
 
+@pytest.mark.thorough
 def test_some_settings_go_on_with_export_and_some_to_the_end():
     cases = [mutated_settings(0, number)[1] for number in range(200)]
     whole = [case for case in cases if case.get("to_the_end")]

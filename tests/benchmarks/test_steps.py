@@ -38,6 +38,7 @@ def test_the_step_of_pytorch_trains(precision, imported):
     assert losses[3] < losses[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "case", quick(["CSKD", "Mixup + CSKD", "Distillation"], "CSKD")
 )  # a view, mixing, and a teacher

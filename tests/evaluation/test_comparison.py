@@ -43,6 +43,7 @@ def test_pairs_are_compared_and_not_two_samples():
     assert low < metrics.negative_log_likelihood(logits, labels) < high
 
 
+@pytest.mark.thorough
 def test_a_difference_of_calibration_errors_is_within_its_interval():
     """Draws are biased for a calibrated network, and not for one that is far too sure: so is their difference."""
     generator = np.random.default_rng(6)

@@ -17,6 +17,7 @@ def test_intervals_are_scipys_of_the_same_draws():
         assert interval(drawn[name]) == pytest.approx(list(expected.confidence_interval), abs=1e-12)
 
 
+@pytest.mark.thorough
 def test_an_interval_holds_the_error_rate_as_often_as_it_says():
     """95 % of 400 intervals, give or take what the percentile bootstrap of 100 images is off by, and chance."""
     generator, inside = np.random.default_rng(1), 0

@@ -172,6 +172,7 @@ def test_thousands_of_equal_embeddings():
     assert recall_at_k(embeddings, labels, k=20) > 0.85
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_square(monkeypatch):
     monkeypatch.setattr("cskd_tf.evaluation.distances.BLOCK", 256)
     monkeypatch.setattr(neighbours, "SCORES", 2**18)

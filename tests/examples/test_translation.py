@@ -138,6 +138,7 @@ def test_bleu_by_hand():
     assert bleu(*short) == pytest.approx(np.exp(1 - 10 / 8))
 
 
+@pytest.mark.thorough
 def test_the_second_epoch_with_pskd_has_the_first_ones_predictions_in_its_targets(monkeypatch):
     """Of each word, at a rate at which no weight moves; step by step, as a graph of two steps takes longer to make."""
     stepwise = functools.partialmethod(SelfDistiller.compile, run_eagerly=True)

@@ -56,6 +56,7 @@ def test_class_vectors_start_xavier_uniform_from_the_seed():
         AdaCos(class_vectors="he")
 
 
+@pytest.mark.thorough
 def test_the_vectors_of_a_classifier_with_lora_are_what_it_computes():
     network = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5), keras.layers.Dense(3, name="head")])
     network.get_layer("head").enable_lora(2)

@@ -90,6 +90,7 @@ def scaled_cosines(method, embedding, vectors):
     return float(method.scale.numpy()) * embedding @ (vectors / np.linalg.norm(vectors, axis=0))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("head", "expect"),
     [
@@ -132,6 +133,7 @@ def test_adacos_refuses_two_classes_and_a_network_without_classifier():
         SelfDistiller(network, [VirtualSoftmax()])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "methods",
     [
@@ -246,6 +248,7 @@ class Subclassed(keras.Model):
         return self.head(self.pool(self.body(self.stem(images))))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "make",
     [

@@ -157,6 +157,7 @@ def test_draws_are_uniform_and_beta():
         assert draws.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.25)
 
 
+@pytest.mark.thorough
 def test_one_replica_and_many_see_the_same_mixture():
     images = np.random.default_rng(0).normal(size=(22, 8, 8, 1)).astype("float32")
     labels = np.arange(22) % CLASSES
@@ -201,6 +202,7 @@ CHAINS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "chain",
     [

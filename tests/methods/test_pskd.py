@@ -185,6 +185,7 @@ def test_lists_that_would_do_something_else_than_they_say_are_refused(methods, m
     Composition([AdaCos(), PSKD()])
 
 
+@pytest.mark.thorough
 def test_half_and_half_with_cutout_runs(linear_network, images_and_labels):
     model = make(linear_network, [Cutout(size=2, probability=0.5), PSKD()])
     history = model.fit(dataset(images_and_labels, model), epochs=EPOCHS, verbose=0).history
@@ -222,6 +223,7 @@ class Subclassed(keras.Model):
         return self.head(self.flatten(images))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("built", [True, False])
 def test_a_subclassed_network_teaches_itself_too(built, images_and_labels):
     images, _ = images_and_labels

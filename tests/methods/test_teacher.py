@@ -30,6 +30,7 @@ def test_a_teacher_runs_at_inference_and_is_not_touched(kind, teacher, linear_ne
     assert not mine & {id(variable) for variable in (*model.variables, *model.optimizer.variables)}
 
 
+@pytest.mark.thorough
 def test_a_teacher_is_named_by_its_file(teacher, linear_network, images_and_labels, tmp_path):
     images, _ = images_and_labels
     file = tmp_path / "classifier.keras"
@@ -52,6 +53,7 @@ class Subclassed(keras.Model):
         return self.head(self.flatten(images))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("built", [True, False])
 def test_subclassed_networks_teach_and_learn(built, images_and_labels):
     teacher, student = Subclassed(), Subclassed()

@@ -18,6 +18,7 @@ LEVELS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", LEVELS)
 def test_levels_are_named_by_their_size_and_hold_the_stages(name):
     first, channels = LEVELS[name]

@@ -46,6 +46,7 @@ def pixels_and_images(count=4):
     return pixels, (pixels / 255 - MEAN) / DEVIATION
 
 
+@pytest.mark.thorough
 def test_an_application_sees_its_own_preprocessing_of_our_images(network, backbone):
     pixels, images = pixels_and_images()
     expected = backbone(keras.applications.mobilenet.preprocess_input(pixels.copy())).numpy().mean(axis=(1, 2))

@@ -46,6 +46,7 @@ def old_weights(network, path):
     return path / "headless.h5"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "save",
     [

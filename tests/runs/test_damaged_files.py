@@ -234,6 +234,7 @@ def test_a_checkpoint_counts_with_a_marker_that_fits(damage, run, caplog):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("damage", quick(["half", "gone"], "half"))
 def test_metrics_lack_the_best_epoch_in_one_line_that_says_why(damage, run, caplog):
     config, workdir = run

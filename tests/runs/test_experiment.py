@@ -69,6 +69,7 @@ def test_a_run_that_xla_compiles_trains(config):
     assert np.isfinite(built.model.fit(built.training_data(), epochs=1, verbose=0).history["loss"]).all()
 
 
+@pytest.mark.thorough
 def test_the_embedding_layer_of_a_config(config):
     config.network.name, config.network.embedding_layer = "preact_resnet10", "stage4_block1_conv2"
     built = experiment.prepare(Config.read(config))
@@ -152,6 +153,7 @@ def test_images_alone_in_their_class_are_counted(tmp_path):
     assert measured["recall_left_out"] == 3
 
 
+@pytest.mark.thorough
 def test_the_config_reaches_the_pairing(config, two_replicas, monkeypatch):
     monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: two_replicas)
     config.strategy = "mirrored"

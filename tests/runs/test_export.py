@@ -45,6 +45,7 @@ def export_again(run, **changes):
     return export.export_run(run, config=Config.read(values))
 
 
+@pytest.mark.thorough
 def test_probabilities_and_sets_are_those_of_the_validation_images(run, folder):
     validation, test = (Predictions.load(run.predictions(split)) for split in ("val", "test"))
     fitted = TemperatureScaling.fit(validation.logits, validation.labels)

@@ -8,6 +8,7 @@ from cskd_tf.runs.workdir import Workdir
 from tests.runs.helpers import config_of
 
 
+@pytest.mark.thorough
 def test_the_log_has_every_training_image_in_its_order(tmp_path):
     built = prepare(config_of({"epochs": 5}))
     workdir = Workdir(tmp_path)

@@ -59,6 +59,7 @@ def test_gpus_are_listed_with_what_they_have(monkeypatch):
     assert memory._limits() == ["/device:GPU:0 15,360 MiB, 100 of them taken"]
 
 
+@pytest.mark.thorough
 def test_a_run_says_it_once(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("trained"))
     with caplog.at_level("INFO", logger="absl"), pytest.raises(pytest.fail.Exception, match="trained"):

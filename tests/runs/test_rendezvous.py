@@ -36,6 +36,7 @@ def test_all_go_on_when_the_last_has_come(order, cluster):
     socket.create_server((host, int(port))).close()  # which TensorFlow's server takes now
 
 
+@pytest.mark.thorough
 def test_who_has_not_come_is_named(cluster):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         chief, worker = (pool.submit(meet, cluster(*TASKS[number]), wait=number + 1) for number in range(2))

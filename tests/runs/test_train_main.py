@@ -163,6 +163,7 @@ def test_evaluating_an_unfinished_run_does_not_finish_it(command, tmp_path):
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
+@pytest.mark.thorough
 def test_divergence_stops_within_the_epoch_and_says_what_to_lower(command, tmp_path):
     settings = ["--config.schedule.learning_rate=1e6", "--config.optimizer.momentum=0.99", "--config.epochs=3", *QUICK]
     code, printed = command("--workdir=run", *settings)

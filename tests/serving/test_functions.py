@@ -108,6 +108,7 @@ class Subclassed(keras.Model):
         return self.head(self.flat(images))
 
 
+@pytest.mark.thorough
 def test_a_subclassed_network_is_served(images, tmp_path):
     network = Subclassed()
     model = SelfDistiller(network)

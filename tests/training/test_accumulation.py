@@ -176,6 +176,7 @@ def test_batches_of_fewer_images_than_parts_are_refused(linear_network, images_a
         alone.fit(images, labels, batch_size=8, verbose=0)
 
 
+@pytest.mark.thorough
 def test_parts_compile_with_static_shapes(linear_network, images_and_labels):
     images, labels = images_and_labels
     batch = ({"image": tf.constant(images), "partner": tf.constant(images[::-1])}, tf.constant(labels))

@@ -82,6 +82,7 @@ def test_a_loss_that_becomes_nan_stops_at_its_step(steps, where, linear_network,
         model.fit(batches, epochs=2, verbose=0, callbacks=[StopOnNaN()])
 
 
+@pytest.mark.thorough
 def test_what_evaluation_could_not_judge_is_refused_before_training(linear_network, images_and_labels):
     images, labels = images_and_labels
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)

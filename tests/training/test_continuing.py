@@ -136,6 +136,7 @@ def three_steps_an_execution(make_model, make_data, folder):
         model.fit(make_data(), epochs=2, verbose=0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "train",
     [
@@ -176,6 +177,7 @@ def test_replicas_go_on_where_they_were(linear_network, images_and_labels, two_r
         np.testing.assert_allclose(two, one, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_data_on_replicas_are_opened_once(linear_network, images_and_labels, two_replicas, monkeypatch):
     opened, position = [], Course.position
     monkeypatch.setattr(Course, "position", lambda course: opened.append(course) or position(course))
@@ -289,6 +291,7 @@ def test_a_callback_may_end_the_training_in_an_epoch_that_is_gone_on_with(stop, 
     assert int(model.step.numpy()) == stop
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("before", ["fit", "train_on_batch"])
 def test_pairs_begin_with_a_whole_epoch_after_batches_that_are_not_counted(before, make_model, make_data):
     model, data = make_model(), make_data()
@@ -304,6 +307,7 @@ def test_pairs_begin_with_a_whole_epoch_after_batches_that_are_not_counted(befor
     assert sorted(index for indices, _ in SEEN for index in indices) == list(range(22))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("batch_size", quick([8, 6], 6))
 def test_other_data_begin_with_a_whole_epoch(batch_size, make_model, images_and_labels):
     images, labels = images_and_labels

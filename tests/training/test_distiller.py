@@ -267,6 +267,7 @@ def test_a_format_that_could_not_be_loaded_is_refused(name, linear_network, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_replicas_evaluate_as_one(images_and_labels, batch_norm_network, two_replicas):
     """The metrics of all images, not the mean of what each replica has seen, of which a part is smaller."""
     images, labels = images_and_labels

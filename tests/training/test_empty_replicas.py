@@ -23,6 +23,7 @@ def dense(*layers):
     return keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), *layers, keras.layers.Dense(4)])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", quick([2, 4], 2))
 def test_a_replica_without_an_image_evaluates_as_the_others(count, images_and_labels, replicas):
     images, labels = (values[:13] for values in images_and_labels)

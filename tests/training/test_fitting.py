@@ -25,6 +25,7 @@ def test_a_loss_that_is_not_finite_is_told_with_the_step_of_its_epoch(linear_net
         model.fit(data, initial_epoch=1, epochs=2, verbose=0, callbacks=StopOnNaN())
 
 
+@pytest.mark.thorough
 def test_replicas_are_evaluated_with_the_statistics_that_are_saved(batch_norm_network, images_and_labels, two_replicas):
     """Batch norm that is not synchronised keeps others on each replica."""
     validation = tf.data.Dataset.from_tensor_slices(images_and_labels).batch(6)
@@ -121,6 +122,7 @@ def test_xla_compiles_a_replica_as_keras_compiles_the_step_of_one(mode, images_a
         assert values == pytest.approx(expected_logs[name], rel=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("policy", "parts"),
     [("float32", 2), *(pytest.param(name, 1, marks=pytest.mark.slow) for name in ("mixed_bfloat16", "mixed_float16"))],

@@ -85,6 +85,7 @@ def test_the_classifier_learns_alone_and_then_all_but_what_was_frozen_before(ima
     assert all(np.array_equal(last[path], seen[2][path]) for path in last)
 
 
+@pytest.mark.thorough
 def test_two_replicas_freeze_average_and_scale_rates_as_one(images_and_labels, two_replicas):
     results = []
     for strategy in (tf.distribute.get_strategy(), two_replicas):
@@ -106,6 +107,7 @@ def test_what_cannot_be_frozen_is_refused(linear_network, images_and_labels):
             model.fit(*images_and_labels, verbose=0, callbacks=[FrozenBackbone(1)])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "interruption", [KeyboardInterrupt, pytest.param(FloatingPointError, marks=pytest.mark.thorough)]
 )
@@ -129,6 +131,7 @@ def test_an_interrupted_training_leaves_nothing_frozen(interruption, images_and_
     assert "stem/kernel" in moved(start, weights_of(model))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_variables_that_were_frozen_alone_stay_so(epochs, images_and_labels):
     network = network_of()

@@ -93,6 +93,7 @@ def test_every_hook_is_called(linear_network, images_and_labels):
     )
 
 
+@pytest.mark.thorough
 def test_mixed_in_pairs_reach_the_step(linear_network, images_and_labels):
     images, labels = images_and_labels
 

@@ -195,6 +195,7 @@ def test_neighbours_of_different_classes(kind, linear_network, inputs):
     ).all()
 
 
+@pytest.mark.thorough
 def test_pairs_of_arrays_and_data_sets_without_them(linear_network, inputs):
     model, pairs = make_model(linear_network(), [CSKD(in_batch=True)]), np.repeat(np.arange(12) % 3, 2)
     with pytest.raises(ValueError, match="Expected batches of pairs.*arrays, which fit.. shuffles"):

@@ -149,6 +149,7 @@ def test_in_compile_of_a_distiller(images_and_labels, linear_network, jit_compil
     assert value == pytest.approx(expected_calibration_error(model.predict(images, verbose=0), labels), abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_on_two_replicas(images_and_labels, linear_network, two_replicas):
     images, labels = images_and_labels
     with two_replicas.scope():

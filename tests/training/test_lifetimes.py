@@ -32,6 +32,7 @@ def stream(model, images, labels):
     return (paired_stream(examples, num_classes=3, bucket_size=4, batch_size=8, seed=0, **model.data_options),), {}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "data",
     [arrays, *(pytest.param(data, marks=pytest.mark.thorough) for data in (paired, own, stream))],

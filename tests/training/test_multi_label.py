@@ -138,6 +138,7 @@ def test_entropy_of_each_class_and_values_of_the_image(linear_network, images_an
     assert logs["distance"] == pytest.approx((logits**2).sum(axis=1).mean(), rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_replicas_and_parts_of_a_batch_take_the_same_step(linear_network, images_and_labels, replicas):
     images, _ = images_and_labels
     inputs = {"image": images, "partner": images[::-1], "index": np.arange(22)}

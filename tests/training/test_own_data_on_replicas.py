@@ -65,6 +65,7 @@ def trained(strategy, network, methods, data, options, images_and_labels):
     return before, model.network.get_weights(), history
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "way", [way if way.startswith("augmented pairs") else pytest.param(way, marks=pytest.mark.slow) for way in WAYS]
 )

@@ -152,6 +152,7 @@ def test_longer_padding_changes_nothing(tagger, sentences):
         np.testing.assert_allclose(one, two, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_replicas_and_parts_of_a_batch_take_the_same_step(tagger, sentences, replicas):
     """Halves of a batch have different numbers of labels; what counts is their number in all."""
     symbols, labels = sentences

@@ -173,6 +173,7 @@ def test_terms_are_weighted_as_the_cross_entropy_is(jit, linear_network, images_
         np.testing.assert_allclose(one, other, atol=2e-6)
 
 
+@pytest.mark.thorough
 def test_replicas_and_parts_of_a_batch_take_the_same_weighted_step(linear_network, images_and_labels, replicas):
     made = []
     for count, parts in ((1, 1), (2, 2)):

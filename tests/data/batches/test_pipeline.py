@@ -74,6 +74,7 @@ def test_the_seed_decides_and_the_start_does_not():
     assert not np.array_equal(batches(seed=1)[0][1], whole[0][1])
 
 
+@pytest.mark.thorough
 def test_the_batch_size_does_not_change_an_images_partner_and_augmentation():
     def shown(batch_size):
         seen = {}
@@ -122,6 +123,7 @@ def test_an_image_is_not_its_own_partner_on_request():
         assert (numbers(batch["image"]) != numbers(batch["partner"])).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("needs", "pairing"),
     [

@@ -5,6 +5,7 @@ import pytest
 
 from cskd_tf.data import ClassWeights, Distribution, Needs, paired_dataset
 from cskd_tf.methods import CutMix, Cutout, Mixup
+from tests.selection import quick
 
 IMAGES = np.arange(12, dtype="float32").reshape(12, 1, 1, 1)
 WEIGHTS = np.array([0, 0.5, 1, 2, 4, 0.25, 3, 1, 1, 0.125, 8, 2], "float32")
@@ -63,6 +64,7 @@ def test_an_image_brings_its_own_weight(needs):
         np.testing.assert_array_equal(weights, WEIGHTS[batch["image"].numpy().astype(int)[:, 0, 0, 0]])
 
 
+@pytest.mark.thorough
 def test_workers_have_the_weights_of_their_parts():
     whole, *parts = (
         list(paired_dataset(IMAGES, np.arange(12) % 3, batch_size=5, seed=0, distribution=each, sample_weight=WEIGHTS))
@@ -72,7 +74,17 @@ def test_workers_have_the_weights_of_their_parts():
         np.testing.assert_array_equal(weights, np.concatenate([first, second]))
 
 
-@pytest.mark.parametrize("mixing", [Mixup(), CutMix(coin="image", probability=0.5), Cutout(size=1, probability=0.5)])
+@pytest.mark.parametrize(
+    "mixing",
+    quick(
+        [
+            pytest.param(Mixup(), id="Mixup"),
+            pytest.param(CutMix(coin="image", probability=0.5), id="CutMix"),
+            pytest.param(Cutout(size=1, probability=0.5), id="Cutout"),
+        ],
+        "CutMix",
+    ),
+)
 def test_mixed_images_have_mixed_weights_and_targets_in_proportion(mixing):
     """Where each image is a class of its own, `targets` without weights say what share of which image is in each."""
     images = np.tile(IMAGES, (1, 4, 4, 1))

@@ -37,6 +37,7 @@ def test_a_class_of_one_image_keeps_it():
     assert len(gone) == 1
 
 
+@pytest.mark.thorough
 def test_classes_of_one_image_are_named_once(tmp_path, caplog):
     write_classes(tmp_path, {"cat": 6, "owl": 1, "dog": 6, "bat": 2})
     with caplog.at_level("WARNING"):

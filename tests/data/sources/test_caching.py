@@ -49,6 +49,7 @@ def same_sizes(tmp_path):
     return tmp_path / "same"
 
 
+@pytest.mark.thorough
 def test_what_is_held_follows_from_the_budget(same_sizes, caplog):
     source = ImageFolder(same_sizes)
     bytes_encoded = sum(map(os.path.getsize, paths(source)))

@@ -40,6 +40,7 @@ def values(events, tag):
     return [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
 
 
+@pytest.mark.thorough
 def test_training_and_validation_share_tags_in_sections(linear_network, images_and_labels, tmp_path):
     images, labels = images_and_labels
     model = trainable_model(linear_network())
@@ -99,6 +100,7 @@ def test_a_run_is_named_after_its_methods(run):
     assert not list(folder.parent.glob("*tfevents*"))
 
 
+@pytest.mark.thorough
 def test_a_run_has_its_hyperparameters_its_config_and_its_graph(run):
     _, config, folder = run
     events = read(folder)
