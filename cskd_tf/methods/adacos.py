@@ -25,8 +25,9 @@ class AdaCos(Head):
     `s = ln(B) / cos(min(pi / 4, median_i theta_i))`, `B = mean_i sum_{k != y_i} exp(s_before cos theta_ik)`,
 
     where `theta_i` is the angle to the true class; the batch is that of all replicas, the median the lower one of an
-    even number, and no gradient flows. Every view that learns the labels moves it, so beside DDGSD it moves twice per
-    step. It does not move at inference, and is saved with the model.
+    even number, and no gradient flows. Where that is not above 0, as with three classes whose vectors lie far apart
+    (`B <= 1`), it would train towards the wrong class, and the scale stays what it was. Every view that learns the
+    labels moves it, so beside DDGSD it moves twice per step. It stays at inference, and is saved with the model.
 
     Example, of 3 classes: the scale starts at `sqrt(2) ln 2`; one image with cosines (1, 0, 0) and label 0 makes
     `B = 2`, the median angle 0, and `s = ln 2 / 1`:
@@ -98,6 +99,4 @@ class AdaCos(Head):
         others, angles = gather(others), tf.sort(gather(angles))
         median = angles[(tf.shape(angles)[0] - 1) // 2]
         scale = tf.math.log(tf.reduce_mean(others)) / tf.cos(tf.minimum(math.pi / 4, median))
-        # Of three classes that lie far apart the others may add up to less than 1: a scale below 0 would train towards
-        # the wrong class.
         self.scale.assign(tf.where(scale > 0, scale, self.scale.value))
