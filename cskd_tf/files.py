@@ -155,9 +155,12 @@ def nearest_folder(path: str | pathlib.Path) -> pathlib.Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
+PATTERN = frozenset("*?[\\")  # signs by which TensorFlow takes the path of a checkpoint for a pattern
+
+
 def check_path(path: str | pathlib.Path, *, name: str) -> None:
-    """Raises UserError for an address, as of a bucket (as a path it would be that of a local folder, `gs:`), and for
-    folders within folders beyond what Python makes.
+    """Raises UserError for an address, as of a bucket (as a path it would be that of a local folder, `gs:`), for
+    folders within folders beyond what Python makes, and for what TensorFlow writes to and may not find again.
 
     Example:
         >>> check_path("gs://bucket/run", name="workdir")
@@ -168,6 +171,11 @@ def check_path(path: str | pathlib.Path, *, name: str) -> None:
         raise UserError(f"Expected a path; mount a bucket to use it. Received: {name}={path}")
     if len(parts := pathlib.Path(path).parts) > DEEPEST:
         raise UserError(f"Expected a path of at most {DEEPEST} folders. Received: {name}, of {len(parts)}")
+    if PATTERN & set(str(path)):
+        raise UserError(
+            "Expected a path without any of * ? [ and \\: TensorFlow would look for what it wrote by a pattern. "
+            f"Received: {name}={path}"
+        )
 
 
 def read_arrays(path: str | pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:

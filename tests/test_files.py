@@ -4,8 +4,9 @@ import threading
 import time
 
 import pytest
+import tensorflow as tf
 
-from cskd_tf.files import one_at_a_time, remove_leftovers, written_whole
+from cskd_tf.files import check_path, one_at_a_time, remove_leftovers, written_whole
 from tests.helpers import GONE
 
 
@@ -81,3 +82,14 @@ def test_what_another_host_was_writing_is_left_over_after_an_hour(tmp_path):
     os.utime(tmp_path / "b.1@elsewhere-0a1b2c.partial.json", (old, old))
     remove_leftovers(tmp_path)
     assert names(tmp_path) == ["a.1@elsewhere-0a1b2c.partial.json"]
+
+
+@pytest.mark.parametrize("path", ["runs [2024]/mine", "what?", "all*", "back\\slash"])
+def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(f"Received: workdir={path}")):
+        check_path(path, name="workdir")
+    tf.train.Checkpoint(value=tf.Variable(1.0)).write(path)
+    if "[" in path or "\\" in path:  # the other two match themselves, and what stands beside them
+        with pytest.raises(tf.errors.OpError):
+            tf.train.load_checkpoint(path)

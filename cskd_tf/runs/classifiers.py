@@ -14,6 +14,7 @@ from cskd_tf.data.sources.reading import unreadable_named
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import ensemble
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.files import check_path
 from cskd_tf.runs.config import Config, DataConfig
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.export import CLASSES
@@ -119,6 +120,7 @@ def load_saved_model(folder: pathlib.Path) -> tuple[Any, list[str]]:
     Raises:
         UserError: any other folder.
     """
+    check_path(folder, name="SavedModel")
     try:
         names = json.loads((folder / "assets.extra" / CLASSES).read_text())
         model = tf.saved_model.load(str(folder))

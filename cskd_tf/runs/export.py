@@ -67,7 +67,7 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
             full_disk_named(root, tempfile.gettempdir()),
         ):
             folder = pathlib.Path(partial) / "model"
-            _write(folder, serving, experiment=experiment, workdir=workdir, name=root.name)
+            _write(folder, serving, experiment=experiment, workdir=workdir, name=_title(workdir))
             images = experiment.splits["test"].examples(32)
             difference = saved_model.difference_in_fresh_process(folder, serving, images)
             if not difference <= TOLERANCE:
@@ -81,6 +81,9 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
             f"The SavedModel could not be written to {root} ({why}). Nothing of it is left there, and the same command "
             "writes it once that is mended"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):  # it has something in it
+            root.rmdir()
     logging.info("%s: loaded in a fresh process, largest difference %.1e", target, difference)
     return target
 
@@ -219,6 +222,11 @@ def _name(workdir: Workdir) -> str:
     """
     parts = _parts(workdir)
     return "-".join(parts[1:] if parts[0] == "workdirs" and len(parts) > 1 else parts)
+
+
+def _title(workdir: Workdir) -> str:
+    """What a card calls the model: its name, without the path to somewhere else."""
+    return _name(workdir) if workdir.path.resolve().is_relative_to(pathlib.Path.cwd()) else workdir.path.resolve().name
 
 
 def _parts(workdir: Workdir) -> tuple[str, ...]:

@@ -61,6 +61,8 @@ def parse_axis(text: str) -> Axis:
         ((0.5,), (0.3, 0.6))
         >>> parse_axis("precision=float32,mixed_bfloat16").values
         ('float32', 'mixed_bfloat16')
+        >>> parse_axis("batch_size=16,x").values
+        (16, 'x')
 
     Raises:
         UserError: text of another form, or a value twice.
@@ -71,13 +73,20 @@ def parse_axis(text: str) -> Axis:
         raise UserError(f"Expected --grid=KEY=VALUE,VALUE such as --grid=seed=0,1,2. Received: --grid={text}")
     if len({key in SEED_KEYS for key in keys}) > 1:
         raise UserError(f"Expected seeds on an axis of their own. Received: --grid={text}")
-    try:
-        values = ast.literal_eval(f"({right},)")
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        values = tuple(part.strip() for part in right.split(","))
+    values = _literal(f"({right},)")
+    if not isinstance(values, tuple):
+        values = tuple(_literal(part.strip()) for part in right.split(","))
     if len({repr(value) for value in values}) < len(values) or "" in values:
         raise UserError(f"Expected values that differ. Received: --grid={text}")
     return Axis(keys, values)
+
+
+def _literal(text: str) -> Any:
+    """What Python would read, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 
 def parse_grid(texts: Iterable[str], *, defaults: Iterable[str] = ()) -> list[Axis]:

@@ -10,9 +10,8 @@ from typing import Any
 from cskd_tf.data.sources.base import Source
 from cskd_tf.errors import UserError
 from cskd_tf.runs.json_files import read_json, write_json
-from cskd_tf.runs.workdir import Workdir
+from cskd_tf.runs.workdir import IMAGES, Workdir
 
-IMAGES = "images.json"
 SHOWN = 5  # classes that are named
 
 

@@ -7,6 +7,7 @@ read from the run's files or computed from its predictions.
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -50,7 +51,7 @@ def write(
         serving: what it serves.
         experiment: of the run.
         workdir: with the predictions of its test split.
-        name: under which it is served.
+        name: its title.
         runtimes: what `formats.write_all` says of the files for other runtimes.
 
     Raises:
@@ -232,14 +233,24 @@ def _shape(spec: tf.TensorSpec) -> str:
 
 def _origin(experiment: Experiment, workdir: Workdir) -> str:
     rows = [
-        ("run", str(workdir.path)),
+        ("run", workdir.path.resolve().name),
         *_code(workdir),
         ("with", f"TensorFlow {tf.__version__}, Keras {keras.__version__}"),
     ]
     if (checkpoint := workdir.imported_from()) is not None:
         rows.append(("made of", checkpoint))
-    config = json.dumps(experiment.config.as_dict(), indent=2)
+    config = json.dumps(_without_places(experiment.config.as_dict()), indent=2)
     return "\n".join(["## Origin\n", *_table(("", ""), rows), "", "The run's config:\n", f"```json\n{config}\n```", ""])
+
+
+def _without_places(value: Any) -> Any:
+    """A config whose absolute paths are their last names: a SavedModel that is given away shall not tell them."""
+    if isinstance(value, Mapping):
+        return {key: _without_places(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_without_places(below) for below in value]
+    is_place = isinstance(value, str) and pathlib.PurePath(value).is_absolute()
+    return pathlib.PurePath(value).name if is_place else value
 
 
 def _code(workdir: Workdir) -> list[tuple[str, str]]:

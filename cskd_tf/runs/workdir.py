@@ -23,6 +23,8 @@ CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "im
 LOCK = ".lock"  # empty
 _ATTEMPTS = 10  # to lock it, where another process removes the folder that it has made and not claimed
 CLASSES = "classes.json"
+IMAGES = "images.json"  # which images the run was begun with
+WHERE_IMAGES_ARE = {"data.source.path", "data.source.archive", "data.source.memory"}
 TRAINED_BY = "trained_by.json"
 CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
 
@@ -135,7 +137,10 @@ class Workdir:
         if (self.path / CONFIG).exists():
             there = self.config()
             mine, given = flatten(there.as_dict()), flatten(self.settled(config).as_dict())
-            fixed = (mine.keys() | given.keys()) - (there.may_change & config.may_change)
+            free = there.may_change & config.may_change
+            if (self.path / IMAGES).exists():  # by which they are known, wherever they are now
+                free |= WHERE_IMAGES_ARE
+            fixed = (mine.keys() | given.keys()) - free
             differ = sorted(key for key in fixed if mine.get(key) != given.get(key))
             if differ:
                 changes = ", ".join(f"{key}: {mine.get(key)!r} there, {given.get(key)!r} here" for key in differ[:5])

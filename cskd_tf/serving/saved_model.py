@@ -66,9 +66,12 @@ def difference_in_fresh_process(folder: pathlib.Path, serving: Serving, images: 
     with tempfile.TemporaryDirectory() as scratch:
         inputs, results = pathlib.Path(scratch) / "images.npy", pathlib.Path(scratch) / "outputs.npz"
         np.save(inputs, images.numpy())
-        command = [sys.executable, "-I", "-c", _CHECK, str(folder.resolve()), str(inputs), str(results)]
+        command = [sys.executable, "-I", "-c", _CHECK, folder.name, str(inputs), str(results)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        finished = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True, check=False)
+        # There, since TensorFlow takes a path with brackets, such as that of the current folder, for a pattern.
+        finished = subprocess.run(
+            command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=False
+        )
         if finished.returncode:
             raise RuntimeError(f"The SavedModel does not load in a process of its own:\n{finished.stderr[-2000:]}")
         with np.load(results) as arrays:

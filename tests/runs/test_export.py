@@ -139,6 +139,9 @@ def test_what_is_not_asked_for_is_left_out(run, tmp_path):
     assert "There is no temperature, because none was asked for." in card
     assert "There are no conformal sets, because none were asked for." in card
     assert "before the temperature |" not in card
+    assert str(tmp_path) not in card  # to which it was exported
+    assert str(run.path) not in card
+    assert f"| run | {run.path.name} |" in card
 
 
 def test_predictions_that_are_gone_or_of_other_images_are_refused(run, folder):

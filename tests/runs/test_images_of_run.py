@@ -9,8 +9,8 @@ import pytest
 from cskd_tf.data import ImageFolder
 from cskd_tf.errors import UserError
 from cskd_tf.runs import evaluate, train
-from cskd_tf.runs.images_of_run import IMAGES, check_images, note_images
-from cskd_tf.runs.workdir import Workdir
+from cskd_tf.runs.images_of_run import check_images, note_images
+from cskd_tf.runs.workdir import IMAGES, Workdir
 from tests.data.helpers import encoded, photo, write
 from tests.helpers import files, load_splits
 from tests.runs.helpers import config_of
@@ -86,6 +86,22 @@ def test_a_run_of_a_version_that_noted_none_is_known_by_its_classes(image_folder
         (workdir.path / IMAGES).write_text(damaged)
         with pytest.raises(UserError, match="Expected the images that a run was begun with in .*images.json"):
             check_images(workdir, splits)
+
+
+@pytest.mark.thorough
+def test_images_that_have_moved_are_known_and_others_refused(image_folder, tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    train.train(config_of(FOLDER, folder=image_folder), workdir)
+    image_folder.rename(tmp_path / "elsewhere")
+    elsewhere = config_of(FOLDER, folder=tmp_path / "elsewhere")
+    workdir.check_owner(elsewhere)
+    assert evaluate.load_run(workdir, config=elsewhere).splits["train"].class_names == ["cat", "dog"]
+    replaced(tmp_path / "elsewhere" / "test" / "dog" / "0.png")
+    with pytest.raises(UserError, match="test: 6 images, but others"):
+        evaluate.load_run(workdir, config=elsewhere)
+    (workdir.path / IMAGES).unlink()  # as of a version that noted none
+    with pytest.raises(UserError, match=r"choose another --workdir.*data\.source\.path: '.*elsewhere' here"):
+        workdir.check_owner(elsewhere)
 
 
 @pytest.mark.slow
