@@ -206,7 +206,7 @@ def test_several_at_a_time(swept):
     ("arguments", "message"),
     [
         (["--grid=epoch=1,2"], "error: Expected --grid=KEY=VALUE,VALUE with keys of configs/base.py, "),
-        (["--grid=epochs=1,many"], "error: epochs=1/seed=0: Expected epochs to be int. Received: epochs='1'"),
+        (["--grid=epochs=1,many"], "error: epochs=many/seed=0: Expected epochs to be int. Received: epochs='many'"),
         (["--grid=epochs=1,0"], "error: epochs=0/seed=0: Expected epochs to be at least 1. Received: epochs=0"),
         (["--grid=methods.0.wait=1"], "error: wait=1/seed=0: Unknown argument of CSKD"),
         (["--grid=methods.0.weight=-1,1"], "error: weight=-1/seed=0: Expected weight"),
