@@ -160,7 +160,7 @@ PATTERN = frozenset("*?[\\")  # signs by which TensorFlow takes the path of a ch
 
 def check_path(path: str | pathlib.Path, *, name: str) -> None:
     """Raises UserError for an address, as of a bucket (as a path it would be that of a local folder, `gs:`), for
-    folders within folders beyond what Python makes, and for what TensorFlow writes to and may not find again.
+    folders within folders beyond what Python makes.
 
     Example:
         >>> check_path("gs://bucket/run", name="workdir")
@@ -171,11 +171,19 @@ def check_path(path: str | pathlib.Path, *, name: str) -> None:
         raise UserError(f"Expected a path; mount a bucket to use it. Received: {name}={path}")
     if len(parts := pathlib.Path(path).parts) > DEEPEST:
         raise UserError(f"Expected a path of at most {DEEPEST} folders. Received: {name}, of {len(parts)}")
+
+
+def check_readable(path: str | pathlib.Path, *, name: str) -> None:
+    r"""As `check_path`; refuses signs too by which TensorFlow may not find again what it wrote to the path.
+
+    Example:
+        >>> check_readable("a[1]", name="workdir")
+        Traceback (most recent call last):
+        cskd_tf.errors.UserError: Expected a path without * ? [ \, TensorFlow's patterns. Received: workdir=a[1]
+    """
+    check_path(path, name=name)
     if PATTERN & set(str(path)):
-        raise UserError(
-            "Expected a path without any of * ? [ and \\: TensorFlow would look for what it wrote by a pattern. "
-            f"Received: {name}={path}"
-        )
+        raise UserError(f"Expected a path without * ? [ \\, TensorFlow's patterns. Received: {name}={path}")
 
 
 def read_arrays(path: str | pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ import time
 import pytest
 import tensorflow as tf
 
-from cskd_tf.files import check_path, one_at_a_time, remove_leftovers, written_whole
+from cskd_tf.files import check_readable, one_at_a_time, remove_leftovers, written_whole
 from tests.helpers import GONE
 
 
@@ -88,7 +88,7 @@ def test_what_another_host_was_writing_is_left_over_after_an_hour(tmp_path):
 def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=re.escape(f"Received: workdir={path}")):
-        check_path(path, name="workdir")
+        check_readable(path, name="workdir")
     tf.train.Checkpoint(value=tf.Variable(1.0)).write(path)
     if "[" in path or "\\" in path:  # the other two match themselves, and what stands beside them
         with pytest.raises(tf.errors.OpError):

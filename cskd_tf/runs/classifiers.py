@@ -14,7 +14,7 @@ from cskd_tf.data.sources.reading import unreadable_named
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.metrics import ensemble
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.files import check_path
+from cskd_tf.files import check_readable
 from cskd_tf.runs.config import Config, DataConfig
 from cskd_tf.runs.evaluate import load_run
 from cskd_tf.runs.export import CLASSES
@@ -92,7 +92,7 @@ def open_classifier(path: str, *, config: Config | None = None) -> Classifier:
     if config is None:
         refuse_own_network(workdir)
     else:
-        workdir.check_owner(config)
+        workdir.check_owner(config, images_compared=True)
     experiment = load_run(workdir, config=config)
     train = experiment.splits["train"]
     return Classifier(
@@ -120,7 +120,7 @@ def load_saved_model(folder: pathlib.Path) -> tuple[Any, list[str]]:
     Raises:
         UserError: any other folder.
     """
-    check_path(folder, name="SavedModel")
+    check_readable(folder, name="SavedModel")
     try:
         names = json.loads((folder / "assets.extra" / CLASSES).read_text())
         model = tf.saved_model.load(str(folder))

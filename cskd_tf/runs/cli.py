@@ -118,7 +118,7 @@ def run(
     folder = Workdir(workdir)
     of_many = mode in ("report", "figures")  # whose folder need not be a run's
     if mode in ("train", "import") or (config_given and not (of_many and not (folder.path / CONFIG).exists())):
-        folder.check_owner(config)
+        folder.check_owner(config, images_compared=True)
     elif not of_many:
         refuse_own_network(folder)
     if mode == "train":

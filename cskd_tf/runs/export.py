@@ -18,7 +18,7 @@ from absl import logging
 from cskd_tf.data import evaluation_dataset
 from cskd_tf.data.images.decode import reason
 from cskd_tf.errors import UserError
-from cskd_tf.files import check_path, full_disk_named, nearest_folder, partial_mark, remove_leftovers
+from cskd_tf.files import check_readable, full_disk_named, nearest_folder, partial_mark, remove_leftovers
 from cskd_tf.runs import model_card
 from cskd_tf.runs.config import Config, ExportConfig
 from cskd_tf.runs.evaluate import load_run
@@ -139,7 +139,7 @@ def check(config: Config, workdir: Workdir) -> None:
 
 def _check(settings: ExportConfig, workdir: Workdir) -> None:
     formats.check_installed(settings.formats)
-    check_path(settings.directory, name="export.directory")
+    check_readable(settings.directory, name="export.directory")
     if not settings.directory:
         raise UserError("Expected export.directory to name a folder. Received: export.directory=''")
     directory, inside = pathlib.Path(settings.directory).resolve(), workdir.path.resolve()

@@ -63,7 +63,7 @@ class Predictor:
             if config is None:
                 refuse_own_network(workdir)
             else:
-                workdir.check_owner(config)
+                workdir.check_owner(config, images_compared=True)
             serving = serving_of(load_run(workdir, config=config), workdir)
             function, spec = serving.signatures["serve_bytes"]
             self._run = tf.function(function, input_signature=[spec], autograph=False)

@@ -54,7 +54,7 @@ def train(config: Config, workdir: Workdir) -> None:
     if config.baseline:
         runs.append((baseline_of(config), Workdir(workdir.path / CROSS_ENTROPY, tensorboard=workdir.tensorboard)))
     for run_config, run_workdir in runs:
-        workers.on_chief(functools.partial(run_workdir.check_owner, run_config))
+        workers.on_chief(functools.partial(_check_owner, run_config, run_workdir))
     if all(_is_finished(run_workdir, workers) for _, run_workdir in runs):  # also where nothing can be written to
         for _, run_workdir in runs:
             _say_finished(run_workdir)
@@ -109,6 +109,11 @@ def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> Non
             screen.epochs_before += run_config.epochs
             del experiment  # before the next one's data are loaded
             later = ()
+
+
+def _check_owner(config: Config, workdir: Workdir) -> None:
+    """As `Workdir.check_owner`; of a finished run, which is left as it is, no image is looked at any more."""
+    workdir.check_owner(config, images_compared=not workdir.metrics())
 
 
 def _is_finished(workdir: Workdir, workers: Workers) -> bool:

@@ -13,7 +13,7 @@ from typing import IO, Any, TypeGuard
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.files import check_path, is_partial, remove_leftovers, written_whole
+from cskd_tf.files import check_readable, is_partial, remove_leftovers, written_whole
 from cskd_tf.runs import provenance
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.earlier_configs import upgraded
@@ -45,7 +45,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | pathlib.Path, *, tensorboard: pathlib.Path | None = None):
-        check_path(path, name="workdir")
+        check_readable(path, name="workdir")
         self.path = pathlib.Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = tensorboard or self.path / "tensorboard"
@@ -128,8 +128,12 @@ class Workdir:
             return config
         return dataclasses.replace(config, precision=self.config().precision)
 
-    def check_owner(self, config: Config) -> None:
+    def check_owner(self, config: Config, *, images_compared: bool = False) -> None:
         """Refuses a folder that `config` may not write to; some keys may change while a run goes on.
+
+        Args:
+            config: of who comes.
+            images_compared: whether the images are compared with those of the run, so that they may lie elsewhere.
 
         Raises:
             UserError: the folder belongs to another config (the keys that differ are named) or is somebody else's.
@@ -138,7 +142,7 @@ class Workdir:
             there = self.config()
             mine, given = flatten(there.as_dict()), flatten(self.settled(config).as_dict())
             free = there.may_change & config.may_change
-            if (self.path / IMAGES).exists():  # by which they are known, wherever they are now
+            if images_compared and (self.path / IMAGES).exists():
                 free |= WHERE_IMAGES_ARE
             fixed = (mine.keys() | given.keys()) - free
             differ = sorted(key for key in fixed if mine.get(key) != given.get(key))
@@ -166,11 +170,11 @@ class Workdir:
 
         A run that goes on keeps the config that it began with: its file is what tells it from every other.
         """
-        self.check_owner(config)
+        self.check_owner(config, images_compared=True)
         self.path.mkdir(parents=True, exist_ok=True)
         if self._locking:
             self._take_lock()
-            self.check_owner(config)  # which another process may have made it, so far
+            self.check_owner(config, images_compared=True)  # which another process may have made it, so far
         remove_leftovers(self.path)
         if imported_from is not None:
             write_json(self.path / IMPORTED, {"checkpoint": imported_from})

@@ -94,14 +94,19 @@ def test_images_that_have_moved_are_known_and_others_refused(image_folder, tmp_p
     train.train(config_of(FOLDER, folder=image_folder), workdir)
     image_folder.rename(tmp_path / "elsewhere")
     elsewhere = config_of(FOLDER, folder=tmp_path / "elsewhere")
-    workdir.check_owner(elsewhere)
+    with pytest.raises(UserError, match=r"choose another --workdir.*data\.source\.path: '.*elsewhere' here"):
+        train.train(elsewhere, workdir)  # which would leave it as it is, whatever these images are
+    workdir.check_owner(elsewhere, images_compared=True)
     assert evaluate.load_run(workdir, config=elsewhere).splits["train"].class_names == ["cat", "dog"]
     replaced(tmp_path / "elsewhere" / "test" / "dog" / "0.png")
     with pytest.raises(UserError, match="test: 6 images, but others"):
         evaluate.load_run(workdir, config=elsewhere)
+    (workdir.path / "metrics.json").unlink()
+    with pytest.raises(UserError, match="test: 6 images, but others"):
+        train.train(elsewhere, workdir)
     (workdir.path / IMAGES).unlink()  # as of a version that noted none
     with pytest.raises(UserError, match=r"choose another --workdir.*data\.source\.path: '.*elsewhere' here"):
-        workdir.check_owner(elsewhere)
+        workdir.check_owner(elsewhere, images_compared=True)
 
 
 @pytest.mark.slow
