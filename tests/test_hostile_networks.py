@@ -110,7 +110,9 @@ DOORS = {
 # A file that is 256 MiB unpacked takes seconds.
 BIG = "a config of 5 GB"
 CASES = [
-    pytest.param(trap, door, marks=[pytest.mark.slow] if trap == BIG and door != "a teacher" else [])
+    pytest.param(
+        trap, door, marks=[(pytest.mark.thorough if door == "a teacher" else pytest.mark.slow)] * (trap == BIG)
+    )
     for trap in KERAS_TRAPS
     for door in DOORS
 ]

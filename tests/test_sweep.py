@@ -140,6 +140,7 @@ def test_the_best_by_validation_is_trained_on_everything(swept):
     assert order == ["weight=3/seed=1", "chosen/weight=3/seed=0", "chosen/weight=3/seed=1"]
 
 
+@pytest.mark.thorough
 def test_where_the_data_have_validation_images_of_their_own_nothing_is_trained_again(swept, image_folder):
     for name in ("cat", "dog"):
         shutil.copytree(image_folder / "test" / name, image_folder / "val" / name)

@@ -21,6 +21,7 @@ RESNET = ("--network=preact_resnet10", "--width=2")
 FLOAT32 = ("--precision=float32",)
 
 
+@pytest.mark.thorough
 def test_step_time(command):
     (line,) = command("step_time", *RESNET, *FLOAT32, "--size=8", "--batch=4", "--rounds=1")
     assert (line["network"], line["width"], line["batch"], line["limit"]) == ("preact_resnet10", 2, 4, 1.333)

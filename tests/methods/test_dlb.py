@@ -51,6 +51,7 @@ def test_two_epochs_of_uneven_batches_are_as_in_numpy(linear_network, images_and
         np.testing.assert_allclose(method.last_targets.numpy()[row], kept[position][1], atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_first_step_is_that_of_cross_entropy(linear_network, images_and_labels):
     after = []
     for methods in ([], [DLB()]):

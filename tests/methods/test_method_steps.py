@@ -95,7 +95,8 @@ def test_a_step_follows_the_gradient_of_the_loss_in_numpy(case, batch):
     check(case, model, logs, before, batch, labels)
 
 
-@pytest.mark.parametrize("name", quick(["BYOT paper", "BYOT paper, not squared"], "BYOT paper"))
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["BYOT paper", "BYOT paper, not squared"])
 def test_batch_norm_of_exits_takes_each_part_for_a_batch(name, batch):
     batch, labels = step_inputs(batch, images=IMAGES, mixed=False)
     model = make_model(CASES[name])
@@ -114,7 +115,7 @@ ALONE_FIRST = [
 ]
 
 
-@pytest.mark.parametrize("case", quick(ALONE_FIRST, "cross-entropy", "CSKD", "PSKD stored", "AdaCos", "DDGSD"))
+@pytest.mark.parametrize("case", quick(ALONE_FIRST, "cross-entropy", "CSKD", "PSKD stored"))
 def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replicas):
     batch, labels = step_inputs(batch, images=case.images_on_two_replicas, mixed=case.mixed)
     with two_replicas.scope():
@@ -132,7 +133,7 @@ def test_two_replicas_of_uneven_parts_take_the_same_step(case, batch, two_replic
     check(case, model, logs, before, batch, labels)
 
 
-@pytest.mark.parametrize("case", quick(ALONE_FIRST, "CSKD", "PSKD stored", "BYOT paper", "DLB"))
+@pytest.mark.parametrize("case", quick(ALONE_FIRST, "CSKD", "PSKD stored"))
 def test_a_step_compiles_with_static_shapes(case, batch):
     batch, labels = step_inputs(batch, images=case.images, mixed=case.mixed)
     model = make_model(case)
@@ -158,7 +159,7 @@ def test_three_steps_lower_the_loss(case, batch):
     assert values[3] < values[0] - 1e-3
 
 
-@pytest.mark.parametrize("case", quick(NAMED, "CSKD", "PSKD stored", "BYOT paper", "KD + CS-KD", "DLB"))
+@pytest.mark.parametrize("case", quick(NAMED, "CSKD", "PSKD stored", "KD + CS-KD"))
 def test_losses_are_computed_in_float32_under_mixed_precision(case, batch):
     """Around a network of float32, a model of mixed precision has to take the same step to the last digit but one."""
     batch, labels = step_inputs(batch, images=case.images, mixed=case.mixed)

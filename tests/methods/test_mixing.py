@@ -7,7 +7,6 @@ import tensorflow as tf
 from cskd_tf.data import ArraySource, Distribution, Needs, paired_dataset
 from cskd_tf.methods import CSKD, Composition, CutMix, Cutout, Mixup
 from cskd_tf.methods.mixing import beta, permutation
-from tests.selection import quick
 
 COUNT, SIDE, CLASSES = 12, 16, 3
 
@@ -80,7 +79,8 @@ def test_the_box_of_cutmix_has_the_share_that_beta_draws():
     assert areas.mean() == pytest.approx((u * (1 - np.sqrt(u) / 4) ** 2).mean(), abs=0.05)
 
 
-@pytest.mark.parametrize("probability", quick([0.0, 0.3, 0.5, 1.0], 0.5))
+@pytest.mark.thorough
+@pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 1.0])
 def test_one_coin_mixes_a_whole_batch_or_none_of_it(probability, batch):
     method, heads, images = CutMix(probability=probability), 0, []
     for seed in range(200):

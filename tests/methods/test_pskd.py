@@ -159,6 +159,7 @@ def test_batches_without_indices_are_refused(linear_network, images_and_labels):
         model.fit(*images_and_labels, verbose=0)
 
 
+@pytest.mark.thorough
 def test_validation_needs_no_indices(linear_network, images_and_labels):
     model = make(linear_network, [PSKD()])
     data = paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=1, **model.data_options)

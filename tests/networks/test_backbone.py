@@ -35,6 +35,7 @@ def test_levels_are_named_by_their_size_and_hold_the_stages(name):
     assert shapes == [(stage.shape[1], 2 * stage.shape[1]) for stage in stages]
 
 
+@pytest.mark.thorough
 def test_a_backbone_of_a_runs_file_is_saved_and_loaded(tmp_path):
     network = networks.build("preact_resnet10", num_classes=3, input_shape=(8, 8, 1), width=2)
     SelfDistiller(network, [CSKD()]).classifier().save(tmp_path / "classifier.keras")

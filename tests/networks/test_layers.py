@@ -99,6 +99,7 @@ def test_training_under_channels_first_keeps_channels_last():
         assert said == {"channels_last"}
 
 
+@pytest.mark.thorough
 def test_shake_drop_lets_through_or_shakes_each_image():
     layer = ShakeDrop(0.5)
     branch = tf.ones((4, 2, 2, 3))

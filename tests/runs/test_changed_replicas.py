@@ -156,6 +156,7 @@ def test_a_strategy_on_which_the_order_depends_stays(begun, changes, tmp_path):
         workdir.check_owner(config_of({**begun, **changes}))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("log", [{"epoch": 1, "replicas": 2}, {"epoch": 1}])
 def test_shards_are_not_dealt_out_among_another_number_of_replicas(log, replicas, monkeypatch, tmp_path):
     monkeypatch.setitem(strategies.STRATEGIES, "mirrored", lambda: replicas(4))

@@ -198,7 +198,9 @@ THOROUGH = {
     "data.source.archive", "data.source.channels", "data.source.class_levels", "data.source.memory",
     "data.source.name", "data.source.path", "data.split.train", "data.split.val", "data.split.test",
     "data.augment.color_jitter", "data.augment.lighting", "data.pairing.balanced", "data.pairing.replica_local",
-    "network.embedding_layer", "network.frozen_epochs", "network.weights", "epochs",
+    "data.pairing.exclude_self", "data.augment.image_size", "evaluation.batch_size",
+    "network.embedding_layer", "network.frozen_epochs", "network.name", "network.synchronized", "network.weights",
+    "network.width", "epochs",
 }  # fmt: skip
 
 

@@ -19,7 +19,6 @@ from cskd_tf.runs.config import Config
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.serving import saved_model
 from tests.helpers import files
-from tests.selection import quick
 
 
 @pytest.fixture
@@ -125,6 +124,7 @@ def test_the_card_has_the_runs_figures(run, folder):
     assert (folder / "calibration.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_not_asked_for_is_left_out(run, tmp_path):
     metrics_file = run.path / "metrics.json"
@@ -170,9 +170,8 @@ def test_an_export_that_differs_is_not_published(run, folder, monkeypatch):
     assert files(folder.parent) == before
 
 
-@pytest.mark.parametrize(
-    "size", quick(["100k", "200k"], "100k")
-)  # at which TensorFlow fails, and at which the card does
+@pytest.mark.thorough
+@pytest.mark.parametrize("size", ["100k", "200k"])  # at which TensorFlow fails, and at which the card does
 @pytest.mark.usefixtures("unchecked")
 def test_a_disk_that_is_full_is_one_error_and_leaves_nothing(size, run, disk_of):
     disk = disk_of(size)

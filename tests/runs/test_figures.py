@@ -50,6 +50,7 @@ def test_one_command_draws_every_figure(command, tmp_path):
     assert set(events.Tags()["tensors"]) == set(figures.KINDS)
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_drawn_is_said_and_its_older_figure_goes(caplog, tmp_path):
     """A run of an older version, with nothing but predictions; drawn again, the same files are written."""
     run, _ = finished_run(tmp_path, seed=0, labels=LABELS)

@@ -91,6 +91,7 @@ def served(network, tmp_path, *, size=6):
     return serving, tf.saved_model.load(str(tmp_path / "1"))
 
 
+@pytest.mark.thorough
 def test_no_images_are_no_error_for_convolutions_that_are_fused(tmp_path):
     layers = [keras.layers.Conv2D(4, 1), keras.layers.BatchNormalization(), keras.layers.ReLU()]
     head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]

@@ -63,7 +63,7 @@ def after_a_step(strategy, case, *, parts):
 
 
 @pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", quick(PARTED, "cross-entropy", "CSKD", "PSKD stored", "DLB"))
+@pytest.mark.parametrize("name", quick(PARTED, "CSKD", "DLB"))
 def test_parts_make_the_step_of_the_whole_batch(name, count, replicas):
     state, logs = after_a_step(replicas(1), CASES[name], parts=1)
     parted, parted_logs = after_a_step(replicas(count), CASES[name], parts=PARTS)
@@ -155,6 +155,7 @@ def test_batch_norm_takes_each_part_for_a_batch(images_and_labels):
     np.testing.assert_allclose(normalization.moving_mean.numpy(), [expected], atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_batches_of_fewer_images_than_parts_are_refused(linear_network, images_and_labels, two_replicas):
     images, labels = images_and_labels
     with two_replicas.scope():

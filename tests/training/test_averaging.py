@@ -8,7 +8,6 @@ from cskd_tf.errors import UserError
 from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD, make
-from tests.selection import quick
 
 EPOCHS, STEPS = 3, 3  # of each epoch
 MOMENTUM = 0.4  # reached in the fifth step, (1 + 5) / (10 + 5)
@@ -115,7 +114,8 @@ def test_weights_that_were_saved_without_an_average_are_loaded_and_averaged_anew
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("kind", quick(["set_weights", "load_weights"], "set_weights"))
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["set_weights", "load_weights"])
 def test_training_goes_on_from_weights_that_were_set_between(kind, fit, images_and_labels, tmp_path):
     """The averages are in their place then."""
     model, _ = fit(optimizer=SGD(1e-9))

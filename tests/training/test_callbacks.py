@@ -107,6 +107,7 @@ def test_what_evaluation_could_not_judge_is_refused_before_training(linear_netwo
     model.fit(training, verbose=0, callbacks=[Evaluation((images, labels)), Evaluation(batches, split="test")])
 
 
+@pytest.mark.thorough
 def test_data_that_turn_out_to_be_empty_are_told(linear_network, images_and_labels):
     data = tf.data.Dataset.from_tensor_slices(images_and_labels).filter(lambda image, label: label < 0).batch(4)
     model = trainable_model(linear_network())

@@ -130,6 +130,7 @@ def test_one_replica_and_two_give_the_same_weights(linear_network, images_and_la
         np.testing.assert_allclose(double_log[name], single_log[name], atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_regularization_counts_once_on_any_number_of_replicas(images_and_labels, two_replicas):
     images, labels = images_and_labels
     weights = []

@@ -183,7 +183,8 @@ def test_a_loop_of_ones_own_is_told_too(linear_network, inputs):
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("kind", quick(["tf.data", "PyDataset", "generator"], "tf.data"))
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["tf.data", "PyDataset", "generator"])
 def test_neighbours_of_different_classes(kind, linear_network, inputs):
     model = make_model(linear_network(), [CSKD(in_batch=True)])
     pairs = np.repeat(np.arange(12) % 3, 2)
@@ -272,6 +273,7 @@ def test_validation_data_that_cannot_be_are_refused_before_training(
     assert int(model.step.numpy()) == 0
 
 
+@pytest.mark.thorough
 def test_pairs_for_validation_are_read_for_one_epoch(linear_network, inputs):
     model = make_model(linear_network())
     labels = np.arange(24) % 3
@@ -283,6 +285,7 @@ def test_pairs_for_validation_are_read_for_one_epoch(linear_network, inputs):
     assert history["val_loss"] == pytest.approx([model.evaluate(inputs["image"], labels, verbose=0)], rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_arguments_by_their_places_are_those_of_keras(linear_network, inputs):
     model = make_model(linear_network())
     history = model.fit(inputs["image"], np.arange(24) % 3, 8, 2, 0, None, 0.25).history

@@ -108,6 +108,7 @@ def test_a_training_goes_on_from_its_backup_to_the_same_metrics(order, fit, eval
     assert history["val_nll"] == whole["val_nll"][2:]
 
 
+@pytest.mark.thorough
 def test_averaged_weights_of_keras_stay_in_the_model(fit, evaluation, images_and_labels):
     """As test_callbacks.py shows of both orders, they are what is evaluated."""
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)

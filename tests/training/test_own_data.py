@@ -97,6 +97,7 @@ def test_endless_data_are_a_stream():
     assert len(check_partners(stream.take(7))) == 56
 
 
+@pytest.mark.thorough
 def test_a_folder_as_keras_reads_it_trains_literally(image_folder, linear_network):
     train = keras.utils.image_dataset_from_directory(image_folder / "train", image_size=(8, 8), verbose=False)
     test = keras.utils.image_dataset_from_directory(image_folder / "test", image_size=(8, 8), verbose=False)

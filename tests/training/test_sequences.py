@@ -11,7 +11,6 @@ from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import softmax
-from tests.selection import quick
 
 SYMBOLS, CLASSES, LENGTH, EXAMPLES = 7, 4, 5, 6
 LENGTHS = np.array([5, 1, 3, 2, 4, 1])  # labels of each sequence
@@ -117,7 +116,8 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", quick(METHODS, "stored"))
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", METHODS)
 def test_what_has_no_label_changes_nothing(name, tagger, sentences):
     """Other symbols behind the ends: the same weights to the bit, the same logs."""
     symbols, labels = sentences

@@ -169,6 +169,7 @@ def test_arguments_that_keras_refuses_are_refused_in_one_line():
         make("Lion", 0.1, **OWN, rates=[1.0, 1.0]).build([keras.Variable([1.0])])
 
 
+@pytest.mark.thorough
 def test_a_step_that_overflows_moves_nothing_and_parts_of_a_batch_are_one_batch(linear_network, images_and_labels):
     weight = keras.Variable([1.0])
     optimizer = LossScaleOptimizer(make("AdamW", 0.1, **{**OWN, "weight_decay": 0.0}, restarts=True), initial_scale=8.0)

@@ -10,7 +10,6 @@ from cskd_tf.methods import CSKD, DLB, Mixup
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import softmax
-from tests.selection import quick
 
 REFUSALS = (ValueError, tf.errors.InvalidArgumentError)
 WEIGHTS = np.random.default_rng(3).uniform(0, 3, 22).astype("float32")
@@ -193,7 +192,8 @@ def test_replicas_and_parts_of_a_batch_take_the_same_weighted_step(linear_networ
         np.testing.assert_allclose(other_logs[name], values, rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("of", quick(["examples", "classes"], "examples"))
+@pytest.mark.thorough
+@pytest.mark.parametrize("of", ["examples", "classes"])
 def test_a_mixed_image_counts_each_of_its_images_as_that_weighs(of, linear_network):
     """The loss is `l w_i CE(y_i) + (1 - l) w_j CE(y_j)`; here each image is a class of its own."""
     images = np.random.default_rng(0).normal(size=(6, 4, 4, 1)).astype("float32")
@@ -211,6 +211,7 @@ def test_a_mixed_image_counts_each_of_its_images_as_that_weighs(of, linear_netwo
     assert history["loss"] == [pytest.approx(expected, rel=1e-5)]
 
 
+@pytest.mark.thorough
 def test_other_class_weights_make_another_step(linear_network, images_and_labels):
     images, labels = images_and_labels
     model = model_of(linear_network(), run_eagerly=False)

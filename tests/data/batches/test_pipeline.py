@@ -108,6 +108,7 @@ def test_indices_are_given_on_request():
         np.testing.assert_array_equal(batch["index"], numbers(batch["image"]))
 
 
+@pytest.mark.thorough
 def test_further_partners_are_drawn_independently():
     views = ("partner", "partner_2", "partner_3")
     (batch, labels), *_ = batches(needs=Needs(views), batch_size=SIZE)
@@ -212,6 +213,7 @@ def test_two_replicas_get_the_halves_of_each_batch(two_replicas):
         np.testing.assert_array_equal(np.concatenate(halves), whole["image"])
 
 
+@pytest.mark.thorough
 def test_image_folders_of_mixed_sizes(image_folder):
     source = ImageFolder(image_folder / "train")
     resize = lambda images, seeds: tf.image.resize(images, (8, 8))  # noqa: E731

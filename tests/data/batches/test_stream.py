@@ -87,6 +87,7 @@ def test_bad_streams_are_refused():
         list(paired_stream(examples, num_classes=2, batch_size=4, seed=0))
 
 
+@pytest.mark.thorough
 def test_batches_may_stay_as_they_are_or_not():
     images = np.zeros((20, 2, 2, 1), np.uint8)
     examples = tf.data.Dataset.from_tensor_slices((images, np.arange(20) % 2, np.arange(20) / 10))

@@ -5,7 +5,6 @@ import pytest
 
 from cskd_tf.data import ClassWeights, Distribution, Needs, paired_dataset
 from cskd_tf.methods import CutMix, Cutout, Mixup
-from tests.selection import quick
 
 IMAGES = np.arange(12, dtype="float32").reshape(12, 1, 1, 1)
 WEIGHTS = np.array([0, 0.5, 1, 2, 4, 0.25, 3, 1, 1, 0.125, 8, 2], "float32")
@@ -74,16 +73,14 @@ def test_workers_have_the_weights_of_their_parts():
         np.testing.assert_array_equal(weights, np.concatenate([first, second]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "mixing",
-    quick(
-        [
-            pytest.param(Mixup(), id="Mixup"),
-            pytest.param(CutMix(coin="image", probability=0.5), id="CutMix"),
-            pytest.param(Cutout(size=1, probability=0.5), id="Cutout"),
-        ],
-        "CutMix",
-    ),
+    [
+        pytest.param(Mixup(), id="Mixup"),
+        pytest.param(CutMix(coin="image", probability=0.5), id="CutMix"),
+        pytest.param(Cutout(size=1, probability=0.5), id="Cutout"),
+    ],
 )
 def test_mixed_images_have_mixed_weights_and_targets_in_proportion(mixing):
     """Where each image is a class of its own, `targets` without weights say what share of which image is in each."""

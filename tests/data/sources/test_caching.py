@@ -13,6 +13,7 @@ from tests.data.image_files import WHOLE
 from tests.helpers import load_splits
 
 
+@pytest.mark.thorough
 def test_separations_among_greys_are_refused_by_name(two_classes):
     write(two_classes / "dog" / "3.jpg", WHOLE["jpeg cmyk"])  # TensorFlow's decoder makes them colours alone
     source = ImageFolder(two_classes, channels=1)

@@ -116,6 +116,7 @@ def test_a_run_has_its_hyperparameters_its_config_and_its_graph(run):
     assert [node.op for node in events.Graph().node if "conv" in node.name and node.op == "Conv2D"] == ["Conv2D"]
 
 
+@pytest.mark.thorough
 def test_the_other_split_is_shown_when_the_run_has_finished(run):
     workdir, config, folder = run
     events = read(folder / "test")

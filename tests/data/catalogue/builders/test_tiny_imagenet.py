@@ -29,6 +29,7 @@ def test_wrong_tiny_imagenets_are_refused(changes, message, tmp_path, prepared_f
     assert not list(tmp_path.rglob("evil*"))
 
 
+@pytest.mark.thorough
 def test_an_image_in_an_archive_that_is_neither_jpeg_nor_png_is_named(tiny, tmp_path):
     arguments, _ = tiny
     write_tiny_imagenet(tmp_path, more={f"{TOP}/val/images/val_1.JPEG": image(60, kind="GIF")})
