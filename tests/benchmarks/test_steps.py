@@ -9,13 +9,12 @@ import tensorflow as tf
 
 from cskd_tf.networks.layers import BatchNormalization
 from tests.helpers import finished_run
-from tests.selection import quick
 
 SETTING = {"image": 8, "classes": 3, "batch": 2, "width": 2}
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("precision", quick(["float32", "bfloat16"], "float32"))
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_steps_of_a_network_with_either_batch_norm_are_the_same(precision, imported, monkeypatch):
     network_speed, _ = imported("network_speed")
     monkeypatch.setattr(BatchNormalization, "call", BatchNormalization.call)  # put back what the other kind replaces
@@ -39,9 +38,7 @@ def test_the_step_of_pytorch_trains(precision, imported):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "case", quick(["CSKD", "Mixup + CSKD", "Distillation"], "CSKD")
-)  # a view, mixing, and a teacher
+@pytest.mark.parametrize("case", ["CSKD", "Mixup + CSKD", "Distillation"])  # a view, mixing, and a teacher
 def test_a_case_of_the_methods_costs_is_a_step_that_trains(case, imported):
     method_cost, _ = imported("method_cost")
     step = method_cost.method_step(method_cost.CASES[case], "preact_resnet10", 2, 4)

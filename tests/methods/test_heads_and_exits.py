@@ -95,7 +95,7 @@ def scaled_cosines(method, embedding, vectors):
     ("head", "expect"),
     [
         (AdaCos, scaled_cosines),
-        pytest.param(VirtualSoftmax, lambda _, embedding, vectors: embedding @ vectors, marks=pytest.mark.thorough),
+        (VirtualSoftmax, lambda _, embedding, vectors: embedding @ vectors),
     ],
 )
 def test_heads_compute_in_float32_under_mixed_precision_too(head, expect, images_and_labels):
@@ -138,12 +138,12 @@ def test_adacos_refuses_two_classes_and_a_network_without_classifier():
     "methods",
     [
         lambda: [AdaCos()],
-        pytest.param(lambda: [BYOT()], marks=pytest.mark.thorough),
-        pytest.param(lambda: [PSKD()], marks=pytest.mark.thorough),
+        lambda: [BYOT()],
+        lambda: [PSKD()],
         pytest.param(lambda: [PSKD(top_k=2)], marks=pytest.mark.slow),
         pytest.param(lambda: [PSKD(source="network")], marks=pytest.mark.slow),
         pytest.param(lambda: [VirtualSoftmax(), BYOT(), LabelSmoothing(), PSKD(), CSKD()], marks=pytest.mark.slow),
-        pytest.param(lambda: [ZipfLabelSmoothing(exits=2), DLB()], marks=pytest.mark.thorough),
+        lambda: [ZipfLabelSmoothing(exits=2), DLB()],
     ],
     ids=["AdaCos", "BYOT", "PSKD", "PSKD top_k", "PSKD network", "several", "ZipfLabelSmoothing, DLB"],
 )
@@ -253,12 +253,12 @@ class Subclassed(keras.Model):
     "make",
     [
         *(pytest.param(make, marks=pytest.mark.slow) for make in (lambda: [], lambda: [AdaCos()])),
-        pytest.param(lambda: [CSKD()], marks=pytest.mark.thorough),
+        lambda: [CSKD()],
         lambda: [AdaCos(), BYOT(), PSKD()],
-        pytest.param(lambda: [VirtualSoftmax()], marks=pytest.mark.thorough),
+        lambda: [VirtualSoftmax()],
     ],
 )
-@pytest.mark.parametrize("built", quick([True, False], False))
+@pytest.mark.parametrize("built", [True, False])
 def test_a_subclassed_networks_classifier_is_saved_and_exported(make, built, images_and_labels, tmp_path):
     images, labels = images_and_labels
     network = Subclassed()

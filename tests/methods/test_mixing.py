@@ -207,7 +207,7 @@ CHAINS = {
     "chain",
     [
         "CutMix",
-        pytest.param("a chain", marks=pytest.mark.thorough),
+        "a chain",
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("Mixup", "CutMix of some", "Cutout")),
     ],
 )

@@ -51,7 +51,8 @@ def old_weights(network, path):
     "save",
     [
         whole,
-        *(pytest.param(save, marks=pytest.mark.thorough) for save in (folder, weights)),
+        folder,
+        weights,
         headless_weights,
         old_weights,
     ],

@@ -8,7 +8,6 @@ import tensorflow as tf
 from cskd_tf.errors import UserError
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
-from tests.selection import quick
 
 
 def two_convolutions(*layers):
@@ -24,7 +23,7 @@ def dense(*layers):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("count", quick([2, 4], 2))
+@pytest.mark.parametrize("count", [2, 4])
 def test_a_replica_without_an_image_evaluates_as_the_others(count, images_and_labels, replicas):
     images, labels = (values[:13] for values in images_and_labels)
     found = []
@@ -68,7 +67,7 @@ def test_a_replica_without_an_image_is_refused_where_it_cannot_train(network, im
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("synchronized", quick([True, None], True))
+@pytest.mark.parametrize("synchronized", [True, None])
 def test_a_replica_without_an_image_trains_where_it_does_no_harm(synchronized, images_and_labels, replicas):
     images, labels = (values[:17] for values in images_and_labels)
     found = []

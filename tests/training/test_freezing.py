@@ -108,9 +108,7 @@ def test_what_cannot_be_frozen_is_refused(linear_network, images_and_labels):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "interruption", [KeyboardInterrupt, pytest.param(FloatingPointError, marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, FloatingPointError])
 def test_an_interrupted_training_leaves_nothing_frozen(interruption, images_and_labels):
     """Keras tells callbacks of no end then."""
 

@@ -35,7 +35,7 @@ def stream(model, images, labels):
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "data",
-    [arrays, *(pytest.param(data, marks=pytest.mark.thorough) for data in (paired, own, stream))],
+    [arrays, paired, own, stream],
     ids=lambda data: data.__name__,
 )
 @pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from cskd_tf.data import ArraySource, Distribution, ImageFolder, Needs, Pairing, evaluation_dataset, paired_dataset
 from cskd_tf.data.images.transforms import Compose, Flip
-from tests.selection import quick
 
 SIZE, CLASSES = 22, 3
 PARTNER, PAIRS = Needs(views=("partner",)), Needs(pairs_adjacent=True)
@@ -129,12 +128,12 @@ def test_an_image_is_not_its_own_partner_on_request():
     ("needs", "pairing"),
     [
         (PARTNER, Pairing()),
-        pytest.param(PARTNER, Pairing(replica_local=True), marks=pytest.mark.thorough),
-        pytest.param(PARTNER, Pairing(balanced=True), marks=pytest.mark.thorough),
+        (PARTNER, Pairing(replica_local=True)),
+        (PARTNER, Pairing(balanced=True)),
         (PAIRS, Pairing()),
     ],
 )
-@pytest.mark.parametrize("mixed", quick([False, True], True))
+@pytest.mark.parametrize("mixed", [False, True])
 def test_workers_make_the_parts_of_one_batch(needs, pairing, mixed):
     mixing = (WithReverse(),) if mixed else ()
     options = {"needs": dataclasses.replace(needs, mixing=mixing), "pairing": pairing, "epochs": 2}
