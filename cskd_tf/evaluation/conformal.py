@@ -158,7 +158,7 @@ class ConformalSets:
         return nonconformity(softmax(logits), kind=self.kind, uniforms=uniforms) <= self.largest
 
 
-def coverage_and_size(sets: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def coverage_and_size(sets: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
     """How often the sets hold the label, how many classes they have on average, and how many of them have none.
 
     Example:
@@ -172,8 +172,9 @@ def coverage_and_size(sets: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     Raises:
         UserError: shapes or labels that do not fit, sets that are not bool, or no image at all.
     """
-    if np.asarray(sets).dtype != bool:
-        raise UserError(f"Expected sets as bool [N, C]. Received: {np.asarray(sets).dtype}")
+    sets, labels = np.asarray(sets), np.asarray(labels)
+    if sets.dtype != bool:
+        raise UserError(f"Expected sets as bool [N, C]. Received: {sets.dtype}")
     check_scores(sets, labels)
     return SetOutcomes.of(sets, labels).metrics()
 

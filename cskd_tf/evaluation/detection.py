@@ -56,7 +56,7 @@ def negative_distance(embeddings: ArrayLike, *, reference: ArrayLike, neighbours
         raise UserError(f"Expected embeddings of one length. Received: shapes {points.shape} and {known.shape}")
     if not (np.isfinite(points).all() and np.isfinite(known).all()):
         raise UserError("Expected finite embeddings. Received: NaN or infinity")
-    if not 1 <= neighbours <= len(known):
+    if not isinstance(neighbours, int | np.integer) or not 1 <= neighbours <= len(known):
         raise UserError(f"Expected neighbours from 1 to {len(known)}, the training images. Received: {neighbours}")
     index = sklearn.neighbors.NearestNeighbors(n_neighbors=neighbours, algorithm="brute")
     index.fit(sklearn.preprocessing.normalize(known))

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cskd_tf.errors import UserError
+from cskd_tf.checks import check_fraction
 from cskd_tf.evaluation.scores import check_scores_of_kind, confidence_and_correct, mean_over_ties
 
 ROUNDING = 1e-12  # of a risk that is computed as a quotient of sums
@@ -166,7 +166,7 @@ def coverage_at_risk(
     Raises:
         UserError: shapes, labels, the kind of scores or the risk do not fit.
     """
-    _check_fraction(risk=risk)
+    check_fraction("risk", risk, one=True)
     return largest_coverage(risk_coverage_curve(scores, labels, from_logits=from_logits)[1], risk)
 
 
@@ -205,9 +205,7 @@ def risk_at_coverage(
     Raises:
         UserError: shapes, labels, the kind of scores or the coverage do not fit.
     """
-    _check_fraction(coverage=coverage)
-    if coverage == 0:
-        raise UserError("Expected a coverage above 0: no image has no risk. Received: coverage=0")
+    check_fraction("coverage", coverage, zero=False, one=True)  # no image has no risk
     return risk_of_share(risk_coverage_curve(scores, labels, from_logits=from_logits)[1], coverage)
 
 
@@ -219,9 +217,3 @@ def risk_of_share(curve: np.ndarray, coverage: float) -> float:
         0.5
     """
     return float(curve[max(1, math.ceil(coverage * len(curve) - ROUNDING * len(curve))) - 1])
-
-
-def _check_fraction(**value: float) -> None:
-    ((name, number),) = value.items()
-    if not 0 <= number <= 1:
-        raise UserError(f"Expected a fraction from 0 to 1. Received: {name}={number}")

@@ -46,9 +46,10 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         self.from_logits = from_logits
         self._direction = "down"  # where Keras' callbacks look for whether lower is better
         self._edges = np.linspace(0, 1, bins + 1)[1:].astype("float32")
-        self._count = self.add_variable((bins,), "zeros", name="count")
-        self._gap = self.add_variable((bins,), "zeros", name="gap")
-        self._refused = self.add_variable((), "zeros", name="refused")
+        # Whatever Keras' floatx is: in float16 a count would end at 2048 images.
+        self._count = self.add_variable((bins,), "zeros", dtype="float32", name="count")
+        self._gap = self.add_variable((bins,), "zeros", dtype="float32", name="gap")
+        self._refused = self.add_variable((), "zeros", dtype="float32", name="refused")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         scores, labels = tf.convert_to_tensor(y_pred), tf.convert_to_tensor(y_true)

@@ -78,6 +78,7 @@ def test_an_alpha_of_nearly_one_leaves_nearly_nothing_and_what_is_no_set_is_refu
     assert quantile(np.arange(1.0, 10.0), 1 - 1e-13) == 1.0
     with pytest.raises(ValueError, match="Expected sets as bool .*Received: float64"):
         metrics.coverage_and_size(np.array([[0.9, 0.1]]), np.array([0]))
+    assert metrics.coverage_and_size([[True, False]], [0]) == {"coverage": 1.0, "size": 1.0, "empty": 0.0}
 
 
 @pytest.mark.parametrize(("options", "message"), [({"kind": "lac"}, "kind='lac'"), ({"alpha": 0.0}, "alpha=0.0")])

@@ -67,5 +67,7 @@ def test_what_cannot_be_told_apart_is_refused():
         metrics.detection([np.nan], [1.0])
     with pytest.raises(ValueError, match="neighbours from 1 to 2, the training images. Received: 3"):
         metrics.negative_distance(np.eye(2), reference=np.eye(2), neighbours=3)
+    with pytest.raises(ValueError, match="Received: 1.5"):
+        metrics.negative_distance(np.eye(2), reference=np.eye(2), neighbours=1.5)
     with pytest.raises(ValueError, match=r"embeddings of one length. Received: shapes \(2, 2\) and \(3, 3\)"):
         metrics.negative_distance(np.eye(2), reference=np.eye(3))

@@ -100,11 +100,11 @@ def test_risk_at_coverage_by_hand():
     assert metrics.risk_at_coverage(images, [0] * 28 + [1] * 7) == 0
 
 
-@pytest.mark.parametrize("wrong", [{"risk": 1.5}, {"risk": -0.1}])
+@pytest.mark.parametrize("wrong", [{"risk": 1.5}, {"risk": -0.1}, {"risk": None}])
 def test_no_fraction_is_refused(wrong):
-    with pytest.raises(ValueError, match="Expected a fraction from 0 to 1. Received: risk="):
+    with pytest.raises(ValueError, match=r"Expected risk in \[0, 1\]. Received: risk="):
         metrics.coverage_at_risk(*ORDINARY, **wrong)
-    with pytest.raises(ValueError, match="Expected a coverage above 0"):
+    with pytest.raises(ValueError, match=r"Expected coverage in \(0, 1\]. Received: coverage=0"):
         metrics.risk_at_coverage(*ORDINARY, coverage=0)
     with pytest.raises(ValueError, match=r"Received: shapes \(0, 3\)"):
         metrics.risk_coverage_curve(np.zeros((0, 3)), np.zeros(0, int))

@@ -149,6 +149,22 @@ def test_in_compile_of_a_distiller(images_and_labels, linear_network, jit_compil
     assert value == pytest.approx(expected_calibration_error(model.predict(images, verbose=0), labels), abs=1e-6)
 
 
+@pytest.mark.parametrize("floatx", ["float64", "float16"])
+def test_in_compile_whatever_keras_computes_in(floatx, images_and_labels, linear_network):
+    """In float16 a count would end at 2048."""
+    images, labels = (np.tile(array, (100, *[1] * (array.ndim - 1))) for array in images_and_labels)
+    keras.config.set_floatx(floatx)
+    try:
+        model = linear_network(dtype="float32")
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("sgd", loss, metrics=[ExpectedCalibrationError()])
+        value = model.evaluate(images, labels, batch_size=1100, verbose=0, return_dict=True)["ece"]
+        logits = model.predict(images, verbose=0)
+    finally:
+        keras.config.set_floatx("float32")
+    assert value == pytest.approx(expected_calibration_error(logits, labels), abs=1e-6)
+
+
 @pytest.mark.thorough
 def test_on_two_replicas(images_and_labels, linear_network, two_replicas):
     images, labels = images_and_labels
