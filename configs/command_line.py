@@ -96,7 +96,9 @@ def _mistake(error: Exception) -> str:
         text = text.splitlines()[-1].removeprefix("ValueError: ")
     elif isinstance(error, flags.Error):
         return _wrong_value(text)
-    ours = text.startswith("Expected") or (isinstance(error, ValueError) and text.startswith("Unknown"))
+    # By its name, as cskd_tf.errors loads TensorFlow; a sweep's says first which run it is about.
+    ours = text.startswith("Expected") or type(error).__name__ == "UserError"
+    ours |= isinstance(error, ValueError) and text.startswith("Unknown")
     return text if ours else ""
 
 

@@ -31,7 +31,8 @@ def flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
     """The keys of a config, dotted, and their values."""
     found: dict[str, Any] = {}
     for key, value in config.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {f"{prefix}{key}": value}
+        holds_keys = isinstance(value, ConfigDict) and len(value)  # and is not one that is empty until it is given
+        found |= flat(value, f"{prefix}{key}.") if holds_keys else {f"{prefix}{key}": value}
     return found
 
 

@@ -233,7 +233,7 @@ class _Runner:
             parts[0] += f": {split} {self._metric} {value:.4f}"
         if split == "val" and (best := self._best(name)):  # by the test split nothing is the best
             parts.append(f"best so far {best.point} with {best.mean:.4f}")
-        return ", ".join([*parts, _duration(seconds), self._left()])
+        return ", ".join(filter(None, [*parts, _duration(seconds), self._left()]))
 
     def _best(self, name: str) -> choice.Candidate | None:
         """The best point of a run's experiment, by the mean of its seeds; None where there is but one to choose."""
@@ -246,9 +246,9 @@ class _Runner:
 
     def _left(self) -> str:
         """How long the runs that are left will take, as those that have finished here did on average."""
-        if not self._seconds:
-            return ""
         left = len(self._planned) - len(self._finished) - len(self._failed)
+        if not self._seconds or not left:
+            return ""
         return f"about {_duration(sum(self._seconds) / len(self._seconds) * left / self._jobs)} left"
 
     @contextlib.contextmanager

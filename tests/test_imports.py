@@ -18,7 +18,7 @@ ROOMS = {
     "losses": {"errors", "checks"},
     "settings": {"errors"},
     "networks": {"errors"},
-    "evaluation": {"errors", "files"},
+    "evaluation": {"errors", "checks", "files"},
     "data": {"errors", "checks", "files", "settings"},
     "methods": {"errors", "checks", "losses", "networks", "data.batches.views"},
     "training": {"errors", "checks", "losses", "networks", "evaluation", "data", "methods"},

@@ -26,8 +26,18 @@ def describe(experiment: Experiment) -> str:
     sizes = ", ".join(f"{name} {size_of(variables) / MIB:.1f}" for name, variables in state.items())
     held = {key: count for source in experiment.splits.values() for key, count in source.held_bytes().items()}
     images = f"images in memory {sum(held.values()) / MIB:.1f} MiB"
-    parameters = sum(math.prod(variable.shape) for variable in model.trainable_variables)
-    return "; ".join([f"{parameters:,} parameters; MiB on each replica: {sizes}", images, *_limits()])
+    return "; ".join([f"{parameters_of(model):,} parameters; MiB on each replica: {sizes}", images, *_limits()])
+
+
+def parameters_of(model: keras.Model) -> int:
+    """How many numbers are trained, as papers count parameters: without running statistics of batch norm.
+
+    Example:
+        >>> inputs = keras.Input((2,))
+        >>> parameters_of(keras.Model(inputs, keras.layers.BatchNormalization()(keras.layers.Dense(3)(inputs))))
+        15
+    """
+    return sum(math.prod(variable.shape) for variable in model.trainable_variables)
 
 
 def size_of(variables: Iterable[keras.Variable]) -> int:

@@ -23,6 +23,7 @@ from cskd_tf.evaluation.scores import softmax
 from cskd_tf.runs import provenance
 from cskd_tf.runs.assessment_tables import HEADINGS, cell, ends
 from cskd_tf.runs.experiment import Experiment
+from cskd_tf.runs.memory import parameters_of
 from cskd_tf.runs.provenance import NOT_KNOWN
 from cskd_tf.runs.report import name_of_methods
 from cskd_tf.runs.served import predictions_of
@@ -104,7 +105,7 @@ def _what(serving: Serving, experiment: Experiment, workdir: Workdir) -> str:
     imported = workdir.imported_from()
     rows = [
         ("network", config.network.name + (f", width {config.network.width}" if config.network.width else "")),
-        ("parameters", f"{experiment.model.network.count_params():,}"),
+        ("parameters", f"{parameters_of(experiment.model.network):,}"),
         ("trained by", f"{name_of_methods(config)}, {config.epochs} epochs" if imported is None else "another program"),
         ("precision", config.precision),
         ("images", f"{_colours(serving)}, resized to {serving.size} x {serving.size} pixels"),

@@ -41,7 +41,11 @@ def find_runs(root: pathlib.Path) -> list[Workdir]:
     Raises:
         UserError: there is none.
     """
-    found = [Workdir(path.parent) for path in sorted(root.rglob(METRICS))] if root.is_dir() else []
+    folders = [path.parent for path in sorted(root.rglob(METRICS))] if root.is_dir() else []
+    found = [Workdir(folder) for folder in folders if (folder / CONFIG).exists()]
+    for folder in folders:
+        if not (folder / CONFIG).exists():
+            logging.warning("%s is left out: it is no run's folder, for it lacks %s", folder, CONFIG)
     runs = [run for run in found if _has_finished(run, alone=len(found) == 1)]
     if not runs:
         raise UserError(f"Expected finished runs ({METRICS}) in or below the workdir. Received: none in {root}")
@@ -63,8 +67,14 @@ def name_unfinished(root: pathlib.Path, runs: Sequence[Workdir]) -> None:
     """Warns of runs at and below a folder that are not among the finished ones."""
     finished = {run.path for run in runs}
     for path in sorted(root.rglob(CONFIG)):
-        if path.parent not in finished and not (path.parent / METRICS).exists():
-            logging.warning("%s is left out: it has not finished", path.parent)
+        if path.parent in finished or (path.parent / METRICS).exists():
+            continue
+        try:
+            Workdir(path.parent).config()
+            why = "it has not finished"
+        except UserError as error:
+            why = f"it is no run's folder, or its config is damaged: {error}"
+        logging.warning("%s is left out: %s", path.parent, why)
 
 
 def name_of_methods(config: Config) -> str:

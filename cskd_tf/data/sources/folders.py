@@ -40,7 +40,7 @@ class ImageFolder(Files):
 
     Raises:
         UserError: a missing folder, a class without images, other classes than expected, classes that differ only by
-            case, or files that are not images (named).
+            case or whose names are no Unicode, or files that are not images (named).
     """
 
     def __init__(
@@ -81,6 +81,8 @@ def _class_names(folder: pathlib.Path, *, levels: int) -> list[str]:
     if not names:
         level = "folders" if levels == 1 else f"{levels} levels of folders"
         raise UserError(f"Expected one folder per class. Received: {folder}, without {level}")
+    if wrong := [name for name in names if os.fsencode(name).decode(errors="replace") != name]:
+        raise UserError(f"Expected names of classes in UTF-8. Received: {wrong[:10]} in {folder}")
     return names
 
 
@@ -121,8 +123,8 @@ def _folders(folder: pathlib.Path) -> list[str]:
     """The sorted names of the folders in `folder`."""
     listed = sorted(os.listdir(folder))
     for name in listed:
-        if name.startswith(".") and (folder / name).is_dir() and any(map(_is_image, os.listdir(folder / name))):
-            logging.warning("%s: a folder whose name begins with a dot is left out, with its images", folder / name)
+        if name.startswith("."):
+            _tell_of_hidden(folder / name)
         if os.path.islink(folder / name) and not os.path.exists(folder / name) and not _is_image(name):
             raise UserError(
                 f"Expected links to folders that are there. Received: {folder / name}, to {os.readlink(folder / name)}"
@@ -130,6 +132,11 @@ def _folders(folder: pathlib.Path) -> list[str]:
     names = [name for name in listed if not name.startswith(".")]
     place = pathlib.Path(os.path.realpath(folder))
     return [name for name in names if _target(folder / name, below=place / name) and (folder / name).is_dir()]
+
+
+def _tell_of_hidden(folder: pathlib.Path) -> None:
+    if folder.is_dir() and any(map(_is_image, os.listdir(folder))):
+        logging.warning("%s: a folder whose name begins with a dot is left out, with its images", folder)
 
 
 def _target(path: str | pathlib.Path, *, below: str | pathlib.Path) -> str:
@@ -145,10 +152,14 @@ def _raise(error: OSError) -> None:
 
 
 def files_below(folder: pathlib.Path) -> Iterator[str]:
-    """All files below `folder`, each folder once."""
+    """All files below `folder`, each folder once, but for those whose own or whose folder's name begins with a dot."""
     seen = {os.path.realpath(folder)}
     for path, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
         for name in list(folders):
+            if name.startswith("."):  # of thumbnails, or a wastebasket
+                folders.remove(name)
+                _tell_of_hidden(pathlib.Path(path, name))
+                continue
             target = _target(os.path.join(path, name), below=os.path.realpath(folder))
             if target in seen:
                 folders.remove(name)

@@ -147,6 +147,23 @@ def test_a_folder_of_images_that_begins_with_a_dot_is_told(two_classes, caplog):
     assert ".git:" not in caplog.text
 
 
+def test_a_folder_within_a_class_that_begins_with_a_dot_is_left_out_and_told(two_classes, caplog):
+    """Where network drives put their thumbnails."""
+    before = ImageFolder(two_classes).fingerprint()
+    write(two_classes / "cat" / ".@__thumb" / "1.jpg")
+    write(two_classes / "cat" / ".git" / "index")
+    with caplog.at_level("WARNING"):
+        assert ImageFolder(two_classes).fingerprint() == before
+    assert "cat/.@__thumb: a folder whose name begins with a dot is left out, with its images" in caplog.text
+    assert ".git:" not in caplog.text
+
+
+def test_a_class_whose_name_is_no_unicode_is_refused(two_classes):
+    os.rename(two_classes / "cat", os.fsencode(two_classes) + b"/caf\xe9")
+    with pytest.raises(ValueError, match=r"Expected names of classes in UTF-8. Received: \['caf\\udce9'\] in .*two"):
+        ImageFolder(two_classes)
+
+
 def test_a_link_within_a_class_to_what_holds_the_classes_is_refused(two_classes):
     (two_classes / "cat" / "up").symlink_to("..")
     with pytest.raises(ValueError, match="no link to a folder that holds it. Received: .*two/cat/up"):
