@@ -26,7 +26,7 @@ DATA = {
     "stanford_dogs": "Stanford Dogs",
     "mit67": "MIT67",
 }
-# A column that no paper has, beside that whose figures it was to reach; it is there where there are runs of it.
+# A column or part that no paper has, beside that whose figures it was to reach; it is there where there are runs of it.
 VARIANTS = {"cifar100_pad_crop": "cifar100"}
 METRICS = {
     "top1_error": "top-1 error %",
@@ -71,6 +71,7 @@ LABELS = {
     "kd_cskd": "KD + CS-KD",
     "kd_iclr": "KD + CS-KD, ICLR form",
     "tfkd": "TF-KD",
+    "tfkd_public": "TF-KD",
     "tfkd_reg": "TF-KD, virtual teacher",
     "pskd": "PS-KD",
     "cutout": "Cutout",
@@ -79,7 +80,7 @@ LABELS = {
     "cutmix_pskd": "CutMix + PS-KD",
     "cutmix_label_smoothing": "CutMix + Label-smoothing",
     "cutmix_cskd": "CutMix + CS-KD",
-    "cutmix_tfkd": "CutMix + TF-KD",
+    "cutmix_tfkd_public": "CutMix + TF-KD",
     "zipf": "Zipf's label smoothing",
     "uskd": "USKD",
     "dlb": "DLB",
@@ -242,6 +243,12 @@ def parts(name: str) -> list[tuple[str, list[list[str]]]]:
     return found
 
 
+def parts_and_variants(name: str) -> list[tuple[str, list[list[str]]]]:
+    """The parts of a table, and those of variants."""
+    own = parts(name)
+    return own + [(variant, lines) for variant, part in VARIANTS.items() for name, lines in own if name == part]
+
+
 def columns(name: str) -> list[str]:
     """The columns of a table, and those of variants."""
     own = list(FORMS[name].columns)
@@ -253,7 +260,7 @@ def _expected(name: str, root: pathlib.Path) -> dict[str, list[grid.Run]]:
     module, form = _module(name), FORMS[name]
     home = pathlib.Path("workdirs", pathlib.Path(module.__file__).stem)
     plan = grid.Plan(load_from(module.__file__), folder=root, home=home, overrides={})
-    pairs = {(part, column) for part, _ in parts(name) for column in columns(name)}
+    pairs = {(part, column) for part, _ in parts_and_variants(name) for column in columns(name)}
     sweeps = sorted({form.sweep.format(part=part.removesuffix("_shakedrop"), column=column) for part, column in pairs})
     runs: dict[str, list[grid.Run]] = {}
     for sweep in sweeps:
@@ -264,7 +271,17 @@ def _expected(name: str, root: pathlib.Path) -> dict[str, list[grid.Run]]:
 
 
 def _layout(name: str, found: Mapping[str, tables.Found]) -> tables.Layout:
-    form, printed = FORMS[name], parts(name)
+    form = FORMS[name]
+    printed = [
+        (part, lines)
+        for part, lines in parts_and_variants(name)
+        if part not in VARIANTS
+        or any(
+            found[form.experiment.format(part=part, column=column, method=method)].runs
+            for column in form.columns
+            for method, *_ in lines
+        )
+    ]
     lines_of = [(part, method) for part, lines in printed for method, *_ in lines]
     shown = []
     for column in columns(name):

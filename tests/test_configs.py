@@ -18,7 +18,7 @@ from cskd_tf.runs.grid import parse_grid
 from cskd_tf.runs.json_files import write_json
 
 PAPER_CROPS = [data for data in cskd_paper.DATASETS if data != "cifar100_pad_crop"]
-SELF_KD = ("cross_entropy", "label_smoothing", "cskd", "tfkd", "pskd")
+SELF_KD = pskd_paper.SELF_KD
 COMPOSED = {
     "cskd_paper": [
         *(f"{data},resnet18,{method}" for data in PAPER_CROPS for method in cskd_paper.methods(data)),
@@ -173,3 +173,17 @@ def test_values_to_choose_from_are_around_the_one_that_the_method_has(method):
     assert seeds.keys == ("seed", "data.split.seed")
     with pytest.raises(ValueError, match="or values, DATA, and one of.*Received: 'values,omniglot_5,adacos'"):
         few_images.get_config("values,omniglot_5,adacos")
+
+
+def test_alpha_is_chosen_among_values_that_hold_the_configs():
+    for network in pskd_paper.NETWORKS:
+        sweep = pskd_paper.get_config(f"choose,{network}").sweep
+        axis, _, seeds = parse_grid(sweep.grid)
+        assert pskd_paper.get_config(*sweep.experiments).methods[0]["alpha"] in axis.values
+        assert len(seeds.values) == (1 if network == "resnet152" else 3)
+
+
+def test_what_the_submission_says_is_not_chosen():
+    with pytest.raises(ValueError, match="whose T and weight are chosen. Received: 'cifar100,resnet18,mixup_iclr'"):
+        cskd_paper.get_config("choose,cifar100,resnet18,mixup_iclr")
+    assert cskd_paper.get_config("choose,imagenet2012,resnet50,cskd").sweep.grid[-1] == "seed=0"

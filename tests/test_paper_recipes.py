@@ -239,15 +239,16 @@ PSKD_IMAGENET = {
     "evaluation.ece_bins": 10,
 }
 # Recipe, TF-KD's alpha and temperature, and the public code's factor: those of ResNet-18, DenseNet-121 and ResNeXt-29
-# are in TF-KD's public recipes, the others are DenseNet-121's for want of any.
+# are in TF-KD's public recipes, as are ResNet-50's alpha and temperature, the same as of ResNet-18; PyramidNet's are
+# DenseNet-121's for want of any. ImageNet's factor is ten times CIFAR-100's, as its classes are, which divide it.
 PSKD = {
     "preact_resnet18": (PSKD_CIFAR, 0.95, 6.0, 50.0),
-    "resnet101_cifar": (PSKD_CIFAR, 0.9, 20.0, 50.0),
+    "resnet101_cifar": (PSKD_CIFAR, 0.95, 6.0, 50.0),
     "densenet121_cifar": (PSKD_CIFAR, 0.9, 20.0, 50.0),
     "resnext29_8x64d": (PSKD_CIFAR, 0.9, 20.0, 100.0),
     "pyramidnet200": (PYRAMID, 0.9, 20.0, 50.0),
     "pyramidnet200_shakedrop": (PYRAMID, 0.9, 20.0, 50.0),
-    "resnet152": (PSKD_IMAGENET, 0.9, 20.0, 50.0),
+    "resnet152": (PSKD_IMAGENET, 0.95, 6.0, 500.0),
 }
 
 
@@ -274,12 +275,13 @@ def pskd_methods(network, alpha, temperature, multiplier):
     half_cutout = {"name": "Cutout", "size": 8, "probability": 0.5}
     half_cutmix = {"name": "CutMix", "alpha": 1.0, "probability": 0.5, "coin": "image"}
     self_form = tfkd(teacher, alpha, temperature, "paper", 100.0)
+    public = tfkd(teacher, alpha, temperature, "public", multiplier)
     return {
         "cross_entropy": [],
         "label_smoothing": [smoothing],
         "cskd": [cskd(1.0)],
         "tfkd": [self_form],
-        "tfkd_public": [tfkd(teacher, alpha, temperature, "public", multiplier)],
+        "tfkd_public": [public],
         "tfkd_reg": [tfkd(None, 0.1, 20.0, "paper", 100.0)],
         "tfkd_reg_public": [tfkd(None, 0.1, 20.0, "public", 100.0)],
         "pskd": [own],
@@ -293,6 +295,7 @@ def pskd_methods(network, alpha, temperature, multiplier):
         "cutmix_label_smoothing": [cutmix, smoothing],
         "cutmix_cskd": [cutmix, cskd(1.0)],
         "cutmix_tfkd": [cutmix, self_form],
+        "cutmix_tfkd_public": [cutmix, public],
     }
 
 
