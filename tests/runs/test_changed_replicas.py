@@ -62,7 +62,10 @@ def check_ends_alike(changed, unbroken):
     for name, values in expected.items():
         if name.startswith("optimizer/"):  # sums of gradients that nearly cancel
             np.testing.assert_allclose(state[name], values, rtol=0, atol=2e-5)
-        else:  # weights, running statistics, AdaCos' scale, PS-KD's table, the step
+        elif values.dtype == np.float16:  # PS-KD's table, of which few are rounded to the neighbouring number
+            np.testing.assert_allclose(state[name], values, rtol=2**-10, atol=1e-6, err_msg=name)
+            assert (state[name] != values).mean() < 0.02, name
+        else:  # weights, running statistics, AdaCos' scale, the step
             np.testing.assert_allclose(state[name], values, rtol=1e-6, atol=1e-6, err_msg=name)
     assert max(np.abs(expected[name] - first[name]).max() for name in expected if "classifier/" in name) > 0.01
     for one, two in zip(unbroken.log(), changed.log(), strict=True):
