@@ -132,7 +132,7 @@ def last_lines(log: pathlib.Path, *, start: int) -> str:
 
 
 def how_ended(code: int) -> str:
-    return f"with exit code {code}" if code > 0 else f"by {signal.Signals(-code).name}"
+    return f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
 
 
 def say(line: str) -> None:

@@ -19,7 +19,7 @@ class TFKD(Method):
     With `form="public"`, as the authors' code: the divergence is divided by the number of classes (`KLDivLoss`'s mean)
     and multiplied by `multiplier`, in the self form by T^2 too; and the reg form takes the softmax of the virtual
     probabilities themselves, nearly uniform at T = 20, against the student at T = 1. The virtual teacher knows the
-    labels as they are, before other methods smooth or refine them.
+    labels before other methods smooth or refine them, those of mixed images as class weights weigh them.
 
     Example of the reg form, two classes: logits (0, 0) and label 0 give `.5 * KL((.9, .1) || (.5, .5))`:
         >>> method = TFKD(alpha=0.5, temperature=1.0, correct=0.9)

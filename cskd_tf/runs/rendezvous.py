@@ -15,6 +15,7 @@ from cskd_tf.errors import UserError
 
 WAIT = 30 * 60.0  # seconds: for a machine to be had, and a container's image to be fetched
 _BETWEEN = 0.2  # seconds between two attempts
+_SPEAKS = 2.0  # seconds within which one that has come says who it is, or comes again
 _HELLO, _GO, _LONGEST = b"cskd_tf %s %d\n", b"all are here\n", 100
 
 
@@ -57,10 +58,12 @@ def _gather(address: str, expected: Mapping[bytes, Any], *, until: float) -> lis
             if time.monotonic() > until:
                 return left
             with contextlib.suppress(TimeoutError):
-                connection = opened.enter_context(server.accept()[0])
-                connection.settimeout(_BETWEEN)
-                if (task := expected.get(_line(connection))) is not None:
-                    here[task] = connection
+                connection = server.accept()[0]
+                connection.settimeout(_SPEAKS)
+                if (task := expected.get(_line(connection))) is None:
+                    connection.close()  # at which a worker that was too slow comes again
+                else:
+                    here[task] = opened.enter_context(connection)
             here = {task: connection for task, connection in here.items() if not _is_gone(connection)}
         for connection in here.values():
             connection.settimeout(max(until - time.monotonic(), _BETWEEN))

@@ -158,8 +158,7 @@ def subjects_of(runs: Sequence[Workdir]) -> list[Subject]:
             logging.warning("%s is left out: it has no predictions; --mode=evaluate writes them", run.path)
             continue
         config, count = run.config(), _count_classes(run)
-        source = config.data.source
-        kind = [source.name, source.path, source.archive, source.class_levels, config.network.name, count]
+        kind = [*vars(config.data.source.of_images()).values(), config.network.name, count]
         by_kind.setdefault(json.dumps(kind), []).append(run)
     if not by_kind:
         raise UserError(f"Expected runs with predictions. Received: none of {[str(run.path) for run in runs]}")

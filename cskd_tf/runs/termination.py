@@ -46,6 +46,7 @@ class Termination(keras.callbacks.Callback):
         super().__init__()
         self._workers = workers
         self._received = 0  # number of the first signal
+        self._interrupted = False  # whether Ctrl-C was among them
         self._in_steps = False
         self._before: dict[int, Any] = {}
 
@@ -77,8 +78,9 @@ class Termination(keras.callbacks.Callback):
         self._in_steps = False
 
     def _receive(self, number, frame) -> None:
-        if number == signal.SIGINT and self._received == signal.SIGINT:
+        if number == signal.SIGINT and self._interrupted:
             raise KeyboardInterrupt
+        self._interrupted |= number == signal.SIGINT
         first, self._received = not self._received, self._received or number
         if first and not self._in_steps and self._workers.count == 1:  # of several, the others would wait for this one
             raise Terminated(number)

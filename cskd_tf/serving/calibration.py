@@ -12,6 +12,7 @@ from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.evaluation.scaling import TemperatureScaling
 
 TEMPERATURE, SETS = "temperature", "conformal_set"  # what can be left out
+ROUNDING = 9e-7  # relative, of a softmax in float32
 # Of a temperature. A number fitted on N images costs 1 / 2N nats of NLL on average (Akaike, 1974), so 0.025 of so many:
 # little beside what it mends in most networks; docs/serving.md has the arithmetic.
 FEWEST = 20
@@ -84,8 +85,8 @@ class Calibration:
         if SETS in asked:
             alpha = 1 - coverage
             sets = ConformalSets.fit(validation.logits, validation.labels, kind="threshold", alpha=alpha)
-            # Rounded down to float32, in which it is compared, so that rounding takes no class out of a set.
-            threshold = float(np.nextafter(np.float32(1 - sets.largest), np.float32(0)))
+            # A little lower, so that the rounding of served float32 probabilities takes no class out of a set.
+            threshold = float(np.float32((1 - sets.largest) * (1 - ROUNDING)))
             if math.isinf(sets.largest):
                 needed = math.ceil(round(1 / alpha, 9)) - 1
                 left_out[SETS] = (

@@ -69,7 +69,7 @@ class WeightAverage:
         momentum = tf.minimum(self.momentum, (1 + done) / (10 + done))
         for variable, average in self._pairs:
             share = tf.cast(1 - momentum, average.dtype)
-            average.assign(average + share * (variable - average))
+            average.assign(average + share * (tf.cast(variable, average.dtype) - average))
 
     def put(self, in_place: bool) -> None:
         """Puts the averages in the variables' place, or back; nothing where they are there already.
@@ -81,10 +81,10 @@ class WeightAverage:
         for number, (variable, average) in enumerate(self._pairs):
             value = tf.identity(variable.value)
             if self._put and _checksum(variable) != self._put[number]:
-                average.value.assign(value)
+                average.value.assign(tf.cast(value, average.dtype))
                 continue
-            variable.value.assign(tf.identity(average.value))
-            average.value.assign(value)
+            variable.value.assign(tf.cast(tf.identity(average.value), variable.dtype))
+            average.value.assign(tf.cast(value, average.dtype))
         self._put = [_checksum(variable) for variable, _ in self._pairs] if in_place else None
         self._in_place.assign(int(in_place))
 
@@ -103,9 +103,10 @@ def _checksum(variable: keras.Variable) -> int:
 
 
 def _copy_of(variable: keras.Variable) -> keras.Variable:
-    return keras.Variable(
-        tf.identity(variable.value), dtype=variable.dtype, trainable=False, autocast=False, name="average"
-    )
+    # In sixteen bits a step of 1 - m is rounded away, and the average would stand still.
+    dtype = "float32" if tf.as_dtype(variable.dtype).size < 4 else variable.dtype
+    value = tf.cast(tf.identity(variable.value), dtype)
+    return keras.Variable(value, dtype=dtype, trainable=False, autocast=False, name="average")
 
 
 class AveragedModel(keras.Model, abc.ABC):

@@ -37,6 +37,11 @@ _ALONE = tf.distribute.InputContext()
 _UNNUMBERED = ()  # data whose batches are not counted, after which a PairedDataset begins with a whole epoch
 
 
+def _numbers(x) -> tuple[int, ...]:
+    """What tells data from others whose batches are counted: images, and steps per epoch."""
+    return (x.num_examples, x.steps_per_epoch) if isinstance(x, PairedDataset) else _UNNUMBERED
+
+
 class ContinuingModel(DataBuiltModel):
     """A Keras model that goes on with its data where it was, and looks at them before they reach its step.
 
@@ -203,7 +208,9 @@ class ContinuingModel(DataBuiltModel):
             kwargs["steps_per_epoch"] = x.steps_per_epoch
         steps = kwargs.get("steps_per_epoch")
         check_steps(steps, steps_per_execution=self.steps_per_execution)
-        course = Course(epochs=epochs, steps_per_epoch=steps, other_data_of=self._other_data(x))
+        before, numbers = self._state.data, _numbers(x)
+        others = numbers != _UNNUMBERED and before not in (None, numbers)  # of another size, or in other batches
+        course = Course(epochs=epochs, steps_per_epoch=steps, other_data_of=x.steps_per_epoch if others else None)
         callbacks = prepare_callbacks(callbacks, own=course, model=self)
         if shuffle is None:
             shuffle = not isinstance(x, tf.data.Dataset)  # which Keras cannot shuffle, and would warn of
@@ -224,6 +231,7 @@ class ContinuingModel(DataBuiltModel):
             check_form(validation_data, None, None)
             validation_data = self._checked(self._built_from(validation_data, None, function="test_function"), None)
         kwargs |= {"validation_split": validation_split, "validation_data": validation_data, "shuffle": shuffle}
+        self._state.data = numbers  # not before: what is refused leaves the training where it was
         with self._weighing(class_weight, sample_weight):
             try:
                 return super().fit(x, y, batch_size, epochs, verbose, callbacks, sample_weight=sample_weight, **kwargs)
@@ -269,14 +277,6 @@ class ContinuingModel(DataBuiltModel):
         self._built_from(x, y, function="test_function")
         check_batch((x, y, sample_weight), self.expectations(training=False))
         return super().test_on_batch(x, y, sample_weight, *args, **kwargs)
-
-    def _other_data(self, x) -> int | None:
-        """The steps per epoch of a data set of another size, or in other batches, than the last one was; else None."""
-        if not isinstance(x, PairedDataset):
-            self._state.data = _UNNUMBERED
-            return None
-        before, self._state.data = self._state.data, (x.num_examples, x.steps_per_epoch)
-        return None if before in (None, self._state.data) else x.steps_per_epoch
 
     def _checked(self, x, y, weights=None, *, opened_at: Callable[[], int] | None = None, **of_arrays):
         """What Keras is to read in place of `x`; for training, where `opened_at` says at which step."""

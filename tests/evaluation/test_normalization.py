@@ -21,6 +21,9 @@ def test_degenerate_logits():
     assert normalized_maximum_logit([[2.0, 2.0], [0.0, 0.0]], norm=2).tolist() == [0, 0]
     assert normalized_maximum_logit([[1e38, 0.0]], norm=10).tolist() == pytest.approx([0.5 / (2 * 0.5**10) ** 0.1])
     assert normalized_maximum_logit(np.eye(3, dtype="float16"), norm=1) == pytest.approx([0.5] * 3, rel=1e-12)
+    # Rounded, or these would be ordered by their last digit: with p = 1 one logit above the mean has half of all.
+    halves = np.concatenate([3 * np.eye(7)[:1], 0.7 * np.eye(7)[2:3], np.eye(7)[4:5] + 0.1])
+    assert normalized_maximum_logit(halves, norm=1).tolist() == [0.5] * 3
     for norm in (0, float("nan")):
         with pytest.raises(UserError, match=f"Received: norm={norm}"):
             normalized_maximum_logit([[1.0, 0.0]], norm=norm)

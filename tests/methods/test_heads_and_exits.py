@@ -42,6 +42,20 @@ def test_the_worked_number_of_adacos():
     assert not layer.bias.trainable
 
 
+def test_adacos_takes_the_lower_median_of_an_even_number():
+    """Angles of .1 and .5 to the own vector: ln(mean over images of exp(s cos) over the others) / cos(.1)."""
+    method = AdaCos(class_vectors="network")
+    layer = keras.layers.Dense(3)
+    layer.build((None, 3))
+    layer.set_weights([np.eye(3), np.zeros(3)])
+    method.attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 3)), classifier=layer))
+    before, angles = float(method.scale.numpy()), np.array([0.1, 0.5])
+    embeddings = np.stack([np.cos(angles), np.sin(angles), np.zeros(2)], axis=1).astype("float32")
+    method.labelled_logits({"embedding": tf.constant(embeddings)}, tf.constant([0, 0]))
+    others = (np.exp(before * np.sin(angles)) + 1).mean()
+    assert method.scale.numpy() == pytest.approx(np.log(others) / np.cos(0.1), rel=1e-5)
+
+
 def test_adacos_keeps_its_scale_where_the_papers_would_be_below_0():
     method = AdaCos(class_vectors="network")
     layer = keras.layers.Dense(3)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from cskd_tf.data import ArraySource, Distribution, Needs, paired_dataset
 from cskd_tf.methods import CSKD, Composition, CutMix, Cutout, Mixup
+from cskd_tf.methods.cutmix import _box
 from cskd_tf.methods.mixing import beta, permutation
 
 COUNT, SIDE, CLASSES = 12, 16, 3
@@ -107,6 +108,25 @@ def test_an_unknown_coin_is_refused():
     assert CutMix().coin == "batch"
     with pytest.raises(ValueError, match="coin to be one of .'batch', 'image'.. Received: coin='pixel'"):
         CutMix(coin="pixel")
+
+
+@pytest.mark.parametrize(("method", "side"), [(CutMix(), 4), (Cutout(size=3), 3)])
+def test_boxes_lie_around_any_pixel_alike(method, side):
+    """Each of 8 rows is the centre as often, also the first and the last one."""
+    size, boxes = 8, []
+    images = tf.constant([0.0, 1.0])[:, None, None, None] + tf.ones((2, size, size, 1))
+    for seed in range(300):
+        if isinstance(method, Cutout):
+            made = method.mix({"image": images}, tf.eye(2), seed=tf.constant([seed, 0]))[0]["image"][0] == 0
+        else:
+            made = _box(tf.constant([size, size]), tf.constant(1 - (side / size) ** 2), seed=tf.constant([seed, 0]))
+        boxes.append(tf.reshape(made, (size, size)).numpy().any(axis=1))
+    boxes = np.array(boxes)
+    assert boxes.sum(axis=1).max() == side
+    # Of an even side the centre is the first row of the lower half.
+    centred = np.arange(size)[:, None] + np.arange(-(side // 2), side - side // 2)
+    expected = np.array([(centred == row).any(axis=1).mean() for row in range(size)])
+    np.testing.assert_allclose(boxes.mean(axis=0), expected, atol=4 * 0.5 / np.sqrt(300))
 
 
 @pytest.mark.parametrize("method", [CutMix(probability=0.5, coin="image"), Cutout(size=6, probability=0.5)])

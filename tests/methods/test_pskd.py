@@ -109,8 +109,11 @@ def test_cut_images_keep_their_targets_and_leave_no_prediction():
     batch = {"index": index, "mixed": tf.constant([0.0, 1.0])}
     method.after_step(batch, {"image": {"logits": logits}})
     np.testing.assert_allclose(method.table.numpy(), [[0.5, 0.5], [0, 0], [0, 0]])
-    targets = method.targets(batch, tf.constant([[1.0, 0.0], [0.0, 1.0]]))
-    np.testing.assert_allclose(targets, [[0.8, 0.2], [0.0, 1.0]], atol=1e-6)
+    method.after_step({"index": index}, {"image": {"logits": logits}})  # an epoch in which neither is cut
+    method.after_step(batch, {"image": {"logits": -logits}})
+    np.testing.assert_allclose(method.table.numpy(), [[0.5, 0.5], [0, 0], [0.25, 0.75]])
+    targets = method.targets(batch, tf.constant([[1.0, 0.0], [1.0, 0.0]]))
+    np.testing.assert_allclose(targets, [[0.8, 0.2], [1.0, 0.0]], atol=1e-6)
 
 
 @pytest.mark.parametrize("method", [CutMix(probability=0.5, coin="image"), Cutout(size=2, probability=0.5)])

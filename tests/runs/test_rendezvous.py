@@ -3,10 +3,12 @@
 import concurrent.futures
 import socket
 import threading
+import time
 
 import pytest
 
 from cskd_tf.errors import UserError
+from cskd_tf.runs import rendezvous
 from cskd_tf.runs.rendezvous import meet
 
 
@@ -66,6 +68,28 @@ def test_one_that_goes_while_it_waits_has_to_come_again(cluster):
         again = pool.submit(meet, cluster("worker", 1), wait=60)
         for each in (chief, one, again):
             assert each.result(timeout=30) is None
+
+
+def test_one_that_is_slow_to_say_who_it_is_comes_again(cluster, monkeypatch):
+    """A process that is not scheduled just then, or a packet that is lost."""
+    monkeypatch.setattr(rendezvous, "_SPEAKS", 0.2)
+    connect, slow = socket.create_connection, []
+
+    class Slow(socket.socket):
+        def sendall(self, data, *flags):
+            if not slow:
+                slow.append(time.sleep(1))
+            return super().sendall(data, *flags)
+
+    def create(*arguments, **options):
+        made = connect(*arguments, **options)
+        return Slow(made.family, made.type, made.proto, fileno=made.detach())
+
+    monkeypatch.setattr(socket, "create_connection", create)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for each in [pool.submit(meet, cluster(*task), wait=20) for task in TASKS]:
+            assert each.result(timeout=30) is None
+    assert slow
 
 
 def test_a_port_that_is_taken_and_an_address_that_is_none_are_named(cluster):

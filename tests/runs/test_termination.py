@@ -127,7 +127,9 @@ def test_between_epochs_ctrl_c_is_answered_at_once(termination):
 
 def test_of_several_signals_the_first_one_counts(termination):
     termination.on_epoch_begin(0)
-    send(signal.SIGTERM, signal.SIGINT, signal.SIGINT)
+    send(signal.SIGTERM, signal.SIGINT, signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        send(signal.SIGINT)
     with pytest.raises(Terminated) as leaving:
         termination.on_train_batch_end(0)
     assert leaving.value.code == 143

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cskd_tf.errors import UserError
+from cskd_tf.training.averaging import WeightAverage
 from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD, make
@@ -132,3 +133,16 @@ def test_training_goes_on_from_weights_that_were_set_between(kind, fit, images_a
         model.put_average(in_place)
         for weight in model.network.trainable_weights:
             np.testing.assert_allclose(weight, 0.5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_an_average_of_sixteen_bits_does_not_stand_still(dtype):
+    weight, step = keras.Variable([1.0], dtype=dtype), keras.Variable(10_000, dtype="int64")
+    average = WeightAverage([weight], momentum=0.999)
+    weight.assign([2.0])
+    for _ in range(1000):
+        average.update(step)
+    average.put(True)
+    assert float(weight.numpy()[0]) == pytest.approx(2 - 0.999**1000, abs=0.01)
+    average.put(False)
+    assert float(weight.numpy()[0]) == 2.0

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import Needs, paired_dataset
+from cskd_tf.errors import UserError
 from cskd_tf.methods import CSKD, PSKD, Method
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
@@ -289,6 +290,9 @@ def test_other_data_begin_with_a_whole_epoch(batch_size, make_model, images_and_
     model.fit(first, epochs=1, verbose=0)
     SEEN.clear()
     repeated = np.concatenate([images, images[:18]]), np.concatenate([labels, labels[:18]])  # 40 of them
-    model.fit(paired_dataset(*repeated, batch_size=batch_size, seed=0, needs=needs), epochs=2, verbose=0)
+    others = paired_dataset(*repeated, batch_size=batch_size, seed=0, needs=needs)
+    with pytest.raises(UserError, match="val_ece"):  # which leaves the training where it was
+        model.fit(others, epochs=2, verbose=0, callbacks=[keras.callbacks.EarlyStopping("val_ece")])
+    model.fit(others, epochs=2, verbose=0)
     shown = [index for indices, _ in SEEN for index in indices]
     assert sorted(shown[:40]) == sorted(shown[40:]) == list(range(40))

@@ -54,7 +54,6 @@ def test_sgd_refuses(arguments):
         SGD(**arguments)
 
 
-@pytest.mark.thorough
 def test_gradients_are_clipped_together_and_over_all_replicas(linear_network, images_and_labels, two_replicas):
     images, labels = images_and_labels
     steps = []

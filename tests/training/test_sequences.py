@@ -171,6 +171,17 @@ def test_replicas_and_parts_of_a_batch_take_the_same_step(tagger, sentences, rep
         np.testing.assert_allclose(one, two, atol=1e-5)
 
 
+def test_what_layers_add_counts_once_however_many_labels_a_row_has(tagger, sentences):
+    symbols, labels = sentences
+    network = tagger(kernel_regularizer=keras.regularizers.L2(0.1))
+    weights = network.get_weights()
+    model = compiled(network, learning_rate=1e-9)
+    loss = model.fit(symbols, labels, batch_size=EXAMPLES, verbose=0).history["loss"][0]
+    logits = forward(weights, symbols)[labels >= 0]
+    chances = softmax(logits)[np.arange(len(logits)), labels[labels >= 0]]
+    assert loss == pytest.approx(0.1 * (weights[1] ** 2).sum() - np.log(chances).mean(), rel=1e-5)
+
+
 def test_a_batch_without_labels_moves_nothing(tagger, sentences):
     symbols, labels = sentences
     model = compiled(tagger())

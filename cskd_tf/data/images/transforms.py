@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from cskd_tf.data.images.random_draws import draws
 from cskd_tf.data.images.resampling import resample
+from cskd_tf.errors import UserError
 
 Transform = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -213,8 +214,11 @@ class Normalize:
         2.0
 
     Args:
-        mean: one per channel, of pixels in [0, 1].
-        std: one per channel, standard deviation of pixels in [0, 1].
+        mean: one per channel, of pixels in [0, 1], or one for all.
+        std: as many, standard deviation of pixels in [0, 1].
+
+    Raises:
+        UserError: images of another number of channels.
     """
 
     mean: tuple[float, ...]
@@ -223,6 +227,8 @@ class Normalize:
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
         mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
+        if len(mean) > 1 and images.shape[-1] not in (None, len(mean)):
+            raise UserError(f"Expected images of {len(mean)} channels, as mean and std. Received: {images.shape}")
         # Broadcasting over three channels is six times slower than over a whole row of pixels.
         width = images.shape[2] or 1
         rows = tf.reshape(tf.cast(images, tf.float32), [-1, width * len(mean)])

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from cskd_tf.data.sources.base import PixelSource, Source, check_labels
+from cskd_tf.data.sources.base import PixelSource, Source, check_labels, class_numbers
 from cskd_tf.errors import UserError
 
 
@@ -61,11 +61,11 @@ class ArraySource(PixelSource):
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             broken = np.flatnonzero(~np.isfinite(pixels).all(axis=(1, 2, 3)))
             raise UserError(f"Expected finite pixels. Received: NaN or infinity in images {broken[:10].tolist()}")
-        num_classes = len(class_names) if class_names is not None else None
+        num_classes = len(class_names) if class_names is not None else class_numbers(labels)[1]
         numbers = check_labels(labels, num_classes=num_classes, complete=complete)
         super().__init__(
             numbers,
-            class_names=class_names or list(map(str, range(int(numbers.max()) + 1))),
+            class_names=class_names or list(map(str, range(num_classes or int(numbers.max()) + 1))),
             class_groups=class_groups,
             image_shape=pixels.shape[1:],
         )

@@ -96,7 +96,7 @@ def examine(
     if not findings.problem:
         if check_labels:
             checked = labels.check(splits["train"], limit=check_labels, classifier=by)
-            same = bool(by and by.trained_on and by.trained_on.source == config.data.source)
+            same = bool(by and by.trained_on and by.trained_on.source.of_images() == config.data.source.of_images())
             for line in labels.described(checked, splits["train"], saw_them=same):
                 say(screen, line)
         findings, cause = _timed(findings, screen)

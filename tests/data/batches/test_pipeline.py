@@ -107,7 +107,6 @@ def test_indices_are_given_on_request():
         np.testing.assert_array_equal(batch["index"], numbers(batch["image"]))
 
 
-@pytest.mark.thorough
 def test_further_partners_are_drawn_independently():
     views = ("partner", "partner_2", "partner_3")
     (batch, labels), *_ = batches(needs=Needs(views), batch_size=SIZE)

@@ -138,7 +138,6 @@ def test_what_a_stream_cannot_do_is_refused(change, message):
         paired_stream(examples, **{"num_classes": 2, "batch_size": 4, "seed": 0, **change})
 
 
-@pytest.mark.thorough
 def test_no_reading_repeats_the_draws_of_another():
     images = np.random.default_rng(0).integers(0, 256, (32, 2, 2, 1), np.uint8)
     examples = tf.data.Dataset.from_tensor_slices((images, np.arange(32)))

@@ -11,6 +11,7 @@ from cskd_tf.data.images.transforms import (
     PadCrop,
     RandomResizedCrop,
 )
+from cskd_tf.errors import UserError
 from tests.data.helpers import seeds
 
 
@@ -86,6 +87,15 @@ def test_normalize_by_hand():
     np.testing.assert_allclose(
         Normalize((0.5,), (0.25,))(tf.constant([[[[255.0]]], [[[0.0]]]]))[:, 0, 0, 0], [2.0, -2.0]
     )
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_images_of_other_channels_are_refused(channels):
+    """A number of rows that three divides would be taken for colours."""
+    with pytest.raises(UserError, match=f"Expected images of 3 channels, as mean and std. Received: .*, {channels}"):
+        Normalize((0.1, 0.5, 0.9), (1.0,) * 3)(tf.zeros((3, 2, 2, channels)))
+    one = Normalize((0.5,), (1.0,))(tf.zeros((3, 2, 2, channels)))  # for all
+    np.testing.assert_array_equal(one, np.full((3, 2, 2, channels), -0.5))
 
 
 def test_the_same_seeds_give_the_same_images_whatever_the_batch():
