@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cskd_tf.errors import UserError
+from cskd_tf.evaluation.metrics import DIRECTIONS as LOGGED
 from cskd_tf.runs.grid import Axis, Run
 
-# Metrics to choose by: 1 where less is better, -1 where more is.
-DIRECTIONS = {"top1_error": 1, "top5_error": 1, "nll": 1, "ece": 1, "aurc": 1, "group_error": 1, "recall_at_1": -1}
+# Metrics to choose by.
+DIRECTIONS = {**LOGGED, "group_error": "min"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ def better(value: float, *, metric: str) -> float:
     Raises:
         UserError: an unknown metric.
     """
-    return DIRECTIONS[check_metric(metric)] * value
+    return value if DIRECTIONS[check_metric(metric)] == "min" else -value
 
 
 def check_metric(metric: str) -> str:

@@ -85,7 +85,7 @@ class Calibration:
         if SETS in asked:
             alpha = 1 - coverage
             sets = ConformalSets.fit(validation.logits, validation.labels, kind="threshold", alpha=alpha)
-            # A little lower, so that the rounding of served float32 probabilities takes no class out of a set.
+            # A little lower, or the rounding of served float32 probabilities would take classes out of sets.
             threshold = float(np.float32((1 - sets.largest) * (1 - ROUNDING)))
             if math.isinf(sets.largest):
                 needed = math.ceil(round(1 / alpha, 9)) - 1
