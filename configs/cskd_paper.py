@@ -17,7 +17,7 @@ and R@1 are the same as `adacos`.
 The first trains what a table has of a data set, with three seeds: table1 to table6, and iclr_table1 to iclr_table4 of
 the ICLR submission; `table5,imagenet2012` with one, as it prints no deviations. The second trains a method with each T
 and weight of section 3.1 on 90 % of the training images, and with the best by validation top-1 error on all: on
-ImageNet with one seed.
+ImageNet with one seed, and not of the submission, which says 4 and 1.
 
 `iclr` is the form of the ICLR submission, which holds out 10 % of CIFAR-100 and TinyImageNet and reports the test
 images under the best validation epoch (`best_epoch` in metrics.json); its baselines are the methods here with
@@ -80,7 +80,7 @@ def methods(data: str) -> dict[str, tuple[dict, ...]]:
         "kd_from_iclr": (iclr_distillation,),
         "kd_iclr": (iclr_distillation, iclr),
         "adacos": ({"name": "AdaCos"},),
-        "adacos_public": ({"name": "AdaCos", "scale_at_evaluation": False},),  # Table 6
+        "adacos_public": ({"name": "AdaCos", "scale_at_evaluation": False},),  # of the tables
         "virtual_softmax": ({"name": "VirtualSoftmax"},),
         "max_entropy": ({"name": "MaxEntropy", "weight": 1.0},),
         "label_smoothing": ({"name": "LabelSmoothing", "epsilon": 0.1},),
@@ -138,7 +138,11 @@ def _choice(experiment: str):
     """T and weight of an experiment with CS-KD by validation top-1 error (section 3.1)."""
     config = get_config(experiment)
     places = [place for place, method in enumerate(config.methods) if method["name"] == "CSKD"]
-    if not places or "iclr" in experiment:  # whose T and weight the submission says: 4 and 1
+    if "iclr" in experiment:
+        raise ValueError(
+            f"Expected another form than the submission's, which says T 4 and weight 1. Received: {experiment!r}"
+        )
+    if not places:
         raise ValueError(f"Expected a method with CSKD, whose T and weight are chosen. Received: {experiment!r}")
     axes = {f"methods[{places[0]}].temperature": "1.0,4.0", f"methods[{places[0]}].weight": "1.0,2.0,3.0,4.0"}
     grid = [*(f"{key}={values}" for key, values in axes.items()), "data.split.validation_fraction=0.1"]

@@ -31,8 +31,7 @@ def flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
     """The keys of a config, dotted, and their values."""
     found: dict[str, Any] = {}
     for key, value in config.items():
-        holds_keys = isinstance(value, ConfigDict) and len(value)  # and is not one that is empty until it is given
-        found |= flat(value, f"{prefix}{key}.") if holds_keys else {f"{prefix}{key}": value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {f"{prefix}{key}": value}
     return found
 
 
@@ -96,11 +95,11 @@ def check_config(config: Any) -> None:
 
 
 def check_grid(texts: Iterable[str], *, config: ConfigDict) -> None:
-    """Refuses axes of keys that the config does not have; what a method is given, that method knows."""
+    """Refuses axes of keys that the config does not have; what methods and optimizers are given, these know."""
     known = [key for key in flat(config) if not key.startswith("sweep.")]
     for text in texts:
         for key in (part.strip() for part in text.partition("=")[0].split(",")):
-            if key not in known and not re.match(r"methods[.\[]", key):
+            if key not in known and not re.match(r"methods[.\[]|optimizer\.arguments(\.|$)", key):
                 raise ValueError(
                     "Expected --grid=KEY=VALUE,VALUE with keys of configs/base.py, such as --grid=seed=0,1,2. "
                     f"Received: --grid={text}{_hint('--grid=', key, known)}"

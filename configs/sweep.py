@@ -65,7 +65,8 @@ def run(config: Any, *, workdir: str, mode: str, grid: Sequence[str], choose: st
     axes = grids.parse_grid(grid, defaults=given.get("grid", ()))
     choose = given.get("choose") if choose is None else choose
     folder, home = grids.as_typed(workdir), pathlib.Path(command_line.default_workdir(config, mode="sweep"))
-    overrides = json.loads(json.dumps(config_flags.get_override_values(config)))
+    # Those of optimizer.arguments are a ConfigDict.
+    overrides = json.loads(json.dumps(config_flags.get_override_values(config), default=dict))
     overrides = {key: value for key, value in overrides.items() if not key.startswith("sweep.")}
     exports = "export.enabled" in {*overrides, *(key for axis in axes for key in axis.keys)}
     overrides |= {} if exports else {"export.enabled": False}

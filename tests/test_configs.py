@@ -184,6 +184,6 @@ def test_alpha_is_chosen_among_values_that_hold_the_configs():
 
 
 def test_what_the_submission_says_is_not_chosen():
-    with pytest.raises(ValueError, match="whose T and weight are chosen. Received: 'cifar100,resnet18,mixup_iclr'"):
+    with pytest.raises(ValueError, match="says T 4 and weight 1. Received: 'cifar100,resnet18,mixup_iclr'"):
         cskd_paper.get_config("choose,cifar100,resnet18,mixup_iclr")
     assert cskd_paper.get_config("choose,imagenet2012,resnet50,cskd").sweep.grid[-1] == "seed=0"

@@ -191,12 +191,21 @@ def test_a_bar_where_somebody_watches(swept, monkeypatch):
     assert "[2/2] seed=1: val top1_error 0.4100" in plain
 
 
-def test_a_key_that_is_empty_until_it_is_given_may_be_on_the_grid(swept):
-    grid = "--grid=optimizer.arguments={'beta_2':0.9},{'beta_2':0.98}"
-    code, printed, order = swept(*DIGITS, "--config.optimizer.name=AdamW", grid)
+@pytest.mark.parametrize("given", [(), ("--config.optimizer.arguments={'beta_2': 0.5}",)])
+@pytest.mark.parametrize("grid", ["={'beta_2':0.9},{'beta_2':0.98}", ".beta_2=0.9,0.98"])
+def test_what_an_optimizer_is_given_may_be_on_the_grid(grid, given, swept):
+    code, printed, order = swept(*DIGITS, "--config.optimizer.name=AdamW", *given, f"--grid=optimizer.arguments{grid}")
     assert code == 0, printed
     configs = [json.loads(pathlib.Path("DIR", name, "config.json").read_text()) for name in order]
     assert [config["optimizer"]["arguments"] for config in configs] == [{"beta_2": 0.9}, {"beta_2": 0.98}]
+
+
+def test_methods_that_are_given_whole_have_another_value_in_each_run(swept):
+    methods = "--config.methods=({'name': 'CSKD', 'weight': 3.0},)"
+    code, printed, order = swept(*DIGITS, methods, "--grid=methods.0.weight=1,2", "--grid=seed=0,1")
+    assert code == 0, printed
+    configs = [json.loads(pathlib.Path("DIR", name, "config.json").read_text()) for name in order]
+    assert [config["methods"][0]["weight"] for config in configs] == [1.0, 1.0, 2.0, 2.0]
 
 
 def test_several_workers_do_not_sweep(swept, monkeypatch):

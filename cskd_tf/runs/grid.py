@@ -108,7 +108,7 @@ def parse_grid(texts: Iterable[str], *, defaults: Iterable[str] = ()) -> list[Ax
 
 
 def assign(config: dict[str, Any], key: str, value: Any, *, where: str) -> None:
-    """Sets a dotted key of nested dictionaries and lists; a method's entry may gain a key that it left out.
+    """Sets a dotted key of nested dictionaries and lists; what a method or the optimizer is given may gain a key.
 
     Example:
         >>> config = {"epochs": 3, "methods": [{"name": "CSKD", "weight": 1.0}]}
@@ -131,15 +131,16 @@ def assign(config: dict[str, Any], key: str, value: Any, *, where: str) -> None:
         for part in parts[:-1]:
             holder = holder[int(part) if isinstance(holder, list) else part]
         last = int(parts[-1]) if isinstance(holder, list) else parts[-1]
-        of_method = parts[0] == "methods" and len(parts) == 3
-        if not of_method or not isinstance(holder, dict):
+        given = len(parts) == 3 and (parts[0] == "methods" or parts[:2] == ["optimizer", "arguments"])
+        if not given or not isinstance(holder, dict):
             holder[last]
     except (LookupError, TypeError, ValueError):
         raise UserError(
             f"Expected keys of configs/base.py, or of an entry of methods. Received: {key}, which {where} lacks"
         ) from None
     old = holder.get(last) if isinstance(holder, dict) else holder[last]
-    holder[last] = float(value) if type(old) is float and type(value) is int else value
+    # A copy of a dictionary or list, of which other keys may be set in this config alone.
+    holder[last] = float(value) if type(old) is float and type(value) is int else copy.deepcopy(value)
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -105,7 +105,7 @@ def _what(serving: Serving, experiment: Experiment, workdir: Workdir) -> str:
     imported = workdir.imported_from()
     rows = [
         ("network", config.network.name + (f", width {config.network.width}" if config.network.width else "")),
-        ("parameters", f"{parameters_of(experiment.model.network):,}"),
+        ("trained parameters", f"{parameters_of(experiment.model.network):,}"),
         ("trained by", f"{name_of_methods(config)}, {config.epochs} epochs" if imported is None else "another program"),
         ("precision", config.precision),
         ("images", f"{_colours(serving)}, resized to {serving.size} x {serving.size} pixels"),

@@ -5,6 +5,7 @@ started would be left for good. Here all come to the first worker's address, whi
 """
 
 import contextlib
+import math
 import re
 import socket
 import time
@@ -60,7 +61,7 @@ def _gather(address: str, expected: Mapping[bytes, Any], *, until: float) -> lis
             with contextlib.suppress(TimeoutError):
                 connection = server.accept()[0]
                 connection.settimeout(_SPEAKS)
-                if (task := expected.get(_line(connection))) is None:
+                if (task := expected.get(_line(connection, until=min(until, time.monotonic() + _SPEAKS)))) is None:
                     connection.close()  # at which a worker that was too slow comes again
                 else:
                     here[task] = opened.enter_context(connection)
@@ -103,11 +104,13 @@ def _listening(address: str) -> socket.socket:
     return server
 
 
-def _line(connection: socket.socket) -> bytes:
-    """What it says first, up to the end of a line; less where it says no more, or something else."""
+def _line(connection: socket.socket, *, until: float = math.inf) -> bytes:
+    """What it says first, up to the end of a line; less where it says no more in time, or something else."""
     said = b""
     with contextlib.suppress(OSError):
-        while not said.endswith(b"\n") and len(said) < _LONGEST and (more := connection.recv(1)):
+        while not said.endswith(b"\n") and len(said) < _LONGEST and time.monotonic() < until:
+            if not (more := connection.recv(1)):
+                break
             said += more
     return said
 

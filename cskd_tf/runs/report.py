@@ -42,9 +42,9 @@ def find_runs(root: pathlib.Path) -> list[Workdir]:
         UserError: there is none.
     """
     folders = [path.parent for path in sorted(root.rglob(METRICS))] if root.is_dir() else []
-    found = [Workdir(folder) for folder in folders if (folder / CONFIG).exists()]
+    found = [Workdir(folder) for folder in folders if (folder / CONFIG).is_file()]
     for folder in folders:
-        if not (folder / CONFIG).exists():
+        if not (folder / CONFIG).is_file():
             logging.warning("%s is left out: it is no run's folder, for it lacks %s", folder, CONFIG)
     runs = [run for run in found if _has_finished(run, alone=len(found) == 1)]
     if not runs:
@@ -53,9 +53,9 @@ def find_runs(root: pathlib.Path) -> list[Workdir]:
 
 
 def _has_finished(run: Workdir, *, alone: bool) -> bool:
-    """Whether there are metrics; where there are other runs, one whose file is damaged is named and left out."""
+    """Whether there are metrics; where there are other runs, one whose files are damaged is named and left out."""
     try:
-        return bool(run.metrics())
+        return bool(run.config() and run.metrics())
     except UserError as error:
         if alone:
             raise
@@ -67,7 +67,7 @@ def name_unfinished(root: pathlib.Path, runs: Sequence[Workdir]) -> None:
     """Warns of runs at and below a folder that are not among the finished ones."""
     finished = {run.path for run in runs}
     for path in sorted(root.rglob(CONFIG)):
-        if path.parent in finished or (path.parent / METRICS).exists():
+        if path.parent in finished or (path.parent / METRICS).exists() or not path.is_file():
             continue
         try:
             Workdir(path.parent).config()

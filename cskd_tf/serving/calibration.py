@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.conformal import ConformalSets
+from cskd_tf.evaluation.conformal import quantile
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.evaluation.scaling import TemperatureScaling
+from cskd_tf.evaluation.scores import softmax
 
 TEMPERATURE, SETS = "temperature", "conformal_set"  # what can be left out
 ROUNDING = 9e-7  # relative, of a softmax in float32
@@ -84,10 +85,13 @@ class Calibration:
                 left_out[TEMPERATURE] = str(error)
         if SETS in asked:
             alpha = 1 - coverage
-            sets = ConformalSets.fit(validation.logits, validation.labels, kind="threshold", alpha=alpha)
-            # A little lower, or the rounding of served float32 probabilities would take classes out of sets.
-            threshold = float(np.float32((1 - sets.largest) * (1 - ROUNDING)))
-            if math.isinf(sets.largest):
+            # As of `ConformalSets`, but of p and not of 1 - p, of which nothing would be left where p is small.
+            own = softmax(validation.logits)[np.arange(len(validation.labels)), validation.labels]
+            least = -quantile(-own, alpha)
+            # A little lower, or the rounding of served float32 probabilities would take classes out of sets: it grows
+            # with the logarithm, since it is the logits that are rounded.
+            threshold = float(np.float32(least * (1 - ROUNDING * (1 - math.log(max(least, 1e-300))))))
+            if math.isinf(least):
                 needed = math.ceil(round(1 / alpha, 9)) - 1
                 left_out[SETS] = (
                     f"Expected at least {needed} validation images for a coverage of {coverage:g}. "

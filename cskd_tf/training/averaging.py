@@ -49,13 +49,19 @@ class WeightAverage:
 
     def __init__(self, variables: Sequence[keras.Variable], *, momentum: float):
         self.momentum = momentum
-        self._pairs = [
-            (variable, _copy_of(variable)) for variable in variables if keras.backend.is_float_dtype(variable.dtype)
-        ]
+        floats = [variable for variable in variables if keras.backend.is_float_dtype(variable.dtype)]
+        # In sixteen bits a share of 1 - m is rounded away, and the average would stand still.
+        self._pairs = [(variable, _copy_of(variable, least=4)) for variable in floats]
+        # What the average of another type takes the place of; else the two change places.
+        self._aside = {
+            number: _copy_of(variable)
+            for number, (variable, average) in enumerate(self._pairs)
+            if average.dtype != variable.dtype
+        }
         self._in_place = keras.Variable(
             0, dtype="int32", trainable=False, aggregation="only_first_replica", name="averages_in_place"
         )
-        self.variables = [*(average for _, average in self._pairs), self._in_place]
+        self.variables = [*(average for _, average in self._pairs), self._in_place, *self._aside.values()]
         self._put: list[int] | None = None  # checksums of the averages that were put in place here
 
     @property
@@ -82,9 +88,14 @@ class WeightAverage:
             value = tf.identity(variable.value)
             if self._put and _checksum(variable) != self._put[number]:
                 average.value.assign(tf.cast(value, average.dtype))
-                continue
-            variable.value.assign(tf.cast(tf.identity(average.value), variable.dtype))
-            average.value.assign(tf.cast(value, average.dtype))
+            elif (aside := self._aside.get(number)) is None:
+                variable.value.assign(tf.identity(average.value))
+                average.value.assign(value)
+            elif in_place:
+                aside.value.assign(value)
+                variable.value.assign(tf.cast(tf.identity(average.value), variable.dtype))
+            else:
+                variable.value.assign(tf.identity(aside.value))
         self._put = [_checksum(variable) for variable, _ in self._pairs] if in_place else None
         self._in_place.assign(int(in_place))
 
@@ -93,18 +104,20 @@ class WeightAverage:
         self._put = None
 
     def of(self, variables: Sequence[keras.Variable]) -> list[keras.Variable]:
-        """The averages of some of the variables."""
+        """The averages of some of the variables, and what they stand for."""
         wanted = {id(variable) for variable in variables}
-        return [average for variable, average in self._pairs if id(variable) in wanted]
+        numbers = [number for number, (variable, _) in enumerate(self._pairs) if id(variable) in wanted]
+        aside = [self._aside[number] for number in numbers if number in self._aside]
+        return [*(self._pairs[number][1] for number in numbers), *aside]
 
 
 def _checksum(variable: keras.Variable) -> int:
     return zlib.crc32(np.ascontiguousarray(variable.numpy()).tobytes())
 
 
-def _copy_of(variable: keras.Variable) -> keras.Variable:
-    # In sixteen bits a step of 1 - m is rounded away, and the average would stand still.
-    dtype = "float32" if tf.as_dtype(variable.dtype).size < 4 else variable.dtype
+def _copy_of(variable: keras.Variable, *, least: int = 0) -> keras.Variable:
+    """A variable of its value, in float32 where its own type has fewer than `least` bytes."""
+    dtype = "float32" if tf.as_dtype(variable.dtype).size < least else variable.dtype
     value = tf.cast(tf.identity(variable.value), dtype)
     return keras.Variable(value, dtype=dtype, trainable=False, autocast=False, name="average")
 

@@ -231,8 +231,8 @@ class ContinuingModel(DataBuiltModel):
             check_form(validation_data, None, None)
             validation_data = self._checked(self._built_from(validation_data, None, function="test_function"), None)
         kwargs |= {"validation_split": validation_split, "validation_data": validation_data, "shuffle": shuffle}
-        self._state.data = numbers  # not before: what is refused leaves the training where it was
         with self._weighing(class_weight, sample_weight):
+            self._state.data = numbers  # not before: what is refused leaves the training where it was
             try:
                 return super().fit(x, y, batch_size, epochs, verbose, callbacks, sample_weight=sample_weight, **kwargs)
             finally:
@@ -265,11 +265,11 @@ class ContinuingModel(DataBuiltModel):
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *args, **kwargs):
         """As `keras.Model.train_on_batch`."""
         self._built_from(x, y, function="train_function")
-        self._make_average()
-        self.put_average(False)
         check_batch((x, y, sample_weight), self.expectations(training=True))
-        self._state.data = _UNNUMBERED
         with self._weighing(class_weight, sample_weight):
+            self._make_average()
+            self.put_average(False)
+            self._state.data = _UNNUMBERED
             return super().train_on_batch(x, y, sample_weight, None, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):

@@ -110,23 +110,27 @@ def test_an_unknown_coin_is_refused():
         CutMix(coin="pixel")
 
 
-@pytest.mark.parametrize(("method", "side"), [(CutMix(), 4), (Cutout(size=3), 3)])
-def test_boxes_lie_around_any_pixel_alike(method, side):
-    """Each of 8 rows is the centre as often, also the first and the last one."""
-    size, boxes = 8, []
-    images = tf.constant([0.0, 1.0])[:, None, None, None] + tf.ones((2, size, size, 1))
-    for seed in range(300):
-        if isinstance(method, Cutout):
-            made = method.mix({"image": images}, tf.eye(2), seed=tf.constant([seed, 0]))[0]["image"][0] == 0
-        else:
-            made = _box(tf.constant([size, size]), tf.constant(1 - (side / size) ** 2), seed=tf.constant([seed, 0]))
-        boxes.append(tf.reshape(made, (size, size)).numpy().any(axis=1))
-    boxes = np.array(boxes)
-    assert boxes.sum(axis=1).max() == side
+def boxes_of_cutmix(size, side):
+    draw = tf.function(lambda seed: _box(tf.constant([size, size]), tf.constant(1 - (side / size) ** 2), seed=seed))
+    return np.array([draw(tf.constant([seed, 0])) for seed in range(1000)])
+
+
+def holes_of_cutout(size, side):
+    images = tf.ones((1000, size, size, 1))
+    return Cutout(size=side).mix({"image": images}, images[:, 0, 0], seed=[3, 1])[0]["image"].numpy()[..., 0] == 0
+
+
+@pytest.mark.parametrize(("draw", "side"), [(boxes_of_cutmix, 2), (holes_of_cutout, 3)])
+def test_boxes_lie_around_any_pixel_alike(draw, side):
+    """Each of 4 rows and columns is the centre as often, also the first and the last one."""
+    size, boxes = 4, draw(4, side)
     # Of an even side the centre is the first row of the lower half.
     centred = np.arange(size)[:, None] + np.arange(-(side // 2), side - side // 2)
     expected = np.array([(centred == row).any(axis=1).mean() for row in range(size)])
-    np.testing.assert_allclose(boxes.mean(axis=0), expected, atol=4 * 0.5 / np.sqrt(300))
+    for axis in (1, 2):
+        covered = boxes.any(axis=axis)
+        assert covered.sum(axis=1).max() == side
+        np.testing.assert_allclose(covered.mean(axis=0), expected, atol=4 * 0.5 / np.sqrt(1000))
 
 
 @pytest.mark.parametrize("method", [CutMix(probability=0.5, coin="image"), Cutout(size=6, probability=0.5)])

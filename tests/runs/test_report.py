@@ -117,9 +117,11 @@ def test_unfinished_and_damaged_runs_are_named_beside_others(caplog, capsys, tmp
     labels = np.arange(30) % 3
     for name in ("done", "half", "damaged"):
         finished_run(tmp_path / name, seed=1, labels=labels)
-    for name, file in (("foreign", "metrics.json"), ("other", "config.json")):  # of another program
-        (tmp_path / name).mkdir()
-        (tmp_path / name / file).write_text('{"accuracy": 0.5}')
+    (tmp_path / "folder/config.json").mkdir(parents=True)
+    for name, files in (("foreign", ["metrics"]), ("other", ["config"]), ("both", ["config", "metrics"])):
+        (tmp_path / name).mkdir()  # of another program
+        for file in files:
+            (tmp_path / name / f"{file}.json").write_text('{"accuracy": 0.5}')
     (tmp_path / "half/metrics.json").unlink()
     (tmp_path / "damaged/metrics.json").write_text("{")
     report.report(tmp_path)
@@ -128,5 +130,6 @@ def test_unfinished_and_damaged_runs_are_named_beside_others(caplog, capsys, tmp
     assert f"{tmp_path / 'damaged'} is left out: Expected a JSON object in" in caplog.text
     assert f"{tmp_path / 'foreign'} is left out: it is no run's folder, for it lacks config.json" in caplog.text
     assert f"{tmp_path / 'other'} is left out: it is no run's folder, or its config is damaged: " in caplog.text
+    assert f"{tmp_path / 'both'} is left out: {tmp_path / 'both'}/config.json: " in caplog.text
     with pytest.raises(ValueError, match="Expected a JSON object"):
         report.report(tmp_path / "damaged")

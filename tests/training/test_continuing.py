@@ -293,6 +293,8 @@ def test_other_data_begin_with_a_whole_epoch(batch_size, make_model, images_and_
     others = paired_dataset(*repeated, batch_size=batch_size, seed=0, needs=needs)
     with pytest.raises(UserError, match="val_ece"):  # which leaves the training where it was
         model.fit(others, epochs=2, verbose=0, callbacks=[keras.callbacks.EarlyStopping("val_ece")])
+    with pytest.raises(UserError, match="class_weight"):
+        model.fit(others, epochs=2, verbose=0, class_weight={0: -1.0})
     model.fit(others, epochs=2, verbose=0)
     shown = [index for indices, _ in SEEN for index in indices]
     assert sorted(shown[:40]) == sorted(shown[40:]) == list(range(40))

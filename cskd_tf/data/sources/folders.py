@@ -135,7 +135,7 @@ def _folders(folder: pathlib.Path) -> list[str]:
 
 
 def _tell_of_hidden(folder: pathlib.Path) -> None:
-    if folder.is_dir() and any(map(_is_image, os.listdir(folder))):
+    if any(_is_image(name) for _, _, names in os.walk(folder) for name in names):
         logging.warning("%s: a folder whose name begins with a dot is left out, with its images", folder)
 
 
