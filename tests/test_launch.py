@@ -12,6 +12,7 @@ import time
 import pytest
 
 from configs import launch
+from configs.processes import how_ended
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import ALONE, ROOT, SMALL
 from tests.processes import wait_for
@@ -292,3 +293,7 @@ def test_what_was_started_ends_with_its_starter(tmp_path):
         wait_for((tmp_path / name).exists, 60, every=0.01)
         starter.kill()
         starter.wait()
+
+
+def test_how_a_process_ended():
+    assert [how_ended(code) for code in (0, 2, -9)] == ["with exit code 0", "with exit code 2", "by SIGKILL"]

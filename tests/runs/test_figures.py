@@ -164,6 +164,16 @@ def test_other_classes_data_and_networks_are_other_subjects(tmp_path):
     assert wide.path.name == "c"
 
 
+def test_one_folder_that_is_spelt_twice_is_one_subject(tmp_path):
+    source = {"name": "image_folder", "channels": 1}
+    for number, path in enumerate(("photos", "./photos/")):
+        run = finished_run(tmp_path / str(number), seed=number, labels=LABELS)[0]
+        config = json.loads((run.path / "config.json").read_text())
+        config["data"]["source"] |= {**source, "path": path, "memory": 1.0 + number}
+        (run.path / "config.json").write_text(json.dumps(config))
+    assert len(subjects_of(find_runs(tmp_path))) == 1
+
+
 def test_of_many_settings_the_first_are_compared_and_the_others_named(caplog, tmp_path):
     for epochs in range(10, 24):
         finished_run(tmp_path / str(epochs), seed=0, labels=LABELS, epochs=epochs)

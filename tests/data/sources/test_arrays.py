@@ -86,6 +86,11 @@ def test_labels_belong_to_arrays():
         as_source(source, LABELS)
 
 
+def test_one_hot_labels_say_how_many_classes_there_are():
+    source = ArraySource(np.zeros((2, 4, 4, 1)), [[1, 0, 0], [0, 1, 0]], complete=False)
+    assert source.class_names == ["0", "1", "2"]
+
+
 def test_a_tensor_is_not_copied():
     images = tf.zeros([2, 4, 4, 1])
     assert ArraySource(images, [0, 1])._images is images
