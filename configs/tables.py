@@ -272,22 +272,19 @@ def _expected(name: str, root: pathlib.Path) -> dict[str, list[grid.Run]]:
 
 def _layout(name: str, found: Mapping[str, tables.Found]) -> tables.Layout:
     form = FORMS[name]
-    printed = [
-        (part, lines)
-        for part, lines in parts_and_variants(name)
-        if part not in VARIANTS
-        or any(
-            found[form.experiment.format(part=part, column=column, method=method)].runs
-            for column in form.columns
+
+    def is_there(some: Sequence[tuple[str, list[list[str]]]], of_columns: Sequence[str]) -> bool:
+        """Whether there are runs of any experiment of these parts and columns."""
+        names = (
+            form.experiment.format(part=part, column=column, method=method)
+            for part, lines in some
             for method, *_ in lines
+            for column in of_columns
         )
-    ]
-    lines_of = [(part, method) for part, lines in printed for method, *_ in lines]
-    shown = []
-    for column in columns(name):
-        experiments = {form.experiment.format(part=part, column=column, method=method) for part, method in lines_of}
-        if column in form.columns or any(found[experiment].runs for experiment in experiments):
-            shown.append(column)
+        return any(found[experiment].runs for experiment in names)
+
+    printed = [each for each in parts_and_variants(name) if each[0] not in VARIANTS or is_there([each], form.columns)]
+    shown = [column for column in columns(name) if column in form.columns or is_there(printed, [column])]
     rows = []
     for part, lines in printed:
         for method, *figures in lines:

@@ -29,12 +29,18 @@ def trained(methods, images_and_labels, *, epochs=2, network=None):
     return model, images, history
 
 
-def test_the_worked_number_of_adacos():
+def adacos(class_vectors, *, bias=0.0):
+    """The method on a classifier of three classes, whose vectors are columns."""
     method = AdaCos(class_vectors="network")
     layer = keras.layers.Dense(3)
-    layer.build((None, 3))
-    layer.set_weights([np.eye(3), np.ones(3)])
+    layer.build((None, len(class_vectors)))
+    layer.set_weights([class_vectors, np.full(3, bias)])
     method.attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 3)), classifier=layer))
+    return method, layer
+
+
+def test_the_worked_number_of_adacos():
+    method, layer = adacos(np.eye(3), bias=1.0)
     assert method.scale.numpy() == pytest.approx(0.980258, abs=1e-6)
     scores = method.labelled_logits({"embedding": tf.constant([[2.0, 0.0, 0.0]])}, tf.constant([0]))
     assert method.scale.numpy() == pytest.approx(0.693147, abs=1e-6)
@@ -44,11 +50,7 @@ def test_the_worked_number_of_adacos():
 
 def test_adacos_takes_the_lower_median_of_an_even_number():
     """Angles of .1 and .5 to the own vector: ln(mean over images of exp(s cos) over the others) / cos(.1)."""
-    method = AdaCos(class_vectors="network")
-    layer = keras.layers.Dense(3)
-    layer.build((None, 3))
-    layer.set_weights([np.eye(3), np.zeros(3)])
-    method.attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 3)), classifier=layer))
+    method, _ = adacos(np.eye(3))
     before, angles = float(method.scale.numpy()), np.array([0.1, 0.5])
     embeddings = np.stack([np.cos(angles), np.sin(angles), np.zeros(2)], axis=1).astype("float32")
     method.labelled_logits({"embedding": tf.constant(embeddings)}, tf.constant([0, 0]))
@@ -57,11 +59,7 @@ def test_adacos_takes_the_lower_median_of_an_even_number():
 
 
 def test_adacos_keeps_its_scale_where_the_papers_would_be_below_0():
-    method = AdaCos(class_vectors="network")
-    layer = keras.layers.Dense(3)
-    layer.build((None, 2))
-    layer.set_weights([np.array([[1.0, -1.0, -1.0], [0.0, 0.1, -0.1]]), np.zeros(3)])
-    method.attach(keras.Sequential(), parts=Parts(image=None, logits=tf.zeros((1, 3)), classifier=layer))
+    method, _ = adacos(np.array([[1.0, -1.0, -1.0], [0.0, 0.1, -0.1]]))
     before = method.scale.numpy()
     # exp(.98 * -.995) twice are less than 1.
     method.labelled_logits({"embedding": tf.constant([[1.0, 0.0]])}, tf.constant([0]))
