@@ -2,15 +2,12 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, TypeGuard
-
-from absl import logging
+from typing import Any, TypeGuard
 
 from cskd_tf.errors import UserError
 from cskd_tf.files import check_readable, is_partial, remove_leftovers, written_whole
@@ -18,10 +15,9 @@ from cskd_tf.runs import provenance
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.earlier_configs import upgraded
 from cskd_tf.runs.json_files import as_json, flatten, parsed_json, read_json, write_json
+from cskd_tf.runs.lock import LOCK, FolderLock
 
 CONFIG, LOG, METRICS, IMPORTED = "config.json", "log.jsonl", "metrics.json", "imported.json"
-LOCK = ".lock"  # empty
-_ATTEMPTS = 10  # to lock it, where another process removes the folder that it has made and not claimed
 CLASSES = "classes.json"
 IMAGES = "images.json"  # which images the run was begun with
 WHERE_IMAGES_ARE = {"data.source.path", "data.source.archive", "data.source.memory"}
@@ -52,7 +48,7 @@ class Workdir:
         self.figures = self.path / "figures"
         self.image_log = self.path / "image_log"
         self.classifier = self.path / CLASSIFIER
-        self._lock: IO | None = None
+        self._lock = FolderLock(self.path)
         self._locking = False
 
     @contextlib.contextmanager
@@ -72,47 +68,13 @@ class Workdir:
             if make:
                 made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             if make or (self.path / CONFIG).exists():
-                self._take_lock()
+                self._lock.take()
             yield
         finally:
             self._locking = False
-            if self._lock is not None:
-                if make and not (self.path / CONFIG).exists():
-                    self._remove_unclaimed(made)
-                self._lock.close()
-                self._lock = None
-
-    def _take_lock(self) -> None:
-        """Makes the folder where it is not there, and locks the file in it."""
-        attempts = 0
-        while self._lock is None:
-            attempts += 1
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                lock = open(self.path / LOCK, "a")  # noqa: SIM115
-            except OSError as error:
-                if isinstance(error, FileNotFoundError) and attempts < _ATTEMPTS:
-                    continue
-                raise UserError(f"Expected a workdir that can be written to. Received: {self.path} ({error})") from None
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                raise UserError(
-                    f"Expected a workdir that no other process works in. Received: {self.path}, in which one does"
-                ) from None
-            except OSError as error:  # of file systems without locks
-                logging.warning("%s cannot be locked (%s): start no second run there", self.path, error)
-            # The file can be gone, with who had it. Not all file systems can tell.
-            if self._is_there(lock) or attempts == _ATTEMPTS:
-                self._lock = lock
-            else:
-                lock.close()
-
-    def _is_there(self, lock: IO) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(lock.fileno()), os.stat(self.path / LOCK))
-        return False
+            if self._lock.held and make and not (self.path / CONFIG).exists():
+                self._remove_unclaimed(made)
+            self._lock.release()
 
     def _remove_unclaimed(self, made: Sequence[pathlib.Path]) -> None:
         """Removes the lock's file, and the folders that were made for it."""
@@ -173,7 +135,7 @@ class Workdir:
         self.check_owner(config, images_compared=True)
         self.path.mkdir(parents=True, exist_ok=True)
         if self._locking:
-            self._take_lock()
+            self._lock.take()
             self.check_owner(config, images_compared=True)  # which another process may have made it, so far
         remove_leftovers(self.path)
         if imported_from is not None:

@@ -15,6 +15,7 @@ from cskd_tf.runs import cli, evaluate, export, train
 from cskd_tf.runs.callbacks import Checkpoint
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import prepare
+from cskd_tf.runs.lock import FolderLock
 from cskd_tf.runs.report import report
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import files, finished_run
@@ -87,7 +88,7 @@ def test_a_finished_run_is_left_as_it_is_where_nothing_can_be_written_to(run, mo
     def refuse(self):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(Workdir, "_take_lock", refuse)
+    monkeypatch.setattr(FolderLock, "take", refuse)
     before = files(workdir.path)
     train.train(config, workdir)
     assert files(workdir.path) == before
