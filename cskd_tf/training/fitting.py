@@ -134,6 +134,12 @@ class ContinuingModel(DataBuiltModel):
         finally:
             state.class_weight = None
 
+    def _build_optimizer(self) -> None:
+        """Before the step is traced: a step that makes variables is traced twice."""
+        if self.built and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
     def save_own_variables(self, store) -> None:
         super().save_own_variables(store)
         store["step"] = self.step.numpy()
@@ -204,6 +210,7 @@ class ContinuingModel(DataBuiltModel):
         if self.built:
             check_trainable(self)
             self._make_average()
+            self._build_optimizer()
         if isinstance(x, PairedDataset) and kwargs.get("steps_per_epoch") is None:
             kwargs["steps_per_epoch"] = x.steps_per_epoch
         steps = kwargs.get("steps_per_epoch")
@@ -268,6 +275,7 @@ class ContinuingModel(DataBuiltModel):
         check_batch((x, y, sample_weight), self.expectations(training=True))
         with self._weighing(class_weight, sample_weight):
             self._make_average()
+            self._build_optimizer()
             self.put_average(False)
             self._state.data = _UNNUMBERED
             return super().train_on_batch(x, y, sample_weight, None, *args, **kwargs)

@@ -113,6 +113,8 @@ class PairedDataset(tf.data.Dataset):
             num_workers: how many there are.
         """
         distribution = dataclasses.replace(self._maker.distribution, worker=worker, num_workers=num_workers)
+        if distribution == self._maker.distribution:
+            return self
         return self._replaced(maker=dataclasses.replace(self._maker, distribution=distribution))
 
     def map(self, map_func: Callable, *args, **kwargs) -> "PairedDataset":

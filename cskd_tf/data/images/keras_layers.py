@@ -70,8 +70,8 @@ class KerasLayers:
         def changed(image_and_seed):
             if len(graphs) == 1:
                 return graphs[0](*image_and_seed)
-            seed = tf.random.experimental.stateless_fold_in(image_and_seed[1], -1, alg="philox")
-            choice = tf.random.stateless_uniform([], seed, maxval=len(graphs), dtype=tf.int32, alg="philox")
+            seed = tf.random.experimental.stateless_fold_in(image_and_seed[1], -1)
+            choice = tf.random.stateless_uniform([], seed, maxval=len(graphs), dtype=tf.int32)
             return tf.switch_case(choice, [lambda graph=graph: graph(*image_and_seed) for graph in graphs])
 
         spec = tf.TensorSpec(self.output_shape(images.shape[1:]), tf.float32)
@@ -127,7 +127,7 @@ class KerasLayers:
         others = {id(variable): variable for layer in self._layers for variable in layer.variables}
         states = [variable for key, variable in others.items() if key not in weights]  # of seed generators
         values = [
-            tf.random.experimental.stateless_fold_in(seed, number, alg="philox") for number, _ in enumerate(states)
+            tf.random.experimental.stateless_fold_in(seed, number) for number, _ in enumerate(states)
         ]
         images = image[None]
         mapping = list(zip(states, values, strict=True))
