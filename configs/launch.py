@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from configs.processes import Processes, how_ended, last_lines, say
 
 GRACE = 60.0  # seconds from the end of the first worker that fails to the killing of those that still run
-PORT_TAKEN = "Could not start gRPC server"  # as TensorFlow says it
+PORT_TAKEN = re.compile("Could not start gRPC server|Expected the port of .* to be free")  # as workers say it
 MODES = ("train", "evaluate")  # those that all workers do together
 STRATEGIES = ("auto", "multi_worker")  # and the strategies that they do it on
 
@@ -103,7 +103,7 @@ def launch(command: Sequence[str], *, workers: int, logs: pathlib.Path, grace: f
                     lines = last_lines(paths[index], start=old[index])
                     if index:  # what worker 0 prints is on the screen
                         say(lines)
-                    if PORT_TAKEN in lines:
+                    if PORT_TAKEN.search(lines):
                         say("Another process has taken the port; the same command tries others.")
                 processes.stop(within=grace)
     code = 0 if failed is None else codes[failed]

@@ -20,6 +20,7 @@ from cskd_tf.errors import UserError
 
 DEEPEST = 200  # folders within folders: pathlib makes them by recursion
 _HOST = re.sub(r"\W+", "-", platform.node())[:40]
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PARTIAL = re.compile(r"\.(\d+)(?:@([\w-]*)-[0-9a-f]{6})?\.partial(\.|$)")  # which process writes, and on which host
 _OLD = 3600.0  # seconds after which what a process of another host, whom nobody can ask, was writing is left over
 
@@ -112,6 +113,16 @@ def remove_leftovers(folder: pathlib.Path) -> None:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def full_disk(error: BaseException) -> int | None:
+    """The number of an error that says that a disk, or a user's share of one, is full; None of any other error.
+
+    Example:
+        >>> full_disk(RuntimeError("/tmp/x/variables; Disk quota exceeded")) == errno.EDQUOT, full_disk(ValueError())
+        (True, None)
+    """
+    return next((number for number in _FULL if os.strerror(number) in f"{getattr(error, 'strerror', '')}{error}"), None)
+
+
 @contextlib.contextmanager
 def full_disk_named(*folders: str | pathlib.Path, room: int = 0) -> Iterator[None]:
     """Makes of whatever a full disk lets a block raise an `OSError` whose `filename` is the folder that is full.
@@ -135,13 +146,14 @@ def full_disk_named(*folders: str | pathlib.Path, room: int = 0) -> Iterator[Non
     try:
         yield
     except Exception as error:
-        full = os.strerror(errno.ENOSPC)
+        number = full_disk(error)
         free = {str(folder): shutil.disk_usage(folder).free for folder in folders}
         least = min(free, key=free.__getitem__)
-        if full not in str(error) and not free[least] < room:
+        if number is None and not free[least] < room:
             raise
         named = (folder for folder in free if folder in str(error))
-        raise OSError(errno.ENOSPC, full, next(named, least)) from error
+        number = number or errno.ENOSPC
+        raise OSError(number, os.strerror(number), next(named, least)) from error
 
 
 def nearest_folder(path: str | pathlib.Path) -> pathlib.Path:

@@ -231,15 +231,17 @@ import json, os, socket
 config = json.loads(os.environ["TF_CONFIG"])
 address = config["cluster"]["worker"][config["task"]["index"]]
 taken = socket.create_server(("", int(address.rpartition(":")[2])))
-import tensorflow as tf
-
-tf.distribute.MultiWorkerMirroredStrategy()
 """
+TAKEN = {
+    "before all have met": "from cskd_tf.runs.rendezvous import meet; meet(config)",
+    "before TensorFlow serves": "import tensorflow as tf; tf.distribute.MultiWorkerMirroredStrategy()",
+}
 
 
 @pytest.mark.slow
-def test_a_port_that_was_taken_meanwhile_is_said(start, script):
-    script.write_text(PORT)
+@pytest.mark.parametrize("then", TAKEN)
+def test_a_port_that_was_taken_meanwhile_is_said(then, start, script):
+    script.write_text(PORT + TAKEN[then])
     code, printed, _ = start("", "", grace=1)
     assert code == 1
     assert "Another process has taken the port; the same command tries others." in printed.err

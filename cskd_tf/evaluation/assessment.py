@@ -27,6 +27,7 @@ from cskd_tf.evaluation.scaling import SCALINGS, TemperatureScaling
 from cskd_tf.evaluation.scores import taken_for_logits
 
 FITTED = ("scaling", "normalized_logits", "conformal")  # on validation images
+NO_ENERGY = 1e-4  # nats: what is smaller, of all images, is rounding of float32
 NO_REFERENCE = "there are no embeddings of training images"
 SELECTIVE = ("aurc", "e_aurc", "augrc", "coverage_at_5_risk", "risk_at_80_coverage")
 
@@ -212,6 +213,14 @@ def _conformal(predictions: Predictions, validation: Predictions, *, resamples: 
     return result
 
 
+def _by_energy(own: np.ndarray, others: np.ndarray) -> dict[str, Any]:
+    """As `detection`; undefined of logarithms of probabilities, which have an energy of 0, but for rounding."""
+    energies = [negative_energy(logits) for logits in (own, others)]
+    if all((np.abs(energy) < NO_ENERGY).all() for energy in energies):
+        return {"undefined": "the logits are logarithms of probabilities, as those of ensembles are"}
+    return detection(*energies)
+
+
 def detect(
     predictions: Predictions,
     *,
@@ -250,7 +259,7 @@ def detect(
         "images": len(predictions.labels),
         "other_images": len(against.labels),
         "maximum_probability": detection(maximum_probability(predictions.logits), maximum_probability(against.logits)),
-        "energy": detection(negative_energy(predictions.logits), negative_energy(against.logits)),
+        "energy": _by_energy(predictions.logits, against.logits),
     }
     if reference is None or reference.given_embeddings is None:
         why = why_no_reference if reference is None else NO_REFERENCE

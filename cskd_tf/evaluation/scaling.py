@@ -192,13 +192,19 @@ def _fit(logits: ArrayLike, labels: ArrayLike, *, matrix: bool) -> tuple[np.ndar
         )
     if absent := sorted(set(range(classes)) - set(labels.tolist())):
         raise UserError(f"Expected validation images of every class. Received: none of class {absent[0]}")
-    centre = logits.mean(axis=0)
-    inputs, back = _whitened(logits - centre) if matrix else _of_one_size(logits, centre)
+    centre = np.median(logits, axis=0)
+    inputs, factors = _of_one_size(logits, centre)
+    back = factors
+    if matrix:
+        inputs, directions = _whitened(inputs)
+        back = factors[:, None] * directions
     problem = _CrossEntropy(inputs, labels, classes=classes, matrix=matrix)
     near = problem.descend(np.zeros(problem.size), gradient=GRADIENT)
     found = problem.descend(near, gradient=GRADIENT / 1e4)
-    # Where all or some images can be told apart, the gradient falls as well, but the logits move on without end.
-    moved = np.abs(problem.scaled(found) - problem.scaled(near)).max()
+    # Where all or some images can be told apart, the gradient falls as well, but the logits move on without end: in
+    # proportion to the logarithm of the gradient, by half. An image with huge logits moves too, by a small share.
+    logits_near, logits_found = problem.scaled(near), problem.scaled(found)
+    moved = (np.abs(logits_found - logits_near) - np.abs(logits_near) / 10).max()
     if moved > 1 or np.abs(problem.gradient(found)).max() > GRADIENT:
         raise problem.told_apart()
     weights, biases = problem.parts(found)
@@ -207,11 +213,13 @@ def _fit(logits: ArrayLike, labels: ArrayLike, *, matrix: bool) -> tuple[np.ndar
 
 
 def _of_one_size(logits: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each column with a mean of 0 and a standard deviation of 1, and what it was multiplied by, `[C]`.
+    """Each column around 0 with two thirds of it within 1, and what it was multiplied by, `[C]`.
 
-    Newton steps become few. A column that is the same for all images, but for rounding, becomes 0.
+    Newton steps become few, also beside an image of huge logits. A column that is the same for all images, but for
+    rounding, becomes 0.
     """
-    sizes = logits.std(axis=0)
+    sizes = np.quantile(np.abs(logits - centre), 0.68, axis=0)
+    sizes = np.where(sizes > 0, sizes, logits.std(axis=0))  # of a column that is the same for most
     differs = sizes > np.abs(logits).max(axis=0) * ROUNDING
     factors = np.where(differs, 1 / np.where(differs, sizes, 1.0), 0.0)
     return (logits - centre) * factors, factors

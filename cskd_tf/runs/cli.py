@@ -16,6 +16,7 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
+from cskd_tf.files import full_disk
 from cskd_tf.runs import (
     assess,
     doctor,
@@ -219,8 +220,12 @@ def one_line_for_users() -> Iterator[None]:
 
 def _line_for_users(error: Exception) -> str | None:
     """What a user can change about it; None: nothing."""
-    if isinstance(error, tf.errors.ResourceExhaustedError) and (full := os.strerror(errno.ENOSPC)) in str(error):
-        return f"{full}. The last checkpoint is whole, and the same command goes on from it once there is room"
+    if isinstance(error, tf.errors.ResourceExhaustedError):  # which TensorFlow makes of more than a lack of memory
+        if full := full_disk(error):
+            words = os.strerror(full)
+            return f"{words}. The last checkpoint is whole, and the same command goes on from it once there is room"
+        if words := [words for words in map(os.strerror, (errno.EMFILE, errno.ENFILE)) if words in str(error)]:
+            return f"{words[0]}: `ulimit -n` says how many this process may open, and `ulimit -n 4096` raises it"
     if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
         found = re.search(r"OOM.{,200}", str(error))
         return (

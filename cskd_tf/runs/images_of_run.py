@@ -18,7 +18,7 @@ SHOWN = 5  # classes that are named
 def note_images(workdir: Workdir, splits: Mapping[str, Source]) -> None:
     """Notes the images of a run that begins, in `images.json`; those of one that goes on were checked before."""
     if not (workdir.path / IMAGES).exists():
-        write_json(workdir.path / IMAGES, _described(splits))
+        write_json(workdir.path / IMAGES, described(splits))
 
 
 def noted_images(workdir: Workdir) -> dict[str, Any] | None:
@@ -42,7 +42,7 @@ def check_images(workdir: Workdir, splits: Mapping[str, Source]) -> None:
     Raises:
         UserError: other classes, or another number of images, or other images, by their labels and bytes.
     """
-    now, then = _described(splits), noted_images(workdir)
+    now, then = described(splits), noted_images(workdir)
     if then is None:
         noted = workdir.classes()
         then = {**now, "classes": noted[0]} if noted else now
@@ -64,7 +64,8 @@ def check_images(workdir: Workdir, splits: Mapping[str, Source]) -> None:
         )
 
 
-def _described(splits: Mapping[str, Source]) -> dict[str, Any]:
+def described(splits: Mapping[str, Source]) -> dict[str, Any]:
+    """What tells the images of these splits from others."""
     return {
         "classes": list(splits["train"].class_names),
         "splits": {

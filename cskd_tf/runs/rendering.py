@@ -116,10 +116,16 @@ def _latex_cell(cell: str) -> str:
     return rf"\textbf{{{_escaped(cell[1:])}}}" if cell.startswith(BEST) else _escaped(cell)
 
 
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%#_${}"},
+        "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+    }
+)  # fmt: skip
+
+
 def _escaped(cell: str) -> str:
-    for character in "&%#_":
-        cell = cell.replace(character, f"\\{character}")
-    return cell.replace("±", r"$\pm$")
+    return cell.translate(_LATEX)
 
 
 def comma_separated(layout: Layout, lines: Sequence[Line], notes: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ started would be left for good. Here all come to the first worker's address, whi
 """
 
 import contextlib
+import hashlib
 import math
 import re
 import socket
@@ -17,7 +18,7 @@ from cskd_tf.errors import UserError
 WAIT = 30 * 60.0  # seconds: for a machine to be had, and a container's image to be fetched
 _BETWEEN = 0.2  # seconds between two attempts
 _SPEAKS = 2.0  # seconds within which one that has come says who it is, or comes again
-_HELLO, _GO, _LONGEST = b"cskd_tf %s %d\n", b"all are here\n", 100
+_HELLO, _GO, _OTHERS, _LONGEST = b"cskd_tf %s %d of %s\n", b"all are here\n", b"others are told of others\n", 100
 
 
 def meet(cluster: Mapping[str, Any], *, wait: float = WAIT) -> None:
@@ -28,26 +29,36 @@ def meet(cluster: Mapping[str, Any], *, wait: float = WAIT) -> None:
         wait: seconds to wait at most.
 
     Raises:
-        UserError: some have not come until then, which are named, or this worker's port is taken: TensorFlow's server
-            could not start there, and all others would wait for it without end.
+        UserError: some have not come until then, which are named; this worker's port is taken: TensorFlow's server
+            could not start there, and all others would wait for it without end; or one was told of other workers than
+            the first.
     """
-    tasks = [(job, index) for job in ("chief", "worker") for index in range(len(cluster["cluster"].get(job, ())))]
-    addresses = {task: cluster["cluster"][task[0]][task[1]] for task in tasks}
-    own, first = (cluster["task"]["type"], cluster["task"]["index"]), tasks[0]
+    addresses = _addresses(cluster)
+    own, (first, *others) = (cluster["task"]["type"], cluster["task"]["index"]), addresses
     until = time.monotonic() + wait
     if own == first:
-        missing = _gather(
-            addresses[first], {_HELLO % (job.encode(), index): (job, index) for job, index in tasks[1:]}, until=until
-        )
+        missing = _gather(addresses[first], {_hello(task, addresses): task for task in others}, until=until)
     else:
         with _listening(addresses[own]):  # which is kept until all are here
-            missing = [] if _come(addresses[first], _HELLO % (own[0].encode(), own[1]), until=until) else [first]
+            missing = [] if _come(addresses[first], _hello(own, addresses), until=until) else [first]
     if missing:
         names = ", ".join(f"{job} {index} ({addresses[job, index]})" for job, index in missing)
         raise UserError(
-            f"Expected all {len(tasks)} workers that TF_CONFIG names within {wait:g} seconds. "
+            f"Expected all {len(addresses)} workers that TF_CONFIG names within {wait:g} seconds. "
             f"Received: no word of {names}"
         )
+
+
+def _addresses(cluster: Mapping[str, Any]) -> dict[tuple[str, int], str]:
+    """Of all workers, the first one first."""
+    jobs = cluster["cluster"]
+    return {(job, index): jobs[job][index] for job in ("chief", "worker") for index in range(len(jobs.get(job, ())))}
+
+
+def _hello(task: tuple[str, int], addresses: Mapping[tuple[str, int], str]) -> bytes:
+    """What a worker says: who it is, and a checksum of the list that it was told of."""
+    listed = hashlib.sha256(repr(list(addresses.items())).encode()).hexdigest()[:16]
+    return _HELLO % (task[0].encode(), task[1], listed.encode())
 
 
 def _gather(address: str, expected: Mapping[bytes, Any], *, until: float) -> list[Any]:
@@ -61,15 +72,20 @@ def _gather(address: str, expected: Mapping[bytes, Any], *, until: float) -> lis
             with contextlib.suppress(TimeoutError):
                 connection = server.accept()[0]
                 connection.settimeout(_SPEAKS)
-                if (task := expected.get(_line(connection, until=min(until, time.monotonic() + _SPEAKS)))) is None:
-                    connection.close()  # at which a worker that was too slow comes again
+                said = _line(connection, until=min(until, time.monotonic() + _SPEAKS))
+                if (task := expected.get(said)) is None:
+                    with connection:  # which is closed, at which a worker that was too slow comes again
+                        if told := re.fullmatch(rb"cskd_tf (\w+ \d+) of \w+\n", said):
+                            for each in (connection, *here.values()):
+                                _send(each, _OTHERS)
+                            raise _other_list(f"{told[1].decode()} was told of others, or in another order")
                 else:
                     here[task] = opened.enter_context(connection)
             here = {task: connection for task, connection in here.items() if not _is_gone(connection)}
         for connection in here.values():
             connection.settimeout(max(until - time.monotonic(), _BETWEEN))
+            _send(connection, _GO)
             with contextlib.suppress(OSError):
-                connection.sendall(_GO)
                 connection.recv(1)  # until it has gone: who closes first keeps the port for a while
     return []
 
@@ -83,10 +99,18 @@ def _come(address: str, hello: bytes, *, until: float) -> bool:
         ):
             first.sendall(hello)
             first.settimeout(left)
-            if _line(first) == _GO:
+            if (answer := _line(first)) == _GO:
                 return True
+            if answer == _OTHERS:
+                raise _other_list("not all were told of those that this one was, or in another order")
         time.sleep(_BETWEEN)
     return False
+
+
+def _other_list(received: str) -> UserError:
+    return UserError(
+        f"Expected the same addresses in the same order in the TF_CONFIG of all workers. Received: {received}"
+    )
 
 
 def _listening(address: str) -> socket.socket:
@@ -102,6 +126,12 @@ def _listening(address: str) -> socket.socket:
         ) from None
     server.settimeout(_BETWEEN)
     return server
+
+
+def _send(connection: socket.socket, words: bytes) -> None:
+    """Says something to one that may have gone."""
+    with contextlib.suppress(OSError):
+        connection.sendall(words)
 
 
 def _line(connection: socket.socket, *, until: float = math.inf) -> bytes:

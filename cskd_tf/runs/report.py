@@ -42,10 +42,17 @@ def find_runs(root: pathlib.Path) -> list[Workdir]:
         UserError: there is none.
     """
     folders = [path.parent for path in sorted(root.rglob(METRICS))] if root.is_dir() else []
-    found = [Workdir(folder) for folder in folders if (folder / CONFIG).is_file()]
+    found = []
     for folder in folders:
         if not (folder / CONFIG).is_file():
             logging.warning("%s is left out: it is no run's folder, for it lacks %s", folder, CONFIG)
+            continue
+        try:
+            found.append(Workdir(folder))
+        except UserError as error:  # a path that TensorFlow would take for a pattern
+            if len(folders) == 1:
+                raise
+            logging.warning("%s is left out: %s", folder, error)
     runs = [run for run in found if _has_finished(run, alone=len(found) == 1)]
     if not runs:
         raise UserError(f"Expected finished runs ({METRICS}) in or below the workdir. Received: none in {root}")

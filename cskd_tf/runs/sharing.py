@@ -1,9 +1,12 @@
-"""Whether all workers write to, and read from, one and the same folder."""
+"""Whether all workers do the same: by one config, on the same images, in one and the same folder."""
 
 import contextlib
+import json
 import pathlib
 import secrets
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +17,27 @@ from cskd_tf.training.workers import Workers
 PATIENCE = 60.0  # seconds, for which a client of NFS may believe what it knew of a folder
 _BETWEEN = 0.2  # seconds between two looks
 _FILE = ".shared"  # there as long as they look
+
+
+def check_alike(values: Mapping[str, Any], workers: Workers, *, what: str) -> None:
+    """Raises UserError, on all workers, where one of them has other values than the first.
+
+    All workers have to call it. Each makes its own part of every batch by what it was told: by another seed, say, some
+    images would be trained on twice, and others never.
+
+    Args:
+        values: of this worker, plain ones by their names.
+        workers: to compare with.
+        what: they are.
+    """
+    if workers.count == 1:
+        return
+    first, *others = map(json.loads, workers.texts(json.dumps(values)))
+    for number, other in enumerate(others, start=1):
+        differ = sorted(name for name in first.keys() | other.keys() if first.get(name) != other.get(name))
+        if differ:
+            said = ", ".join(f"{name}: {first.get(name)!r} and {other.get(name)!r}" for name in differ[:5])
+            raise UserError(f"Expected the same {what} of all workers. Received of workers 0 and {number}: {said}")
 
 
 def check_shared(workdir: Workdir, workers: Workers, *, patience: float = PATIENCE) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import errno
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -11,22 +10,24 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+import cskd_tf
 from cskd_tf.data.sources.reading import unreadable_named
 from cskd_tf.errors import UserError
-from cskd_tf.files import written_whole
+from cskd_tf.files import full_disk, written_whole
 from cskd_tf.runs import evaluate, export, memory, strategies
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.epochs import fit
 from cskd_tf.runs.experiment import Experiment, prepare
-from cskd_tf.runs.images_of_run import check_images, note_images
+from cskd_tf.runs.images_of_run import check_images, described, note_images
+from cskd_tf.runs.json_files import flatten
 from cskd_tf.runs.loggers import check_loggers, log_final
 from cskd_tf.runs.report import name_of_methods
 from cskd_tf.runs.screen import Screen
-from cskd_tf.runs.sharing import check_shared
+from cskd_tf.runs.sharing import check_alike, check_shared
 from cskd_tf.runs.space import Need, check_space, needs
 from cskd_tf.runs.tensorboard.about import CROSS_ENTROPY
 from cskd_tf.runs.tensorboard.ending import write_ending
-from cskd_tf.runs.workdir import Workdir
+from cskd_tf.runs.workdir import WHERE_IMAGES_ARE, Workdir
 from cskd_tf.training.workers import Workers
 
 
@@ -46,6 +47,9 @@ def train(config: Config, workdir: Workdir) -> None:
         FloatingPointError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
     workers = Workers(strategies.make(config.strategy))
+    free = config.may_change | WHERE_IMAGES_ARE
+    compared = {key: value for key, value in flatten(config.as_dict()).items() if key not in free}
+    check_alike({**compared, "version of cskd_tf": cskd_tf.__version__}, workers, what="config")
     workers.on_chief(functools.partial(export.check, config, workdir))
     check_loggers(config.loggers)
     if config.precision == "auto" and (config := workdir.settled(config)).precision != "auto":
@@ -88,6 +92,7 @@ def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> Non
         for run_config, run_workdir in left:
             keras.utils.clear_session()
             experiment = prepare(run_config)
+            check_alike(flatten(described(experiment.splits)), workers, what="images")
             workers.on_chief(functools.partial(check_space, experiment, run_workdir, later=later))
             if run_workdir is not workdir:  # before the baseline is put inside
                 workers.on_chief(functools.partial(workdir.claim, config))
@@ -99,7 +104,7 @@ def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> Non
                 _train_run(experiment, run_workdir, screen)
             except (OSError, tf.errors.OpError) as error:
                 run_workdir.check_there()
-                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                if isinstance(error, OSError) and full_disk(error):
                     where = f": {error.filename}" if error.filename else ""
                     raise OSError(
                         f"{error.strerror}{where}. The last checkpoint is whole, and the same command goes on from it "

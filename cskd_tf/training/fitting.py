@@ -292,9 +292,9 @@ class ContinuingModel(DataBuiltModel):
             return x
         expected = self.expectations(training=opened_at is not None)
         if not isinstance(x, PairedDataset):
-            several = opened_at is not None and self._replicas() > 1
-            if several and (names := needing_images(self)):
-                expected = dataclasses.replace(expected, replicas=self._replicas(), needing_images=tuple(names))
+            if opened_at is not None and self._replicas() > 1:
+                names = tuple(needing_images(self))
+                expected = dataclasses.replace(expected, replicas=self._replicas(), needing_images=names)
             return checked(x, y, weights=weights, expected=expected, **of_arrays)
         expected.check_data(x)
 

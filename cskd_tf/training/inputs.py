@@ -58,8 +58,8 @@ class Expectations:
         pairs_adjacent: rows 0 and 1, 2 and 3 and so on are of one class (`CSKD(in_batch=True)`).
         parts: in which a replica computes its rows, each of at least one row, or pair.
         num_examples: of methods that keep something for each image: indices are below it; None: no method does.
-        replicas: among which each batch is dealt out, where all of them need an image; 1: none does.
-        needing_images: names of the layers for which they do.
+        replicas: among which each batch will be dealt out.
+        needing_images: names of the layers that go wrong on a replica without an image.
     """
 
     num_classes: int
@@ -90,10 +90,24 @@ class Expectations:
         return -(-count // self.replicas) * (self.replicas - 1) < count
 
     def check_batches(self, size: int, *, batch_size: int) -> None:
-        """Raises UserError where arrays of `size` images make batches of which one does not reach all replicas."""
+        """Raises UserError where arrays of `size` images make a batch that cannot be dealt out among the replicas."""
         for count in {min(size, batch_size), size % batch_size} - {0}:
-            if not self.reaches_all(count):
-                raise UserError(f"{self._without_images} Received: a batch of {count} of {size} images, {batch_size=}")
+            received = f"Received: a batch of {count} of {size} images, {batch_size=}"
+            if self.needing_images and not self.reaches_all(count):
+                raise UserError(f"{self._without_images} {received}")
+            share = -(-count // self.replicas)  # of the first replicas; the last ones get what is left
+            if self.parts > 1 and count - share * (self.replicas - 1) < self._least_rows:
+                raise UserError(f"{self._too_few_rows} {received}")
+            if self.pairs_adjacent and (count % 2 or (share < count and share % 2)):
+                raise UserError(f"{self._wrong_pair} {received}")
+
+    @property
+    def _least_rows(self) -> int:
+        return self.parts * (2 if self.pairs_adjacent else 1)
+
+    @property
+    def _too_few_rows(self) -> str:
+        return f"Expected batches of at least {self._least_rows} images on each replica: {self.parts} parts of each."
 
     @property
     def _wrong_pair(self) -> str:
@@ -138,12 +152,10 @@ class Expectations:
         count, namespace = tf.shape(labels)[0], tf.experimental.numpy
         required = self._required(labels, index, weights, count=count, namespace=namespace)
         conditions = {message: sound for message, sound, _ in required}
-        if self.replicas > 1:
+        if self.needing_images:
             conditions[self._without_images] = self.reaches_all(count)
         if self.parts > 1:
-            rows = self.parts * (2 if self.pairs_adjacent else 1)
-            enough = f"Expected batches of at least {rows} images on each replica: {self.parts} parts of each."
-            conditions[enough] = count >= rows
+            conditions[self._too_few_rows] = count >= self._least_rows
         return conditions
 
     def _required(

@@ -76,18 +76,38 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
 
     `SelfDistiller.compile` puts it around the optimizer of a mixed_float16 network, where Keras would put its own. That
     one asks the first replica alone whether gradients are finite, and its schedule falls behind by a step for each that
-    is skipped. Here no replica takes a step that one of them cannot take, and a skipped step counts: rates drop at the
-    epoch they are told to. Weights and momentum stay; what the forward pass saw stands, as running statistics do.
+    is skipped. Here no replica takes a step that one of them cannot take, and a schedule counts what is skipped: rates
+    drop at the epoch they are told to. The optimizer does not, as of Keras: weights, momentum, averages and Adam's bias
+    correction know nothing of it. What the forward pass saw stands, as running statistics do.
 
-    Example:
-        >>> weight, optimizer = keras.Variable([1.0]), LossScaleOptimizer(SGD(0.1, weight_decay=0.0), initial_scale=8.0)
+    Example: of two steps the first is skipped, and the rate is that of the second:
+        >>> schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0], [0.2, 0.1])
+        >>> weight = keras.Variable([1.0])
+        >>> optimizer = LossScaleOptimizer(SGD(schedule, weight_decay=0.0), initial_scale=8.0)
         >>> optimizer.apply([tf.constant([math.inf])], [weight])
         >>> float(weight.numpy()[0]), float(optimizer.dynamic_scale), int(optimizer.iterations)
-        (1.0, 4.0, 1)
+        (1.0, 4.0, 0)
         >>> optimizer.apply([tf.constant([4.0 * 0.5])], [weight])
-        >>> round(float(weight.numpy()[0]), 6), int(optimizer.iterations)
-        (0.95, 2)
+        >>> round(float(weight.numpy()[0]), 6), int(optimizer.iterations), int(optimizer.skipped.numpy())
+        (0.95, 1, 1)
+
+    Attributes:
+        skipped: how many steps, int64, once it is built.
     """
+
+    def __init__(self, inner_optimizer, *args, **kwargs):
+        super().__init__(inner_optimizer, *args, **kwargs)
+        self.skipped: keras.Variable | None = None
+        schedule = inner_optimizer._learning_rate
+        schedule = getattr(schedule, "every_step", schedule)  # which another one has put around it
+        if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            inner_optimizer._learning_rate = _ScheduleOfAllSteps(schedule, self)
+
+    def build(self, variables):
+        super().build(variables)
+        self.skipped = self.add_variable(
+            (), dtype="int", aggregation="only_first_replica", initializer="zeros", name="skipped"
+        )
 
     def check_finite(self, grads):
         finite = super().check_finite(grads)
@@ -100,8 +120,29 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         counter = self.inner_optimizer._iterations
         following = counter + 1
         super().apply(grads, trainable_variables)
-        if not self.inner_optimizer.gradient_accumulation_steps:  # which waits for another part
-            counter.assign(following)
+        self.skipped.assign_add(following - counter)
+
+
+@keras.saving.register_keras_serializable("cskd_tf")
+class _ScheduleOfAllSteps(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that is asked for the rate of a step that was taken, and counts those that were skipped before it.
+
+    In a file it is the schedule alone, around which the loss scale of the file puts it again.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, optimizer: LossScaleOptimizer):
+        self.every_step, self._optimizer = schedule, optimizer
+
+    def __call__(self, step):
+        skipped = self._optimizer.skipped
+        return self.every_step(step if skipped is None else step + skipped)
+
+    def get_config(self):
+        return {"schedule": keras.saving.serialize_keras_object(self.every_step)}
+
+    @classmethod
+    def from_config(cls, config):
+        return keras.saving.deserialize_keras_object(config["schedule"])
 
 
 def with_loss_scaling(

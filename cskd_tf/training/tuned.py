@@ -35,7 +35,7 @@ class Tuned(keras.optimizers.Optimizer):
         **kwargs: as the optimizer takes them.
 
     Raises:
-        UserError: a value out of range, or two kinds of clipping.
+        UserError: a value out of range, two kinds of clipping, or Keras' `use_ema` beside `restarts`.
     """
 
     def __init__(
@@ -55,6 +55,12 @@ class Tuned(keras.optimizers.Optimizer):
             raise UserError(f"Expected clip_norm to be at least 0. Received: clip_norm={clip_norm!r}")
         if rates is not None and not all(0 <= rate < math.inf for rate in rates):
             raise UserError(f"Expected rates of at least 0. Received: rates={list(rates)}")
+        if restarts and kwargs.get("use_ema"):
+            # Which Keras keeps in the optimizer, that forgets, and pairs with what is trainable at the end of a fit.
+            raise UserError(
+                "Expected an average of weights by SelfDistiller.compile(..., ema_momentum=...) beside restarts=True. "
+                "Received: use_ema=True"
+            )
         super().__init__(learning_rate, **kwargs)
         self.clip_norm = clip_norm
         self.rates = None if rates is None else tuple(map(float, rates))

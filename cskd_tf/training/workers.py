@@ -77,6 +77,12 @@ class Workers:
         gathered = self._strategy.experimental_local_results(_all_gather(self._strategy)(values))[0].numpy()
         return gathered.view(rows.dtype).reshape(-1, *rows.shape[1:])
 
+    def texts(self, text: str) -> list[str]:
+        """The texts of all workers, in their order."""
+        own = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+        ends = np.cumsum(self.gather(np.array([len(own)], np.int32)))
+        return [bytes(part.tolist()).decode() for part in np.split(self.gather(own), ends[:-1])]
+
     def any(self, condition: bool) -> bool:
         """Whether the condition holds on any worker."""
         values = np.array([condition], np.int32)

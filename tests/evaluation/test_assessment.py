@@ -184,6 +184,17 @@ def test_detection_without_embeddings_or_with_some_that_are_not_finite():
         metrics.detect(own, against=predictions(*ORDINARY, embeddings=np.full((500, 3), np.nan)), reference=own)
 
 
+def test_an_ensemble_has_no_energy():
+    """Its logits are logarithms of probabilities: what is left of their energy is rounding."""
+    logits, labels = ORDINARY
+    others = predictions(metrics.ensemble([logits / 3, logits / 4]).astype("float32"), labels)
+    own = predictions(metrics.ensemble([logits, logits + 1]).astype("float32"), labels)
+    found = metrics.detect(own, against=others)
+    assert found["energy"] == {"undefined": "the logits are logarithms of probabilities, as those of ensembles are"}
+    assert found["maximum_probability"]["auroc"] > 0.5
+    assert metrics.detect(own, against=predictions(logits, labels))["energy"]["auroc"] < 0.5
+
+
 def test_detection_by_embeddings_of_some_images_is_refused():
     own = predictions(*ORDINARY, embeddings=np.ones((500, 3)))
     some = metrics.Predictions(*ORDINARY, np.ones((5, 3)))

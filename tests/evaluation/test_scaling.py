@@ -37,6 +37,29 @@ def test_the_gradient_of_vector_and_matrix_is_zero():
     assert np.abs(errors.sum(axis=0)).max() < 1e-6
 
 
+def test_columns_of_very_different_size_have_their_optimum():
+    generator = np.random.default_rng(0)
+    labels = np.arange(600) % 4
+    logits = 2 * np.eye(4)[labels] + generator.normal(size=(600, 4))
+    sizes = np.logspace(-4, 4, 4)
+    for kind in (metrics.VectorScaling, metrics.MatrixScaling):
+        alike = kind.fit(logits, labels).apply(logits)
+        np.testing.assert_allclose(kind.fit(sizes * logits, labels).apply(sizes * logits), alike, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [metrics.VectorScaling, metrics.MatrixScaling])
+def test_one_image_of_huge_logits_is_no_reason_to_refuse_the_others(kind):
+    generator = np.random.default_rng(0)
+    labels = np.arange(400) % 4
+    logits = 2.5 * np.eye(4)[labels] + generator.normal(size=(400, 4))
+    largest = np.flatnonzero(logits.argmax(axis=1) == labels)[0]
+    losses = []
+    for factor in (100.0, 1e4):  # which is right, and sure of it, either way
+        scaled = np.where(np.arange(400)[:, None] == largest, factor * logits, logits)
+        losses.append(loss(kind.fit(scaled, labels).apply(scaled), labels))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-8)
+
+
 @pytest.mark.parametrize("value", [0.3, -27.6, 1e-3])
 def test_a_class_of_which_all_images_say_the_same(value):
     logits, labels = ORDINARY

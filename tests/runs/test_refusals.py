@@ -1,6 +1,8 @@
 """What `train_main.py` refuses, in one line, with nothing written or lost."""
 
+import errno
 import logging
+import os
 import re
 
 import pytest
@@ -167,6 +169,25 @@ def test_too_little_memory_is_one_line(error, received, command, monkeypatch):
         printed
     )
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (errno.EDQUOT, r"Disk quota exceeded\. The last checkpoint is whole, and the same command goes on from it"),
+        (errno.EMFILE, r"Too many open files: `ulimit -n` says how many"),
+    ],
+)
+def test_what_tensorflow_takes_for_a_lack_of_memory_is_called_what_it_is(number, line, command, monkeypatch):
+    """It makes one error of its own of both, which it has for memory too."""
+
+    def prepare(config):
+        raise tf.errors.ResourceExhaustedError(None, None, f"/somewhere/x; {os.strerror(number)}")
+
+    monkeypatch.setattr("cskd_tf.runs.train.prepare", prepare)
+    code, printed = command("--workdir=run", *QUICK)
+    assert code != 0
+    assert re.search(f"error: {line}", printed), printed
 
 
 def test_a_warning_comes_once_in_each_command():

@@ -48,7 +48,29 @@ def test_who_has_not_come_is_named(cluster):
             worker.result(timeout=30)
 
 
+@pytest.mark.parametrize(
+    "change", [lambda jobs: {**jobs, "worker": jobs["worker"][::-1]}, lambda jobs: {**jobs, "evaluator": ["other:1"]}]
+)
+def test_one_that_was_told_of_other_workers_ends_all(change, cluster):
+    """As of a stale TF_CONFIG; of others than workers nobody need know."""
+    told = cluster("worker", 0)
+    other = {**told, "cluster": change(told["cluster"])}
+    if same := "evaluator" in other["cluster"]:
+        tasks = [cluster("chief", 0), other, cluster("worker", 1)]
+    else:
+        tasks = [cluster("chief", 0), {**other, "task": {"type": "worker", "index": 1}}]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        ends = [pool.submit(meet, task, wait=20) for task in tasks]
+        if same:
+            assert [end.result(timeout=30) for end in ends] == [None] * 3
+            return
+        for end, said in zip(ends, ("worker 1 was told of others", "not all were told of those"), strict=True):
+            with pytest.raises(UserError, match=f"same addresses in the same order .* Received: {said}"):
+                end.result(timeout=30)
+
+
 def test_one_that_goes_while_it_waits_has_to_come_again(cluster):
+    hello = rendezvous._hello(("worker", 1), rendezvous._addresses(cluster("worker", 1)))
     (address,) = cluster("chief", 0)["cluster"]["chief"]
     host, port = address.split(":")
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -57,7 +79,7 @@ def test_one_that_goes_while_it_waits_has_to_come_again(cluster):
         while not gone.is_set():
             try:
                 with socket.create_connection((host, int(port))) as connection:
-                    connection.sendall(b"cskd_tf worker 1\n")
+                    connection.sendall(hello)
                     gone.set()
             except ConnectionError:
                 pass

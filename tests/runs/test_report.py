@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -123,6 +125,7 @@ def test_unfinished_and_damaged_runs_are_named_beside_others(caplog, capsys, tmp
         for file in files:
             (tmp_path / name / f"{file}.json").write_text('{"accuracy": 0.5}')
     (tmp_path / "half/metrics.json").unlink()
+    shutil.copytree(tmp_path / "done", tmp_path / "old [1]")
     (tmp_path / "damaged/metrics.json").write_text("{")
     report.report(tmp_path)
     assert "CSKD(temperature=4, weight=1)      1" in capsys.readouterr().out
@@ -130,6 +133,7 @@ def test_unfinished_and_damaged_runs_are_named_beside_others(caplog, capsys, tmp
     assert f"{tmp_path / 'damaged'} is left out: Expected a JSON object in" in caplog.text
     assert f"{tmp_path / 'foreign'} is left out: it is no run's folder, for it lacks config.json" in caplog.text
     assert f"{tmp_path / 'other'} is left out: it is no run's folder, or its config is damaged: " in caplog.text
+    assert f"{tmp_path / 'old [1]'} is left out: Expected a path without * ? [" in caplog.text
     assert f"{tmp_path / 'both'} is left out: {tmp_path / 'both'}/config.json: " in caplog.text
     with pytest.raises(ValueError, match="Expected a JSON object"):
         report.report(tmp_path / "damaged")

@@ -60,6 +60,21 @@ def test_a_cell_has_mean_deviation_runs_change_and_mark(trained):
     assert none.figure is None
 
 
+def test_a_figure_of_zero_has_its_change_too(trained):
+    for seed in (1, 2):
+        run = Workdir(trained / "cskd" / f"seed={seed}")
+        run.write_metrics({"test": {**run.metrics()["test"], "top1_error": 0.0}})
+    lines = tables.lines(layout(), found_in(trained)[0])
+    assert [line.entries[0].change for line in lines[::2]] == [None, -1.0, None]
+
+
+def test_latex_shows_what_it_has_other_uses_for(trained):
+    found, _ = found_in(trained)
+    notes = [r"C:\runs\{a}~$x^2$"]
+    made = rendering.FORMATS["latex"][0](layout(), tables.lines(layout(), found), notes)
+    assert r"C:\textbackslash{}runs\textbackslash{}\{a\}\textasciitilde{}\$x\textasciicircum{}2\$}" in made
+
+
 def test_more_is_better_of_some_metrics(trained):
     found, _ = found_in(trained)
     last = tables.lines(layout("recall_at_1"), found)[:4:2]

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
+from cskd_tf.errors import UserError
 from cskd_tf.methods import CSKD, PSKD, AdaCos, Method
 from cskd_tf.training.accumulation import accumulated
 from cskd_tf.training.distiller import SelfDistiller
@@ -170,11 +171,14 @@ def test_batches_of_fewer_images_than_parts_are_refused(linear_network, images_a
     other.compile(SGD(0.1), gradient_accumulation_steps=5)
     with pytest.raises(ValueError, match="at most 4: so many pairs"):
         paired_dataset(images, labels, batch_size=8, seed=0, **other.data_options)
-    # Data of the user's own are looked at as they come.
+    # Arrays are looked at before the first step, other data of the user's own as they come.
     alone = SelfDistiller(linear_network())
     alone.compile(SGD(0.1), gradient_accumulation_steps=7)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="batches of at least 7 images on each replica: 7 parts"):
+    words = "batches of at least 7 images on each replica: 7 parts"
+    with pytest.raises(UserError, match=words + r".*a batch of 6 of 22 images, batch_size=8"):
         alone.fit(images, labels, batch_size=8, verbose=0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        alone.fit(tf.data.Dataset.from_tensor_slices((images, labels)).batch(8), verbose=0)
 
 
 @pytest.mark.thorough

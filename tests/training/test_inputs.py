@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from cskd_tf.data import Needs, paired_dataset
 from cskd_tf.data.batches.stream import paired_stream
+from cskd_tf.errors import UserError
 from cskd_tf.methods import CSKD, PSKD
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.inputs import Expectations
@@ -206,6 +207,22 @@ def test_pairs_of_arrays_and_data_sets_without_them(linear_network, inputs):
     with pytest.raises(ValueError, match=r"Expected batches of pairs.*labels \[0, 1, 2"):
         model.fit(inputs, np.arange(24) % 3, shuffle=False, verbose=0)
     model.fit(inputs, pairs, shuffle=False, batch_size=8, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "size", "batch_size", "refused"),
+    [
+        (1, 12, 4, None), (1, 12, 3, 3), (1, 9, 4, 1), (2, 12, 4, None), (2, 10, 6, 6), (2, 14, 12, 2),
+        (4, 10, 10, 10), (4, 8, 8, None),
+    ],
+)  # fmt: skip
+def test_batches_that_cut_pairs_are_refused_before_the_first_step(replicas, size, batch_size, refused):
+    expected = Expectations(num_classes=3, pairs_adjacent=True, replicas=replicas)
+    if refused is None:
+        expected.check_batches(size, batch_size=batch_size)
+        return
+    with pytest.raises(UserError, match=rf"of pairs .*Received: a batch of {refused} of {size} images, {batch_size=}"):
+        expected.check_batches(size, batch_size=batch_size)
 
 
 @pytest.mark.parametrize("first", [0, -1])

@@ -116,12 +116,13 @@ def test_a_step_whose_gradients_overflow_is_skipped_and_counted(batch_norm_netwo
     np.testing.assert_allclose(model.methods[0].table.numpy().astype("float32").sum(axis=1), 1, atol=2e-3)
     (moving,) = [layer.moving_mean.numpy() for layer in network.layers if hasattr(layer, "moving_mean")]
     assert np.abs(moving).max() > 0
-    # The step counts: of the data, and of the schedule.
-    assert int(model.step.numpy()) == int(model.optimizer.iterations) == 1
+    # The step counts: of the data, and of the schedule; not to the optimizer.
+    counts = lambda: [int(count) for count in (model.step.numpy(), model.optimizer.iterations, model.optimizer.skipped)]  # noqa: E731
+    assert counts() == [1, 0, 1]
     model.optimizer.dynamic_scale.assign(2.0**10)
     model.train_step(({"image": images, "index": np.arange(22)}, labels))
     assert float(model.optimizer.dynamic_scale) == 2.0**10
-    assert int(model.step.numpy()) == int(model.optimizer.iterations) == 2
+    assert counts() == [2, 1, 1]
     assert any((now.numpy() != before).any() for now, before in zip(model.trainable_variables, trained, strict=True))
 
 
@@ -142,7 +143,46 @@ def test_no_replica_takes_a_step_that_one_cannot_take(parts, linear_network, ima
         np.testing.assert_array_equal(new, old)
     scales = two_replicas.experimental_local_results(model.optimizer.dynamic_scale.value)
     assert [float(scale.numpy()) for scale in scales] == [2.0**11] * 2
-    assert int(model.step.numpy()) == int(model.optimizer.iterations.numpy()) == 1
+    counts = (model.step, model.optimizer.skipped, model.optimizer.iterations)
+    assert [int(count.numpy()) for count in counts] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("skipped", [0, 3])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras.optimizers.Adam(0.1),
+        lambda: SGD(0.1, momentum=0.0, weight_decay=0.0, use_ema=True, ema_momentum=0.9),
+    ],
+)
+def test_what_is_skipped_changes_neither_bias_correction_nor_averages(make, skipped):
+    weights = []
+    for wrapper in (lambda optimizer: optimizer, lambda optimizer: LossScaleOptimizer(optimizer, initial_scale=8.0)):
+        weight, optimizer = keras.Variable([1.0]), wrapper(make())
+        optimizer.build([weight])
+        is_scaled = isinstance(optimizer, LossScaleOptimizer)
+        for _ in range(skipped if is_scaled else 0):
+            optimizer.apply([tf.constant([np.inf])], [weight])
+        scale = float(optimizer.dynamic_scale) if is_scaled else 1.0
+        for gradient in (1.0, 2.0, -1.0):
+            optimizer.apply([tf.constant([gradient * scale])], [weight])
+        weights.append(weight.numpy())
+        optimizer.finalize_variable_values([weight])
+        weights.append(weight.numpy())
+    np.testing.assert_allclose(weights[:2], weights[2:], rtol=1e-6)
+
+
+def test_a_schedule_counts_what_is_skipped_also_when_it_comes_back_from_a_file():
+    optimizer = LossScaleOptimizer(SGD(keras.optimizers.schedules.PiecewiseConstantDecay([1, 2], [0.4, 0.2, 0.1])))
+    again, other = (keras.optimizers.deserialize(keras.optimizers.serialize(optimizer)) for _ in range(2))
+    for each in (optimizer, again, LossScaleOptimizer(other.inner_optimizer)):
+        weight = keras.Variable([1.0])
+        each.apply([tf.constant([np.inf])], [weight])
+        each.apply([tf.constant([np.inf])], [weight])
+        rates = [float(each.learning_rate)]
+        each.apply([tf.constant([0.0])], [weight])
+        rates.append(float(each.learning_rate))
+        np.testing.assert_allclose(rates, [0.2, 0.1], rtol=1e-6)
 
 
 def test_keras_own_loss_scaling_is_refused_on_replicas_and_kept_elsewhere(linear_network, two_replicas):

@@ -126,9 +126,7 @@ class KerasLayers:
         weights = {id(weight) for layer in self._layers for weight in layer.weights}
         others = {id(variable): variable for layer in self._layers for variable in layer.variables}
         states = [variable for key, variable in others.items() if key not in weights]  # of seed generators
-        values = [
-            tf.random.experimental.stateless_fold_in(seed, number) for number, _ in enumerate(states)
-        ]
+        values = [tf.random.experimental.stateless_fold_in(seed, number) for number, _ in enumerate(states)]
         images = image[None]
         mapping = list(zip(states, values, strict=True))
         with keras.StatelessScope(state_mapping=mapping, initialize_variables=False) as scope:

@@ -32,8 +32,7 @@ def confusion_matrix(predictions: Predictions, *, class_names: Sequence[str], ti
     shares = class_shares(predictions)
     if len(class_names) != len(shares):
         raise UserError(f"Expected names of {len(shares)} classes. Received: {len(class_names)}")
-    side = side_of(len(shares))
-    figure = new_figure(side + 0.3, side, title=title)
+    figure = new_figure(*size_of(class_names), title=title)
     axis = figure.subplots()
     drawn = draw_shares(axis, shares, names=class_names)
     axis.set(xlabel="predicted class", ylabel="class of the image")
@@ -62,19 +61,40 @@ def shares_of(counts: np.ndarray) -> np.ndarray:
 
 
 def side_of(count: int) -> float:
-    """Inches of a matrix of so many rows, with their names."""
-    return min(max(2.9, 0.26 * count + 1.2), 8.0)
+    """Inches of a matrix of so many rows."""
+    return min(max(1.7, 0.26 * count), 6.8)
+
+
+def size_of(names: Sequence[str]) -> tuple[float, float]:
+    """Inches, width and height, of a matrix with its names and what its axes are called."""
+    ticks, size = _ticks(names)
+    side, longest = side_of(len(names)), _inches(ticks, size=size)
+    return side + longest + 0.7, side + (longest if _are_upright(ticks, size=size) else 0.15) + 0.85
+
+
+def _ticks(names: Sequence[str]) -> tuple[list[str], int]:
+    """What stands beside rows and columns, and the size of the letters."""
+    ticks = [shortened(name, characters=18) for name in names] if len(names) <= NAMED else []
+    return ticks, 8 if len(names) <= NUMBERED else 6 if len(names) <= 30 else 5
+
+
+def _inches(ticks: Sequence[str], *, size: int) -> float:
+    """Of the longest name."""
+    return max(map(len, ticks), default=0) * size * 0.6 / 72
+
+
+def _are_upright(ticks: Sequence[str], *, size: int) -> bool:
+    """Whether the names of columns do not fit beside each other."""
+    return bool(ticks) and _inches(ticks, size=size) > 0.9 * side_of(len(ticks)) / len(ticks)
 
 
 def draw_shares(axis: matplotlib.axes.Axes, shares: np.ndarray, *, names: Sequence[str]) -> matplotlib.image.AxesImage:
     """Draws shares `[C, C]` in per cent, with numbers and names where there is room for them."""
     numbered = len(names) <= NUMBERED
     drawn = axis.imshow(100 * shares, cmap="Blues", norm=matplotlib.colors.PowerNorm(0.5, 0, 100))
-    size = 8 if numbered else 6 if len(names) <= 30 else 5
-    ticks = [shortened(name, characters=18) for name in names] if len(names) <= NAMED else []
+    ticks, size = _ticks(names)
     places = range(len(ticks))
-    upright = max(map(len, ticks), default=0) > 3 and len(ticks) > 3
-    axis.set_xticks(places, ticks, rotation=90 if upright else 0, fontsize=size)
+    axis.set_xticks(places, ticks, rotation=90 if _are_upright(ticks, size=size) else 0, fontsize=size)
     axis.set_yticks(places, ticks, fontsize=size)
     axis.spines[:].set_visible(False)
     if numbered:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.figures.compared import Compared
-from cskd_tf.evaluation.figures.confusion import NUMBERED, draw_shares, shares_of, side_of
+from cskd_tf.evaluation.figures.confusion import NUMBERED, draw_shares, shares_of, side_of, size_of
 from cskd_tf.evaluation.figures.style import (
     legend_below,
     legend_height,
@@ -41,11 +41,13 @@ def group_confusions(compared: Sequence[Compared], *, groups: Sequence[str], tit
     """
     names = _drawn_names(groups)
     shares = [group_shares(each, groups=groups) for each in compared]
-    side = side_of(len(names))
-    figure, axes = panels(len(compared), columns=max(1, int(17 / side)), size=(side + 0.3, side), title=title)
-    for axis, each, share in zip(axes, compared, shares, strict=True):
+    titles = [wrapped(each.name, characters=int(13 * (side_of(len(names)) + 0.2))) for each in compared]
+    width, height = size_of(names)
+    height += 0.14 * max(text.count("\n") for text in titles)
+    figure, axes = panels(len(compared), columns=max(1, int(17 / width)), size=(width, height), title=title)
+    for axis, text, share in zip(axes, titles, shares, strict=True):
         drawn = draw_shares(axis, share, names=names)
-        axis.set_title(wrapped(each.name, characters=int(13 * side)), fontsize=9)
+        axis.set_title(text, fontsize=9)
         axis.set(xlabel="group of the predicted class", ylabel="group of the image")
     if len(names) > NUMBERED:
         figure.colorbar(drawn, ax=axes, label="% of the group's images", shrink=0.8, aspect=40)

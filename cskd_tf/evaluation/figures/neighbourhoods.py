@@ -17,6 +17,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.evaluation.figures.style import (
     COLOURS,
     MARKERS,
+    boxes_named,
     legend_below,
     legend_height,
     panels,
@@ -141,7 +142,8 @@ def scattered(
         for number, colour in enumerate(colours)
     ]
     legend_below(figure, handles, labels, columns=columns)
-    figure.draw_without_rendering()  # the layout leaves panels more or less than their size
+    with boxes_named(None):  # who saves it is told
+        figure.draw_without_rendering()  # the layout leaves panels more or less than their size
     for axis, points in zip(axes, places, strict=True):
         inches = axis.get_window_extent().width / figure.dpi
         _write(axis, marks, [points[kinds == kind] for kind in present], size=inches)

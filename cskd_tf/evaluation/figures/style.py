@@ -188,7 +188,7 @@ def shortened(name: str, *, characters: int) -> str:
 def save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> list[pathlib.Path]:
     """Writes a PNG of 150 dots per inch and an SVG beside it, each whole or not at all: `path` is without a suffix."""
     written = []
-    with applied(), _boxes_named(path.name):
+    with applied(), boxes_named(path.name):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # all has its place now, which takes longer than to draw it
         for kind, metadata in _LEFT_OUT.items():
@@ -202,14 +202,14 @@ def save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> list[pathlib.P
 def as_image(figure: matplotlib.figure.Figure) -> np.ndarray:
     """The figure at 100 dots per inch, as uint8 `[1, height, width, 3]`: what TensorBoard shows."""
     canvas = matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
-    with applied(), _boxes_named(None):
+    with applied(), boxes_named(None):
         figure.set_dpi(100)
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[None, ..., :3].copy()
 
 
 @contextlib.contextmanager
-def _boxes_named(name: str | None) -> Iterator[None]:
+def boxes_named(name: str | None) -> Iterator[None]:
     """Says in one line which characters the font lacks, in place of a warning for each; without a name, nowhere."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
