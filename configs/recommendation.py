@@ -159,7 +159,9 @@ def _classes(findings: Findings) -> Iterator[Setting]:
 def _validation(findings: Findings) -> Iterator[Setting]:
     split, held_out = findings.config.data.split, findings.held_out
     key, images = "data.split.validation_fraction", int(findings.counts.sum()) + held_out
-    if held_out >= ENOUGH:
+    if findings.brought:
+        yield Setting(key, split.validation_fraction, f"as it is: the data bring {held_out:,} validation images")
+    elif held_out >= ENOUGH:
         yield Setting(
             key, split.validation_fraction, f"as it is: {held_out:,} validation images tell an error to 5 points"
         )

@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.files import check_readable, one_at_a_time, remove_leftovers, written_whole
+from cskd_tf.runs import markers
+from cskd_tf.runs.workdir import Workdir
 from tests.helpers import GONE
 
 
@@ -93,3 +95,29 @@ def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(path, tmp_path, m
     if "[" in path or "\\" in path:  # the other two match themselves, and what stands beside them
         with pytest.raises(tf.errors.OpError):
             tf.train.load_checkpoint(path)
+
+
+@pytest.fixture
+def to_disk(monkeypatch):
+    """What is written to the disk itself, by name, and what is put in its place, in turn."""
+    done, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (done.append(os.readlink(f"/proc/self/fd/{number}")), sync(number)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append(paths), replace(*paths)))
+    return done
+
+
+def test_what_outlasts_a_loss_of_power_is_on_disk_before_it_counts(to_disk, tmp_path):
+    with written_whole(tmp_path / "log.json") as partial:
+        partial.write_text("{}")
+    assert to_disk == [str(partial), (partial, tmp_path / "log.json"), str(tmp_path)]
+    to_disk.clear()
+    for part in ("ckpt-1.index", "ckpt-1.data-00000-of-00001"):
+        (tmp_path / part).write_text("weights")
+    markers.mark(tmp_path / "ckpt-1")
+    (_, replaced), *_ = [done for done in to_disk if isinstance(done, tuple)]
+    assert replaced == tmp_path / "ckpt-1.json"
+    before = to_disk[: [isinstance(done, tuple) for done in to_disk].index(True)]
+    assert {str(tmp_path / "ckpt-1.index"), str(tmp_path / "ckpt-1.data-00000-of-00001")} < set(before)
+    to_disk.clear()
+    Workdir(tmp_path).append_log({"epoch": 1})
+    assert to_disk == [str(tmp_path / "log.jsonl")]

@@ -99,6 +99,14 @@ def test_validation_images_are_taken_where_there_are_enough(train, held_out, fra
     assert values["data.split.validation_fraction"] == fraction
 
 
+def test_validation_images_of_the_data_stay():
+    """Of which a fraction of the training images takes none away."""
+    found = findings([20] * 5, held_out=40, brought=True)
+    settings = {setting.key: setting for setting in recommendation.recommend(found, evidence.published())}
+    setting = settings["data.split.validation_fraction"]
+    assert (setting.value, setting.reason) == (0.1, "as it is: the data bring 40 validation images")
+
+
 def test_what_others_have_set_stays():
     found = findings([30] * 200, optimizer__name="AdamW", schedule__learning_rate=1e-3, steps_per_execution=2)
     values = recommended(found)

@@ -112,8 +112,8 @@ class Workdir:
                 changes = ", ".join(f"{key}: {mine.get(key)!r} there, {given.get(key)!r} here" for key in differ[:5])
                 why = " (the order of the images depends on it)" if "strategy" in differ else ""
                 raise UserError(
-                    f"Expected the config that {self.path} belongs to; choose another --workdir. "
-                    f"Received: {changes}{why}"
+                    f"Expected the config that {self.path} belongs to; give the --config and keys that it was begun "
+                    f"with, or choose another --workdir. Received: {changes}{why}"
                 )
         elif not self.is_new():
             raise UserError(f"Expected a new or empty folder, or one of ours. Received: workdir {self.path}")

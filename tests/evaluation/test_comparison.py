@@ -31,6 +31,13 @@ def test_differences_are_those_of_the_metrics():
         assert low < difference < high < 0  # noise makes it worse, and 500 images show it
 
 
+def test_the_seed_decides_which_images_are_drawn():
+    logits, labels = ORDINARY
+    one, other = predictions(logits, labels), predictions(logits / 2, labels)
+    intervals = [metrics.compare(one, other, resamples=50, seed=seed)["intervals"]["nll"] for seed in (0, 0, 1)]
+    assert intervals[0] == intervals[1] != intervals[2]
+
+
 def test_pairs_are_compared_and_not_two_samples():
     """Every image a little better, by less than images differ from each other: only pairs show it."""
     logits, labels = ORDINARY

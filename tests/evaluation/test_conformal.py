@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -97,6 +98,8 @@ def test_an_images_set_is_the_same_alone_and_among_others(kind):
     np.testing.assert_array_equal(alone, together)
     other = metrics.ConformalSets.fit(logits[:100], labels[:100], kind=kind, alpha=0.3, seed=4)
     assert (other.sets(logits) != together).any() == (kind != "threshold")
+    redrawn = dataclasses.replace(fitted, seed=4)  # by the same threshold
+    assert (redrawn.sets(logits) != together).any() == (kind != "threshold")
 
 
 def test_the_random_part_is_uniform():

@@ -213,3 +213,7 @@ def test_bad_input_is_named(embeddings, labels, message):
 def test_k_out_of_range(k):
     with pytest.raises(ValueError, match=f"k from 1 to 1, the number of other images. Received: k={k}"):
         recall_at_k([[0.0], [1.0]], [0, 0], k=k)
+
+
+def test_zeros_of_either_sign_are_one_embedding():
+    assert recall_at_k(np.array([[0.0], [-0.0], [0.0]]), [0, 0, 1]) == 0.5

@@ -96,8 +96,8 @@ def test_risk_at_coverage_by_hand():
         (1, 2 / 5),
     ):
         assert metrics.risk_at_coverage(logits, labels, coverage=coverage) == pytest.approx(expected)
-    images = as_logits(np.linspace(0.9, 0.6, 35))  # .8 * 35 is a little more than 28 in floating point
-    assert metrics.risk_at_coverage(images, [0] * 28 + [1] * 7) == 0
+    images = as_logits(np.linspace(0.9, 0.6, 100))  # .55 * 100 is a little more than 55 in floating point
+    assert metrics.risk_at_coverage(images, [0] * 55 + [1] * 45, coverage=0.55) == 0
 
 
 @pytest.mark.parametrize("wrong", [{"risk": 1.5}, {"risk": -0.1}, {"risk": None}])

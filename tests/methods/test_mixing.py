@@ -257,3 +257,23 @@ def test_a_worker_reads_its_images_and_those_that_are_mixed_into_them(chain):
         contributing = np.flatnonzero(whole["targets"].numpy()[own].sum(axis=0))
         assert sorted(read) == sorted([*contributing, *contributing])  # as images, and as their own partners
         assert len(contributing) < count
+
+
+def test_methods_of_a_chain_draw_apart():
+    seeds = []
+
+    class Recorder:
+        def others(self, count, *, seed):
+            return tf.range(count)
+
+        def mix(self, batch, targets, *, seed):
+            return {**batch, f"seed_{len(seeds)}": seeds.append(seed) or tf.repeat(seed[None], 4, axis=0)}, targets
+
+    needs = Needs(mixing=(Recorder(), Recorder()))
+    images = np.zeros((8, 2, 2, 1), np.float32)
+    drawn = [
+        tuple(tuple(value.numpy()[0].tolist()) for key, value in batch.items() if key.startswith("seed_"))
+        for batch, _ in paired_dataset(images, np.arange(8) % 2, batch_size=4, seed=3, needs=needs)
+    ]
+    assert [len(of_step) for of_step in drawn] == [2, 2]
+    assert len({seed for of_step in drawn for seed in of_step}) == 4  # of each method and step

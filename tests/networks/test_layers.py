@@ -189,3 +189,14 @@ def test_synchronized_batch_norm_sees_all_replicas(images_and_labels, two_replic
         step(batch)
     np.testing.assert_allclose(layer.moving_mean.numpy(), 0.1 * images.mean(), rtol=1e-5)
     np.testing.assert_allclose(layer.moving_variance.numpy(), 0.9 + 0.1 * images.var(ddof=1), rtol=1e-5)
+
+
+def test_a_residual_block_is_wired_as_torchvisions():
+    """Which neither numbers of weights nor their names tell: its stride in the 3x3, and no ReLU in the shortcut."""
+    network = networks.build("resnet50", num_classes=4, input_shape=(64, 64, 3), width=4)
+    convolutions = ("conv1", "conv2", "conv3", "shortcut_conv")
+    strides = {name: network.get_layer(f"stage2_block1_{name}").strides for name in convolutions}
+    assert strides == {"conv1": (1, 1), "conv2": (2, 2), "conv3": (1, 1), "shortcut_conv": (2, 2)}
+    block = [layer for layer in network.layers if layer.name.startswith("stage2_block1_")]
+    activations = [layer.name.removeprefix("stage2_block1_") for layer in block if isinstance(layer, keras.layers.ReLU)]
+    assert activations == ["bn1_relu", "bn2_relu", "relu"]

@@ -28,7 +28,8 @@ def refuse_other_split_names(root: pathlib.Path, *, known: list[str]) -> None:
     """A folder `validation` beside `train` must be neither overlooked nor taken for a class."""
     names = {entry.name for entry in root.iterdir() if entry.is_dir()} - set(known)
     if similar := sorted(name for name in names if name.casefold() in SPLIT_NAMES):
+        meant = next(split for split in ("train", "val", "test") if similar[0].casefold().startswith(split))
         raise UserError(
             f"Expected the splits in {root} to be called {known}, or as data.split.train, data.split.val and "
-            f"data.split.test say. Received: {similar}"
+            f"data.split.test say: --config.data.split.{meant}={similar[0]}. Received: {similar}"
         )

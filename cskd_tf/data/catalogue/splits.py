@@ -153,6 +153,12 @@ def _split_part(
     return {part: splits[part] for part in SPLITS if part in splits}
 
 
+def brings_validation(source: SourceOptions, split: SplitOptions) -> bool:
+    """Whether a data set has validation images of its own, so that none are taken from the training images."""
+    none_taken = dataclasses.replace(split, validation_fraction=0.0)
+    return "val" in load_splits(source, none_taken, check_files=False, check_sizes=False)
+
+
 def split_by_class(labels: np.ndarray, *, fraction: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Takes `fraction` of each class away, at random, at least one image and leaving at least one.
 

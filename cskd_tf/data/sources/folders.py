@@ -14,6 +14,7 @@ from cskd_tf.data.sources.image_files import check_image_files, sizes_of_files
 from cskd_tf.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+OF_RUNS = ("log.jsonl", "saved_model.pb")  # names of files that tell a run's folder, or a SavedModel's, from images
 
 
 class ImageFolder(Files):
@@ -57,8 +58,9 @@ class ImageFolder(Files):
             raise UserError(f"Expected a folder with one folder of images per class. Received: no folder {folder}")
         names = _class_names(folder, levels=levels)
         if class_names is not None and names != list(class_names):
-            differ = sorted(set(names) ^ set(class_names))
-            raise UserError(f"Expected the classes of the training images in {folder}. Received: {differ[:10]} differ")
+            raise UserError(
+                f"Expected the classes of the training images in {folder}. Received: {_difference(names, class_names)}"
+            )
         _refuse_similar_names(names, folder)
         images = _images_by_class(folder, names)
         paths = [path for paths_of_class in images for path in paths_of_class]
@@ -86,6 +88,24 @@ def _class_names(folder: pathlib.Path, *, levels: int) -> list[str]:
     return names
 
 
+def _difference(names: Sequence[str], expected: Sequence[str]) -> str:
+    r"""How names of classes differ from others.
+
+    Example:
+        >>> _difference(["cat", "cow"], ["cat", "dog"]), _difference(["e\u0301"], ["\u00e9"])
+        ("without ['dog'], and with ['cow'] more", "['e\\u0301'] in place of ['\\xe9'], which look alike: rename one")
+    """
+    lacking, more = (sorted({*one} - {*other}) for one, other in ((expected, names), (names, expected)))
+    if lacking and {_folded(name) for name in lacking} == {_folded(name) for name in more}:
+        return f"{more[:10]!a} in place of {lacking[:10]!a}, which look alike: rename one"
+    parts = [f"without {lacking[:10]}"] * bool(lacking) + [f"with {more[:10]} more"] * bool(more)
+    return ", and ".join(parts) or "them in another order"
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
 def _tell_of_images_beside(folders: Sequence[pathlib.Path]) -> None:
     """Logs which images lie where the folders of the classes do, and are therefore of no class."""
     paths = sorted(path for folder in folders for path in folder.iterdir() if path.is_file() and _is_image(path.name))
@@ -104,8 +124,10 @@ def _images_by_class(folder: pathlib.Path, class_names: Sequence[str]) -> list[l
     """The sorted paths of the images of each class. Whatever else is there is left out, which is logged."""
     paths_by_class: list[list[str]] = []
     left_out: collections.Counter[str] = collections.Counter()  # files by suffix
+    deeper = []  # classes whose images all lie in folders of theirs
     for name in class_names:
         files = sorted(files_below(folder / name))
+        _refuse_runs(files, folder / name)
         images = [path for path in files if path.lower().endswith(SUFFIXES)]
         left_out.update(os.path.splitext(path)[1].lower() for path in set(files) - set(images))
         if not images:
@@ -113,10 +135,27 @@ def _images_by_class(folder: pathlib.Path, class_names: Sequence[str]) -> list[l
                 f"Expected at least one image ({', '.join(SUFFIXES)}) per class. Received: none in {folder / name}"
             )
         paths_by_class.append(images)
+        if all(os.path.dirname(path) != str(folder / name) for path in images):
+            deeper.append(name)
+    if deeper:
+        logging.warning(
+            "%s: %d of the classes have all their images in folders of their own, such as %s: these are no classes, "
+            "but where data.source.class_levels says so", folder, len(deeper), deeper[0],
+        )  # fmt: skip
     if left_out:
         kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(left_out.items()))
         logging.warning("%s: files that are neither JPEG nor PNG are left out: %s", folder, kinds)
     return paths_by_class
+
+
+def _refuse_runs(files: Sequence[str], folder: pathlib.Path) -> None:
+    """Figures that a training wrote are no images of a class."""
+    written = next((path for path in files if os.path.basename(path) in OF_RUNS), None)
+    if written is not None:
+        raise UserError(
+            "Expected folders of images as classes; runs and exports belong somewhere else (--workdir, "
+            f"config.export.directory). Received: {folder}, in which lies {written}"
+        )
 
 
 def _folders(folder: pathlib.Path) -> list[str]:
@@ -184,5 +223,5 @@ def similar_names(names: Sequence[str]) -> list[list[str]]:
     """
     spellings = collections.defaultdict(list)
     for name in names:
-        spellings[unicodedata.normalize("NFKC", name).casefold()].append(name)
+        spellings[_folded(name)].append(name)
     return [same for same in spellings.values() if len(same) > 1]

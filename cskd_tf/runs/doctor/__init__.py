@@ -9,7 +9,7 @@ import numpy as np
 import rich.console
 import tensorflow as tf
 
-from cskd_tf.data.catalogue.splits import load_splits
+from cskd_tf.data.catalogue.splits import brings_validation, load_splits
 from cskd_tf.data.sources.inspection import inspect
 from cskd_tf.errors import UserError
 from cskd_tf.runs.classifiers import open_classifier
@@ -29,6 +29,7 @@ class Findings:
         config: of the run.
         counts: int `[C]`, training images of each class.
         held_out: validation images.
+        brought: whether they are the data's own, and not taken from the training images.
         tested: test images.
         sides: int `[N]`, the shorter side of each training image that can be decoded, in pixels.
         same_size: whether all of these are of one size.
@@ -46,6 +47,7 @@ class Findings:
     steps: int = 0
     step: float | None = None
     problem: str = ""
+    brought: bool = False
 
 
 def examine(
@@ -91,6 +93,7 @@ def examine(
         sides=train.extents.min(axis=1) if len(train.extents) else train.extents[:, 0],
         same_size=len(np.unique(train.extents, axis=0)) == 1,
         problem="\n".join(contents.unreadable(splits, inspections)),
+        brought="val" in splits and brings_validation(source, config.data.split),
     )
     cause: Exception | None = None
     if not findings.problem:

@@ -222,3 +222,15 @@ def test_splits_under_other_names_are_neither_overlooked_nor_classes(folders, re
             write(tmp_path / folder / name / "1.jpg")
     with pytest.raises(ValueError, match=f"to be called .*data.split.train.*Received: {received}"):
         load_splits("image_folder", path=str(tmp_path))
+
+
+def test_the_seed_of_the_split_decides_which_images_of_a_class_are_trained_on(image_folder):
+    """Also where the data bring their own test images, so that it decides nothing else."""
+    chosen = []
+    for seed in (0, 0, 1):
+        train = load_splits(
+            "image_folder", path=str(image_folder), validation_fraction=0.0, train_per_class=2, seed=seed
+        )["train"]
+        chosen.append([train.locate(index) for index in range(len(train.labels))])
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert len(chosen[0]) == 4

@@ -104,3 +104,32 @@ def test_the_same_seeds_give_the_same_images_whatever_the_batch():
     whole = transform(images, seeds(6))
     np.testing.assert_allclose(transform(images[2:4], seeds(6)[2:4]), whole[2:4], atol=1e-5)
     assert np.abs(transform(images, seeds(6, start=1)) - whole).max() > 0.1
+
+
+@pytest.mark.parametrize("crop", [PadCrop(8), RandomResizedCrop(size=64)])
+def test_an_image_is_not_mirrored_because_of_how_it_was_cropped(crop):
+    """Of a picture whose pixels say where they are."""
+    rows, columns = np.meshgrid(np.arange(64.0), np.arange(64.0), indexing="ij")
+    images = tf.constant(np.repeat(np.stack([rows, columns], axis=-1)[None], 1000, axis=0), tf.float32)
+    mirrored = Flip()(images, seeds(1000)).numpy()[:, 0, 0, 1] > 0
+    crops = crop(images, seeds(1000)).numpy()
+    drawn = [
+        crops[:, 32, 32, 0],
+        crops[:, 32, 32, 1],
+        np.ptp(crops[:, :, 32, 0], axis=1),
+        np.ptp(crops[:, 32, :, 1], axis=1),
+    ]
+    assert all(values.std() > 1 for values in drawn)
+    assert np.abs(np.corrcoef([mirrored, *drawn])[0, 1:]).max() < 0.1
+
+
+def test_random_resized_crops_reach_every_edge_and_are_as_often_wide_as_high():
+    rows, columns = np.meshgrid(np.arange(48.0), np.arange(64.0), indexing="ij")
+    images = tf.constant(np.repeat(np.stack([rows, columns], axis=-1)[None], 2000, axis=0), tf.float32)
+    crops = RandomResizedCrop(size=32, area=(0.1, 0.2))(images, seeds(2000)).numpy()
+    assert (crops[..., 0].max(axis=(1, 2)) > 46.5).any()
+    assert (crops[..., 1].max(axis=(1, 2)) > 62.5).any()
+    assert (crops[..., 0].min(axis=(1, 2)) < 0.5).any()
+    assert (crops[..., 1].min(axis=(1, 2)) < 0.5).any()
+    heights, widths = (np.ptp(crops[..., axis], axis=(1, 2)) for axis in (0, 1))
+    assert abs(np.log((widths + 1) / (heights + 1)).mean()) < 0.015

@@ -34,8 +34,10 @@ def test_folders_that_cannot_be_used_are_refused(image_folder):
         ImageFolder(train / "cat")
     with pytest.raises(ValueError, match="train, without 2 levels of folders"):
         ImageFolder(train, levels=2)
-    with pytest.raises(ValueError, match=r"\['bird'\] differ"):
+    with pytest.raises(ValueError, match=r"Received: without \['bird'\]$"):
         ImageFolder(train, class_names=["bird", "cat", "dog"])
+    with pytest.raises(ValueError, match=r"Received: \['dog'\] in place of \['DOG'\], which look alike: rename one"):
+        ImageFolder(train, class_names=["DOG", "cat"])
     (train / "empty").mkdir()
     with pytest.raises(ValueError, match="Received: none in .*train/empty"):
         ImageFolder(train)
@@ -211,3 +213,26 @@ def test_all_broken_files_are_counted(two_classes):
         write(two_classes / "dog" / f"broken_{number:02d}.jpg", content)
     with pytest.raises(ValueError, match=rf"{len(BROKEN)} that are not whole images: \['.*_00.jpg', .*_09.jpg'\]"):
         ImageFolder(two_classes)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "saved_model.pb"])
+def test_a_run_among_the_classes_is_no_class(name, image_folder):
+    """Whose figures would be images of it."""
+    run = image_folder / "train" / "runs" / "mine"
+    (run / "figures").mkdir(parents=True)
+    shutil.copy(image_folder / "train/cat/0.png", run / "figures/reliability_val.png")
+    (run / name).touch()
+    with pytest.raises(
+        ValueError, match=rf"runs and exports belong somewhere else.* Received: .*/runs, .* {run / name}"
+    ):
+        ImageFolder(image_folder / "train")
+
+
+def test_classes_that_hold_nothing_but_folders_are_told_of(image_folder, caplog):
+    folder = image_folder / "train"
+    (folder / "cat").rename(image_folder / "cat")
+    (folder / "animals").mkdir()
+    (image_folder / "cat").rename(folder / "animals/cat")
+    assert ImageFolder(folder).class_names == ["animals", "dog"]
+    assert "1 of the classes have all their images in folders of their own, such as animals: " in caplog.text
+    assert "data.source.class_levels" in caplog.text
