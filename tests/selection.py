@@ -19,3 +19,12 @@ def quick(cases: Iterable, *names):
         case if name in names or case.marks else pytest.param(*case.values, id=case.id, marks=pytest.mark.thorough)
         for name, case in by_name.items()
     ]
+
+
+def few(cases: Iterable, count: int):
+    """Parameters of a test of many cases: `make test` takes the first ones, `make thorough` the others."""
+    cases = [case if hasattr(case, "marks") or isinstance(case, tuple) else (case,) for case in cases]
+    return [
+        case if hasattr(case, "marks") else pytest.param(*case, marks=pytest.mark.thorough if number >= count else ())
+        for number, case in enumerate(cases)
+    ]

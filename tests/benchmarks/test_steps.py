@@ -70,6 +70,7 @@ def test_the_theory_of_the_methods_costs(case, units, imported):
     assert method_cost.theory(method_cost.CASES[case]) == pytest.approx(units / 3)
 
 
+@pytest.mark.thorough
 def test_a_pairing_is_built_and_begun_late(imported):
     pairing_speed, _ = imported("pairing_speed")
     # Each image's place among its class' and back, and where each class begins.

@@ -10,7 +10,7 @@ from cskd_tf.evaluation import neighbours
 from cskd_tf.evaluation.distances import Entries
 from cskd_tf.evaluation.metrics import summarize
 from cskd_tf.evaluation.neighbours import alone_in_class, recall_at_k
-from tests.selection import quick
+from tests.selection import few, quick
 
 
 def squared_distances(embeddings):
@@ -113,15 +113,18 @@ def collapsed(name, *, size=600):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "offset",
-        "offset float32",
-        "float16",
-        "clusters of mixed classes",
-        "clusters of mixed classes float32",
-        "clusters closer yet",
-        "one image far away",
-    ],
+    few(
+        [
+            "offset",
+            "offset float32",
+            "float16",
+            "clusters of mixed classes",
+            "clusters of mixed classes float32",
+            "clusters closer yet",
+            "one image far away",
+        ],
+        4,
+    ),
 )
 def test_no_digit_is_lost_on_collapsed_embeddings(name):
     embeddings, labels = collapsed(name)
@@ -146,7 +149,7 @@ def test_huge_and_tiny_values(scale):
 
 
 @pytest.mark.parametrize("block", quick([1, 7, 64], 7, 64))
-@pytest.mark.parametrize("k", [1, 2, 9, 299])
+@pytest.mark.parametrize("k", few([1, 2, 9, 299], 2))
 def test_blocks_of_any_size(block, k, monkeypatch):
     monkeypatch.setattr("cskd_tf.evaluation.distances.BLOCK", block)
     monkeypatch.setattr(neighbours, "SCORES", 40 * block)

@@ -14,6 +14,7 @@ from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import ALONE, preact_resnet10_weights
+from tests.selection import few
 
 
 def make(methods, *, seed=1, strategy=None):
@@ -98,6 +99,7 @@ class Unbuilt(keras.Model):
         return self.head(inputs)
 
 
+@pytest.mark.thorough
 def test_a_network_that_is_built_by_its_first_batch_starts_anew_once():
     network = Unbuilt()
     model = SelfDistiller(network, [AdaCos()])
@@ -118,7 +120,7 @@ def trained():
     return model, inputs
 
 
-@pytest.mark.parametrize("part", [lambda model: model, SelfDistiller.classifier], ids=["whole", "classifier"])
+@pytest.mark.parametrize("part", few([lambda model: model, SelfDistiller.classifier], 1), ids=["whole", "classifier"])
 def test_a_keras_file_brings_the_trained_vectors_back(part, tmp_path):
     model, inputs = trained()
     part(model).save(tmp_path / "model.keras")

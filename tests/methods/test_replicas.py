@@ -34,7 +34,7 @@ from cskd_tf.training.optimizers import SGD
 from tests.helpers import ROOT, check_static
 from tests.methods.method_cases import CASES, FURTHER, byot, cskd, distillation, tfkd
 from tests.methods.numpy_losses import CLASSES, FEATURES
-from tests.selection import quick
+from tests.selection import few, quick
 
 # Two epochs of batches of 15, 15 and 7: on two replicas 8 + 7 and 4 + 3, on four 4 + 4 + 4 + 3 and 2 + 2 + 2 + 1.
 LABELS = np.arange(37) % CLASSES
@@ -200,7 +200,9 @@ def test_a_step_is_a_program_for_a_tpu(methods):
     check_static(tf.function(model.train_step, jit_compile=True), inputs)
 
 
-@pytest.mark.parametrize("methods", [[], [AdaCos], [VirtualSoftmax]], ids=["network", "AdaCos", "VirtualSoftmax"])
+@pytest.mark.parametrize(
+    "methods", few([[], [AdaCos], [VirtualSoftmax]], 2), ids=["network", "AdaCos", "VirtualSoftmax"]
+)
 @pytest.mark.parametrize("images", [pytest.param(8, marks=pytest.mark.thorough), 3], ids=["whole batch", "last batch"])
 def test_evaluation_is_a_program_for_a_tpu(methods, images):
     model = make_model(lambda: [method() for method in methods], batch_norm=True)

@@ -7,7 +7,7 @@ import pytest
 from cskd_tf import networks
 from cskd_tf.networks import NetworkOutputs
 from tests.networks.deep import deep_ones_later
-from tests.selection import quick
+from tests.selection import few, quick
 
 
 def numpy_preact_resnet10(network, images):
@@ -160,13 +160,16 @@ def test_bad_sizes_are_refused(arguments, message):
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [
-        ("preact_resnet10", 5),
-        ("resnet10", 17),
-        ("resnext29_8x64d", 3),
-        pytest.param("densenet121_cifar", 8, marks=pytest.mark.thorough),
-        pytest.param("densenet121", 29, marks=pytest.mark.thorough),
-    ],
+    few(
+        [
+            ("preact_resnet10", 5),
+            ("resnet10", 17),
+            ("resnext29_8x64d", 3),
+            pytest.param("densenet121_cifar", 8, marks=pytest.mark.thorough),
+            pytest.param("densenet121", 29, marks=pytest.mark.thorough),
+        ],
+        1,
+    ),
 )
 def test_the_least_size_leaves_a_pixel(name, least):
     network = networks.build(name, num_classes=2, input_shape=(least, least, 3), width=2)

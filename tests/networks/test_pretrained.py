@@ -144,6 +144,7 @@ def test_what_an_application_cannot_take_is_refused_before_work(name, changes, m
 
 
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined:UserWarning")
+@pytest.mark.thorough
 def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch):
     def refuse(*arguments, **options):
         raise OSError("URL fetch failure on https://storage.googleapis.com: no route to host")

@@ -200,7 +200,9 @@ THOROUGH = {
     "data.augment.color_jitter", "data.augment.lighting", "data.pairing.balanced", "data.pairing.replica_local",
     "data.pairing.exclude_self", "data.augment.image_size", "evaluation.batch_size",
     "network.embedding_layer", "network.frozen_epochs", "network.name", "network.synchronized", "network.weights",
-    "network.width", "epochs",
+    "network.width", "epochs", "export.coverage", "export.temperature", "data.source.licence", "data.source.groups",
+    "steps_per_execution", "jit_compile", "deterministic", "optimizer.arguments", "data.augment.crop", "strategy",
+    "optimizer.ema_momentum", "evaluation.ece_bins", "data.split.seed",
 }  # fmt: skip
 
 

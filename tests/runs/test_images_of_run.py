@@ -63,6 +63,7 @@ def test_other_images_are_named(change, memory, image_folder, tmp_path):
         check_images(workdir, splits_of(image_folder, memory=memory))
 
 
+@pytest.mark.thorough
 def test_a_subset_and_what_is_read_as_it_is_needed_have_the_same_fingerprint(image_folder):
     source, chosen = ImageFolder(image_folder / "train"), np.array([1, 4, 7])
     held = splits_of(image_folder, validation_fraction=0.0)["train"]
@@ -70,6 +71,7 @@ def test_a_subset_and_what_is_read_as_it_is_needed_have_the_same_fingerprint(ima
     assert held.subset(chosen).fingerprint() == source.subset(chosen).fingerprint() != source.fingerprint()
 
 
+@pytest.mark.thorough
 def test_a_run_of_a_version_that_noted_none_is_known_by_its_classes(image_folder, tmp_path):
     workdir, splits = Workdir(tmp_path / "run"), splits_of(image_folder)
     workdir.path.mkdir()

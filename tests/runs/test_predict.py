@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 
 from cskd_tf.errors import UserError
 from cskd_tf.runs.predict import UNREADABLE, Predictor, find_files, predict
+from tests.selection import few
 
 NAMES = [str(digit) for digit in range(10)]
 
@@ -105,7 +106,7 @@ def before_each_batch(monkeypatch):
     return arm
 
 
-@pytest.mark.parametrize("to_file", [True, False], ids=["file", "stdout"])
+@pytest.mark.parametrize("to_file", few([True, False], 1), ids=["file", "stdout"])
 def test_lines_appear_batch_by_batch(to_file, exported_folder, photos, before_each_batch, tmp_path, monkeypatch):
     shown = tmp_path / ("out.unfinished.jsonl" if to_file else "stdout")
     counts = []

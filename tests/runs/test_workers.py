@@ -44,9 +44,12 @@ def check_saved_models(folder, expected):
             np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
 
 
-def test_two_workers_train_as_one_process_does(tmp_path):
+def test_two_workers_train_as_one_process_does(command, tmp_path, monkeypatch):
     short = ("--config.epochs=1", f"--config.network.name={SMALL_NETWORK}", "--config.export.enabled=False")
-    train(tmp_path / "one", workers=1, arguments=short)
+    (tmp_path / "one").mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    code, printed = command("--workdir=run", *COMMAND[1:], *short)
+    assert code == 0, printed
     train(tmp_path / "two", workers=2, arguments=short)
     check_same(tmp_path / "two", tmp_path / "one")
 

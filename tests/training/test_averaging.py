@@ -9,6 +9,7 @@ from cskd_tf.training.averaging import WeightAverage
 from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD, make
+from tests.selection import few
 
 EPOCHS, STEPS = 3, 3  # of each epoch
 MOMENTUM = 0.4  # reached in the fifth step, (1 + 5) / (10 + 5)
@@ -135,7 +136,7 @@ def test_training_goes_on_from_weights_that_were_set_between(kind, fit, images_a
             np.testing.assert_allclose(weight, 0.5, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", few(["bfloat16", "float16"], 1))
 def test_an_average_of_sixteen_bits_does_not_stand_still(dtype):
     weight, step = keras.Variable([1.0], dtype=dtype), keras.Variable(10_000, dtype="int64")
     average = WeightAverage([weight], momentum=0.999)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from cskd_tf.data import ArraySource, evaluation_dataset
 from cskd_tf.training.collector import Collector, ProbabilityCollector, Shares
 from tests.helpers import softmax, trainable_model
-from tests.selection import quick
+from tests.selection import few, quick
 
 
 @pytest.mark.parametrize("batch_size", quick([1, 7, 8, 11, 22, 40], 7, 40))
@@ -43,7 +43,7 @@ def test_a_data_set_is_traced_once_however_often_it_is_collected(linear_network,
     assert len(traced) > so_far
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+@pytest.mark.parametrize("workers", few([1, 2, 3, 5], 2))
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_shares_hold_every_batch_once_and_as_many_on_each_replica(workers, replicas):
     data = tf.data.Dataset.range(22)

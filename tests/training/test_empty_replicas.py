@@ -42,7 +42,7 @@ def test_a_replica_without_an_image_evaluates_as_the_others(count, images_and_la
 
 @pytest.mark.parametrize(
     "network",
-    [two_convolutions, pytest.param(lambda: dense(keras.layers.BatchNormalization()), marks=pytest.mark.thorough)],
+    [pytest.param(two_convolutions, marks=pytest.mark.thorough), lambda: dense(keras.layers.BatchNormalization())],
     ids=["convolutions", "batch norm"],
 )
 def test_a_replica_without_an_image_is_refused_where_it_cannot_train(network, images_and_labels, two_replicas):

@@ -12,7 +12,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.methods import CSKD
 from cskd_tf.training.distiller import SelfDistiller
 from tests.helpers import compiled
-from tests.selection import quick
+from tests.selection import few, quick
 
 LABELS = np.arange(24) % 3
 IMAGES = np.zeros((24, 4, 4, 1), np.float32)
@@ -45,12 +45,15 @@ def model(request):
 
 @pytest.mark.parametrize(
     "data",
-    [
-        lambda: paired_dataset(IMAGES, LABELS, batch_size=8, seed=0),
-        lambda: SINGLE.batch(8),
-        lambda: Batches(IMAGES, LABELS),
-        lambda: generator(IMAGES, LABELS),
-    ],
+    few(
+        [
+            lambda: paired_dataset(IMAGES, LABELS, batch_size=8, seed=0),
+            lambda: SINGLE.batch(8),
+            lambda: Batches(IMAGES, LABELS),
+            lambda: generator(IMAGES, LABELS),
+        ],
+        2,
+    ),
     ids=["PairedDataset", "tf.data", "PyDataset", "generator"],
 )
 @pytest.mark.parametrize("call", quick(["fit", "evaluate"], "fit"))

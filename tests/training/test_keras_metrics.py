@@ -6,6 +6,7 @@ import tensorflow as tf
 import cskd_tf
 from cskd_tf.metrics import ExpectedCalibrationError, expected_calibration_error
 from tests.helpers import softmax
+from tests.selection import few
 
 
 def split(size=23, classes=4, seed=0):
@@ -114,7 +115,7 @@ def test_what_is_no_probability_is_refused(wrong):
     assert float(metric.result()) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("from_logits", few([True, False], 1))
 def test_under_xla(from_logits):
     logits, labels = split()
     metric = ExpectedCalibrationError(from_logits=from_logits)
@@ -140,7 +141,7 @@ def test_in_compile_of_a_softmax_network(images_and_labels):
     assert value == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", few([False, True], 1))
 def test_in_compile_of_a_distiller(images_and_labels, linear_network, jit_compile):
     images, labels = images_and_labels
     model = cskd_tf.SelfDistiller(linear_network())
@@ -149,7 +150,7 @@ def test_in_compile_of_a_distiller(images_and_labels, linear_network, jit_compil
     assert value == pytest.approx(expected_calibration_error(model.predict(images, verbose=0), labels), abs=1e-6)
 
 
-@pytest.mark.parametrize("floatx", ["float64", "float16"])
+@pytest.mark.parametrize("floatx", few(["float64", "float16"], 1))
 def test_in_compile_whatever_keras_computes_in(floatx, images_and_labels, linear_network):
     """In float16 a count would end at 2048."""
     images, labels = (np.tile(array, (100, *[1] * (array.ndim - 1))) for array in images_and_labels)

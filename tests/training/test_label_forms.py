@@ -11,6 +11,7 @@ from cskd_tf.methods import CSKD, PSKD, TFKD, AdaCos, Mixup, VirtualSoftmax
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.label_kinds import OneClass
 from tests.helpers import softmax
+from tests.selection import few
 
 REFUSALS = (ValueError, tf.errors.InvalidArgumentError)
 FORMS = {
@@ -71,6 +72,7 @@ def test_one_model_takes_the_forms_in_turn_also_where_keras_has_traced_another(l
         assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_metrics_that_began_with_rows_get_rows(linear_network, images_and_labels):
     images, labels = images_and_labels
     model = model_of(linear_network(), metrics=[keras.metrics.CategoricalAccuracy(name="share")])
@@ -86,7 +88,7 @@ def after_integers():
     return {}
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", few(FORMS, 4))
 def test_one_class_is_the_same_in_every_form(form, linear_network, images_and_labels, after_integers):
     images, labels = images_and_labels
     given = FORMS[form](labels)
@@ -140,19 +142,22 @@ def test_class_weights_of_soft_rows_are_weights_of_their_shares(linear_network, 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
-    [
-        (SOFT * 2, r"not below 0 and sum to 1. Received: \[\["),
-        (SOFT - np.array([[0.9, -0.9, 0.0]], "float32"), "not below 0 and sum to 1"),
-        (np.full((22, 3), np.nan, "float32"), "sum to 1"),
-        (np.zeros((22, 3), int), r"sum to 1. Received: \[\[0, 0, 0\]\]"),
-        (np.arange(22) % 3 + 0.5, r"whole numbers.*Received: \[0.5, 1.5, 2.5\]"),
-        (np.full(22, np.nan), "Expected labels from 0 to 2"),
-        (np.ones((22, 4), "float32") / 4, r"or rows \[B, 3\].*Received: float32 of shape"),
-        (np.ones((22, 2), int), r"Expected integer labels \[B\] or \[B, 1\].*Received: int64 of shape"),
-        (np.arange(22) % 2 == 0, "Expected integer labels.*Received: bool of shape"),
-        (np.array(["cat"] * 22), "Expected integer labels.*Received: (str|string)"),
-        (np.ones((22, 3, 1), int), r"Expected integer labels.*of shape \((22|None), 3, 1\)"),
-    ],
+    few(
+        [
+            (SOFT * 2, r"not below 0 and sum to 1. Received: \[\["),
+            (SOFT - np.array([[0.9, -0.9, 0.0]], "float32"), "not below 0 and sum to 1"),
+            (np.full((22, 3), np.nan, "float32"), "sum to 1"),
+            (np.zeros((22, 3), int), r"sum to 1. Received: \[\[0, 0, 0\]\]"),
+            (np.arange(22) % 3 + 0.5, r"whole numbers.*Received: \[0.5, 1.5, 2.5\]"),
+            (np.full(22, np.nan), "Expected labels from 0 to 2"),
+            (np.ones((22, 4), "float32") / 4, r"or rows \[B, 3\].*Received: float32 of shape"),
+            (np.ones((22, 2), int), r"Expected integer labels \[B\] or \[B, 1\].*Received: int64 of shape"),
+            (np.arange(22) % 2 == 0, "Expected integer labels.*Received: bool of shape"),
+            (np.array(["cat"] * 22), "Expected integer labels.*Received: (str|string)"),
+            (np.ones((22, 3, 1), int), r"Expected integer labels.*of shape \((22|None), 3, 1\)"),
+        ],
+        6,
+    ),
 )
 @pytest.mark.parametrize("flowing", [False, True])
 def test_rows_that_are_none_are_refused(flowing, rows, message, linear_network, images_and_labels):

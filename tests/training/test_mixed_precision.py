@@ -11,7 +11,7 @@ from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD, LossScaleOptimizer
 from tests.methods.method_cases import CASES, positions
 from tests.methods.numpy_losses import CLASSES, IMAGES
-from tests.selection import quick
+from tests.selection import few, quick
 
 POLICIES = ["mixed_bfloat16", "mixed_float16"]
 MARKED = [pytest.param(name, marks=[pytest.mark.papers] if CASES[name].together else []) for name in CASES]
@@ -26,7 +26,7 @@ def variable_types(variables):
     return {variable.dtype for variable in variables if not keras.backend.is_int_dtype(variable.dtype)}
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", few(POLICIES, 1))
 @pytest.mark.parametrize("name", quick(MARKED, "CSKD", "PSKD stored", "BYOT paper", "AdaCos", "VirtualSoftmax", "DLB"))
 def test_losses_targets_and_state_of_every_method_are_float32(name, policy, monkeypatch):
     case = CASES[name]
@@ -72,7 +72,7 @@ def test_losses_targets_and_state_of_every_method_are_float32(name, policy, monk
     assert variable_types(tracker.total for tracker in model._trackers.values()) == {"float32"}
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", few(POLICIES, 1))
 def test_running_statistics_of_batch_norm_are_float32(policy):
     keras.config.set_dtype_policy(policy)
     network = cskd_tf.networks.build("preact_resnet10", num_classes=3, input_shape=(8, 8, 1), width=16)

@@ -11,7 +11,7 @@ from cskd_tf.methods import CSKD, PSKD, LabelSmoothing, MaxEntropy, Method
 from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.keras_metrics import ExpectedCalibrationError
-from tests.selection import quick
+from tests.selection import few, quick
 
 WEIGHTS = np.random.default_rng(3).uniform(0, 3, 22).astype("float32")
 TARGETS = (np.random.default_rng(4).random((22, 3)) < 0.4).astype("float32")  # some images have no class, some all
@@ -44,12 +44,15 @@ def forward(weights, images):
 
 @pytest.mark.parametrize(
     ("targets", "epsilon"),
-    [
-        (TARGETS, 0.2),
-        (SHARES, 0.0),
-        pytest.param(TARGETS.astype(bool), 0.0, marks=pytest.mark.thorough),
-        (TARGETS.astype("int32"), 0.0),
-    ],
+    few(
+        [
+            (TARGETS, 0.2),
+            (SHARES, 0.0),
+            pytest.param(TARGETS.astype(bool), 0.0, marks=pytest.mark.thorough),
+            (TARGETS.astype("int32"), 0.0),
+        ],
+        1,
+    ),
 )
 def test_the_loss_is_keras_binary_cross_entropy(targets, epsilon, linear_network, images_and_labels):
     images, _ = images_and_labels
@@ -156,6 +159,7 @@ def test_replicas_and_parts_of_a_batch_take_the_same_step(linear_network, images
         np.testing.assert_allclose(other, one, atol=1e-6, rtol=1e-3 if one.ndim == 3 else 0)
 
 
+@pytest.mark.thorough
 def test_a_model_comes_back_from_its_file(linear_network, images_and_labels, tmp_path):
     images, _ = images_and_labels
     model = model_of(linear_network(), [PSKD()])

@@ -126,6 +126,7 @@ def fitted(network, images, labels, *, batch_size, **options):
     return [new - old for new, old in zip(network.get_weights(), start, strict=True)]
 
 
+@pytest.mark.thorough
 def test_parts_of_a_batch_are_added_up_before_they_are_clipped(linear_network, images_and_labels):
     images, labels = (part[:20] for part in images_and_labels)
     keras.utils.set_random_seed(1)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cskd_tf.training.schedules import WarmUp, constant_schedule, cosine_schedule, step_schedule
+from tests.selection import few
 
 
 def test_schedule_drops_before_the_first_step_after_a_milestone():
@@ -17,20 +18,23 @@ def test_schedule_drops_before_the_first_step_after_a_milestone():
 
 @pytest.mark.parametrize(
     ("epochs", "milestones", "expected"),
-    [
-        (3, (), [0, 0, 0]),
-        (1, (0.5, 0.75), [0]),
-        (2, (0.5, 0.75), [0, 1]),
-        (3, (0.5, 0.75), [0, 1, 2]),
-        (4, (0.5, 0.75), [0, 0, 1, 2]),
-        (5, (0.5, 0.75), [0, 0, 1, 2, 2]),
-        (60, (0.5, 0.75), [0] * 30 + [1] * 15 + [2] * 15),
-        (90, (1 / 3, 2 / 3), [0] * 30 + [1] * 30 + [2] * 30),
-        (90, (0.5, 0.75), [0] * 45 + [1] * 22 + [2] * 23),
-        (100, (0.29, 0.58), [0] * 29 + [1] * 29 + [2] * 42),  # 0.29 * 100 is 28.999999999999996
-        (200, (0.5, 0.75), [0] * 100 + [1] * 50 + [2] * 50),
-        (300, (0.5, 0.75), [0] * 150 + [1] * 75 + [2] * 75),
-    ],
+    few(
+        [
+            (3, (), [0, 0, 0]),
+            (1, (0.5, 0.75), [0]),
+            (2, (0.5, 0.75), [0, 1]),
+            (3, (0.5, 0.75), [0, 1, 2]),
+            (4, (0.5, 0.75), [0, 0, 1, 2]),
+            (5, (0.5, 0.75), [0, 0, 1, 2, 2]),
+            (60, (0.5, 0.75), [0] * 30 + [1] * 15 + [2] * 15),
+            (90, (1 / 3, 2 / 3), [0] * 30 + [1] * 30 + [2] * 30),
+            (90, (0.5, 0.75), [0] * 45 + [1] * 22 + [2] * 23),
+            (100, (0.29, 0.58), [0] * 29 + [1] * 29 + [2] * 42),  # 0.29 * 100 is 28.999999999999996
+            (200, (0.5, 0.75), [0] * 100 + [1] * 50 + [2] * 50),
+            (300, (0.5, 0.75), [0] * 150 + [1] * 75 + [2] * 75),
+        ],
+        7,
+    ),
 )
 def test_the_rate_of_every_epoch(epochs, milestones, expected):
     schedule = step_schedule(0.1, milestones=milestones, factor=0.1, epochs=epochs, steps_per_epoch=7)

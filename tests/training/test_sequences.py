@@ -202,6 +202,7 @@ def test_evaluation_is_the_mean_over_labels(tagger, sentences):
     assert loss == pytest.approx(expected.mean(), rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_model_comes_back_from_its_file(tagger, sentences, tmp_path):
     symbols, labels = sentences
     model = compiled(tagger(), [PSKD()])

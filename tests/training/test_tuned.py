@@ -8,6 +8,7 @@ import tensorflow as tf
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD, LossScaleOptimizer, check, make
 from cskd_tf.training.tuned import OPTIMIZERS, UNSOUND
+from tests.selection import few
 
 NAMES = ["SGD", *OPTIMIZERS]
 OWN = {"weight_decay": 0.1, "arguments": {}, "momentum": 0.0}
@@ -21,7 +22,7 @@ def test_all_of_keras_optimizers_are_there():
     assert {"AdamW", "Lion", "Muon"} < set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", few(NAMES, 5))
 def test_an_optimizer_moves_weights_as_keras_own_does_and_comes_back_from_its_config(name):
     generator = np.random.default_rng(0)
     start, gradients = generator.normal(size=(3, 2)).astype("float32"), generator.normal(size=(3, 3, 2))
@@ -42,7 +43,7 @@ def test_an_optimizer_moves_weights_as_keras_own_does_and_comes_back_from_its_co
     assert np.abs(results[0][0] - start).min() > 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", few(NAMES, 5))
 def test_a_rate_of_half_is_half_the_learning_rate_and_decay_spares_vectors(name):
     gradient = tf.constant([[0.3, -0.2], [0.1, 0.4]])
     moved = []

@@ -10,6 +10,7 @@ from cskd_tf.methods import CSKD, DLB, Mixup
 from cskd_tf.training.distiller import SelfDistiller
 from cskd_tf.training.optimizers import SGD
 from tests.helpers import softmax
+from tests.selection import few
 
 REFUSALS = (ValueError, tf.errors.InvalidArgumentError)
 WEIGHTS = np.random.default_rng(3).uniform(0, 3, 22).astype("float32")
@@ -97,7 +98,7 @@ def metrics():
     return {"metrics": ["accuracy"], "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy()]}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", few(WAYS, 2))
 def test_weights_of_examples_are_those_of_keras(way, linear_network, images_and_labels, keras_results):
     if "examples" not in keras_results:
         keras_results["examples"] = trained_by_keras(linear_network(), *images_and_labels, sample_weight=WEIGHTS)
@@ -106,7 +107,7 @@ def test_weights_of_examples_are_those_of_keras(way, linear_network, images_and_
     check_same(model, history, keras_results["examples"])
 
 
-@pytest.mark.parametrize("way", CLASS_WAYS)
+@pytest.mark.parametrize("way", few(CLASS_WAYS, 2))
 def test_weights_of_classes_are_those_of_keras(way, linear_network, images_and_labels, keras_results):
     if "classes" not in keras_results:
         keras_results["classes"] = trained_by_keras(linear_network(), *images_and_labels, class_weight=CLASS_WEIGHT)

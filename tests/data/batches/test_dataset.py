@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from cskd_tf.data import ArraySource, Needs, evaluation_dataset, paired_dataset
 from cskd_tf.data.batches.dataset import split_in_turn
+from tests.selection import few
 
 IMAGES, LABELS = np.arange(22, dtype=np.uint8).reshape(22, 1, 1, 1), np.arange(22) % 3
 
@@ -35,7 +36,7 @@ def numbers(batch):
     return batch["image"].numpy().ravel().astype(int).tolist()
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", few([2, 3], 1))
 def test_a_worker_loads_the_images_of_its_own_part_alone(workers):
     source = Counted(IMAGES, LABELS)
     data = paired_dataset(source, batch_size=8, seed=0, needs=Needs(extras=("index",)))

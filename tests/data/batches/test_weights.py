@@ -5,6 +5,7 @@ import pytest
 
 from cskd_tf.data import ClassWeights, Distribution, Needs, paired_dataset
 from cskd_tf.methods import CutMix, Cutout, Mixup
+from tests.selection import few
 
 IMAGES = np.arange(12, dtype="float32").reshape(12, 1, 1, 1)
 WEIGHTS = np.array([0, 0.5, 1, 2, 4, 0.25, 3, 1, 1, 0.125, 8, 2], "float32")
@@ -54,7 +55,7 @@ def test_labels_without_a_class_are_refused():
         ClassWeights("inverse").of([0, 2, 2])
 
 
-@pytest.mark.parametrize("needs", [Needs(views=("partner",)), Needs(pairs_adjacent=True)])
+@pytest.mark.parametrize("needs", few([Needs(views=("partner",)), Needs(pairs_adjacent=True)], 1))
 def test_an_image_brings_its_own_weight(needs):
     data = paired_dataset(IMAGES, np.arange(12) % 3, batch_size=4, seed=0, epochs=2, needs=needs, sample_weight=WEIGHTS)
     batches = list(data)

@@ -50,6 +50,7 @@ def test_classes_of_one_image_are_named_once(tmp_path, caplog):
     ]
 
 
+@pytest.mark.thorough
 def test_splits_that_are_too_small_are_shown_where_sizes_are_not_checked(tmp_path):
     write_classes(tmp_path, {"cat": 1, "dog": 1})
     with pytest.raises(ValueError, match=r"Received: test_fraction=0\..*, and single images of each class left"):

@@ -13,9 +13,10 @@ from cskd_tf.data.catalogue import tfds as tfds_catalogue
 from tests.data.catalogue.layouts import LAYOUTS
 from tests.data.grey_images import TEST, THIRDS, TRAIN, contents, image, named, pack, pixels_of
 from tests.helpers import load_splits
+from tests.selection import few
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", few(LAYOUTS, 3))
 def test_archives_in_the_manual_folder_are_prepared_once(name, tmp_path, manual, by_hand, monkeypatch):
     names = by_hand(name)
     (tmp_path / "temporary").mkdir()

@@ -62,6 +62,7 @@ def test_neither_the_layers_state_nor_pythons_is_moved():
     assert random.getstate() == pythons
 
 
+@pytest.mark.thorough
 def test_what_is_chosen_in_python_differs_from_image_to_image():
     chosen = []
 

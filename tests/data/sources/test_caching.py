@@ -11,6 +11,7 @@ from cskd_tf.data import Augmentation, ImageFolder, build_transforms, in_memory,
 from tests.data.helpers import HALVES, encoded, paths, photo, write
 from tests.data.image_files import WHOLE
 from tests.helpers import load_splits
+from tests.selection import few
 
 
 @pytest.mark.thorough
@@ -27,7 +28,7 @@ def damaged_in_the_middle(content):
 
 
 @pytest.mark.parametrize("content", [WHOLE["png"], pytest.param(WHOLE["png palette"], marks=pytest.mark.thorough)])
-@pytest.mark.parametrize("memory", ["decoded", "encoded"])
+@pytest.mark.parametrize("memory", few(["decoded", "encoded"], 1))
 def test_an_image_damaged_in_the_middle_is_named_when_it_is_decoded(content, memory, two_classes):
     write(two_classes / "dog" / "damaged.jpg", damaged_in_the_middle(content))
     source = ImageFolder(two_classes)  # which looks at beginnings and ends

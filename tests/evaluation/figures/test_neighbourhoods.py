@@ -5,6 +5,7 @@ import pytest
 
 from cskd_tf.evaluation.figures.neighbourhoods import INSTALL, MARKERS, chosen_images, project, scattered, spread
 from tests.helpers import ROOT
+from tests.selection import few
 
 
 def clusters(count=30):
@@ -104,6 +105,7 @@ def test_a_name_stands_at_the_image_nearest_to_the_median():
     np.testing.assert_allclose(shown["a"], [1, 0])
 
 
+@pytest.mark.thorough
 def test_all_names_are_written_apart_within_the_panel():
     names = [f"a long name {number}" for number in range(24)]
     for places in (np.zeros((48, 2)), np.random.default_rng(0).normal(size=(48, 2))):
@@ -117,6 +119,7 @@ def test_all_names_are_written_apart_within_the_panel():
     assert (apart.any(axis=-1) | np.eye(24, dtype=bool)).all()
 
 
+@pytest.mark.thorough
 def test_long_names_of_wide_letters_are_whole_within_the_panel():
     names = [f"n{number:03}_wigwam_MMM_{number}" for number in range(20)]
     figure = scattered([np.random.default_rng(0).normal(size=(40, 2))] * 2, names=["", "a\nb\nc"],
@@ -142,7 +145,7 @@ def test_one_class_is_drawn():
     assert names_of(np.zeros(6, int), ["only"], places=np.arange(12.0).reshape(6, 2)).keys() == {"only"}
 
 
-@pytest.mark.parametrize("name", ["", "a name of many letters "])
+@pytest.mark.parametrize("name", few(["", "a name of many letters "], 1))
 def test_the_legend_of_a_single_panel_is_within_the_figure(name):
     names = [f"{name}{number:02}" for number in range(24)]
     figure = scattered([np.eye(24, 2)], names=[""], kinds=np.arange(24), kind_names=names, title="")

@@ -124,6 +124,7 @@ def test_the_other_split_is_shown_when_the_run_has_finished(run):
     assert values(events, "calibration/ece") == [(config.epochs, pytest.approx(workdir.metrics()["test"]["ece"]))]
 
 
+@pytest.mark.thorough
 def test_the_projector_finds_embeddings_classes_and_pictures(run):
     from google.protobuf import text_format
     from tensorboard.plugins.projector import ProjectorConfig
