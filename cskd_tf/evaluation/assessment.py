@@ -9,7 +9,7 @@ import numpy as np
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.calibration import classwise_calibration_error
-from cskd_tf.evaluation.conformal import DEFAULT_ALPHA, KINDS, ConformalSets, SetOutcomes
+from cskd_tf.evaluation.conformal import DEFAULT_ALPHA, KINDS, ConformalSets, SetOutcomes, fewest
 from cskd_tf.evaluation.detection import (
     NEIGHBOURS,
     detection,
@@ -205,8 +205,8 @@ def _conformal(predictions: Predictions, validation: Predictions, *, resamples: 
     for kind in KINDS:
         fitted = ConformalSets.fit(validation.logits, validation.labels, kind=kind)
         if math.isinf(fitted.largest):
-            needed = math.ceil(1 / DEFAULT_ALPHA) - 1
-            return {"undefined": f"{len(validation.labels)} validation images, of at least {needed} that alpha needs"}
+            have, need = len(validation.labels), fewest(DEFAULT_ALPHA)
+            return {"undefined": f"{have} validation images, of at least {need} that alpha needs"}
         measured = SetOutcomes.of(fitted.sets(predictions.logits), predictions.labels).metrics
         drawn = resampled(measured, len(predictions.labels), resamples=resamples)
         result[kind] = {**measured(), "intervals": {name: interval(values) for name, values in drawn.items()}}

@@ -77,6 +77,16 @@ def quantile(strange: np.ndarray, alpha: float) -> float:
     return float(np.sort(strange)[rank - 1]) if rank <= len(strange) else math.inf
 
 
+def fewest(alpha: float) -> int:
+    """Of how many numbers, at least, there is a `quantile`.
+
+    Example:
+        >>> fewest(0.1), math.isinf(quantile(np.arange(9.0), 0.1)), math.isinf(quantile(np.arange(8.0), 0.1))
+        (9, False, True)
+    """
+    return math.ceil(round(1 / alpha, 9)) - 1
+
+
 def uniforms_of(logits: np.ndarray, *, seed: int) -> np.ndarray:
     """A number in [0, 1) per image, `[N]`, drawn by its logits and the seed, wherever it stands among others.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.conformal import quantile
+from cskd_tf.evaluation.conformal import fewest, quantile
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.evaluation.scaling import TemperatureScaling
 from cskd_tf.evaluation.scores import softmax
@@ -92,9 +92,8 @@ class Calibration:
             # with the logarithm, since it is the logits that are rounded.
             threshold = float(np.float32(least * (1 - ROUNDING * (1 - math.log(max(least, 1e-300))))))
             if math.isinf(least):
-                needed = math.ceil(round(1 / alpha, 9)) - 1
                 left_out[SETS] = (
-                    f"Expected at least {needed} validation images for a coverage of {coverage:g}. "
+                    f"Expected at least {fewest(alpha)} validation images for a coverage of {coverage:g}. "
                     f"Received: {len(validation.labels)}"
                 )
                 threshold = None

@@ -1,12 +1,15 @@
 """Several real processes train as one does, through `fit`: the last batch smaller, and evaluation exact."""
 
+import concurrent.futures
 import sys
+import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from cskd_tf.errors import UserError
+from cskd_tf.runs.sharing import check_alike
 from cskd_tf.training.workers import Workers
 from tests.processes import finish, start
 from tests.training import worker
@@ -59,7 +62,7 @@ def check_skipped(trained):
     assert np.isfinite(trained["loss"]).all()
     assert np.ptp(trained["scales"], axis=1).tolist() == [0.0] * 10  # on all replicas
     assert np.log2(trained["scales"][:, 0]).tolist() == [12.0, 11.0, 11.0, 11.0, 11.0, 11.0, 10.0, 10.0, 10.0, 10.0]
-    assert trained["counts"].tolist() == [10, 10]
+    assert trained["counts"].tolist() == [10, 8, 2]  # to data and schedule, taken, skipped
 
 
 @pytest.mark.thorough
@@ -108,3 +111,50 @@ def test_all_leave_as_the_chief_does_that_is_told_to(monkeypatch):
         with pytest.raises(SystemExit) as raised:
             each.on_chief(lambda: sys.exit(143))
         assert raised.value.code == 143
+
+
+@pytest.fixture
+def in_threads(monkeypatch):
+    """Calls a function with each of some workers, all at once, which gather as processes do."""
+
+    def call(function, count):
+        together, board = threading.Barrier(count), [None] * count
+
+        def gather(self, rows):
+            board[self.index] = rows
+            together.wait(timeout=60)
+            gathered = np.concatenate(board)
+            together.wait(timeout=60)
+            return gathered
+
+        monkeypatch.setattr(Workers, "gather", gather)
+        workers = [Workers(tf.distribute.get_strategy()) for _ in range(count)]
+        for index, each in enumerate(workers):
+            each.count, each.index = count, index
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            return list(pool.map(function, workers))
+
+    return call
+
+
+def test_texts_of_all_workers_are_gathered_whatever_their_length(in_threads):
+    texts = ["one", "", "zwölf"]
+    assert in_threads(lambda workers: workers.texts(texts[workers.index]), 3) == [texts] * 3
+
+
+def test_workers_that_were_told_other_things_are_refused_and_say_what(in_threads):
+    told = [{"seed": 0, "epochs": 3}, {"seed": 0, "epochs": 3}, {"seed": 7, "batch_size": 8}]
+
+    def check(workers):
+        try:
+            check_alike(told[workers.index], workers, what="config")
+        except UserError as error:
+            return str(error)
+
+    (said,) = set(in_threads(check, 3))
+    assert said == (
+        "Expected the same config of all workers. Received of workers 0 and 2: "
+        "batch_size: None and 8, epochs: 3 and None, seed: 0 and 7"
+    )
+    assert in_threads(check, 2) == [None, None]
+    assert check_alike({"seed": 0}, Workers(tf.distribute.get_strategy()), what="config") is None

@@ -118,7 +118,9 @@ def train_in_float16(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
     options = {"batch_size": 10, "shuffle": False, "epochs": 2, "verbose": 0, "callbacks": callbacks}
     history = model.fit(images, labels, **options).history
     keras.config.set_dtype_policy("float32")
-    counts = np.array([int(model.step.numpy()), int(model.optimizer.iterations.numpy())])
+    counts = np.array(
+        [int(count.numpy()) for count in (model.step, model.optimizer.iterations, model.optimizer.skipped)]
+    )
     return {"weights": np.stack(after), "scales": np.array(scales), "loss": np.array(history["loss"]), "counts": counts}
 
 
