@@ -17,7 +17,7 @@ train: .venv/train
 test: .venv/test
 	$(BIN)/python -m pytest
 
-# Further cases of what `make test` does once, and faults that are rarer: 10 minutes.
+# Further cases of what `make test` does once, two workers, and faults that are rarer: 15 minutes.
 thorough: .venv/test
 	$(BIN)/python -m pytest -m "thorough and not slow"
 

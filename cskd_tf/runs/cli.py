@@ -222,8 +222,8 @@ def _line_for_users(error: Exception) -> str | None:
     """What a user can change about it; None: nothing."""
     if isinstance(error, tf.errors.ResourceExhaustedError):  # which TensorFlow makes of more than a lack of memory
         if full := full_disk(error):
-            words = os.strerror(full)
-            return f"{words}. The last checkpoint is whole, and the same command goes on from it once there is room"
+            goes_on = "The last checkpoint is whole, and the same command goes on from it once there is room"
+            return f"{os.strerror(full)}. {goes_on}"
         if words := [words for words in map(os.strerror, (errno.EMFILE, errno.ENFILE)) if words in str(error)]:
             return f"{words[0]}: `ulimit -n` says how many this process may open, and `ulimit -n 4096` raises it"
     if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):

@@ -213,8 +213,9 @@ def lines(layout: Layout, found: Mapping[str, Found]) -> list[Line]:
             for column, (cell, own) in enumerate(zip(row.cells, table[number], strict=True)):
                 means = [mean for other in part if (mean := _mean(table[other][column])) is not None]
                 mean, first = _mean(own), _mean(table[part[0]][column])
-                compared = layout.changes and number != part[0] and mean is not None and first
-                change = mean / first - 1 if compared else None
+                change = None
+                if layout.changes and number != part[0] and mean is not None and first:
+                    change = mean / first - 1
                 ranked = sorted(means, key=lambda each: better(each, metric=cell.metric))
                 entries.append(Entry(own, change, best=len(means) > 1 and mean == ranked[0]))
             printed.append(Line(row, kind, tuple(entries)))

@@ -92,12 +92,12 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         (0.95, 1, 1)
 
     Attributes:
-        skipped: how many steps, int64, once it is built.
+        skipped: how many steps, an int64 `keras.Variable`, once it is built; None before.
     """
 
     def __init__(self, inner_optimizer, *args, **kwargs):
         super().__init__(inner_optimizer, *args, **kwargs)
-        self.skipped: keras.Variable | None = None
+        self.skipped: Any = None
         schedule = inner_optimizer._learning_rate
         schedule = getattr(schedule, "every_step", schedule)  # which another one has put around it
         if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):

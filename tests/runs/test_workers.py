@@ -44,6 +44,7 @@ def check_saved_models(folder, expected):
             np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
 
 
+@pytest.mark.thorough
 def test_two_workers_train_as_one_process_does(command, tmp_path, monkeypatch):
     short = ("--config.epochs=1", f"--config.network.name={SMALL_NETWORK}", "--config.export.enabled=False")
     (tmp_path / "one").mkdir()

@@ -156,7 +156,7 @@ def common_shape(source: EncodedSource, *, name: str, probes: int = 16) -> tuple
     probed = extents(source.subset(np.arange(min(probes, len(source.labels)))), name=name)
     if (probed != probed[0]).any():
         return None
-    heights_and_widths = extents(source, name=name)
+    heights_and_widths = probed if len(source.labels) <= probes else extents(source, name=name)
     if (heights_and_widths != heights_and_widths[0]).any():
         return None
     height, width = map(int, heights_and_widths[0])
