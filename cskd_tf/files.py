@@ -20,7 +20,7 @@ from cskd_tf.errors import UserError
 
 DEEPEST = 200  # folders within folders: pathlib makes them by recursion
 _HOST = re.sub(r"\W+", "-", platform.node())[:40]
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk, or of a user's share of one
 _PARTIAL = re.compile(r"\.(\d+)(?:@([\w-]*)-[0-9a-f]{6})?\.partial(\.|$)")  # which process writes, and on which host
 _OLD = 3600.0  # seconds after which what a process of another host, whom nobody can ask, was writing is left over
 
@@ -120,7 +120,7 @@ def full_disk(error: BaseException) -> int | None:
         >>> full_disk(RuntimeError("/tmp/x/variables; Disk quota exceeded")) == errno.EDQUOT, full_disk(ValueError())
         (True, None)
     """
-    return next((number for number in _FULL if os.strerror(number) in f"{getattr(error, 'strerror', '')}{error}"), None)
+    return next((number for number in FULL if os.strerror(number) in f"{getattr(error, 'strerror', '')}{error}"), None)
 
 
 @contextlib.contextmanager

@@ -240,7 +240,8 @@ TAKEN = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("then", TAKEN)
-def test_a_port_that_was_taken_meanwhile_is_said(then, start, script):
+def test_a_port_that_was_taken_meanwhile_is_said(then, start, script, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     script.write_text(PORT + TAKEN[then])
     code, printed, _ = start("", "", grace=1)
     assert code == 1

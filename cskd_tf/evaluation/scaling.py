@@ -213,14 +213,15 @@ def _fit(logits: ArrayLike, labels: ArrayLike, *, matrix: bool) -> tuple[np.ndar
 
 
 def _of_one_size(logits: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each column around 0 with two thirds of it within 1, and what it was multiplied by, `[C]`.
+    """Each column around 0 with 19 of 20 images within 1, and what it was multiplied by, `[C]`.
 
     Newton steps become few, also beside an image of huge logits. A column that is the same for all images, but for
     rounding, becomes 0.
     """
-    sizes = np.quantile(np.abs(logits - centre), 0.68, axis=0)
-    sizes = np.where(sizes > 0, sizes, logits.std(axis=0))  # of a column that is the same for most
-    differs = sizes > np.abs(logits).max(axis=0) * ROUNDING
+    largest, deviations = np.abs(logits).max(axis=0), logits.std(axis=0)
+    sizes = np.quantile(np.abs(logits - centre), 0.95, axis=0)
+    sizes = np.where(sizes > largest * ROUNDING, sizes, deviations)  # of a column that is the same for most
+    differs = deviations > largest * ROUNDING
     factors = np.where(differs, 1 / np.where(differs, sizes, 1.0), 0.0)
     return (logits - centre) * factors, factors
 

@@ -80,8 +80,9 @@ def tables(assessment: dict[str, Any], *, title: str) -> Iterator[rich.table.Tab
     yield from _conformal(assessment)
     if detection := assessment.get("detection"):
         yield _detection(detection)
-        if why := detection["feature_distance"].get("undefined"):
-            yield f"Feature distance: {why}"
+        for score in ("energy", "feature_distance"):
+            if why := detection[score].get("undefined"):
+                yield f"{score.replace('_', ' ').capitalize()}: {why}"
     for other, compared in assessment.get("compared", {}).items():
         yield _comparison(compared, names=(assessment["of"][0], other))
     if groups := assessment.get("per_group"):

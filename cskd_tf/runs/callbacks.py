@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from cskd_tf.data.images.decode import reason
 from cskd_tf.errors import UserError
 from cskd_tf.files import remove_leftovers
 from cskd_tf.runs import markers
@@ -252,7 +253,14 @@ class Checkpoint(keras.callbacks.Callback):
                 continue
             if checkpoint is self._last:
                 of_number = self._last if len(number) == 1 else self._within
-                of_number.read(str(prefix)).assert_consumed()
+                try:
+                    of_number.read(str(prefix)).assert_consumed()
+                except (tf.errors.OpError, AssertionError, ValueError) as error:
+                    raise UserError(
+                        "Expected a checkpoint of a model and an optimizer as this version makes them; the version "
+                        f"that has begun the run goes on with it, or another --workdir begins anew. Received: {prefix} "
+                        f"({reason(error)})"
+                    ) from error
             else:
                 self._read(checkpoint, prefix)
             return number

@@ -17,7 +17,7 @@ from absl import logging
 from cskd_tf.data import evaluation_dataset
 from cskd_tf.data.images.decode import reason
 from cskd_tf.errors import UserError
-from cskd_tf.files import check_readable, full_disk, full_disk_named, nearest_folder, partial_mark, remove_leftovers
+from cskd_tf.files import FULL, check_readable, full_disk_named, nearest_folder, partial_mark, remove_leftovers
 from cskd_tf.runs import model_card
 from cskd_tf.runs.config import Config, ExportConfig
 from cskd_tf.runs.evaluate import load_run
@@ -74,7 +74,7 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
             target = _publish(folder, root)
     except (OSError, tf.errors.OpError) as error:
         why = getattr(error, "strerror", None) or reason(error).split("; ")[-1]  # of TensorFlow's "path; reason"
-        if isinstance(error, OSError) and full_disk(error):
+        if isinstance(error, OSError) and error.errno in FULL:
             why = f"{why}: {error.filename}"
         raise OSError(
             f"The SavedModel could not be written to {root} ({why}). Nothing of it is left there, and the same command "

@@ -45,7 +45,7 @@ def meet(cluster: Mapping[str, Any], *, wait: float = WAIT) -> None:
         names = ", ".join(f"{job} {index} ({addresses[job, index]})" for job, index in missing)
         raise UserError(
             f"Expected all {len(addresses)} workers that TF_CONFIG names within {wait:g} seconds. "
-            f"Received: no word of {names}"
+            f"Received: no word of {names}, or addresses that differ"
         )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cskd_tf import data, methods
+from cskd_tf import methods
+from cskd_tf.data.catalogue import splits
 from cskd_tf.errors import UserError
 from cskd_tf.runs import choice
 from cskd_tf.runs.config import Config
@@ -69,7 +70,7 @@ def write_config(path: pathlib.Path, run: Run) -> None:
 def brings_validation(run: Run) -> bool:
     """Whether a run has validation images though its config takes none of the training images for them."""
     config = Config.read(run.config)
-    return "val" in data.load_splits(config.data.source, config.data.split)
+    return splits.brings_validation(config.data.source, config.data.split)
 
 
 def check_choice(runs: Sequence[Run], *, metric: str) -> None:

@@ -56,6 +56,9 @@ class Course(keras.callbacks.Callback):
         for method in self.model.composition.terms:
             method.on_epoch_begin(epoch, epochs=self.epochs)
 
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.build_optimizer()  # for the layers that other callbacks have left trainable
+
     def on_train_batch_end(self, batch, logs=None):
         if self._end is not None and int(self.model.step.numpy()) == self._end:
             self.model.stop_training = _EPOCH_IS_OVER  # of which Keras would run all steps

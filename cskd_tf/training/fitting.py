@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -134,9 +135,9 @@ class ContinuingModel(DataBuiltModel):
         finally:
             state.class_weight = None
 
-    def _build_optimizer(self) -> None:
-        """Before the step is traced: a step that makes variables is traced twice."""
-        if self.built and not self.optimizer.built:
+    def build_optimizer(self) -> None:
+        """Makes its variables before the step is traced: a step that makes variables is traced twice."""
+        if self.compiled and self.built and not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
@@ -210,7 +211,6 @@ class ContinuingModel(DataBuiltModel):
         if self.built:
             check_trainable(self)
             self._make_average()
-            self._build_optimizer()
         if isinstance(x, PairedDataset) and kwargs.get("steps_per_epoch") is None:
             kwargs["steps_per_epoch"] = x.steps_per_epoch
         steps = kwargs.get("steps_per_epoch")
@@ -223,7 +223,7 @@ class ContinuingModel(DataBuiltModel):
             shuffle = not isinstance(x, tf.data.Dataset)  # which Keras cannot shuffle, and would warn of
         x = self._checked(
             x, y, sample_weight, shuffle=shuffle, opened_at=weakly(course.position), batch_size=batch_size,
-            share=1.0 - (validation_split or 0.0),
+            share=1.0 - (validation_split or 0.0), batches=(steps or math.inf) * epochs,
         )  # fmt: skip
         if isinstance(validation_data, (tuple, list)):
             if len(validation_data) not in (2, 3):
@@ -275,7 +275,7 @@ class ContinuingModel(DataBuiltModel):
         check_batch((x, y, sample_weight), self.expectations(training=True))
         with self._weighing(class_weight, sample_weight):
             self._make_average()
-            self._build_optimizer()
+            self.build_optimizer()
             self.put_average(False)
             self._state.data = _UNNUMBERED
             return super().train_on_batch(x, y, sample_weight, None, *args, **kwargs)

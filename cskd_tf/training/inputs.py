@@ -89,9 +89,13 @@ class Expectations:
         """
         return -(-count // self.replicas) * (self.replicas - 1) < count
 
-    def check_batches(self, size: int, *, batch_size: int) -> None:
-        """Raises UserError where arrays of `size` images make a batch that cannot be dealt out among the replicas."""
-        for count in {min(size, batch_size), size % batch_size} - {0}:
+    def check_batches(self, size: int, *, batch_size: int, batches: float = math.inf) -> None:
+        """Raises UserError where arrays of `size` images make a batch that cannot be dealt out among the replicas.
+
+        Of no more than `batches`: the last one may never come.
+        """
+        last = size % batch_size if batches > size // batch_size else 0
+        for count in {min(size, batch_size), last} - {0}:
             received = f"Received: a batch of {count} of {size} images, {batch_size=}"
             if self.needing_images and not self.reaches_all(count):
                 raise UserError(f"{self._without_images} {received}")
@@ -211,6 +215,7 @@ def assert_all(conditions: dict[str, tf.Tensor]) -> list[tf.Operation]:
 def checked(
     data, labels, *,
     weights=None, expected: Expectations, shuffle: bool = False, batch_size: int | None = None, share: float = 1.0,
+    batches: float = math.inf,
 ) -> Any:  # fmt: skip
     """The same data for Keras, checked now or, batch by batch, on their way to the step.
 
@@ -222,6 +227,7 @@ def checked(
         shuffle: whether Keras will reorder arrays.
         batch_size: of the batches that Keras makes of arrays; None: as many as Keras does.
         share: of arrays that are trained on; Keras keeps the last ones as validation data.
+        batches: how many of arrays are read.
 
     Raises:
         UserError: arrays or a `PairedDataset` that are not as expected. What flows by raises it then, tf.data
@@ -240,7 +246,8 @@ def checked(
         if expected.pairs_adjacent and shuffle:
             raise UserError(f"{expected._wrong_pair} Received: arrays, which fit() shuffles")
         expected.check(labels, index=_index(data), weights=weights)
-        expected.check_batches(math.floor(len(labels) * share), batch_size=batch_size or KERAS_BATCH)
+        size = math.floor(len(labels) * share)
+        expected.check_batches(size, batch_size=batch_size or KERAS_BATCH, batches=batches)
     return data
 
 
@@ -252,8 +259,9 @@ def check_batch(batch, expected: Expectations) -> None:
     """As `Expectations.check`, of `(inputs, labels)` or `(inputs, labels, weights)` on the host."""
     check_parts(batch)
     if batch[1] is not None:
-        expected.check_batches(len(batch[1]), batch_size=len(batch[1]))
         expected.check(batch[1], index=_index(batch[0]), weights=batch[2] if len(batch) > 2 else None)
+        if count := len(batch[1]):
+            expected.check_batches(count, batch_size=count)
 
 
 def _asserted(parts: tuple, expected: Expectations):

@@ -98,16 +98,27 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     def __init__(self, inner_optimizer, *args, **kwargs):
         super().__init__(inner_optimizer, *args, **kwargs)
         self.skipped: Any = None
+        self._skipped_before = 0
         schedule = inner_optimizer._learning_rate
-        schedule = getattr(schedule, "every_step", schedule)  # which another one has put around it
+        if isinstance(schedule, _ScheduleOfAllSteps):  # of another one, that it was in before
+            schedule, self._skipped_before = schedule.every_step, schedule.skipped
+        self._follow(schedule)
+
+    def _follow(self, schedule) -> None:
         if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            inner_optimizer._learning_rate = _ScheduleOfAllSteps(schedule, self)
+            self.inner_optimizer._learning_rate = _ScheduleOfAllSteps(schedule, self)
+
+    @keras.optimizers.LossScaleOptimizer.learning_rate.setter
+    def learning_rate(self, learning_rate):
+        self.inner_optimizer.learning_rate = learning_rate
+        self._follow(learning_rate)
 
     def build(self, variables):
         super().build(variables)
         self.skipped = self.add_variable(
             (), dtype="int", aggregation="only_first_replica", initializer="zeros", name="skipped"
         )
+        self.skipped.assign(self._skipped_before)
 
     def check_finite(self, grads):
         finite = super().check_finite(grads)
@@ -132,6 +143,11 @@ class _ScheduleOfAllSteps(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, optimizer: LossScaleOptimizer):
         self.every_step, self._optimizer = schedule, optimizer
+
+    @property
+    def skipped(self) -> int:
+        """So far."""
+        return 0 if self._optimizer.skipped is None else int(self._optimizer.skipped.numpy())
 
     def __call__(self, step):
         skipped = self._optimizer.skipped

@@ -88,6 +88,15 @@ def test_what_is_undefined_is_one_line_by_reason():
     ) in text
 
 
+def test_why_images_are_not_told_apart_by_a_score_stands_below():
+    numbers = {key: 0.5 for key, _ in assessment_tables.DETECTION}
+    detection = {"other_images": 9, "against": "others", "maximum_probability": numbers}
+    detection |= {"energy": {"undefined": "an ensemble"}, "feature_distance": {"undefined": "no embeddings"}}
+    text = printed({**assessed(), "detection": detection})
+    assert "Energy: an ensemble\n" in text
+    assert "Feature distance: no embeddings\n" in text
+
+
 def test_what_rounds_to_zero_has_no_sign():
     assessment = assessed()
     assessment["metrics"]["nll_calibration"] = -1e-7

@@ -93,6 +93,17 @@ def test_one_worker_goes_on_where_several_were_killed_as_they_looked_at_their_fo
 
 
 @pytest.mark.slow
+def test_workers_of_other_configs_are_refused_before_they_train(tmp_path):
+    processes = train(tmp_path, workers=2, arguments=("--config.seed={index}",), wait=False)
+    assert [process.wait(timeout=240) for process in processes] == [1, 1]
+    for index in range(2):
+        assert "error: Expected the same config of all workers. Received of workers 0 and 1: seed: 0 and 1" in output(
+            tmp_path, index
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
 def test_workers_with_a_workdir_each_are_refused_before_they_train(tmp_path):
     processes = start(tmp_path, (*COMMAND, "--workdir=run{index}"), workers=2, cwd=tmp_path)
     assert [process.wait() for process in processes] == [1, 1]

@@ -177,6 +177,7 @@ def test_batches_of_fewer_images_than_parts_are_refused(linear_network, images_a
     words = "batches of at least 7 images on each replica: 7 parts"
     with pytest.raises(UserError, match=words + r".*a batch of 6 of 22 images, batch_size=8"):
         alone.fit(images, labels, batch_size=8, verbose=0)
+    alone.fit(images, labels, batch_size=8, steps_per_epoch=2, verbose=0)  # and without the last batch
     with pytest.raises(tf.errors.InvalidArgumentError, match=words):
         alone.fit(tf.data.Dataset.from_tensor_slices((images, labels)).batch(8), verbose=0)
 

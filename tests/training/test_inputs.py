@@ -213,7 +213,7 @@ def test_pairs_of_arrays_and_data_sets_without_them(linear_network, inputs):
     ("replicas", "size", "batch_size", "refused"),
     [
         (1, 12, 4, None), (1, 12, 3, 3), (1, 9, 4, 1), (2, 12, 4, None), (2, 10, 6, 6), (2, 14, 12, 2),
-        (4, 10, 10, 10), (4, 8, 8, None),
+        (4, 10, 10, 10), (4, 8, 8, None), (1, 9, 10, 9),
     ],
 )  # fmt: skip
 def test_batches_that_cut_pairs_are_refused_before_the_first_step(replicas, size, batch_size, refused):

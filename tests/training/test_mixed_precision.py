@@ -183,6 +183,11 @@ def test_a_schedule_counts_what_is_skipped_also_when_it_comes_back_from_a_file()
         each.apply([tf.constant([0.0])], [weight])
         rates.append(float(each.learning_rate))
         np.testing.assert_allclose(rates, [0.2, 0.1], rtol=1e-6)
+    another = LossScaleOptimizer(optimizer.inner_optimizer)  # as `compile` makes one of an optimizer that was used
+    another.build([keras.Variable([1.0])])
+    assert int(another.skipped.numpy()) == 2
+    another.learning_rate = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.5, 0.25])
+    assert float(another.learning_rate) == 0.25  # of the step after one that was taken and two that were not
 
 
 def test_keras_own_loss_scaling_is_refused_on_replicas_and_kept_elsewhere(linear_network, two_replicas):

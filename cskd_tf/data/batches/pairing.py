@@ -22,8 +22,8 @@ def key(seed: int, *counters: tf.Tensor | int) -> tf.Tensor:
 
     `index_shuffle` under consecutive keys gives orders that resemble each other, so keys are drawn, not counted.
     """
-    # By TensorFlow's choice of generator, which on CPUs, where tf.data runs, and on GPUs is Philox. Asked for Philox by
-    # name it makes forty operations of what is one, a quarter of the time until the first step.
+    # By TensorFlow's choice of generator, which is Philox on CPUs, where tf.data runs, and on GPUs, but not under XLA.
+    # Asked for Philox by name it makes forty operations of what is one, a quarter of the time until the first step.
     mixed = tf.stack([tf.cast(seed, tf.int64), tf.constant(0, tf.int64)])
     for counter in counters:
         mixed = tf.random.experimental.stateless_fold_in(mixed, tf.cast(counter, tf.int64))

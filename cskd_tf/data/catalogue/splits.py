@@ -154,9 +154,8 @@ def _split_part(
 
 
 def brings_validation(source: SourceOptions, split: SplitOptions) -> bool:
-    """Whether a data set has validation images of its own, so that none are taken from the training images."""
-    none_taken = dataclasses.replace(split, validation_fraction=0.0)
-    return "val" in load_splits(source, none_taken, check_files=False, check_sizes=False)
+    """Whether a data set, or all of several side by side, bring validation images, so that none are taken."""
+    return all("val" in load_dataset(part, split, check_files=False) for part in _parts_of(source))
 
 
 def split_by_class(labels: np.ndarray, *, fraction: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:

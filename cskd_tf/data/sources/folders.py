@@ -14,7 +14,7 @@ from cskd_tf.data.sources.image_files import check_image_files, sizes_of_files
 from cskd_tf.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-OF_RUNS = ("log.jsonl", "saved_model.pb")  # names of files that tell a run's folder, or a SavedModel's, from images
+OF_RUNS = ({"config.json", "log.jsonl"}, {"saved_model.pb"})  # what lies in a run's folder, and in a SavedModel's
 
 
 class ImageFolder(Files):
@@ -124,7 +124,7 @@ def _images_by_class(folder: pathlib.Path, class_names: Sequence[str]) -> list[l
     """The sorted paths of the images of each class. Whatever else is there is left out, which is logged."""
     paths_by_class: list[list[str]] = []
     left_out: collections.Counter[str] = collections.Counter()  # files by suffix
-    deeper = []  # classes whose images all lie in folders of theirs
+    deeper = []  # classes whose images all lie in several folders of theirs
     for name in class_names:
         files = sorted(files_below(folder / name))
         _refuse_runs(files, folder / name)
@@ -135,12 +135,13 @@ def _images_by_class(folder: pathlib.Path, class_names: Sequence[str]) -> list[l
                 f"Expected at least one image ({', '.join(SUFFIXES)}) per class. Received: none in {folder / name}"
             )
         paths_by_class.append(images)
-        if all(os.path.dirname(path) != str(folder / name) for path in images):
+        inner = {os.path.dirname(path) for path in images}
+        if len(inner) > 1 and str(folder / name) not in inner:
             deeper.append(name)
     if deeper:
         logging.warning(
-            "%s: %d of the classes have all their images in folders of their own, such as %s: these are no classes, "
-            "but where data.source.class_levels says so", folder, len(deeper), deeper[0],
+            "%s: the images of %d classes, such as %s, lie in several folders each. All of them are one class, but "
+            "where data.source.class_levels=2 makes a class of each folder", folder, len(deeper), deeper[0],
         )  # fmt: skip
     if left_out:
         kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(left_out.items()))
@@ -150,11 +151,13 @@ def _images_by_class(folder: pathlib.Path, class_names: Sequence[str]) -> list[l
 
 def _refuse_runs(files: Sequence[str], folder: pathlib.Path) -> None:
     """Figures that a training wrote are no images of a class."""
-    written = next((path for path in files if os.path.basename(path) in OF_RUNS), None)
-    if written is not None:
+    names = collections.defaultdict(set)
+    for path in files:
+        names[os.path.dirname(path)].add(os.path.basename(path))
+    if written := [place for place, found in names.items() if any(found >= kind for kind in OF_RUNS)]:
         raise UserError(
             "Expected folders of images as classes; runs and exports belong somewhere else (--workdir, "
-            f"config.export.directory). Received: {folder}, in which lies {written}"
+            f"config.export.directory). Received: {folder}, in which is one: {written[0]}"
         )
 
 

@@ -1,6 +1,9 @@
 """Training, validation and test images of a data set: the splits it brings, and those that are made of it."""
 
+import dataclasses
 import itertools
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +11,8 @@ import tensorflow as tf
 
 from cskd_tf.data.batches.pairing import ClassBuckets
 from cskd_tf.data.batches.pipeline import paired_dataset
-from cskd_tf.data.catalogue.splits import first_of_each_class, split_by_class
+from cskd_tf.data.catalogue.datasets import SourceOptions, SplitOptions
+from cskd_tf.data.catalogue.splits import brings_validation, first_of_each_class, split_by_class
 from tests.data.helpers import HALVES, write, write_classes
 from tests.helpers import load_splits
 
@@ -235,3 +239,12 @@ def test_the_seed_of_the_split_decides_which_images_of_a_class_are_trained_on(im
         chosen.append([train.locate(index) for index in range(len(train.labels))])
     assert chosen[0] == chosen[1] != chosen[2]
     assert len(chosen[0]) == 4
+
+
+def test_whether_validation_images_are_the_datas_own(image_folder):
+    source = SourceOptions(name="image_folder", path=str(image_folder))
+    assert not brings_validation(source, SplitOptions())
+    shutil.copytree(image_folder / "test", image_folder / "val")
+    assert brings_validation(source, SplitOptions())
+    joined = dataclasses.replace(source, name="image_folder+digits", path=f"{image_folder}{os.pathsep}")
+    assert not brings_validation(joined, SplitOptions())  # of one alone

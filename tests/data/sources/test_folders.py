@@ -215,24 +215,28 @@ def test_all_broken_files_are_counted(two_classes):
         ImageFolder(two_classes)
 
 
-@pytest.mark.parametrize("name", ["log.jsonl", "saved_model.pb"])
-def test_a_run_among_the_classes_is_no_class(name, image_folder):
+@pytest.mark.parametrize("names", [["config.json", "log.jsonl"], ["saved_model.pb"]])
+def test_a_run_among_the_classes_is_no_class(names, image_folder):
     """Whose figures would be images of it."""
     run = image_folder / "train" / "runs" / "mine"
     (run / "figures").mkdir(parents=True)
     shutil.copy(image_folder / "train/cat/0.png", run / "figures/reliability_val.png")
-    (run / name).touch()
-    with pytest.raises(
-        ValueError, match=rf"runs and exports belong somewhere else.* Received: .*/runs, .* {run / name}"
-    ):
+    (image_folder / "train/cat/log.jsonl").touch()  # of somebody else
+    ImageFolder(image_folder / "train")
+    for name in names:
+        (run / name).touch()
+    with pytest.raises(ValueError, match=rf"runs and exports belong somewhere else.* Received: .*/runs, .* {run}"):
         ImageFolder(image_folder / "train")
 
 
-def test_classes_that_hold_nothing_but_folders_are_told_of(image_folder, caplog):
+def test_classes_that_hold_folders_of_images_are_told_of(image_folder, caplog):
     folder = image_folder / "train"
-    (folder / "cat").rename(image_folder / "cat")
-    (folder / "animals").mkdir()
-    (image_folder / "cat").rename(folder / "animals/cat")
-    assert ImageFolder(folder).class_names == ["animals", "dog"]
-    assert "1 of the classes have all their images in folders of their own, such as animals: " in caplog.text
-    assert "data.source.class_levels" in caplog.text
+    for name in ("cat", "dog"):  # as unpacked from some archives: cat/images/0.png
+        (folder / name).rename(image_folder / "images")
+        (folder / name).mkdir()
+        (image_folder / "images").rename(folder / name / "images")
+    assert ImageFolder(folder).class_names == ["cat", "dog"]
+    assert "class_levels" not in caplog.text
+    shutil.copytree(folder / "cat/images", folder / "cat/more")
+    assert ImageFolder(folder).class_names == ["cat", "dog"]
+    assert "the images of 1 classes, such as cat, lie in several folders each. All of them are one class" in caplog.text
