@@ -246,5 +246,5 @@ def test_whether_validation_images_are_the_datas_own(image_folder):
     assert not brings_validation(source, SplitOptions())
     shutil.copytree(image_folder / "test", image_folder / "val")
     assert brings_validation(source, SplitOptions())
-    joined = dataclasses.replace(source, name="image_folder+digits", path=f"{image_folder}{os.pathsep}")
+    joined = dataclasses.replace(source, name="image_folder+digits", path=f"{image_folder}{os.pathsep}", channels=1)
     assert not brings_validation(joined, SplitOptions())  # of one alone
