@@ -51,7 +51,7 @@ class SelfDistiller(ContinuingModel):
 
     Example:
         >>> images, labels = np.random.default_rng(0).normal(size=(20, 8, 8, 3)).astype("float32"), np.arange(20) % 4
-        >>> network = cskd_tf.networks.build("preact_resnet10", num_classes=4, input_shape=(8, 8, 3), width=4)
+        >>> network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(4)])
         >>> model = SelfDistiller(network, [cskd_tf.methods.CSKD(temperature=4.0, weight=1.0)])
         >>> model.compile(optimizer=cskd_tf.optimizers.SGD(0.1), metrics=["accuracy"])
         >>> data = cskd_tf.data.paired_dataset(images, labels, batch_size=8, seed=0, **model.data_options)

@@ -30,6 +30,7 @@ def run_with_all(path, *, seed=0, labels=LABELS, **changes):
     return run
 
 
+@pytest.mark.thorough
 def test_one_command_draws_every_figure(command, tmp_path):
     root = tmp_path / "runs"
     run_with_all(root / "a", methods=())

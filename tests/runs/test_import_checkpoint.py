@@ -19,6 +19,7 @@ def weights(monkeypatch):
     return made
 
 
+@pytest.mark.thorough
 def test_an_import_is_a_finished_run_that_says_where_it_is_from(command, tmp_path):
     code, printed = command(*IMPORT)
     assert code == 0, printed

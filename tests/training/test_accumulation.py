@@ -64,7 +64,7 @@ def after_a_step(strategy, case, *, parts):
 
 
 @pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", quick(PARTED, "CSKD", "DLB"))
+@pytest.mark.parametrize("name", quick(PARTED, "CSKD"))
 def test_parts_make_the_step_of_the_whole_batch(name, count, replicas):
     state, logs = after_a_step(replicas(1), CASES[name], parts=1)
     parted, parted_logs = after_a_step(replicas(count), CASES[name], parts=PARTS)

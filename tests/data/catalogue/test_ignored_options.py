@@ -8,7 +8,6 @@ import pytest
 from cskd_tf.data import SourceOptions, SplitOptions
 from cskd_tf.data.catalogue.datasets import DATASETS, TAKEN_BY_ALL, refuse_ignored
 from tests.helpers import load_splits
-from tests.selection import few
 
 VALUES = {"path": "/nowhere", "archive": "nope", "class_levels": 3, "train": "nope", "val": "nope", "test": "nope"}
 TAKERS = {
@@ -63,7 +62,8 @@ def test_of_joined_sets_an_entry_of_its_own_is_refused_by_one_that_takes_none():
         load_splits("tiny_imagenet+cifar10", archive=entries)
 
 
-@pytest.mark.parametrize(("fraction", "said"), few([(0.3, True), (0.2, False)], 1))
+@pytest.mark.parametrize(("fraction", "said"), [(0.3, True), (0.2, False)])
+@pytest.mark.thorough
 def test_a_fraction_of_no_effect_is_said(fraction, said, image_folder, caplog):
     with caplog.at_level("WARNING"):
         load_splits("image_folder", path=str(image_folder), test_fraction=fraction)
