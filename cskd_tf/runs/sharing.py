@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from cskd_tf.errors import UserError
 from cskd_tf.runs.workdir import Workdir
@@ -37,6 +38,9 @@ def check_alike(values: Mapping[str, Any], workers: Workers, *, what: str) -> No
         differ = sorted(name for name in first.keys() | other.keys() if first.get(name) != other.get(name))
         if differ:
             said = ", ".join(f"{name}: {first.get(name)!r} and {other.get(name)!r}" for name in differ[:5])
+            with contextlib.suppress(tf.errors.OpError):  # of those that have gone on to say so
+                # Until all have the values: one that leaves before takes the others along.
+                workers.gather(np.zeros(1, np.int32))
             raise UserError(f"Expected the same {what} of all workers. Received of workers 0 and {number}: {said}")
 
 
