@@ -11,12 +11,11 @@ import scipy.optimize
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
-from cskd_tf.evaluation.scores import check_logits, check_scores_of_kind, log_probabilities, softmax
+from cskd_tf.evaluation.scaled_cross_entropy import ScaledCrossEntropy
+from cskd_tf.evaluation.scores import check_logits, check_scores_of_kind, softmax
 
 GRADIENT = 1e-6  # nats per unit of a weight: the largest that still counts as zero
 ROUNDING = 1e-6  # of the largest dimension of the logits: what is smaller is rounding of float32
-STEPS = 500  # of Newton's method, which needs some ten
-PRODUCTS = 2000  # of conjugate gradients, which need some hundred where there is an optimum
 
 
 class Scaling(Protocol):
@@ -198,7 +197,7 @@ def _fit(logits: ArrayLike, labels: ArrayLike, *, matrix: bool) -> tuple[np.ndar
     if matrix:
         inputs, directions = _whitened(inputs)
         back = factors[:, None] * directions
-    problem = _CrossEntropy(inputs, labels, classes=classes, matrix=matrix)
+    problem = ScaledCrossEntropy(inputs, labels, classes=classes, matrix=matrix)
     near = problem.descend(np.zeros(problem.size), gradient=GRADIENT)
     found = problem.descend(near, gradient=GRADIENT / 1e4)
     # Where all or some images can be told apart, the gradient falls as well, but the logits move on without end: in
@@ -235,93 +234,3 @@ def _whitened(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     kept = sizes > max(sizes[0], np.finfo(float).tiny) * ROUNDING
     length = np.sqrt(len(logits))
     return left[:, kept] * length, right[kept].T * (length / sizes[kept])
-
-
-@dataclasses.dataclass
-class _CrossEntropy:
-    """The mean cross-entropy of scaled inputs, as a function of all parameters in one vector.
-
-    Attributes:
-        inputs: `[N, C]`, of a matrix `[N, R]`.
-        labels: int `[N]`.
-        classes: C.
-        matrix: whether all inputs count for each class, or its own alone.
-    """
-
-    inputs: np.ndarray
-    labels: np.ndarray
-    classes: int
-    matrix: bool
-
-    @property
-    def size(self) -> int:
-        """How many parameters there are."""
-        return self.classes * (self.inputs.shape[1] + 1 if self.matrix else 2)
-
-    def parts(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weights, `[R, C]` or `[C]`, and biases `[C]`."""
-        weights, biases = parameters[: -self.classes], parameters[-self.classes :]
-        return weights.reshape(-1, self.classes) if self.matrix else weights, biases
-
-    def scaled(self, parameters: np.ndarray) -> np.ndarray:
-        """The logits `[N, C]`."""
-        weights, biases = self.parts(parameters)
-        return (self.inputs @ weights if self.matrix else self.inputs * weights) + biases
-
-    def _by_parameters(self, by_logits: np.ndarray) -> np.ndarray:
-        weights = self.inputs.T @ by_logits if self.matrix else (self.inputs * by_logits).sum(axis=0)
-        return np.concatenate([weights.ravel(), by_logits.sum(axis=0)]) / len(self.labels)
-
-    def loss(self, parameters: np.ndarray) -> float:
-        return float(-log_probabilities(self.scaled(parameters))[np.arange(len(self.labels)), self.labels].mean())
-
-    def gradient(self, parameters: np.ndarray) -> np.ndarray:
-        errors = softmax(self.scaled(parameters))
-        errors[np.arange(len(self.labels)), self.labels] -= 1
-        return self._by_parameters(errors)
-
-    def curvature(self, parameters: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """The product of the second derivatives and a direction."""
-        probabilities, moved = softmax(self.scaled(parameters)), self.scaled(direction)
-        return self._by_parameters(probabilities * (moved - (probabilities * moved).sum(axis=1, keepdims=True)))
-
-    def told_apart(self) -> UserError:
-        """What is raised where some parameters are always better than others."""
-        return UserError(
-            "Expected validation images that overlap, so that some parameters are the best. "
-            f"Received: {len(self.labels)} images, some of which {self.size} parameters tell apart, or nearly"
-        )
-
-    def _refuse_told_apart(self, parameters: np.ndarray) -> None:
-        """Ends a search, which would be long, once all images are right: larger parameters are better then."""
-        logits, rows = self.scaled(parameters), np.arange(len(self.labels))
-        of_label = logits[rows, self.labels].copy()
-        logits[rows, self.labels] = -np.inf
-        if (of_label > logits.max(axis=1)).all():
-            raise self.told_apart()
-
-    def descend(self, start: np.ndarray, *, gradient: float) -> np.ndarray:
-        """From `start` down to where the gradient is no longer than `gradient`, by Newton's method in a trust region.
-
-        Where images can be told apart, there are directions with next to no curvature, for which conjugate gradients
-        need ever more products.
-        """
-        products = 0
-
-        def curvature(parameters: np.ndarray, direction: np.ndarray) -> np.ndarray:
-            nonlocal products
-            products += 1
-            if products > PRODUCTS:
-                raise self.told_apart()
-            return self.curvature(parameters, direction)
-
-        found = scipy.optimize.minimize(
-            self.loss,
-            start,
-            method="trust-ncg",
-            jac=self.gradient,
-            hessp=curvature,
-            callback=self._refuse_told_apart,
-            options={"gtol": gradient, "maxiter": STEPS, "max_trust_radius": 1e6},
-        )
-        return found.x

@@ -179,3 +179,18 @@ def test_partners_of_one_image_shown_twice_are_drawn_anew():
 )
 def test_steps_of_an_epoch(arguments, steps):
     assert count_steps(**arguments) == steps
+
+
+def test_keys_are_philoxs_wherever_data_are_made():
+    """By TensorFlow's own choice, so that a seed means the same on every machine and in every version."""
+
+    def by_name(seed, counter):
+        seed = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int64), counter, alg="philox")
+        return tf.random.stateless_uniform([3], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
+
+    counters = tf.constant([0, 7, 2**40], tf.int64)
+    for seed in (0, 5, -3, 2**62):
+        expected = [by_name(seed, counter).numpy().tolist() for counter in counters]
+        assert [key(seed, counter).numpy().tolist() for counter in counters] == expected
+        mapped = tf.data.Dataset.from_tensor_slices(counters).map(lambda counter, seed=seed: key(seed, counter))
+        assert [drawn.numpy().tolist() for drawn in mapped] == expected
