@@ -256,16 +256,19 @@ def main(argv):
         record(RESULTS[SIGNAL.value], new)
     lines += others
     killed = [line for line in lines if line["of_the_run"]]
+    differing = sum(not line["same"] for line in lines)
     record(
         RESULTS[SIGNAL.value],
         {
             "benchmark": "kills",
             "killed": len(killed),
             "same": sum(line["same"] for line in killed),
-            "differing": sum(not line["same"] for line in lines),
+            "differing": differing,
             "of_processes_it_started": len(lines) - len(killed),
         },
     )
+    if differing:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -70,8 +70,10 @@ def methods(network: str) -> dict[str, tuple[dict, ...]]:
     teacher = f"workdirs/pskd_paper/{network},cross_entropy"
     tfkd = {"name": "TFKD", "teacher": teacher, "alpha": shares[0], "temperature": shares[1]}
     tfkd_public = {**tfkd, "form": "public", "multiplier": factor}
-    # ResNet-18's, whose factor in the public code is 100 here; the others' public recipes of the reg form name none.
-    regularized = {"name": "TFKD", "alpha": 0.1, "temperature": 20.0, "correct": 0.99}
+    # The reg form's public recipes are of the same three. ResNet-18's names a factor, 100, which the others have too.
+    share, temperature = (0.1, 20.0) if "resnet" in network else (0.5 if "resnext" in network else 0.1, 40.0)
+    regularized = {"name": "TFKD", "alpha": share, "temperature": temperature, "correct": 0.99}
+    regularized_public = {**regularized, "form": "public", "multiplier": 1000.0 if imagenet else 100.0}
     pskd = {"name": "PSKD", "alpha": 0.3, "source": "network"} if imagenet else {"name": "PSKD", "alpha": 0.8}
     network_pskd = {**pskd, "source": "network"}
     cutmix = {"name": "CutMix", "alpha": 1.0, "probability": 1.0 if imagenet else 0.5}
@@ -85,7 +87,7 @@ def methods(network: str) -> dict[str, tuple[dict, ...]]:
         "tfkd": (tfkd,),
         "tfkd_public": (tfkd_public,),
         "tfkd_reg": (regularized,),
-        "tfkd_reg_public": ({**regularized, "form": "public", "multiplier": 100.0},),
+        "tfkd_reg_public": (regularized_public,),
         "pskd": (pskd,),
         "pskd_network": (network_pskd,),
         "cutout": (cutout,),

@@ -28,11 +28,13 @@ from configs.processes import Processes, how_ended, last_lines
 from cskd_tf.errors import UserError
 from cskd_tf.runs import choice, sweep
 from cskd_tf.runs import grid as grids
+from cskd_tf.runs.lock import is_locked
 
 PASSED_ON = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIGTERM)  # at which a run saves
 LOGS = "logs"  # below the sweep's folder: of each run its log, and the config by which it is started
 SAVED = pathlib.Path(__file__).with_name("saved.py")
 MAIN = pathlib.Path(__file__).parents[1] / "train_main.py"
+ELSEWHERE = "another process trains it"
 GRACE = 600.0  # seconds for a run that is told to stop while it starts
 HELD_OUT = "data.split.validation_fraction"
 
@@ -126,7 +128,7 @@ class _Runner:
     def __init__(self, folder: pathlib.Path, *, console: rich.console.Console, jobs: int, metric: str):
         self.stopped_by: signal.Signals | None = None
         self._folder, self._console, self._jobs, self._metric = folder, console, jobs, metric
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, str] = {}  # why runs have not finished
         self._unchosen: list[str] = []
         self._finished: dict[str, Mapping[str, Any]] = {}  # their metrics
         self._seconds: list[float] = []  # of each run that has finished here
@@ -167,7 +169,7 @@ class _Runner:
         for line in self._unchosen:
             self._console.print(line)
         for name, why in self._failed.items():
-            self._console.print(f"failed: {name}: {why.partition('; error: ')[0]}")
+            self._console.print(_unfinished(name, why.partition("; error: ")[0]))
         if self.stopped_by:
             self._console.print(
                 f"Stopped by {self.stopped_by.name} after {len(self._finished)} of {len(self._planned)} runs; "
@@ -176,7 +178,7 @@ class _Runner:
             return 128 + self.stopped_by
         if self._failed:
             self._console.print(
-                f"{len(self._failed)} of {len(self._planned)} runs failed; the same command tries again."
+                f"{len(self._failed)} of {len(self._planned)} runs have not finished; the same command tries again."
             )
             return 1
         self._console.print(
@@ -192,7 +194,11 @@ class _Runner:
                 break
             if set(each.teachers) <= self._finished.keys():
                 waiting.remove(each)
-                self._start(each, processes, started)
+                if is_locked(self._folder / each.name):  # by another sweep, or by hand
+                    self._failed[each.name] = ELSEWHERE
+                    self._console.print(_unfinished(each.name, ELSEWHERE))
+                else:
+                    self._start(each, processes, started)
         if processes.stopped_by:  # before the last one was started, which may have missed the signal
             processes.stop(within=GRACE)
         ended = self._finished.keys() | self._failed.keys()
@@ -223,7 +229,7 @@ class _Runner:
             lines = last_lines(one.log, start=one.log_start).splitlines()
             said = next((line for line in reversed(lines) if line.startswith("error:")), lines[-1] if lines else "")
             self._failed[name] = f"{how_ended(code)}; its log: {one.log}; {said}"
-            self._console.print(f"failed: {name}: {self._failed[name]}")
+            self._console.print(_unfinished(name, self._failed[name]))
 
     def _line(self, name: str, *, seconds: float) -> str:
         """What is printed of a finished run."""
@@ -277,6 +283,10 @@ class _Started:
     log: pathlib.Path
     begun: float
     log_start: int
+
+
+def _unfinished(name: str, why: str) -> str:
+    return f"{'left out' if why == ELSEWHERE else 'failed'}: {name}: {why}"
 
 
 def _duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ import pytest
 from configs import cskd_paper, pskd_paper, sweep
 from cskd_tf.runs import grid as grids
 from cskd_tf.runs import sweep as checks
+from cskd_tf.runs.lock import FolderLock
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import ALONE, ROOT, SMALL
 from tests.processes import wait_for
@@ -98,7 +99,7 @@ def test_one_that_fails_is_named_and_the_same_command_trains_it_alone(swept):
     failure = "failed: weight=1/seed=1: with exit code 1; its log: DIR/logs/weight=1/seed=1.log"
     assert printed.count(f"{failure}; error: it is broken\n") == 1
     assert printed.count(f"{failure}\n") == 1  # at the end
-    assert "1 of 4 runs failed; the same command tries again." in printed
+    assert "1 of 4 runs have not finished; the same command tries again." in printed
     assert "about < 1 min left" in printed
     assert "[4/4] weight=2/seed=1: val top1_error 0.3100, best so far weight=2 with 0.3050, < 1 min\n" in printed
     assert pathlib.Path("DIR/logs/weight=1/seed=1.log").read_text().startswith("INFO: trains\n")
@@ -110,6 +111,17 @@ def test_one_that_fails_is_named_and_the_same_command_trains_it_alone(swept):
     assert swept(*DIGITS, *grid)[::2] == (0, [])
     config = json.loads(pathlib.Path("DIR/weight=2/seed=1/config.json").read_text())
     assert (config["seed"], config["methods"][0]["weight"], config["export"]["enabled"]) == (1, 2.0, False)
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(swept):
+    other = FolderLock(pathlib.Path("DIR/seed=0"))
+    other.take()
+    code, printed, order = swept(*DIGITS, "--grid=seed=0,1")
+    assert (code, order) == (1, ["seed=1"])
+    assert printed.count("left out: seed=0: another process trains it\n") == 2  # at once and at the end
+    assert "1 of 2 runs have not finished; the same command tries again." in printed
+    other.release()
+    assert swept(*DIGITS, "--grid=seed=0,1")[::2] == (0, ["seed=0"])
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -176,7 +188,7 @@ def test_what_its_teacher_has_not_finished_for_is_not_started(swept):
     code, printed, order = swept(*flags, broken=teachers[0])
     assert (code, order) == (1, [teachers[0], teachers[1], students[1]])
     assert f"failed: {students[0]}: not started, as its teacher has not finished: {teachers[0]}\n" in printed
-    assert "2 of 4 runs failed" in printed
+    assert "2 of 4 runs have not finished" in printed
     assert swept(*flags)[::2] == (0, [teachers[0], students[0]])
     config = json.loads(pathlib.Path("DIR", students[0], "config.json").read_text())
     assert config["methods"][0]["teacher"] == f"DIR/{teachers[0]}"
@@ -315,7 +327,7 @@ def test_a_sweep_of_trainings_that_is_interrupted_fails_in_part_and_goes_on(tmp_
     assert second.returncode == 1, second.stdout
     assert "after epoch" in pathlib.Path("DIR/logs/learning_rate=0.05/seed=0.log").read_text()
     assert len(Workdir(log.parent).log()) == 30
-    assert second.stdout.count("failed: learning_rate=1000000.0/seed=") == 4  # of two runs, at once and at the end
+    assert second.stdout.count("failed: learning_rate=1000000/seed=") == 4  # of two runs, at once and at the end
     assert "learning_rate=0.05\n" in second.stdout[second.stdout.index("Chosen by the mean val top1_error") :]
     chosen = [Workdir(f"DIR/chosen/learning_rate=0.05/seed={seed}") for seed in (0, 1)]
     assert all(run.config().data.split.validation_fraction == 0 and "val" not in run.metrics() for run in chosen)

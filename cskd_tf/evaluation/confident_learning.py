@@ -19,6 +19,8 @@ class LabelNoise:
 
     The threshold of a class is the mean of `p` for it over the images that are labelled so. An image counts as of the
     class of the highest `p` among those that reach their thresholds, and as of none where no class does (section 3.1).
+    A threshold of 0, of a class that the classifier finds in none of its own images, no image reaches: by the letter
+    each would, and all that reach no other would count as of that class.
     Counts of label i and class j are the confident joint. A row of it, scaled to the images that have the label, tells
     how many of these are of each class (equation 3); the row of a label without counts is taken for right.
 
@@ -69,7 +71,7 @@ class LabelNoise:
         for label in range(classes):
             own = p[y == label, label]
             thresholds[label] = np.clip(own.mean(), own.min(), own.max())  # the mean of equals may round to another
-        reaching = np.where(p >= thresholds, p, -1.0)
+        reaching = np.where((p >= thresholds) & (thresholds > 0), p, -1.0)
         likely = np.where(reaching.max(axis=1) >= 0, reaching.argmax(axis=1), -1)
         own = p[np.arange(count), y]
         others = p.copy()

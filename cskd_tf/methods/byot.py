@@ -23,8 +23,11 @@ class BYOT(Method):
     cross-entropy.
 
     The distance is squared, as a comment in the authors' code says of the paper's version. With `form="public"`, as
-    that code computes: one plain norm of all differences in the batch, and none for the exit next to the deepest.
-    (Before, the plain norm was the default of both forms.)
+    that code computes: one plain norm of all differences in the batch, each exit's `f_i` through a linear adapter of
+    its own before it is compared, and no distance of the exit next to the deepest.
+
+    A public re-implementation has alpha 0.1 and feature weight 1e-6, but of another loss: its deepest cross-entropy has
+    weight `1 - alpha`, its distillation a factor T^2, and its distances are summed over the batch.
 
     Example, at T = 1 and alpha .3: one exit with logits (0, 0) beside the deepest (ln 3, 0), label 0, features (3, 4)
     and (0, 0) at feature weight .03 give `.7 ln 2 + .3 ln 2 + .03 * 25 = 1.443147`, the last part of which is
@@ -32,9 +35,9 @@ class BYOT(Method):
         25.0
 
     Args:
-        alpha: share of the deepest predictions, in [0, 1]; 0.3, in other recipes 0.1.
+        alpha: share of the deepest predictions, in [0, 1].
         temperature: T, above 0.
-        feature_weight: of the embeddings' distance, at least 0; 0.03, in other recipes 1e-6 on squares.
+        feature_weight: of the embeddings' distance, at least 0.
         squared: take the squared distance; None: in the paper's form, and not in the public one.
         form: `"paper"` or `"public"`.
 
@@ -84,22 +87,26 @@ class BYOT(Method):
             layers.Dense(classes, kernel_initializer=torch_default(), dtype="float32", name=f"{made.name}_classifier")
             for made in self.exits
         ]
-        for head in self.heads:
-            head.build((None, features))
+        self.adapters = [
+            layers.Dense(features, kernel_initializer=torch_default(), dtype="float32", name=f"{made.name}_adapter")
+            for made in (self.exits[:-1] if self.form == "public" else ())
+        ]
+        for layer in (*self.heads, *self.adapters):
+            layer.build((None, features))
         self.bind(network)
 
     def terms(self, batch, outputs, targets):
         deep = outputs["image"]
         deep_logits = tf.stop_gradient(deep["logits"])
         deep_features = tf.stop_gradient(tf.cast(deep["embedding"], tf.float32))
-        hard, soft, near = [], [], []
-        for number, (make, head) in enumerate(zip(self.exits, self.heads, strict=True), start=1):
-            features = tf.cast(make(deep["stages"][number - 1], training=True), tf.float32)
-            logits = head(features)
-            hard.append(cross_entropy(logits, targets=targets))
-            soft.append(soft_cross_entropy(deep_logits, logits, temperature=self.temperature))
-            if self.form == "paper" or number < len(self.exits):
-                near.append(self._distance(features - deep_features))
+        stages = zip(self.exits, deep["stages"], strict=False)  # the deepest has no exit
+        features = [tf.cast(make(stage, training=True), tf.float32) for make, stage in stages]
+        logits = [head(values) for head, values in zip(self.heads, features, strict=True)]
+        hard = [cross_entropy(each, targets=targets) for each in logits]
+        soft = [soft_cross_entropy(deep_logits, each, temperature=self.temperature) for each in logits]
+        if self.form == "public":
+            features = [adapter(values) for adapter, values in zip(self.adapters, features[:-1], strict=True)]
+        near = [self._distance(values - deep_features) for values in features]
         return {
             "exits_cross_entropy": (1 - self.alpha) * tf.add_n(hard),
             "exits_distillation": self.alpha * tf.add_n(soft),

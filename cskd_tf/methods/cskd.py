@@ -20,7 +20,8 @@ class CSKD(Method):
     With `clean_weight` it is CS-KD-E: beside that,
     `clean_weight * T^2 * KL( stop_gradient softmax(z(clean x) / T) || softmax(z(x) / T) )`, towards the image as it is
     shown at evaluation. `form="iclr"` is the submission to ICLR 2020: no factor T^2, and the gradient of the clean term
-    (there "sample-wise") flows both ways.
+    (there "sample-wise") flows both ways. The papers leave open in which mode the clean image passes batch norm: here
+    as the image does, so that its pass moves the running statistics, whatever `partner_batch_norm` is.
 
     `in_batch` takes the partners from the batch itself, which is then drawn in pairs: every image takes cross-entropy
     and is pulled to its neighbour. There is no second pass; no paper has it.

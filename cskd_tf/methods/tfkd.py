@@ -32,7 +32,8 @@ class TFKD(Method):
             None for the virtual one.
         alpha: share of the teacher, in [0, 1]; None: .1 for the virtual one and .9 for a trained one, as in the paper
             for DenseNet-121 and ResNeXt-29 (ResNet-18: .95).
-        temperature: T, above 0: 6 and 20 in the self form, 20 in the reg form.
+        temperature: T, above 0: 6 and 20 in the self form, 20 in the reg form (in the authors' recipes of DenseNet-121
+            and ResNeXt-29 40, the latter with an alpha of .5).
         correct: probability that the virtual teacher gives to the true class, in (0, 1).
         form: `"paper"` or `"public"`.
         multiplier: of the public form, 50 or 100 in its authors' recipes.

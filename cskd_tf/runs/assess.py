@@ -11,13 +11,20 @@ from typing import Any
 from absl import logging
 
 from cskd_tf import data
-from cskd_tf.data import SplitOptions
+from cskd_tf.data import SourceOptions, SplitOptions
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.assessment import assess, detect
 from cskd_tf.evaluation.comparison import compare
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import assessment_tables
-from cskd_tf.runs.classifiers import Classifier, averaged, check_together, is_saved_model, open_classifier
+from cskd_tf.runs.classifiers import (
+    Classifier,
+    averaged,
+    check_together,
+    is_saved_model,
+    open_classifier,
+    that_knows_its_images,
+)
 from cskd_tf.runs.config import Config, DataConfig
 from cskd_tf.runs.evaluate import NO_VALIDATION, VALIDATION_ITSELF, write_assessment
 from cskd_tf.runs.workdir import Workdir
@@ -78,10 +85,10 @@ def _answer(question: Question, path: str, *, config: Config | None) -> dict[str
     """The same, while no other process writes to the workdir."""
     members = [open_classifier(path, config=config), *(open_classifier(member) for member in question.members)]
     check_together(members)
-    first = members[0]
-    _refuse_against_itself(first, question)
-    splits = _splits(first, question)
-    other = _load_splits(question.against.data, first)["test"] if question.against else None
+    knowing = that_knows_its_images(members)
+    _refuse_against_itself(knowing, question)
+    splits = _splits(knowing, question)
+    other = _load_splits(question.against.data, knowing)["test"] if question.against else None
     results = {}
     for split, source in splits.items():
         everything = [member.on(source, name=split) for member in members]
@@ -161,11 +168,13 @@ def _named(config: DataConfig) -> str:
         >>> from cskd_tf.data import SourceOptions, SplitOptions
         >>> import types
         >>> split = SplitOptions(test="snow", seed=1)
-        >>> _named(types.SimpleNamespace(source=SourceOptions(name="image_folder", path="photos"), split=split))
-        'image_folder photos test=snow seed=1'
+        >>> source = SourceOptions(name="image_folder", path="photos", class_levels=2)
+        >>> _named(types.SimpleNamespace(source=source, split=split))
+        'image_folder photos class_levels=2 test=snow seed=1'
     """
-    split, usual = vars(config.split), vars(SplitOptions())
-    changed = [f"{key}={value}" for key, value in split.items() if value != usual[key]]
+    source = {**vars(config.source.of_images()), "name": "", "path": ""}  # as both are said in any case
+    usual = {**vars(SourceOptions(name="").of_images()), **vars(SplitOptions())}
+    changed = [f"{key}={value}" for key, value in {**source, **vars(config.split)}.items() if value != usual[key]]
     return " ".join(filter(None, [config.source.name, config.source.path, *changed]))
 
 
@@ -187,7 +196,7 @@ def _assessment(
     members: Sequence[Classifier], predictions: Predictions, *, source: data.Source, split: str
 ) -> dict[str, Any]:
     """The assessment of predictions; `split` is empty for images of another data set."""
-    own = members[0].splits
+    own = that_knows_its_images(members).splits
     if split == "val":
         validation, why = None, VALIDATION_ITSELF
     elif "val" in own:
@@ -223,11 +232,14 @@ def _detection(
 
 
 def _name(question: Question, split: str) -> str:
-    """What a file is called that holds the answer.
+    """What a file is called that holds the answer: another for each question.
+
+    Where a name cannot say all, as characters other than letters and digits are one hyphen, or it is too long, it ends
+    with eight digits of a checksum.
 
     Example:
-        >>> _name(Question(members=["workdirs/digits/seed1"]), "test")
-        'assessment_test_with_workdirs-digits-seed1'
+        >>> _name(Question(members=["runs/a", "b"]), "test"), _name(Question(members=["a", "b"]), "test")
+        ('assessment_test_with_runs-a_b-ef6bf0ae', 'assessment_test_with_a_b')
     """
     parts = ["assessment", split]
     if question.on:
@@ -237,10 +249,10 @@ def _name(question: Question, split: str) -> str:
     if question.members:
         parts += ["with", *question.members]
     name = "_".join(re.sub(r"[^\w.+]+", "-", part).strip("-") for part in parts)
-    if len(name.encode()) <= LONGEST_NAME:
+    if len(name.encode()) <= LONGEST_NAME and all(re.fullmatch(r"[^\W_]+", part) for part in parts):
         return name
     start = name.encode()[: LONGEST_NAME - 9].decode(errors="ignore")
-    return f"{start}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{start}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
 
 
 LONGEST_NAME = 200  # bytes; file systems take 255, and a partial file's name is longer

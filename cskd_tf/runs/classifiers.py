@@ -182,14 +182,21 @@ def check_together(members: Sequence[Classifier]) -> None:
                 f"Received: {first.name} with {len(first.class_names)} classes and {first.channels} channels, "
                 f"{other.name} with {len(other.class_names)} and {other.channels}"
             )
-        if first.trained_on is None or other.trained_on is None:
+    knowing = that_knows_its_images(members)
+    for other in members:
+        if knowing.trained_on is None or other.trained_on is None:
             continue
-        one, two = map(_images_of, (first.trained_on, other.trained_on))
+        one, two = map(_images_of, (knowing.trained_on, other.trained_on))
         if differ := [f"{key}: {one[key]!r} and {two[key]!r}" for key in one if one[key] != two[key]]:
             raise UserError(
                 "Expected an ensemble whose members have the same images in each split. "
-                f"Received: {first.name} and {other.name} with {', '.join(differ)}"
+                f"Received: {knowing.name} and {other.name} with {', '.join(differ)}"
             )
+
+
+def that_knows_its_images(members: Sequence[Classifier]) -> Classifier:
+    """The first member of an ensemble that knows where its images are from; the first of all where none does."""
+    return next((member for member in members if member.trained_on), members[0])
 
 
 def _images_of(config: DataConfig) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from cskd_tf.evaluation.figures import (
     selection,
 )
 from cskd_tf.evaluation.figures.style import as_image, save
-from cskd_tf.files import read_arrays
+from cskd_tf.files import full_disk_named, read_arrays, remove_leftovers
 from cskd_tf.runs.json_files import read_json, write_json
 from cskd_tf.runs.report import find_runs
 from cskd_tf.runs.subjects import SPLIT, Subject, subjects_of
@@ -144,7 +144,8 @@ def draw(root: pathlib.Path) -> None:
     for folder in folders:
         _refuse_foreign(folder)
     for folder, subject in zip(folders, subjects, strict=True):
-        _draw_subject(subject, folder, root=root)
+        with full_disk_named(folder):
+            _draw_subject(subject, folder, root=root)
 
 
 def _folder_names(subjects: Sequence[Subject]) -> list[str]:
@@ -169,6 +170,7 @@ def _refuse_foreign(folder: pathlib.Path) -> None:
 
 def _draw_subject(subject: Subject, folder: pathlib.Path, *, root: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     ours = dict.fromkeys(read_json(folder / MANIFEST) if (folder / MANIFEST).exists() else {}, "")
     targets = {f"{name}.{kind}": each.shows for name, each in KINDS.items() for kind in ("png", "svg")}
     # First the names and then the files: what is killed in between leaves none that would be taken for another's.

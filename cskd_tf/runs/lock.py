@@ -14,6 +14,18 @@ LOCK = ".lock"  # empty
 _ATTEMPTS = 10  # to lock it, where another process removes the folder that it has made and not claimed
 
 
+def is_locked(folder: pathlib.Path) -> bool:
+    """Whether a process has the lock of a folder now. Nothing is made; a file system without locks has none."""
+    try:
+        with open(folder / LOCK, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 class FolderLock:
     """Keeps out of a folder all processes that ask for its lock. It goes with its process, whatever ends that.
 

@@ -69,6 +69,7 @@ class Workdir:
                 made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             if make or (self.path / CONFIG).exists():
                 self._lock.take()
+                self._remove_leftovers()
             yield
         finally:
             self._locking = False
@@ -137,11 +138,15 @@ class Workdir:
         if self._locking:
             self._lock.take()
             self.check_owner(config, images_compared=True)  # which another process may have made it, so far
-        remove_leftovers(self.path)
+        self._remove_leftovers()
         if imported_from is not None:
             write_json(self.path / IMPORTED, {"checkpoint": imported_from})
         if not (self.path / CONFIG).exists():
             write_json(self.path / CONFIG, config.as_dict())
+
+    def _remove_leftovers(self) -> None:
+        for folder in (self.path, self.figures):
+            remove_leftovers(folder)
 
     def config(self) -> Config:
         """The config that the run belongs to; its file may have the names that keys had before."""

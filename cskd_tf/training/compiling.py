@@ -122,7 +122,14 @@ def compiled_in_replica(function: Callable[[Any], Any], *, variables: Sequence[k
 
 def check_for_replicas(optimizer, *, replicas: int) -> None:
     """Raises UserError for optimizers that Keras lets through, and that fail or go wrong on several replicas."""
-    if parts := getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None):
+    applied = getattr(optimizer, "inner_optimizer", optimizer)
+    if getattr(applied, "use_ema", False) and (frequency := applied.ema_overwrite_frequency):
+        raise UserError(
+            "Expected ema_overwrite_frequency=None on several replicas, which Keras cannot bring together inside the "
+            "condition that it overwrites weights under; SelfDistiller.compile(ema_momentum=...) evaluates, saves and "
+            f"exports averages. Received: ema_overwrite_frequency={frequency} on {replicas} replicas"
+        )
+    if parts := getattr(applied, "gradient_accumulation_steps", None):
         raise UserError(
             "Expected SelfDistiller.compile(gradient_accumulation_steps=...) on several replicas, whose gradients "
             "Keras' optimizers cannot bring together inside a condition. "

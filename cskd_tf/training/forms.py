@@ -55,6 +55,12 @@ def _check_arrays(data, labels, weights) -> None:
     images = data.get("image") if isinstance(data, dict) else data
     if 0 in tuple(getattr(images, "shape", ()))[:1]:
         raise UserError("Expected at least one example. Received: none")
+    named = dict(data) if isinstance(data, dict) else {"images": data}
+    named |= {"labels": labels, "weights": weights}
+    counts = {name: int(value.shape[0]) for name, value in named.items() if len(getattr(value, "shape", ()))}
+    if len(set(counts.values())) > 1:
+        received = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise UserError(f"Expected arrays of as many labels and weights as images. Received: {received}")
 
 
 def _check_batched(data: tf.data.Dataset) -> None:

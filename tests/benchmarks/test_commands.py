@@ -228,6 +228,19 @@ def test_kills(tmp_path):
     assert (count["killed"], count["same"], count["differing"]) == (1, 1, 0)
 
 
+@pytest.mark.thorough
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("same", [True, False])
+def test_kills_fail_where_a_killed_run_ends_otherwise(same, tmp_path):
+    stubs = f"""
+kills.whole_run = lambda case: ({{}}, {{"rename": [1]}})
+kills.kill_and_go_on = lambda case, *_: [{{"case": case, "call": "rename", "of_the_run": True, "same": {same}}}]
+app.run("""
+    ended = subprocess.run([sys.executable, "-c", KILLS.replace("app.run(", stubs), tmp_path], cwd=ROOT)
+    assert json.loads((tmp_path / "kills.json").read_text())[-1]["differing"] == (not same)
+    assert ended.returncode == (not same)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_kills_at_random(tmp_path):

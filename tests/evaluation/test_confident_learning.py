@@ -101,3 +101,12 @@ def test_images_of_one_prediction_reach_the_mean_of_it(count):
     noise = LabelNoise.of(np.tile([0.7, 0.3], (2 * count, 1)), np.repeat([0, 1], count))
     assert set(noise.likely) == {0}
     assert noise.share == pytest.approx(0.5)
+
+
+def test_a_class_found_in_none_of_its_images_is_reached_by_none():
+    """Thresholds .85, .8 and 0: the second image, which reaches neither of the first two, does not count as class 2."""
+    probabilities = [[1.0, 0.0, 0.0], [0.7, 0.3, 0.0], [0.2, 0.8, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
+    noise = LabelNoise.of(probabilities, [0, 0, 1, 2, 2])
+    assert noise.likely.tolist() == [0, -1, 1, 0, -1]
+    assert noise.suspects.tolist() == [3]
+    assert noise.share == pytest.approx(2 * 1 / 5)  # of two labels 2 one counts, as class 0

@@ -212,6 +212,8 @@ def byot_loss(*, squared=True, public=False):
                 values = normalised(strided(values, next(exits)), next(exits), next(exits), parts)
             features.append(values[:, 0, 0])
         logits = [values @ next(exits) + next(exits) for values in features]
+        if public:  # a linear adapter on the first exit, and no distance of the last
+            features = [features[0] @ next(exits) + next(exits)]
         return deep, deep_logits, features, logits
 
     def loss(weights, start, batch, targets, labels):
@@ -220,10 +222,10 @@ def byot_loss(*, squared=True, public=False):
         total = ce(own, targets)
         for each in logits:
             total += 0.7 * ce(each, targets) + 0.3 * ce(each / 3, softmax(deep_logits / 3))
-        for number, each in enumerate(features):
+        for each in features:
             squares = ((each - deep) ** 2).sum(axis=1)
-            if public:  # one norm of the batch, and none of the last exit
-                squares = np.full(len(each), squares.sum()) * (number == 0)
+            if public:  # one norm of the batch
+                squares = np.full(len(each), squares.sum())
             total += 0.5 * (squares if squared else np.sqrt(squares))
         return total
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf import data, metrics
-from cskd_tf.data import SplitOptions
+from cskd_tf.data import SourceOptions, SplitOptions
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.runs import assess, evaluate, export, train
 from cskd_tf.runs.classifiers import Classifier, open_classifier
@@ -228,10 +228,23 @@ def test_other_images_are_told_from_the_own(runs, kept, image_folder):
         answered(runs[0], on=other)
 
 
-def test_images_that_a_run_was_trained_on_are_no_test(runs):
+@pytest.mark.parametrize("saved_model_first", [False, True])
+def test_images_that_a_member_was_trained_on_are_no_test(runs, saved_model_first):
     other = config_of({**TOY, "data.split.seed": 5})
-    with pytest.raises(ValueError, match="other splits of its own have images that it was trained on"):
-        answered(runs[0], on=other)
+    first, *members = [str(export.export_run(runs[1])), str(runs[0].path)] if saved_model_first else [runs[0]]
+    with pytest.raises(ValueError, match=f"splits of {runs[0].path}, .* have images that it was trained on"):
+        answered(first, members=members, on=other)
+    with pytest.raises(ValueError, match="--against with another data set than "):
+        answered(first, members=members, against=other)
+
+
+def test_an_ensemble_is_assessed_by_the_images_that_a_member_knows(runs):
+    folder = str(export.export_run(runs[1]))
+    (_, one), (_, other) = (
+        answered(first, members=[member]) for first, member in ((runs[0], folder), (folder, str(runs[0].path)))
+    )
+    assert one["scaling"]["temperature"]["temperature"] > 0
+    assert other["scaling"]["temperature"] == pytest.approx(one["scaling"]["temperature"], rel=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{}, {"data.split.seed": 5}, {"data.source.memory": 0.0}])
@@ -257,9 +270,16 @@ def test_pictures_by_another_path_or_licence_are_the_same_pictures(changes, pict
 def test_names_of_many_members_fit_into_a_file_system():
     members = [f"workdirs/{'long' * 20}/seed={number}" for number in range(8)]
     names = [assess._name(assess.Question(members=members[:count]), "test") for count in (1, 7, 8)]
-    assert names[0] == f"assessment_test_with_workdirs-{'long' * 20}-seed-0"
+    assert names[0].startswith(f"assessment_test_with_workdirs-{'long' * 20}-seed-0-")
     assert max(map(len, names)) == assess.LONGEST_NAME
     assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(["/b"], ["b"]), (["a_b"], ["a", "b"]), (["a b"], ["a-b"]), (["s=1", "s=2"], ["s=1_s=2"])]
+)
+def test_answers_of_other_members_are_other_files(one, other):
+    assert len({assess._name(assess.Question(members=members), "test") for members in (one, other)}) == 2
 
 
 def test_answers_on_other_splits_of_the_same_data_are_other_files(runs):
@@ -270,7 +290,16 @@ def test_answers_on_other_splits_of_the_same_data_are_other_files(runs):
     ]
     names = [assess._name(question, "test") for question in questions]
     assert len(set(names)) == 3
-    assert names[1] == "assessment_test_on_digits-test-snow"
+    assert names[1].startswith("assessment_test_on_digits-test-snow-")
+
+
+def test_what_makes_a_class_of_a_folder_is_in_the_name_of_an_answer(runs):
+    own = runs[0].config()
+    sources = [SourceOptions(name="image_folder", path="photos", channels=1, class_levels=levels) for levels in (1, 2)]
+    data_of = [dataclasses.replace(own.data, source=source, split=SplitOptions()) for source in sources]
+    assert [assess._named(config) for config in data_of] == [
+        "image_folder photos", "image_folder photos class_levels=2",
+    ]  # fmt: skip
 
 
 def test_an_answer_is_refused_before_anything_is_predicted_where_another_process_works(runs, monkeypatch):

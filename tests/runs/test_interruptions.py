@@ -42,6 +42,17 @@ def test_a_run_that_was_killed_before_it_had_a_config_begins(config, tmp_path):
         workdir.claim(Config.read(config))
 
 
+def test_whoever_works_in_a_run_removes_what_killed_processes_left(config, tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    workdir.claim(Config.read(config))
+    workdir.figures.mkdir()
+    left = [folder / f"predictions.{GONE}.partial.npz" for folder in (workdir.path, workdir.figures)]
+    for path in left:
+        path.write_bytes(b"half")
+    with workdir.locked():
+        assert not any(path.exists() for path in left)
+
+
 def test_an_import_that_was_killed_before_it_had_a_config_can_be_made_again(config, tmp_path):
     workdir = Workdir(tmp_path / "run")
     workdir.claim(Config.read(config), imported_from="model.t7")

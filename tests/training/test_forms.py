@@ -130,6 +130,21 @@ def test_arrays_that_keras_would_misread_are_refused(model):
 
 
 @pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ((IMAGES, LABELS[:20]), "Received: 24 images, 20 labels"),
+        ((IMAGES, LABELS, np.ones(20)), "Received: 24 images, 24 labels, 20 weights"),
+        (({"image": IMAGES, "partner": IMAGES[:3]}, LABELS), "Received: 24 image, 3 partner, 24 labels"),
+    ],
+)
+def test_arrays_of_different_lengths_are_refused_before_the_first_step(parts, message, model):
+    for named in (dict(zip(("x", "y", "sample_weight"), parts, strict=False)), {"validation_data": parts}):
+        with pytest.raises(UserError, match=message):
+            model.fit(**{"x": IMAGES, "y": LABELS, "verbose": 0, **named})
+    assert model.step == 0
+
+
+@pytest.mark.parametrize(
     "data",
     [
         IMAGES,

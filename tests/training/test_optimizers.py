@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.training.distiller import SelfDistiller
-from cskd_tf.training.optimizers import SGD
+from cskd_tf.training.optimizers import SGD, LossScaleOptimizer
 from cskd_tf.training.schedules import step_schedule
 
 
@@ -144,6 +144,16 @@ def test_parts_of_a_batch_are_refused_on_several_replicas(linear_network, two_re
         model = SelfDistiller(linear_network())
         with pytest.raises(ValueError, match="with gradient_accumulation_steps=5 on 2 replicas"):
             model.compile(SGD(0.1, gradient_accumulation_steps=5))
+
+
+@pytest.mark.parametrize("make", [SGD, lambda *args, **kwargs: LossScaleOptimizer(SGD(*args, **kwargs))])
+def test_weights_that_are_overwritten_by_averages_are_refused_on_several_replicas(linear_network, two_replicas, make):
+    with two_replicas.scope():
+        model = SelfDistiller(linear_network())
+        with pytest.raises(ValueError, match="ema_overwrite_frequency=3 on 2 replicas"):
+            model.compile(make(0.1, use_ema=True, ema_overwrite_frequency=3))
+        model.compile(make(0.1, use_ema=True))
+    SelfDistiller(linear_network()).compile(make(0.1, use_ema=True, ema_overwrite_frequency=3))
 
 
 @pytest.mark.thorough

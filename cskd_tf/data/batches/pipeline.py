@@ -43,6 +43,9 @@ def paired_dataset(
     `ceil(N / batch_size)` batches, the last one as large as what remains. `SelfDistiller.fit(data, epochs=E)` opens it
     at the step that the model is at, so that no epoch comes twice, whatever loop `fit` is called in.
 
+    With pairs in the batch (`needs` of `CSKD(in_batch=True)`) half of each batch are anchors, which come once in two
+    epochs, and the other half are partners drawn at random: an epoch shows some images twice and others not at all.
+
     Example:
         10 images in batches of 4, for 2 epochs.
 

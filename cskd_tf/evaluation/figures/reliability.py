@@ -21,6 +21,7 @@ from cskd_tf.evaluation.figures.style import (
     wrapped,
 )
 from cskd_tf.evaluation.predictions import Predictions
+from cskd_tf.files import written_whole
 
 ACCURACY_COLOUR, OVER_COLOUR, UNDER_COLOUR = "#2a6f97", "#e07a5f", "#81b29a"
 OVER_HATCH = "////"
@@ -115,4 +116,5 @@ def _eces(each: Compared, *, bins: int) -> str:
 
 def save_reliability_diagram(predictions: Predictions, path: pathlib.Path, *, bins: int, title: str) -> None:
     """Writes the diagram of `reliability_diagram` as a PNG of 660 x 810 pixels."""
-    reliability_diagram(predictions, bins=bins, title=title).savefig(path, dpi=150)
+    with written_whole(path) as partial:
+        reliability_diagram(predictions, bins=bins, title=title).savefig(partial, dpi=150)

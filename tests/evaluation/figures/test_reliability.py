@@ -1,3 +1,6 @@
+import pathlib
+
+import matplotlib.figure
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,6 +63,20 @@ def test_the_image_for_tensorboard_and_the_file_show_the_same_figure(predictions
     for rendered in (image[0], pixels):
         share = (rendered == over).all(axis=-1).mean()
         assert 0.005 < share < 0.03  # the gap of .083, and its place in the legend
+
+
+def test_a_diagram_that_cannot_be_written_leaves_the_one_before(predictions, tmp_path, monkeypatch):
+    path = tmp_path / "diagram.png"
+    path.write_bytes(b"before")
+
+    def fails(figure, target, **options):
+        pathlib.Path(target).write_bytes(b"hal")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", fails)
+    with pytest.raises(OSError, match="No space left"):
+        save_reliability_diagram(predictions, path, bins=2, title="digits")
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("diagram.png", b"before")]
 
 
 def of_confidences(confidences, right):
