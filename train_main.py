@@ -42,7 +42,6 @@ def parse_flags(argv):
     if screen_of_help.is_asked(argv):
         sys.exit(screen_of_help.show(MODES))
     with command_line.one_line():
-        right_names.check_config_files(argv)
         return flags.FLAGS(argv)
 
 
@@ -51,6 +50,8 @@ def run():
     # ml_collections warns of a config file that returns nothing, which is refused a moment later.
     logging.get_absl_logger().addFilter(lambda record: "get_config() returned None" not in record.getMessage())
     with command_line.one_line():
+        if not screen_of_help.is_asked(sys.argv):  # as flags are defined, ml_collections looks for its own in sys.argv
+            sys.argv = right_names.with_config_files(right_names.with_config_of_run(sys.argv))
         config_flags.DEFINE_config_file("config", str(DEFAULT), "What to run.")
         config_flags.DEFINE_config_file("on", None, "Whose images of the same classes --mode=evaluate assesses.")
         config_flags.DEFINE_config_file("against", None, "Whose images --mode=evaluate is to tell from its own.")

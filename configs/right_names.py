@@ -3,6 +3,7 @@
 import ast
 import difflib
 import itertools
+import json
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
@@ -65,18 +66,58 @@ def check_workdir(workdir: str | None) -> None:
 _OF_PREDICT = ("workdir", "config", "output", "format")
 
 
-def check_config_files(arguments: Sequence[str]) -> None:
-    """Refuses config files of a command line that are not there, and files that are none."""
-    for flag in ("config", "on", "against"):
-        for value in _values(flag, arguments):
-            file, experiment, _ = value.partition(".py:")
-            path = pathlib.Path(f"{file}.py" if experiment else file)
-            if not path.exists() or path.is_dir():
-                close = nearest(path.stem, [name for kind in configs() for name in kind])
-                hint = f"\nDid you mean --{flag}=configs/{close}.py?" if close else ""
-                raise ValueError(f"Expected a config file that is there. Received: --{flag}={value}{hint}")
-            if path.suffix != ".py":
-                raise ValueError(f"Expected a config file, a .py file with get_config. Received: --{flag}={value}")
+def with_config_of_run(arguments: Sequence[str]) -> list[str]:
+    """A command line that changes keys without saying of which config: in the folder of a run it is the run's own.
+
+    But for a config that names code to be called as its network: a folder may come from anybody.
+    """
+    given = {match[1] for each in arguments if (match := re.match(r"--?(config|workdir)(=|$)", each))}
+    changes = any(re.match(r"--?config[.\[]", each) for each in arguments)
+    if given != {"workdir"} or not changes:
+        return list(arguments)
+    together = [match[1] for each in arguments if (match := re.fullmatch(r"--?workdir=(.*)", each))]
+    apart = [value for name, value in itertools.pairwise(arguments) if re.fullmatch(r"--?workdir", name)]
+    saved = pathlib.Path((together + apart)[-1], "config.json")
+    try:
+        network = json.loads(saved.read_text())["network"]["name"]
+    except (OSError, ValueError, LookupError, TypeError):  # no run's, or damaged, which whoever opens the run says
+        return list(arguments)
+    if ":" in network and not network.startswith("keras.applications:"):
+        return list(arguments)
+    config = f"--config={pathlib.Path(__file__).with_name('saved.py')}:{saved}"
+    return [*arguments[:1], config, *arguments[1:]]
+
+
+def with_config_files(arguments: Sequence[str]) -> list[str]:
+    """A command line whose config files are there: `configs/NAME.py` is ours, where the folder here has none.
+
+    Raises:
+        ValueError: a config file that is not there, or a file that is none.
+    """
+    found = list(arguments)
+    for place, argument in enumerate(arguments):
+        if match := re.fullmatch(rf"(--?({_OF_CONFIGS}))=(.*)", argument):
+            found[place] = f"{match[1]}={_config_file(match[2], match[3])}"
+        elif place and (match := re.fullmatch(rf"--?({_OF_CONFIGS})", arguments[place - 1])):
+            found[place] = _config_file(match[1], argument)
+    return found
+
+
+_OF_CONFIGS = "config|on|against"
+
+
+def _config_file(flag: str, value: str) -> str:
+    file, experiment, asked = value.partition(".py:")
+    path, ours = pathlib.Path(f"{file}.py" if experiment else file), pathlib.Path(__file__).parent
+    if path.parent == pathlib.Path(ours.name) and not path.exists():  # whatever folder the command is given in
+        path = ours / path.name
+    if not path.exists() or path.is_dir():
+        close = nearest(path.stem, [name for kind in configs() for name in kind])
+        hint = f"\nDid you mean --{flag}=configs/{close}.py?" if close else ""
+        raise ValueError(f"Expected a config file that is there. Received: --{flag}={value}{hint}")
+    if path.suffix != ".py":
+        raise ValueError(f"Expected a config file, a .py file with get_config. Received: --{flag}={value}")
+    return f"{path}:{asked}" if experiment else str(path)
 
 
 def check_tables(names: Iterable[str]) -> None:
@@ -127,10 +168,3 @@ def did_you_mean(message: str) -> str:
         flag, value, known = match.groups()
         return _hint(f"--{flag}=", value, known.split("|"))
     return ""
-
-
-def _values(flag: str, arguments: Sequence[str]) -> list[str]:
-    """What a flag is given on a command line, as `--flag=value` or as two words."""
-    found = [match[1] for each in arguments if (match := re.fullmatch(rf"--?{flag}=(.*)", each))]
-    pairs = itertools.pairwise(arguments)
-    return found + [value for name, value in pairs if re.fullmatch(rf"--?{flag}", name)]

@@ -5,7 +5,7 @@ import math
 import typing
 from typing import Any
 
-from cskd_tf.errors import UserError
+from cskd_tf.errors import UserError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,10 @@ def check_value(kind: Any, value: Any, *, name: str) -> None:
         UserError: with the setting's name, what was expected and what came.
     """
     if typing.get_origin(kind) is typing.Literal and value not in (known := sorted(typing.get_args(kind))):
-        raise UserError(f"Unknown {name.rpartition('.')[2]}; expected one of {known}. Received: {name}={value!r}")
+        raise UserError(
+            f"Unknown {name.rpartition('.')[2]}; expected one of {known}. "
+            f"Received: {name}={value!r}{did_you_mean(value, map(str, known))}"
+        )
     for bounds in getattr(kind, "__metadata__", ()):
         if not bounds.least <= value <= bounds.most:  # so that NaN is refused too
             expected = f"at most {bounds.most}" if value > bounds.most else f"at least {bounds.least}"

@@ -1,13 +1,17 @@
 """The command line before TensorFlow is loaded: its screen of help, and the right names for wrong ones."""
 
+import json
+import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
 
-from configs import command_line, right_names
+from configs import command_line, cskd_paper, right_names
+from configs import saved as saved_config
 from cskd_tf.runs import choice
+from cskd_tf.runs.config import Config
 from tests.helpers import ROOT, modes
 
 # Prints what train_main.py prints, and last whether TensorFlow was loaded.
@@ -88,3 +92,42 @@ def test_a_message_of_several_lines_becomes_one(monkeypatch):
     with pytest.raises(SystemExit) as leaving, command_line.one_line():
         raise ValueError('Expected a key. Received: a\nb\nDid you mean "c"?')
     assert leaving.value.code == 'error: Expected a key. Received: a b\nDid you mean "c"?'
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+def test_our_configs_are_found_from_any_folder(place, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT if place == "here" else tmp_path)
+    ours = "configs/" if place == "here" else f"{ROOT}/configs/"
+    given = ["cskd-tf", "--config=configs/digits.py", "--config.seed=1", "--on", "configs/cskd_paper.py:table1,cub200"]
+    assert right_names.with_config_files(given) == [
+        "cskd-tf", f"--config={ours}digits.py", "--config.seed=1", "--on", f"{ours}cskd_paper.py:table1,cub200"
+    ]  # fmt: skip
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "digits.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert right_names.with_config_files(given)[1] == "--config=configs/digits.py"  # the user's own
+
+
+@pytest.mark.parametrize("workdir", ["--workdir=DIR", "--workdir DIR"])
+def test_keys_that_are_changed_in_a_runs_folder_are_of_its_own_config(workdir, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = ["cskd-tf", *workdir.split(), "--mode=export", "--config.export.coverage=0.9"]
+    assert right_names.with_config_of_run(given) == given  # no run there
+    config = cskd_paper.get_config("cifar100,resnet18,cskd")
+    config.optimizer.name, config.optimizer.arguments = "AdamW", {"beta_1": 0.8}
+    saved = json.loads(json.dumps(Config.read(config).as_dict()))
+    pathlib.Path("DIR").mkdir()
+    pathlib.Path("DIR/config.json").write_text(json.dumps(saved))
+    found = right_names.with_config_of_run(given)
+    file, path = found[1].removeprefix("--config=").split(".py:")
+    assert (file, path) == (f"{ROOT}/configs/saved", "DIR/config.json")
+    assert found[2:] == given[1:]
+    assert Config.read(saved_config.get_config(path)).as_dict() == Config.read(saved).as_dict()
+    for others in (["--config=configs/digits.py"], ["--config", "configs/digits.py"]):
+        assert right_names.with_config_of_run([*given, *others]) == [*given, *others]
+    assert right_names.with_config_of_run(given[:-1]) == given[:-1]
+    for network, trusted in (("keras.applications:ResNet50", True), ("evil:make", False), ("evil.py:make", False)):
+        pathlib.Path("DIR/config.json").write_text(json.dumps({**saved, "network": {"name": network}}))
+        assert (right_names.with_config_of_run(given) != given) == trusted
+    pathlib.Path("DIR/config.json").write_text("{")
+    assert right_names.with_config_of_run(given) == given

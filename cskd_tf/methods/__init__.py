@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from cskd_tf.errors import UserError
+from cskd_tf.errors import UserError, did_you_mean
 from cskd_tf.methods.adacos import AdaCos
 from cskd_tf.methods.base import Head, Method, View
 from cskd_tf.methods.byot import BYOT
@@ -78,7 +78,8 @@ def build(descriptions: Sequence[Mapping[str, Any]]) -> list[Mixing | Head | Met
         arguments = dict(description)
         name = arguments.pop("name", None)
         if not isinstance(name, str) or name not in METHODS:
-            raise UserError(f"Unknown method; expected one of {sorted(METHODS)}. Received: name={name!r}")
+            known = f"Unknown method; expected one of {sorted(METHODS)}"
+            raise UserError(f"{known}. Received: name={name!r}{did_you_mean(name, METHODS)}")
         parameters = dict(inspect.signature(METHODS[name]).parameters)
         parameters.pop("kwargs", None)
         if unknown := sorted(set(arguments) - set(parameters)):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from cskd_tf.errors import UserError
+from cskd_tf.errors import UserError, did_you_mean
 from cskd_tf.networks import pretrained
 from cskd_tf.networks.backbone import backbone
 from cskd_tf.networks.densenet import densenet
@@ -77,7 +77,7 @@ def _find(name: str):
     if not (module and colon and function):
         raise UserError(
             f"Unknown network; expected one of {sorted(NETWORKS)}, keras.applications:NAME, keras_hub:PRESET, or "
-            f"package.module:function. Received: name={name!r}"
+            f"package.module:function. Received: name={name!r}{did_you_mean(name, NETWORKS)}"
         )
     try:
         return getattr(importlib.import_module(module), function)

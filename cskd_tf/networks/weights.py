@@ -27,7 +27,7 @@ def find_file(weights: str) -> pathlib.Path:
     if not file.is_file() or file.suffix not in (".keras", ".h5"):
         raise UserError(
             "Expected network.weights as a .keras or .h5 file, the folder of a finished run, or random. "
-            f"Received: network.weights={weights!r}"
+            f"Received: network.weights={weights!r}{'' if path.exists() else ', which is not there'}"
         )
     return file
 

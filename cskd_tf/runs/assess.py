@@ -20,6 +20,7 @@ from cskd_tf.runs import assessment_tables
 from cskd_tf.runs.classifiers import (
     Classifier,
     averaged,
+    check_is_there,
     check_together,
     is_saved_model,
     open_classifier,
@@ -83,6 +84,8 @@ def answer(question: Question, path: str, *, config: Config | None = None) -> di
 
 def _answer(question: Question, path: str, *, config: Config | None) -> dict[str, dict[str, Any]]:
     """The same, while no other process writes to the workdir."""
+    for member in question.members:  # before any images are read
+        check_is_there(member)
     members = [open_classifier(path, config=config), *(open_classifier(member) for member in question.members)]
     check_together(members)
     knowing = that_knows_its_images(members)

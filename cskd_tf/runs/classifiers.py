@@ -76,6 +76,16 @@ def _holds_model(folder: pathlib.Path) -> bool:
     return (folder / SAVED_MODEL).is_file()
 
 
+def check_is_there(path: str) -> None:
+    """Refuses a folder that is neither a SavedModel's nor a run's, without reading images.
+
+    Raises:
+        UserError: as of `open_classifier`.
+    """
+    if not is_saved_model(path):
+        Workdir(path).config()
+
+
 def open_classifier(path: str, *, config: Config | None = None) -> Classifier:
     """The classifier of a workdir, or of the folder of a SavedModel.
 

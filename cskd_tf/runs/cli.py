@@ -204,7 +204,7 @@ def one_line_for_users() -> Iterator[None]:
         strategies.wait_for_workers()
         raise
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; the same command goes on from what is saved.\n")
+        sys.stderr.write("Interrupted; the same command goes on from what is saved, or begins anew where nothing is.\n")
         _leave(INTERRUPTED)
     except Exception as error:
         line = _line_for_users(error)

@@ -55,6 +55,7 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
     """
     _check(experiment.config.export, workdir)
     root = pathlib.Path(experiment.config.export.directory) / _name(workdir)
+    made = [folder for folder in root.parents if not folder.exists()]
     serving = serving_of(experiment, workdir)
     for part, why in serving.calibration.left_out.items():
         logging.warning("Exported without %s: %s", part, why)
@@ -82,7 +83,8 @@ def export(experiment: Experiment, workdir: Workdir) -> pathlib.Path:
         ) from error
     finally:
         with contextlib.suppress(OSError):  # it has something in it
-            root.rmdir()
+            for folder in (root, *made):
+                folder.rmdir()
     logging.info("%s: loaded in a fresh process, largest difference %.1e", target, difference)
     return target
 

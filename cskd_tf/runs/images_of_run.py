@@ -58,9 +58,11 @@ def check_images(workdir: Workdir, splits: Mapping[str, Source]) -> None:
         differ = [_change(split, before.get(split), now["splits"].get(split)) for split in names]
         differ = [each for each in differ if each]
     if differ:
+        exported = workdir.metrics().get("saved_model")
+        predicts = f", or --workdir={exported}, its SavedModel, which predicts any" if exported else ""
         raise UserError(
-            f"Expected the images that the run in {workdir.path} was begun with; others need another --workdir. "
-            f"Received: {'; '.join(differ)}"
+            f"Expected the images that the run in {workdir.path} was begun with; others need another --workdir"
+            f"{predicts}. Received: {'; '.join(differ)}"
         )
 
 

@@ -192,7 +192,7 @@ def find_files(paths: Sequence[str]) -> list[str]:
     Raises:
         UserError: a path or a pattern that leads to no image, or nothing at all.
     """
-    found: dict[str, str] = {}  # by where it is
+    found: dict[str, str] = {}  # by its whole path: a link to an image is another one
     for path in paths:
         if os.path.lexists(path) and not os.path.isdir(path):
             files, others = [path], set[str]()
@@ -209,7 +209,7 @@ def find_files(paths: Sequence[str]) -> list[str]:
         if others:
             logging.warning("%s: %d files that are neither JPEG nor PNG are passed over", _readable(path), len(others))
         for file in files:
-            found.setdefault(os.path.realpath(file), file)
+            found.setdefault(os.path.abspath(file), file)
     if not found:
         raise UserError("Expected images, folders or patterns behind predict. Received: none")
     return list(found.values())
@@ -254,6 +254,13 @@ def _form_of(output: str | None) -> Form:
     return "csv" if suffix == ".csv" else "jsonl"
 
 
+def _ends_with_a_line(path: pathlib.Path) -> bool:
+    """Cuts off what was half written, as where a disk was full, and tells whether something is left."""
+    content = path.read_bytes()
+    os.truncate(path, whole := content.rfind(b"\n") + 1)
+    return whole > 0
+
+
 @contextlib.contextmanager
 def _opened(output: str | None) -> Iterator[IO[str]]:
     """The file that is written, which appears whole; or stdout, whose reader may leave before the end."""
@@ -263,7 +270,10 @@ def _opened(output: str | None) -> Iterator[IO[str]]:
             try:
                 yield stream
             except BaseException:  # an interruption too: what took hours stays
-                if os.fstat(stream.fileno()).st_size:
+                begun = os.fstat(stream.fileno()).st_size > 0
+                with contextlib.suppress(OSError):  # which is raised already
+                    stream.close()
+                if begun and _ends_with_a_line(partial):
                     words = "%s keeps what was predicted so far; remove it, and the same command begins anew"
                     logging.error(words, partial)
                 else:

@@ -51,8 +51,8 @@ def test_probabilities_and_sets_are_those_of_the_validation_images(run, folder):
     sets = ConformalSets.fit(validation.logits, validation.labels, kind="threshold", alpha=0.1)
     written = json.loads((folder / "assets.extra" / "calibration.json").read_text())
     assert written == {
-        "temperature": pytest.approx(fitted.temperature), "threshold": pytest.approx(1 - sets.largest),
-        "coverage": 0.9, "left_out": {},
+        "temperature": pytest.approx(fitted.temperature), "coverage": 0.9, "left_out": {},
+        "threshold": pytest.approx(1 - sets.largest, abs=1e-6),  # the export's probabilities are float32
     }  # fmt: skip
     model = tf.saved_model.load(str(folder))
     images = open_classifier(str(run.path), config=run.config()).splits["test"].load(np.arange(40))
@@ -178,7 +178,7 @@ def test_a_disk_that_is_full_is_one_error_and_leaves_nothing(size, run, disk_of)
     message = rf"could not be written to {disk}/models/.*run \(No space left on device: {disk}/models/.*run\)"
     with pytest.raises(OSError, match=message):
         export_again(run, directory=str(disk / "models"))
-    assert not [path for path in disk.rglob("*") if path.is_file()]
+    assert not (disk / "models").exists()
 
 
 @pytest.mark.thorough

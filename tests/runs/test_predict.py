@@ -13,6 +13,7 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 
 from cskd_tf.errors import UserError
+from cskd_tf.runs import predict as predictions
 from cskd_tf.runs.predict import UNREADABLE, Predictor, find_files, predict
 from tests.selection import few
 
@@ -172,6 +173,31 @@ def test_files_are_found_once_and_in_order(photos, monkeypatch):
     assert found.count("more/03.png") == len([file for file in found if file.endswith("03.png")]) == 1
     assert found[1:36] == sorted(found[1:36])
     assert found[36:] == ["00.png", "02.jpg", "05a.jpg"]
+
+
+def test_a_link_to_an_image_is_predicted_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real.jpg").touch()
+    (tmp_path / "link.jpg").symlink_to("real.jpg")
+    assert find_files(["real.jpg", "link.jpg", "./real.jpg"]) == ["real.jpg", "link.jpg"]
+    assert find_files(["."]) == ["./link.jpg", "./real.jpg"]
+
+
+def test_no_half_line_is_kept_where_the_disk_is_full(tmp_path):
+    output = tmp_path / "out.csv"
+
+    def write(lines):
+        with predictions._opened(str(output)) as stream:
+            stream.write(lines)
+            stream.flush()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for written, kept in (("a,b\n1,2\n3,", "a,b\n1,2\n"), ("a,", None)):
+        with pytest.raises(OSError, match="No space left on device"):
+            write(written)
+        partial = predictions.unfinished(str(output))
+        assert (partial.read_text() if partial.exists() else None) == kept
+        partial.unlink(missing_ok=True)
 
 
 def test_patterns_and_folders_pass_over_what_is_no_image(photos, monkeypatch, caplog):

@@ -51,11 +51,14 @@ QUICK = (*ALONE, *SMALL)
         (["--config.strategy=many"], "Unknown strategy; expected one of .*Received: strategy='many'"),
         (
             ["--config.methods=({'name': 'CSDK'},)"],
-            r"Unknown method; expected one of \['AdaCos', .*Received: name='CSDK'",
+            r"Unknown method; expected one of \['AdaCos', .*Received: name='CSDK'. Did you mean CSKD\?\n",
         ),
         (["--config.methods[0].temperature=0"], "temperature to be a finite number above 0. Received: "),
         (["--config.methods[0].weight=-1"], "weight to be a finite number of at least 0. Received: weight=-1.0"),
         (["--config.network.name=resnet"], "Unknown network; expected one of .*Received: name='resnet'"),
+        (["--config.network.name=resnet81"], r"Received: name='resnet81'. Did you mean resnet18\?\n"),
+        (["--config.strategy=mirored"], r"Received: strategy='mirored'. Did you mean mirrored\?\n"),
+        (["--config.network.weights=a.keras"], "the folder of a finished run, .*'a.keras', which is not there"),
         (
             ["--config.network.name=keras:Model"],
             r"\Aerror: Expected keras:Model to be a function of num_classes and .* Received: a class of Keras\n\Z",

@@ -124,7 +124,11 @@ def image_folder(source: SourceOptions, split: SplitOptions, *, check_files: boo
     root = pathlib.Path(source.path).expanduser()
     folders = {part: root / (name or part) for part, name in split.names.items()}
     if not root.is_dir():
-        raise UserError(f"Expected data.source.path to name a folder. Received: no folder {root}")
+        where = "" if root.is_absolute() else f" in {pathlib.Path.cwd()}"
+        raise UserError(
+            "Expected data.source.path to name a folder; --config.data.source.path=FOLDER says where images lie now. "
+            f"Received: no folder {root}{where}"
+        )
     for part, folder in folders.items():
         if (name := split.names[part]) and not folder.is_dir():
             raise UserError(f"Expected data.split.{part} to name a folder in {root}. Received: {name!r}")
