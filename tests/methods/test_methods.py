@@ -42,3 +42,17 @@ def test_build_shows_what_a_list_looks_like(descriptions):
 def test_inference_needs_the_head_alone():
     chosen = [{"name": "AdaCos"}, {"name": "Distillation", "teacher": "gone.keras"}]
     assert methods.for_inference(chosen) == chosen[:1]
+
+
+@pytest.mark.parametrize(
+    ("name", "usual"),
+    [
+        # Of the code of their authors, as their docstrings say; no table of the papers lists them.
+        ("DLB", {"temperature": 3.0, "weight": 0.5}),
+        ("USKD", {"target_weight": 1.0, "others_weight": 0.1, "weak_weight": 0.005}),
+        ("BYOT", {"alpha": 0.3, "temperature": 3.0, "feature_weight": 0.03}),
+    ],
+)
+def test_the_usual_values_are_those_of_the_authors(name, usual):
+    (method,) = methods.build([{"name": name}])
+    assert {key: getattr(method, key) for key in usual} == usual

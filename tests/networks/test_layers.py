@@ -204,3 +204,34 @@ def test_a_residual_block_is_wired_as_torchvisions():
     block = [layer for layer in network.layers if layer.name.startswith("stage2_block1_")]
     activations = [layer.name.removeprefix("stage2_block1_") for layer in block if isinstance(layer, keras.layers.ReLU)]
     assert activations == ["bn1_relu", "bn2_relu", "relu"]
+
+
+def values_of(network, *names):
+    """What layers return of two random images."""
+    shape = (2, *network.input_shape[1:])
+    images = np.random.default_rng(0).normal(size=shape).astype("float32")
+    return keras.Model(network.input, [network.get_layer(name).output for name in names])(images)
+
+
+def test_pyramidnet_adds_its_new_channels_behind_the_old_and_has_no_relu_in_front_of_a_block():
+    network = networks.build("pyramidnet200", num_classes=2, input_shape=(8, 8, 3), width=4)
+    kernel = network.get_layer("stage1_block1_conv3").kernel
+    kernel.assign(np.zeros(kernel.shape))
+    names = ("stem_bn", "stage1_block1_bn1", "stage1_block1_conv1", "stage1_block1_add")
+    stem, first, second, block = values_of(network, *names)
+    np.testing.assert_allclose(block[..., :4], stem, rtol=1e-6)
+    assert block.shape[-1] > 4
+    assert not np.any(block[..., 4:])
+    assert np.min(first) < 0
+    np.testing.assert_allclose(second, network.get_layer("stage1_block1_conv1")(first), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "first", "old"),
+    [("densenet121", 64, "stem_pool", slice(0, 8)), ("densenet121_cifar", 8, "stem_conv", slice(4, None))],
+)
+def test_densenets_keep_their_channels_in_the_order_of_their_authors(name, size, first, old):
+    """Torchvision's has the new ones behind; the CIFAR one of the papers' code in front."""
+    network = networks.build(name, num_classes=2, input_shape=(size, size, 3), width=8)
+    inputs, outputs = values_of(network, first, "stage1_block1_concatenate")
+    np.testing.assert_array_equal(outputs[..., old], inputs)

@@ -125,7 +125,6 @@ def test_weights_that_the_last_step_ruined_are_not_saved(linear_network, images_
     assert not list(tmp_path.rglob("ckpt-*"))
 
 
-@pytest.mark.thorough
 def test_the_best_epoch_is_the_first_of_the_lowest_error(linear_network, images_and_labels, data, tmp_path):
     workdir = Workdir(tmp_path)
     weights = []

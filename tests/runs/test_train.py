@@ -56,6 +56,12 @@ def test_a_finished_run_is_left_as_it_is_and_says_so(config, tmp_path, caplog):
     assert not workdir.checkpoints.exists()
 
 
+def test_the_baseline_is_the_run_but_for_its_methods(config):
+    config.baseline = True
+    run = Config.read(config)
+    assert train.baseline_of(run).as_dict() == {**run.as_dict(), "methods": [], "baseline": False}
+
+
 def test_the_baseline_is_checked_with_the_run_before_anything_is_written(config, tmp_path):
     config.baseline = True
     config.methods[0]["weight"] = -1.0

@@ -26,6 +26,12 @@ def test_ten_steps_with_a_rate_drop_against_numpy(nesterov):
     assert np.abs(weights).max() > 0.1
 
 
+def test_the_usual_weight_decay_is_that_of_the_paper():
+    variable = keras.Variable([1.0])
+    SGD(1.0, momentum=0.0).apply([tf.constant([0.0])], [variable])
+    assert float(variable[0]) == pytest.approx(1 - 1e-4, abs=1e-7)
+
+
 def test_worked_example():
     variable = keras.Variable([1.0])
     SGD(0.1, momentum=0.9, weight_decay=0.1).apply([tf.constant([0.5])], [variable])

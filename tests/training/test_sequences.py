@@ -255,3 +255,13 @@ def test_what_is_no_sequence_is_named(tagger, sentences, linear_network):
         model.compile(SGD(0.1), metrics=["accuracy"])
     with pytest.raises(ValueError, match="as after a softmax"):
         SelfDistiller(tagger(activation="softmax"), sequences=True)
+
+
+def test_a_regularizer_counts_once_however_many_positions_have_labels(tagger):
+    """Of four positions two have labels; from zeros the loss has no gradient into the kernel, and L2's is the kernel."""
+    network = tagger(length=2, kernel_regularizer=keras.regularizers.L2(0.5))
+    embeddings, kernel, bias = network.get_weights()
+    network.set_weights([0 * embeddings, kernel, bias])
+    model = compiled(network)
+    model.fit(np.zeros((2, 2), "int32"), np.array([[1, -1], [0, -1]]), verbose=0)
+    np.testing.assert_allclose(network.get_weights()[1], 0.9 * kernel, rtol=1e-6)
