@@ -30,7 +30,7 @@ from cskd_tf.methods.composition import Composition
 from cskd_tf.networks.layers import BatchNormalization
 from cskd_tf.training.collector import Collector
 from cskd_tf.training.distiller import SelfDistiller
-from cskd_tf.training.optimizers import SGD
+from cskd_tf.training.optimizers import SGD, LossScaleOptimizer
 from tests.helpers import ROOT, check_static
 from tests.methods.method_cases import CASES, FURTHER, byot, cskd, distillation, tfkd
 from tests.methods.numpy_losses import CLASSES, FEATURES
@@ -99,7 +99,12 @@ def make_network(*, batch_norm):
 def make_model(methods, *, batch_norm, **options):
     keras.utils.set_random_seed(2)
     model = SelfDistiller(make_network(batch_norm=batch_norm), methods(), num_examples=len(LABELS))
-    model.compile(SGD(0.02, momentum=0.9, weight_decay=1e-3), metrics=["accuracy"], **options)
+    optimizer = SGD(0.02, momentum=0.9, weight_decay=1e-3)
+    if keras.config.dtype_policy().compute_dtype == "float16":
+        # At the usual 2^15 a gradient of the whole batch may overflow where those of its parts do not, and which steps
+        # are skipped then depends on the replicas.
+        optimizer = LossScaleOptimizer(optimizer, initial_scale=2.0**10)
+    model.compile(optimizer, metrics=["accuracy"], **options)
     return model
 
 

@@ -70,7 +70,7 @@ def log_probability_histograms(
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6))
         axis.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     for number, name in enumerate(names):
-        medians = " and ".join(f"{np.median(values[number]):.2f}" for values in kinds.values())
+        medians = " and ".join(f"{np.median(values[number]):z.2f}" for values in kinds.values())
         names[number] = f"{name}: medians {medians}"
     legend_below(figure, [line_handle(number) for number in range(len(names))], names)
     return figure
@@ -120,7 +120,7 @@ def top_five(
         for axis, each in zip(row[1:], compared, strict=True):
             _bars(axis, softmax(each.seeds[0].logits[index][None].astype(np.float64))[0], true, class_names)
     for axis, each in zip(grid[0][1:], compared, strict=True):
-        axis.set_title(wrapped(each.name, characters=34), fontsize=9)
+        axis.set_title(wrapped(each.name, characters=28), fontsize=9)
     for axis in grid[-1][1:]:
         axis.set_xlabel("probability")
     handles = [matplotlib.patches.Patch(**_of_bar(is_true=is_true)) for is_true in (True, False)]

@@ -36,6 +36,7 @@ FONT = matplotlib.font_manager.FontProperties(weight="bold", size=7)  # of names
 AROUND = 2.2  # points of white around a letter
 LINES = 22 / 3.4  # of names, that an inch of a panel has room for
 STEPS = np.linspace(-1, 1, 101)  # by which names are moved, in widths and heights of the panel
+NEAR = 0.15  # of these, first
 INSTALL = "pip install openTSNE==1.0.4"
 
 
@@ -157,7 +158,10 @@ def _colours(count: int) -> list:
 
 
 def _write(axis: matplotlib.axes.Axes, marks: Sequence[str], points: Sequence[np.ndarray], *, size: float) -> None:
-    """Marks at images of their kind, where they can be read without any colour; a thin line leads to what is moved."""
+    """Marks at images of their kind, where they can be read without any colour; a thin line leads to what is moved.
+
+    Where a mark would cover most images of its kind, no mark covers these.
+    """
     outline = matplotlib.patheffects.withStroke(linewidth=AROUND, foreground="white")
     written: dict[str, Any] = {"fontproperties": FONT, "path_effects": [outline], "clip_on": True}
     images = np.array([own[_central(own)] for own in points])
@@ -165,7 +169,13 @@ def _write(axis: matplotlib.axes.Axes, marks: Sequence[str], points: Sequence[np
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))  # what is drawn now moves none of it
     widths = np.array([_width(mark) for mark in marks]) / 72
     sizes = np.stack([widths / size, np.full(len(marks), 1 / (LINES * size))], axis=1)
-    centres = low + (high - low) * spread((images - low) / (high - low), sizes=sizes)
+    anchors = (images - low) / (high - low)
+    covered = []
+    for own, anchor, box in zip(points, anchors, sizes, strict=True):
+        places = (own - low) / (high - low)
+        if (np.abs(places - anchor) <= box / 2).all(axis=1).mean() > 0.5:
+            covered.append(np.percentile(places, (5, 95), axis=0))
+    centres = low + (high - low) * spread(anchors, sizes=sizes, free=np.reshape(covered, (-1, 2, 2)))
     for mark, image, centre in zip(marks, images, centres, strict=True):
         axis.plot(*np.transpose([image, centre]), color="black", linewidth=0.6)
         axis.text(centre[0], centre[1], mark, color="black", ha="center", va="center", **written)
@@ -181,7 +191,7 @@ def _central(points: np.ndarray) -> int:
     return int(np.linalg.norm(points - np.median(points, axis=0), axis=1).argmin())
 
 
-def spread(anchors: np.ndarray, *, sizes: np.ndarray) -> np.ndarray:
+def spread(anchors: np.ndarray, *, sizes: np.ndarray, free: np.ndarray | None = None) -> np.ndarray:
     """Centres of boxes in the unit square, each as near to its anchor as it can be without covering those before it.
 
     Where there is no such place, it is the one at which least is covered.
@@ -194,20 +204,24 @@ def spread(anchors: np.ndarray, *, sizes: np.ndarray) -> np.ndarray:
     Args:
         anchors: `[K, 2]`, from 0 to 1.
         sizes: `[K, 2]`, width and height of each, from 0 to 1.
+        free: `[M, 2, 2]`, lowest and highest corner of each box that is not to be covered either.
 
     Returns:
         float64 `[K, 2]`.
     """
-    centres = np.zeros((0, 2))
+    corners = np.zeros((0, 2, 2)) if free is None else free
+    centres, boxes = corners.mean(axis=1), corners[:, 1] - corners[:, 0]
     steps = np.stack(np.meshgrid(STEPS, STEPS), axis=-1).reshape(-1, 2)
+    near = NEAR * steps[::3]  # which is cheaper to look through, and as a rule enough
     for anchor, size in zip(anchors, sizes, strict=True):
-        for tried in (anchor[None], anchor + steps):  # as a rule there is room at the anchor itself
+        for tried in (anchor[None], anchor + near, anchor + steps):
             tried = np.clip(tried, size / 2, 1 - size / 2)
             covered = np.zeros(len(tried))
-            for centre, other in zip(centres, sizes, strict=False):
+            for centre, other in zip(centres, boxes, strict=True):
                 covered += np.maximum((size + other) / 2 - np.abs(tried - centre), 0).prod(axis=1)
-            if not covered[0].round(9):
+            if not covered.round(9).all():
                 break
         distance = np.linalg.norm(tried - anchor, axis=1).round(9)
         centres = np.concatenate([centres, tried[np.lexsort((distance, covered.round(9)))[:1]]])
-    return centres
+        boxes = np.concatenate([boxes, size[None]])
+    return centres[len(corners) :]

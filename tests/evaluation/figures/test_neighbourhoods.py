@@ -132,13 +132,25 @@ def test_long_names_of_wide_letters_are_whole_within_the_panel():
 
 
 def test_a_line_leads_from_a_name_that_is_moved_to_its_image():
-    figure = scattered([np.zeros((6, 2))], names=[""], kinds=np.arange(6) % 2, kind_names=["a", "b"], title="")
+    places = np.array([[0, 0], [0, 0], [9, 9], [-9, 9], [-9, -9], [9, -9]])
+    figure = scattered([places], names=[""], kinds=np.arange(6) % 2, kind_names=["a", "b"], title="")
     (axis,) = figure.axes
     for line, text in zip(axis.get_lines(), axis.texts, strict=True):
         np.testing.assert_allclose(line.get_xydata(), [[0, 0], text.get_position()], atol=1e-12)
     first, second = (text.get_position() for text in axis.texts)
     assert first == pytest.approx((0, 0))
     assert np.linalg.norm(second) > 1e-3
+
+
+def test_a_name_covers_no_images_where_it_would_cover_most_of_its_kind():
+    near = np.random.default_rng(0).uniform(-0.01, 0.01, size=(20, 2))
+    places = np.concatenate([near, near + np.array([0.3, 0.0]), [[-1, -1], [0, 2], [1, 1]]])
+    kinds = np.repeat([0, 1, 2], [20, 20, 3])
+    figure = scattered([places], names=[""], kinds=kinds, kind_names=["one", "two", "far"], title="")
+    (axis,) = figure.axes
+    for text in axis.texts[:2]:
+        box = axis.transData.inverted().transform(text.get_window_extent().get_points())
+        assert not ((places[:40] > box[0]) & (places[:40] < box[1])).all(axis=1).any()
 
 
 def test_one_class_is_drawn():
