@@ -258,7 +258,7 @@ def test_what_is_no_sequence_is_named(tagger, sentences, linear_network):
 
 
 def test_a_regularizer_counts_once_however_many_positions_have_labels(tagger):
-    """Of four positions two have labels; from zeros the loss has no gradient into the kernel, and L2's is the kernel."""
+    """Of four positions two have labels. From zeros the loss has no gradient into the kernel, and L2 has the kernel."""
     network = tagger(length=2, kernel_regularizer=keras.regularizers.L2(0.5))
     embeddings, kernel, bias = network.get_weights()
     network.set_weights([0 * embeddings, kernel, bias])
