@@ -6,7 +6,7 @@ import itertools
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -28,11 +28,11 @@ def configs() -> tuple[list[str], list[str]]:
     return single, several
 
 
-def flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The keys of a config, dotted, and their values."""
     found: dict[str, Any] = {}
     for key, value in config.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {f"{prefix}{key}": value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, (ConfigDict, dict)) else {f"{prefix}{key}": value}
     return found
 
 
@@ -67,25 +67,52 @@ _OF_PREDICT = ("workdir", "config", "output", "format")
 
 
 def with_config_of_run(arguments: Sequence[str]) -> list[str]:
-    """A command line that changes keys without saying of which config: in the folder of a run it is the run's own.
+    """A command line without a config that trains in a run's folder, or changes keys there, with the run's own.
 
-    But for a config that names code to be called as its network: a folder may come from anybody.
+    A sweep is not of the run in its folder.
+
+    Raises:
+        ValueError: the config names code to be called as its network; a folder may come from anybody.
     """
-    given = {match[1] for each in arguments if (match := re.match(r"--?(config|workdir)(=|$)", each))}
-    changes = any(re.match(r"--?config[.\[]", each) for each in arguments)
-    if given != {"workdir"} or not changes:
+    flags_given = list(itertools.takewhile(lambda each: each != "--", arguments))
+    values = {name: _values(name, flags_given) for name in ("config", "workdir", "mode")}
+    changes = any(re.match(r"--?(?:no)?config[.\[]", each) for each in flags_given)
+    trains = "predict" not in arguments[1:2] and {*values["mode"]} <= {"train"}
+    if values["config"] or not values["workdir"] or "sweep" in values["mode"] or not (changes or trains):
         return list(arguments)
-    together = [match[1] for each in arguments if (match := re.fullmatch(r"--?workdir=(.*)", each))]
-    apart = [value for name, value in itertools.pairwise(arguments) if re.fullmatch(r"--?workdir", name)]
-    saved = pathlib.Path((together + apart)[-1], "config.json")
+    saved = pathlib.Path(values["workdir"][-1], "config.json")
     try:
         network = json.loads(saved.read_text())["network"]["name"]
-    except (OSError, ValueError, LookupError, TypeError):  # no run's, or damaged, which whoever opens the run says
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ):  # no run's, or damaged, as whoever opens it says
         return list(arguments)
-    if ":" in network and not network.startswith("keras.applications:"):
+    if not isinstance(network, str):
         return list(arguments)
+    own = ":" in network and not network.startswith("keras.applications:")
+    if own and not _values(r"config\.network\.name", flags_given):
+        raise ValueError(
+            "Expected --config=FILE of the run as well, because its network is no part of this package or of Keras, "
+            f"and a folder alone may not say what is called. Received: network.name={network!r} in {saved.parent}"
+        )
     config = f"--config={pathlib.Path(__file__).with_name('saved.py')}:{saved}"
-    return [*arguments[:1], config, *arguments[1:]]
+    first = next(place for place, each in enumerate(arguments) if place and each.startswith("-"))  # behind `launch`
+    return [*arguments[:first], config, *arguments[first:]]
+
+
+def _values(flag: str, arguments: Sequence[str]) -> list[str]:
+    """What a flag is given on a command line, as `--flag=value` or as two words, in order."""
+    found = []
+    for place, argument in enumerate(arguments):
+        if match := re.fullmatch(rf"--?{flag}=(.*)", argument, re.DOTALL):
+            found.append(match[1])
+        elif place and re.fullmatch(rf"--?{flag}", arguments[place - 1]):
+            found.append(argument)
+    return found
 
 
 def with_config_files(arguments: Sequence[str]) -> list[str]:

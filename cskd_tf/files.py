@@ -147,7 +147,7 @@ def full_disk_named(*folders: str | pathlib.Path, room: int = 0) -> Iterator[Non
         yield
     except Exception as error:
         number = full_disk(error)
-        free = {str(folder): shutil.disk_usage(folder).free for folder in folders}
+        free = {str(folder): shutil.disk_usage(nearest_folder(folder)).free for folder in folders}
         least = min(free, key=free.__getitem__)
         if number is None and not free[least] < room:
             raise

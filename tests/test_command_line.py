@@ -126,8 +126,45 @@ def test_keys_that_are_changed_in_a_runs_folder_are_of_its_own_config(workdir, m
     for others in (["--config=configs/digits.py"], ["--config", "configs/digits.py"]):
         assert right_names.with_config_of_run([*given, *others]) == [*given, *others]
     assert right_names.with_config_of_run(given[:-1]) == given[:-1]
-    for network, trusted in (("keras.applications:ResNet50", True), ("evil:make", False), ("evil.py:make", False)):
+    own = found[1]
+    for words in (["launch"], []):  # which stay in front
+        trained = ["cskd-tf", *words, *workdir.split(), *(["--workers=2"] if words else [])]
+        assert right_names.with_config_of_run(trained) == [*trained[: 1 + len(words)], own, *trained[1 + len(words) :]]
+    negated = ["cskd-tf", "--mode=evaluate", *workdir.split(), "--noconfig.export.enabled"]
+    assert own in right_names.with_config_of_run(negated)
+    for other in (
+        ["cskd-tf", "--mode=sweep", *workdir.split(), "--config.seed=1"],
+        ["cskd-tf", "predict", *workdir.split(), "--", "--config.seed=1"],
+        ["cskd-tf", *workdir.split(), "--workdir=elsewhere"],
+    ):
+        assert right_names.with_config_of_run(other) == other
+    pathlib.Path("DIR/config.json").write_text(json.dumps({**saved, "network": {"name": "keras.applications:A"}}))
+    assert own in right_names.with_config_of_run(given)
+    for network in ("evil:make", "evil.py:make"):
         pathlib.Path("DIR/config.json").write_text(json.dumps({**saved, "network": {"name": network}}))
-        assert (right_names.with_config_of_run(given) != given) == trusted
-    pathlib.Path("DIR/config.json").write_text("{")
-    assert right_names.with_config_of_run(given) == given
+        with pytest.raises(ValueError, match=f"a folder alone may not say what is called. Received: .*{network}"):
+            right_names.with_config_of_run(given)
+        named = [*given, f"--config.network.name={network}"]  # by the user, who trusts it
+        assert own in right_names.with_config_of_run(named)
+    for damaged in ("{", "[" * 100_000, '{"network": {"name": 5}}', "5"):
+        pathlib.Path("DIR/config.json").write_text(damaged)
+        assert right_names.with_config_of_run(given) == given
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"network": None}, "other keys than those of configs/base.py"),
+        ({"newkey": 1}, r"other keys than those of configs/base.py: \['newkey'\]"),
+        ({"epochs": "two"}, "Could not override field 'epochs'"),
+        ({"data": None}, ""),
+    ],
+)
+def test_a_config_that_is_no_whole_one_is_named(changes, why, tmp_path):
+    saved = {
+        **json.loads(json.dumps(Config.read(cskd_paper.get_config("cifar100,resnet18,cskd")).as_dict())),
+        **changes,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=rf"Expected a run's config. Received: {tmp_path}/config.json \(.*{why}"):
+        saved_config.get_config(str(tmp_path / "config.json"))

@@ -232,7 +232,8 @@ def _line_for_users(error: Exception) -> str | None:
             "Expected enough memory; a smaller batch_size, data.augment.image_size or network.width needs less. "
             f"Received: {found[0] if found else type(error).__name__}"
         )
-    if strategies.num_workers() > 1 and isinstance(error, LOST_WORKER):
+    barrier = isinstance(error, tf.errors.InternalError) and "UNAVAILABLE" in str(error)  # while workers connect
+    if strategies.num_workers() > 1 and (barrier or isinstance(error, LOST_WORKER)):
         return (
             "Another worker has stopped, and its own log says why. The same command on all workers continues from the "
             "last finished epoch."

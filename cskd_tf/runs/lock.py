@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import time
 from typing import IO
 
 from absl import logging
@@ -12,10 +13,14 @@ from cskd_tf.errors import UserError
 
 LOCK = ".lock"  # empty
 _ATTEMPTS = 10  # to lock it, where another process removes the folder that it has made and not claimed
+_PATIENCE = 0.2  # seconds, in which a process that only looks whether it is locked has looked
 
 
 def is_locked(folder: pathlib.Path) -> bool:
-    """Whether a process has the lock of a folder now. Nothing is made; a file system without locks has none."""
+    """Whether a process has the lock of a folder; it is taken for a moment to see. Nothing is made.
+
+    Where a file system has no locks, none has it.
+    """
     try:
         with open(folder / LOCK, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,7 +53,7 @@ class FolderLock:
         Raises:
             UserError: another process has it, or the folder cannot be written to.
         """
-        attempts = 0
+        attempts, begun = 0, time.monotonic()
         while self._file is None:
             attempts += 1
             try:
@@ -63,6 +68,9 @@ class FolderLock:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.close()
+                if time.monotonic() < begun + _PATIENCE:
+                    time.sleep(0.02)
+                    continue
                 raise UserError(
                     f"Expected a workdir that no other process works in. Received: {self._folder}, in which one does"
                 ) from None

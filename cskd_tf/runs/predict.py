@@ -192,7 +192,7 @@ def find_files(paths: Sequence[str]) -> list[str]:
     Raises:
         UserError: a path or a pattern that leads to no image, or nothing at all.
     """
-    found: dict[str, str] = {}  # by its whole path: a link to an image is another one
+    found: dict[tuple[str, str], str] = {}  # by its folder and name: a link to an image is another, one to a folder not
     for path in paths:
         if os.path.lexists(path) and not os.path.isdir(path):
             files, others = [path], set[str]()
@@ -209,7 +209,8 @@ def find_files(paths: Sequence[str]) -> list[str]:
         if others:
             logging.warning("%s: %d files that are neither JPEG nor PNG are passed over", _readable(path), len(others))
         for file in files:
-            found.setdefault(os.path.abspath(file), file)
+            folder, name = os.path.split(file)
+            found.setdefault((os.path.realpath(folder), name), file)
     if not found:
         raise UserError("Expected images, folders or patterns behind predict. Received: none")
     return list(found.values())
@@ -256,9 +257,10 @@ def _form_of(output: str | None) -> Form:
 
 def _ends_with_a_line(path: pathlib.Path) -> bool:
     """Cuts off what was half written, as where a disk was full, and tells whether something is left."""
-    content = path.read_bytes()
-    os.truncate(path, whole := content.rfind(b"\n") + 1)
-    return whole > 0
+    with contextlib.suppress(FileNotFoundError):  # somebody has removed it
+        os.truncate(path, whole := path.read_bytes().rfind(b"\n") + 1)
+        return whole > 0
+    return False
 
 
 @contextlib.contextmanager

@@ -163,6 +163,8 @@ class ContinuingModel(DataBuiltModel):
         if optimizer is None:
             raise UserError("Expected an optimizer, or its name. Received: optimizer=None")
         check_count("steps_per_execution", kwargs.get("steps_per_execution", 1))
+        with self.distribute_strategy.scope():
+            optimizer = keras.optimizers.get(optimizer)
         if kwargs.get("auto_scale_loss", True):
             optimizer = with_loss_scaling(optimizer, policy=self.dtype_policy)
         replicas, jit_compile = self._replicas(), kwargs.get("jit_compile", "auto")

@@ -55,11 +55,15 @@ def _check_arrays(data, labels, weights) -> None:
     images = data.get("image") if isinstance(data, dict) else data
     if 0 in tuple(getattr(images, "shape", ()))[:1]:
         raise UserError("Expected at least one example. Received: none")
-    named = dict(data) if isinstance(data, dict) else {"images": data}
-    named |= {"labels": labels, "weights": weights}
-    counts = {name: int(value.shape[0]) for name, value in named.items() if len(getattr(value, "shape", ()))}
-    if len(set(counts.values())) > 1:
-        received = ", ".join(f"{count} {name}" for name, count in counts.items())
+    named = [
+        *(data.items() if isinstance(data, dict) else [("images", data)]),
+        ("labels", labels),
+        ("weights", weights),
+    ]
+    shapes = [(name, tuple(getattr(value, "shape", ()))) for name, value in named]
+    counts = [(shape[0], name) for name, shape in shapes if shape and isinstance(shape[0], int)]
+    if len({count for count, _ in counts}) > 1:
+        received = ", ".join(f"{count} {name}" for count, name in counts)
         raise UserError(f"Expected arrays of as many labels and weights as images. Received: {received}")
 
 

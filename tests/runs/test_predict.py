@@ -179,6 +179,9 @@ def test_a_link_to_an_image_is_predicted_beside_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "real.jpg").touch()
     (tmp_path / "link.jpg").symlink_to("real.jpg")
+    (tmp_path / "loop").symlink_to(".")
+    assert {os.path.basename(file) for file in find_files(["**"])} == {"link.jpg", "real.jpg"}
+    assert len(find_files(["**"])) == 2  # though there is a loop
     assert find_files(["real.jpg", "link.jpg", "./real.jpg"]) == ["real.jpg", "link.jpg"]
     assert find_files(["."]) == ["./link.jpg", "./real.jpg"]
 

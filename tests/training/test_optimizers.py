@@ -158,6 +158,9 @@ def test_weights_that_are_overwritten_by_averages_are_refused_on_several_replica
         model = SelfDistiller(linear_network())
         with pytest.raises(ValueError, match="ema_overwrite_frequency=3 on 2 replicas"):
             model.compile(make(0.1, use_ema=True, ema_overwrite_frequency=3))
+        described = {"class_name": "Adam", "config": {"use_ema": True, "ema_overwrite_frequency": 3}}
+        with pytest.raises(ValueError, match="ema_overwrite_frequency=3 on 2 replicas"):
+            model.compile(described)
         model.compile(make(0.1, use_ema=True))
     SelfDistiller(linear_network()).compile(make(0.1, use_ema=True, ema_overwrite_frequency=3))
 
