@@ -77,7 +77,7 @@ class FolderLock:
             except OSError as error:  # of file systems without locks
                 logging.warning("%s cannot be locked (%s): start no second run there", self._folder, error)
             # The file can be gone, with who had it. Not all file systems can tell.
-            if self._is_there(file) or attempts == _ATTEMPTS:
+            if self._is_there(file) or attempts >= _ATTEMPTS:
                 self._file = file
             else:
                 file.close()

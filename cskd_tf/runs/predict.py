@@ -1,6 +1,5 @@
 """Predicts image files: a line of CSV or JSON for each, as they are read."""
 
-import contextlib
 import csv
 import glob
 import json
@@ -19,10 +18,10 @@ from cskd_tf.data.images.decode import reason
 from cskd_tf.data.sources.folders import SUFFIXES, files_below
 from cskd_tf.data.sources.passes import track
 from cskd_tf.errors import UserError
-from cskd_tf.files import check_path, full_disk_named
 from cskd_tf.runs.classifiers import is_saved_model, load_saved_model, refuse_own_network
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.evaluate import load_run
+from cskd_tf.runs.predicted_file import check_new, opened
 from cskd_tf.runs.served import serving_of
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.serving.functions import TOP
@@ -121,14 +120,14 @@ def predict(
     """
     form = form or _form_of(output)
     if output is not None:
-        _check_new(output)
+        check_new(output)
     elif sys.stdout is None:
         raise UserError("Expected --output=FILE where stdout is closed. Received: neither")
     files = find_files(paths)
     logging.info("%s: images to predict: %d", model, len(files))  # by default a folder that nobody has named
     predictor = Predictor(model, config=config)
     unreadable = 0
-    with _opened(output) as stream:
+    with opened(output) as stream:
         writer = _WRITERS[form](stream, predictor)
         starts = range(0, len(files), BATCH_SIZE)
         for start in track(starts, total=len(starts), description="Predicting"):
@@ -141,40 +140,6 @@ def predict(
     if unreadable:
         logging.error("%d of %d images could not be read", unreadable, len(files))
     return UNREADABLE if unreadable else 0
-
-
-def unfinished(output: str) -> pathlib.Path:
-    """Where the lines of a file are until all are there.
-
-    Example:
-        >>> str(unfinished("there/predictions.csv"))
-        'there/predictions.unfinished.csv'
-    """
-    path = pathlib.Path(output)
-    return path.with_name(f"{path.stem}.unfinished{path.suffix}")
-
-
-def _check_new(output: str) -> None:
-    """Raises UserError for a file that cannot be written, or in whose place there would be no other."""
-    check_path(output, name="--output")
-    if os.path.lexists(output):
-        why = "which is there already"
-    elif not pathlib.Path(output).absolute().parent.is_dir():
-        why = "whose folder is not there"
-    elif os.path.lexists(unfinished(output)):
-        why = (
-            f"of which {unfinished(output)} is there, which another process writes, or was writing when it ended; "
-            "remove it then, and the same command begins anew"
-        )
-    else:
-        try:
-            with open(unfinished(output), "x"):
-                pass
-            os.remove(unfinished(output))
-            return
-        except OSError as error:
-            why = f"where nothing can be written ({error.strerror})"
-    raise UserError(f"Expected --output to be a new file in a folder that is there. Received: {output}, {why}")
 
 
 def find_files(paths: Sequence[str]) -> list[str]:
@@ -253,44 +218,6 @@ def _form_of(output: str | None) -> Form:
     if suffix not in (".csv", ".jsonl"):
         raise UserError(f"Expected --format=csv or jsonl, or an output that ends so. Received: --output={output}")
     return "csv" if suffix == ".csv" else "jsonl"
-
-
-def _ends_with_a_line(path: pathlib.Path) -> bool:
-    """Cuts off what was half written, as where a disk was full, and tells whether something is left."""
-    with contextlib.suppress(FileNotFoundError):  # somebody has removed it
-        os.truncate(path, whole := path.read_bytes().rfind(b"\n") + 1)
-        return whole > 0
-    return False
-
-
-@contextlib.contextmanager
-def _opened(output: str | None) -> Iterator[IO[str]]:
-    """The file that is written, which appears whole; or stdout, whose reader may leave before the end."""
-    if output is not None:
-        partial = unfinished(output)
-        with full_disk_named(partial.absolute().parent), open(partial, "x", encoding="utf-8", newline="") as stream:
-            try:
-                yield stream
-            except BaseException:  # an interruption too: what took hours stays
-                begun = os.fstat(stream.fileno()).st_size > 0
-                with contextlib.suppress(OSError):  # which is raised already
-                    stream.close()
-                if begun and _ends_with_a_line(partial):
-                    words = "%s keeps what was predicted so far; remove it, and the same command begins anew"
-                    logging.error(words, partial)
-                else:
-                    partial.unlink(missing_ok=True)
-                raise
-        if os.path.lexists(output):  # in all the time since it began, somebody has made it
-            raise UserError(f"Expected a new file as --output; {partial} has what was predicted. Received: {output}")
-        os.replace(partial, output)
-        return
-    try:
-        yield sys.stdout
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # which Python flushes once more at its end
-        raise
 
 
 class _Lines:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 
 from cskd_tf.errors import UserError
-from cskd_tf.runs import predict as predictions
+from cskd_tf.runs import predicted_file
 from cskd_tf.runs.predict import UNREADABLE, Predictor, find_files, predict
 from tests.selection import few
 
@@ -190,7 +190,7 @@ def test_no_half_line_is_kept_where_the_disk_is_full(tmp_path):
     output = tmp_path / "out.csv"
 
     def write(lines):
-        with predictions._opened(str(output)) as stream:
+        with predicted_file.opened(str(output)) as stream:
             stream.write(lines)
             stream.flush()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -198,7 +198,7 @@ def test_no_half_line_is_kept_where_the_disk_is_full(tmp_path):
     for written, kept in (("a,b\n1,2\n3,", "a,b\n1,2\n"), ("a,", None)):
         with pytest.raises(OSError, match="No space left on device"):
             write(written)
-        partial = predictions.unfinished(str(output))
+        partial = predicted_file.unfinished(str(output))
         assert (partial.read_text() if partial.exists() else None) == kept
         partial.unlink(missing_ok=True)
 
