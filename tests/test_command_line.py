@@ -1,6 +1,7 @@
 """The command line before TensorFlow is loaded: its screen of help, and the right names for wrong ones."""
 
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -168,3 +169,21 @@ def test_a_config_that_is_no_whole_one_is_named(changes, why, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(saved))
     with pytest.raises(ValueError, match=rf"Expected a run's config. Received: {tmp_path}/config.json \(.*{why}"):
         saved_config.get_config(str(tmp_path / "config.json"))
+
+
+TOLD_TO_END = (
+    "import os, signal\n"
+    "from configs import command_line\n"
+    "command_line.leave_at_sigterm()\n"
+    "try: os.kill(os.getpid(), signal.SIGTERM)\n"
+    "except SystemExit: print('cleared up', flush=True); raise"
+)
+
+
+@pytest.mark.parametrize(("cluster", "said"), [({}, "cleared up\n"), ({"TF_CONFIG": "{}"}, "")])
+def test_one_process_clears_up_at_sigterm_and_one_of_several_is_gone(cluster, said):
+    """As what TensorFlow is just at has caught the exception of one, and has printed it."""
+    command, told = [sys.executable, "-c", TOLD_TO_END], {**os.environ, **cluster}
+    done = subprocess.run(command, env=told, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (143, said)
+    assert done.stderr == "Terminated; the same command goes on from what is saved.\n"
