@@ -19,7 +19,7 @@ def cross_entropy(logits: tf.Tensor, *, targets: tf.Tensor) -> tf.Tensor:
         [0.287682, 0.836988]
 
     Args:
-        logits: `[..., classes]`, any float type; a class of -inf is out of question, and costs nothing but as target.
+        logits: `[..., classes]`, any float type; -inf masks a class: the loss is infinite only where its target is above 0.
         targets: of the same shape, non-negative; hard labels as one-hot rows.
 
     Returns:
@@ -116,7 +116,7 @@ def refine_targets(targets: tf.Tensor, *, previous: tf.Tensor, share: tf.Tensor 
     Args:
         targets: `[..., classes]`; of whole images `[B, C]`, or of each position of a sequence `[B, L, C]`.
         previous: of the same shape, probabilities.
-        share: one number, or one per image `[B]`, in [0, 1].
+        share: in [0, 1], of the targets' leading axes: one number, one per image `[B]`, or per position `[B, L]`.
 
     Returns:
         float32 of the same shape.
@@ -144,8 +144,11 @@ def one_hot(labels: tf.Tensor, *, num_classes: int) -> tf.Tensor:
 
 
 def _expected(values: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-    """Sums over classes, of which one of probability 0 adds 0 though it be infinite: logits of -inf mask classes."""
-    return tf.reduce_sum(tf.math.multiply_no_nan(values, probabilities), axis=-1)
+    """Sums over classes, of which one of probability 0 adds 0 though it be infinite: logits of -inf mask classes.
+
+    Not by `multiply_no_nan`, whose gradient by the probabilities is the infinite value.
+    """
+    return tf.reduce_sum(tf.where(probabilities > 0, values, 0.0) * probabilities, axis=-1)
 
 
 def _check_same_shape(**arguments: tf.Tensor) -> None:

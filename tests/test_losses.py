@@ -96,3 +96,27 @@ def test_a_class_of_minus_infinity_is_out_of_question():
     expected = losses.kl_divergence(tf.constant([[0.0, 1.0]] * 2), logits[:, :2], temperature=2.0)
     np.testing.assert_allclose(values, expected, rtol=1e-5)
     assert np.isfinite(tape.gradient(values, logits)).all()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.entropy,
+        lambda logits: losses.kl_divergence(logits, logits[:, ::-1] + 0.5 * logits, temperature=2.0),
+        lambda logits: losses.soft_cross_entropy(logits, 3 * logits, temperature=2.0),
+    ],
+    ids=["entropy", "kl_divergence", "soft_cross_entropy"],
+)
+def test_a_masked_class_leaves_the_gradients_of_the_others_as_they_are(loss):
+    """In both arguments: -inf stands where the order of classes cannot move it."""
+
+    def gradient(values):
+        logits = tf.Variable(values)
+        with tf.GradientTape() as tape:
+            value = tf.reduce_sum(loss(logits))
+        return tape.gradient(value, logits).numpy()
+
+    masked = gradient([[1.0, -np.inf, 0.0], [0.0, -np.inf, 2.0]])
+    np.testing.assert_allclose(masked[:, ::2], gradient([[1.0, 0.0], [0.0, 2.0]]), atol=1e-6)
+    assert np.abs(masked[:, ::2]).max() > 0.05
+    np.testing.assert_array_equal(masked[:, 1], 0)

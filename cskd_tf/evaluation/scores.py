@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.special
 from numpy.typing import ArrayLike
 
 from cskd_tf.errors import UserError
@@ -137,8 +138,7 @@ def log_probabilities(logits: np.ndarray) -> np.ndarray:
         >>> log_probabilities(np.array([[math.log(3), 0.0]])).round(6).tolist()
         [[-0.287682, -1.386294]]
     """
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return scipy.special.log_softmax(logits, axis=1)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -148,9 +148,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
         >>> softmax(np.array([[math.log(3), 0.0]])).round(6).tolist()
         [[0.75, 0.25]]
     """
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     # Not as exp of log_probabilities: ten equal logits have to give exactly 1/10, the upper edge of a bin.
-    return exponents / exponents.sum(axis=1, keepdims=True)
+    return scipy.special.softmax(logits, axis=1)
 
 
 def confidence_and_correct(

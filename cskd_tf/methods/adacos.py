@@ -17,7 +17,7 @@ class AdaCos(Head):
     The class vectors are the kernel `[D, C]` of the network's own classifier, whose bias is frozen from then on. When
     the model is built they start anew, Xavier uniform as in the code that the CS-KD paper cites: within
     `+-sqrt(6 / (D + C))`, from Keras' seed. What is loaded after that, from a `.keras` file or a checkpoint, replaces
-    them as it does all weights. (Before `class_vectors` was there, they were always the network's.)
+    them as it does all weights.
 
     The scale starts at `sqrt(2) ln(C - 1)`; in each training step, before it is used, it becomes (equation 15 of the
     paper)

@@ -133,7 +133,8 @@ class Head(Attachable):
     def labelled_logits(self, outputs: dict, labels: tf.Tensor) -> tf.Tensor:
         """The logits of the cross-entropy with the labels, int `[B]`; classes may be added behind the C.
 
-        Called in training alone, once per step for each labelled view. State moves here, before it is used.
+        Called in training alone, for each labelled view once per step, or per part of one that accumulates gradients;
+        a head whose state moves, here and before it is used, says `whole_batch`, which refuses parts.
         """
         return self.logits(outputs, training=True)
 

@@ -19,7 +19,8 @@ class BYOT(Method):
     Adds `sum_i [ (1 - alpha) CE_i + alpha * CE(softmax(z_deep / T), z_i / T) + feature_weight * || f_i - f_deep ||^2 ]`
     (equation 7 of the paper), without gradient into `z_deep` `[B, C]` and `f_deep` `[B, D]`, in nats per image. An exit
     halves stage `i` (`[B, H, W, K]`) by 3 x 3 convolutions until it has the deepest stage's size and channels, whose
-    pooled values are `f_i` `[B, D]`. The exits keep their own balance beside methods that take a share of the network's
+    pooled values are `f_i` `[B, D]`, through a linear layer where the network's own embedding has another size than its
+    deepest stage. The exits keep their own balance beside methods that take a share of the network's
     cross-entropy.
 
     The distance is squared, as a comment in the authors' code says of the paper's version. With `form="public"`, as
@@ -42,7 +43,7 @@ class BYOT(Method):
         form: `"paper"` or `"public"`.
 
     Raises:
-        UserError: an argument out of range; when the model is built, a network without stages.
+        UserError: an argument out of range; when the model is built, a network without stages or without an embedding.
     """
 
     term_names = ("exits_cross_entropy", "exits_distillation", "exits_features")

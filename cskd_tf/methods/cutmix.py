@@ -19,7 +19,7 @@ class CutMix(Mixing):
 
     Which images are mixed is one throw of a coin per batch, all or none, as in the authors' code; with `coin="image"`
     one per image, as PS-KD beside CutMix has it (section 4.1 of its paper: half of a batch is mixed, the other
-    refined). (Before `coin` was there, it was always one per image.)
+    refined).
 
     Example: at `l = 3/4` the box has 16 x 16 of 32 x 32 pixels where it fits, and leaves 3/4 of the target:
         >>> inside = _box(tf.constant([32, 32]), tf.constant(0.75), seed=tf.constant([6, 0]))

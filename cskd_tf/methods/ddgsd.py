@@ -30,7 +30,7 @@ class DDGSD(Method):
         feature_weight: mu, of the embeddings' means, at least 0.
 
     Raises:
-        UserError: an argument out of range.
+        UserError: an argument out of range; when the model is built, a network without an embedding.
     """
 
     views = (View("second_view", gradient=True, labelled=True),)

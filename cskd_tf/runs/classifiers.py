@@ -32,7 +32,7 @@ class Classifier:
         name: for the user.
         class_names: C names.
         channels: of the images that it takes.
-        predict: from a source and what it is called to predictions; without embeddings these are `[N, 0]`.
+        predict: from a source to predictions; without embeddings these are `[N, 0]`.
         trained_on: where its own images are from; None where that is not known.
         splits: its own images; empty where they are not known.
     """
@@ -40,7 +40,7 @@ class Classifier:
     name: str
     class_names: list[str]
     channels: int
-    predict: Callable[[data.Source, str], Predictions]
+    predict: Callable[[data.Source], Predictions]
     trained_on: DataConfig | None = None
     splits: dict[str, data.Source] = dataclasses.field(default_factory=dict)
 
@@ -51,7 +51,7 @@ class Classifier:
             UserError: images that cannot be decoded.
         """
         with unreadable_named({name: source}):
-            return self.predict(source, name)
+            return self.predict(source)
 
 
 def is_saved_model(path: str) -> bool:
@@ -109,7 +109,7 @@ def open_classifier(path: str, *, config: Config | None = None) -> Classifier:
         name=str(workdir.path),
         class_names=train.class_names,
         channels=train.image_shape[2],
-        predict=lambda source, name: experiment.predict_images(source),
+        predict=experiment.predict_images,
         trained_on=experiment.config.data,
         splits=experiment.splits,
     )
@@ -147,7 +147,7 @@ def _of_saved_model(folder: pathlib.Path, *, config: Config | None) -> Classifie
     model, names = load_saved_model(folder)
     channels = int(model.serve.input_signature[0].shape[-1])
 
-    def predict(source: data.Source, name: str) -> Predictions:
+    def predict(source: data.Source) -> Predictions:
         size = 1 if None in source.image_shape else BATCH_SIZE  # images of several sizes do not fit into one batch
         logits, labels, embeddings = [], [], []
         for images, numbers in data.evaluation_dataset(source, batch_size=size):

@@ -13,7 +13,7 @@ MIB = 2**20
 
 
 def describe(experiment: Experiment) -> str:
-    """One line: parameters, MiB of state on each replica and of images, and what each GPU has.
+    """One line: parameters, MiB of state on each replica and of images, and the device, of GPUs with their memory.
 
     Activations, which come to it in each step, are as large as batch size and network make them.
     """
@@ -26,7 +26,7 @@ def describe(experiment: Experiment) -> str:
     sizes = ", ".join(f"{name} {size_of(variables) / MIB:.1f}" for name, variables in state.items())
     held = {key: count for source in experiment.splits.values() for key, count in source.held_bytes().items()}
     images = f"images in memory {sum(held.values()) / MIB:.1f} MiB"
-    return "; ".join([f"{parameters_of(model):,} parameters; MiB on each replica: {sizes}", images, *_limits()])
+    return "; ".join([f"{parameters_of(model):,} parameters; MiB on each replica: {sizes}", images, *_devices()])
 
 
 def parameters_of(model: keras.Model) -> int:
@@ -52,12 +52,13 @@ def size_of(variables: Iterable[keras.Variable]) -> int:
     return sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in unique)
 
 
-def _limits() -> list[str]:
-    """What TensorFlow may take of each GPU, and has taken."""
+def _devices() -> list[str]:
+    """What computes; of each GPU what TensorFlow may take of it, and has taken."""
+    if not tf.config.list_logical_devices("GPU"):
+        return [f"computed on the {'TPU' if tf.config.list_logical_devices('TPU') else 'CPU'}"]
     lines = []
-    if tf.config.list_logical_devices("GPU"):
-        for device in device_lib.list_local_devices():
-            if device.device_type == "GPU":
-                taken = tf.config.experimental.get_memory_info(device.name.removeprefix("/device:"))["current"]
-                lines.append(f"{device.name} {device.memory_limit / MIB:,.0f} MiB, {taken / MIB:,.0f} of them taken")
+    for device in device_lib.list_local_devices():
+        if device.device_type == "GPU":
+            taken = tf.config.experimental.get_memory_info(device.name.removeprefix("/device:"))["current"]
+            lines.append(f"{device.name} {device.memory_limit / MIB:,.0f} MiB, {taken / MIB:,.0f} of them taken")
     return lines

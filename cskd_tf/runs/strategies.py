@@ -1,6 +1,7 @@
 """The devices and processes that a run is computed on, by the name in its config."""
 
 import functools
+import glob
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from tensorflow.python.eager import context  # nothing public waits for other wo
 from cskd_tf.errors import UserError
 from cskd_tf.runs import rendezvous
 
+NVIDIA = "/dev/nvidia[0-9]*"  # the GPUs of this machine that this process may open
 PATIENCE = 60_000  # milliseconds for which one that is done waits for the other workers
 
 
@@ -108,7 +110,21 @@ def make(name: str) -> tf.distribute.Strategy:
             f"Expected strategy=multi_worker (or auto) where TF_CONFIG names {num_workers()} workers; unset TF_CONFIG "
             f"to train without them. Received: strategy={name}"
         )
+    _warn_of_unseen_gpus()
     return STRATEGIES[name]()
+
+
+@functools.cache  # once
+def _warn_of_unseen_gpus() -> None:
+    """Says so where there are GPUs that TensorFlow cannot use, of which it prints nothing that is shown."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or tf.config.list_physical_devices("GPU"):
+        return
+    if found := sorted(glob.glob(NVIDIA)):
+        logging.warning(
+            "TensorFlow cannot use %s, and computes on the CPU. Usually it lacks CUDA: pip install "
+            "'tensorflow[and-cuda]==%s'; TF_CPP_MIN_LOG_LEVEL=0 before the command shows its own reason, and "
+            "CUDA_VISIBLE_DEVICES=-1 asks for the CPU.", ", ".join(found), tf.__version__,
+        )  # fmt: skip
 
 
 def is_chief() -> bool:

@@ -47,7 +47,7 @@ class SelfDistiller(ContinuingModel):
 
     Weights of examples and classes are Keras': with weight `w_i` of image i the loss is
     `sum_i w_i * (hard_weight * cross_entropy_i + terms_i) / B`, and what layers add is not weighted. Logs are of
-    weighted parts, so that they add up; `weighted_metrics` get the weights, `metrics` do not.
+    weighted parts, which with what layers add make up `loss`; `weighted_metrics` get the weights, `metrics` do not.
 
     Example:
         >>> images, labels = np.random.default_rng(0).normal(size=(20, 8, 8, 3)).astype("float32"), np.arange(20) % 4
@@ -259,8 +259,8 @@ class SelfDistiller(ContinuingModel):
             """Gradients of a part of this replica's batch, and one row per example of all else."""
             with tf.GradientTape() as tape:
                 outputs, terms, regularization = self._objective.training(part, tape)
-                values = tf.where(sound, tf.add_n(list(terms.values())), math.nan)
-                values += self.label_kind.counts(part) * regularization
+                values = tf.add_n(list(terms.values())) + self.label_kind.counts(part) * regularization
+                values = tf.where(sound, values, math.nan)  # of which the gradients are 0
                 # The gradients of all parts, and then of all replicas, are summed.
                 loss = self.optimizer.scale_loss(tf.reduce_sum(values) / count)
             return tape.gradient(loss, variables), (outputs, terms, values)

@@ -159,7 +159,7 @@ def test_an_ensemble_on_other_images_and_against_them(runs, kept, pictures, caps
 def test_where_there_is_no_feature_distance_the_reason_is_its_own():
     """An ensemble has images, but no common embeddings; of a SavedModel alone no images are known."""
     own = Predictions(np.eye(2), np.array([0, 1]), np.eye(2))
-    member = Classifier("a", ["x", "y"], 1, lambda source, name: own)
+    member = Classifier("a", ["x", "y"], 1, lambda source: own)
     of_run = dataclasses.replace(member, splits={"train": None})
     for members, why in (
         ([of_run, of_run], "each member of an ensemble has its embeddings in a space of its own"),

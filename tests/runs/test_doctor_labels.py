@@ -81,7 +81,7 @@ def test_classes_of_few_images_are_left_out(source):
 
 
 def classifier(embed, *, channels=1):
-    def predict(source, name):
+    def predict(source):
         return Predictions(np.zeros((len(source.labels), 2)), source.labels, embed(source))
 
     return Classifier("workdirs/other", ["a", "b"], channels, predict)

@@ -25,7 +25,7 @@ def test_the_line_adds_up_what_there_is():
     images = 1797 * 64 * pixel / MIB  # one array, of which the splits are parts
     assert memory.describe(built) == (
         f"{trained:,} parameters; MiB on each replica: weights {floats(model.network.count_params())}, "
-        f"optimizer {floats(trained)}, methods {floats(own + table)}; images in memory {images:.1f} MiB"
+        f"optimizer {floats(trained)}, methods {floats(own + table)}; images in memory {images:.1f} MiB; computed on the CPU"
     )
     assert trained * 4 > MIB
 
@@ -56,7 +56,7 @@ def test_gpus_are_listed_with_what_they_have(monkeypatch):
     monkeypatch.setattr(
         tf.config.experimental, "get_memory_info", lambda device: {"current": {"GPU:0": 100 * MIB}[device]}
     )
-    assert memory._limits() == ["/device:GPU:0 15,360 MiB, 100 of them taken"]
+    assert memory._devices() == ["/device:GPU:0 15,360 MiB, 100 of them taken"]
 
 
 @pytest.mark.thorough

@@ -188,3 +188,23 @@ def test_a_worker_that_is_done_waits_for_the_last_one(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "ending.py").write_text(ENDING)
     finish(tmp_path, start(tmp_path, ("ending.py",), workers=2, cwd=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("visible", "seen", "warns"), [(None, False, True), ("0", False, True), ("-1", False, False), (None, True, False)]
+)
+def test_a_gpu_that_tensorflow_cannot_use_is_named_once(visible, seen, warns, monkeypatch, tmp_path, caplog):
+    """Of which TensorFlow itself prints nothing that is shown, and trains many times slower."""
+    (tmp_path / "nvidia0").touch()
+    (tmp_path / "nvidiactl").touch()  # there without a GPU too
+    monkeypatch.setattr(strategies, "NVIDIA", str(tmp_path / "nvidia[0-9]*"))
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU"] if seen else [])
+    strategies._warn_of_unseen_gpus.cache_clear()
+    for _ in range(2):
+        strategies.make("single")
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == warns
+    for message in messages:
+        assert f"cannot use {tmp_path / 'nvidia0'}, and computes on the CPU" in message

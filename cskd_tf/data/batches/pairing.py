@@ -140,17 +140,17 @@ class ClassBuckets:
         self.order = tf.constant(np.argsort(buckets, kind="stable").astype(np.int32))
         self.labels = tf.constant(labels, tf.int32)
 
-    def members(self, buckets: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    def members(self, buckets: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
         """One image of each bucket.
 
         Args:
             buckets: int64 `[n]`: the class, plus C times the shard.
-            draws: float64 `[n]` from [0, 1).
+            uniforms: float64 `[n]` from [0, 1), which say where in its bucket.
 
         Returns:
             int64 `[n]`.
         """
-        ranks = tf.cast(draws * tf.cast(tf.gather(self.counts, buckets), tf.float64), tf.int64)
+        ranks = tf.cast(uniforms * tf.cast(tf.gather(self.counts, buckets), tf.float64), tf.int64)
         return tf.cast(tf.gather(self.order, tf.gather(self.offsets, buckets) + ranks), tf.int64)
 
     def partners(
@@ -244,11 +244,11 @@ class BatchOrder:
     def _places_at(self, step: tf.Tensor) -> Places:
         """The images of a step, each epoch's order on its own."""
         epoch, number = step // self.steps_per_epoch, step % self.steps_per_epoch
-        places = self._shuffled(epoch, number)
+        numbers = self._shuffled(epoch, number)
         if not self.pairing.balanced:
-            return Places(places, places, epoch)
-        numbers = uniform(places, draw_key=key(self.seed, BALANCE, epoch))
-        return Places(self.buckets.members(places % self.buckets.num_classes, numbers), places, epoch)
+            return Places(numbers, numbers, epoch)
+        uniforms = uniform(numbers, draw_key=key(self.seed, BALANCE, epoch))
+        return Places(self.buckets.members(numbers % self.buckets.num_classes, uniforms), numbers, epoch)
 
     def _shuffled(self, epoch: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         """int64 `[b]`: batch `number` of an epoch's shuffled order, as many images of each shard as of the others."""

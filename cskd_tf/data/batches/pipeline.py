@@ -175,25 +175,25 @@ def check_batches(
             "Expected shards that divide the batch size, and only one of shards (data.pairing.replica_local), balanced "
             f"classes and adjacent pairs. Received: {shards=}, {batch_size=}, {balanced=}, {pairs_adjacent=}"
         )
-    parts = max(distribution.num_replicas, distribution.num_workers)
-    if pairs_adjacent and batch_size % (2 * parts):
+    replicas = max(distribution.num_replicas, distribution.num_workers)
+    if pairs_adjacent and batch_size % (2 * replicas):
         raise UserError(
-            f"Expected a multiple of {2 * parts} as batch size, for whole pairs on each of {parts} replica(s). "
+            f"Expected a multiple of {2 * replicas} as batch size, for whole pairs on each of {replicas} replica(s). "
             f"Received: {batch_size=}"
         )
     steps = count_steps(size, batch_size=batch_size, pairing=pairing, distribution=distribution)
     in_last_batch = batch_size if pairs_adjacent else min(batch_size, size - (steps - 1) * batch_size)
-    if distribution.static_shapes and batch_size % parts:
+    if distribution.static_shapes and batch_size % replicas:
         raise UserError(
-            f"Expected a multiple of {parts} as batch size, for parts of one size on each of {parts} replicas (TPU). "
+            f"Expected a multiple of {replicas} as batch size, for parts of one size on each of {replicas} replicas (TPU). "
             f"Received: {batch_size=}"
         )
-    if not pairs_adjacent and in_last_batch < parts:
+    if not pairs_adjacent and in_last_batch < replicas:
         raise UserError(
-            f"Expected the last batch of an epoch to have an image for each of {parts} replicas; choose another batch "
+            f"Expected the last batch of an epoch to have an image for each of {replicas} replicas; choose another batch "
             f"size. Received: batch_size={batch_size}, which leaves {in_last_batch} of {size} images"
         )
-    least = in_last_batch // parts // (2 if pairs_adjacent else 1)  # images or pairs, on the replica with the fewest
+    least = in_last_batch // replicas // (2 if pairs_adjacent else 1)  # images or pairs, on the replica with the fewest
     if least < distribution.parts:
         rows = "pairs" if pairs_adjacent else "images"
         raise UserError(
