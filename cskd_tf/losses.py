@@ -19,7 +19,7 @@ def cross_entropy(logits: tf.Tensor, *, targets: tf.Tensor) -> tf.Tensor:
         [0.287682, 0.836988]
 
     Args:
-        logits: `[..., classes]`, any float type; -inf masks a class: the loss is infinite only where its target is above 0.
+        logits: `[..., classes]`, any float type; -inf masks a class: infinite loss only where its target is above 0.
         targets: of the same shape, non-negative; hard labels as one-hot rows.
 
     Returns:

@@ -25,7 +25,8 @@ def test_the_line_adds_up_what_there_is():
     images = 1797 * 64 * pixel / MIB  # one array, of which the splits are parts
     assert memory.describe(built) == (
         f"{trained:,} parameters; MiB on each replica: weights {floats(model.network.count_params())}, "
-        f"optimizer {floats(trained)}, methods {floats(own + table)}; images in memory {images:.1f} MiB; computed on the CPU"
+        f"optimizer {floats(trained)}, methods {floats(own + table)}; images in memory {images:.1f} MiB; "
+        "computed on the CPU"
     )
     assert trained * 4 > MIB
 

@@ -185,13 +185,14 @@ def check_batches(
     in_last_batch = batch_size if pairs_adjacent else min(batch_size, size - (steps - 1) * batch_size)
     if distribution.static_shapes and batch_size % replicas:
         raise UserError(
-            f"Expected a multiple of {replicas} as batch size, for parts of one size on each of {replicas} replicas (TPU). "
+            f"Expected a multiple of {replicas} as batch size, for parts of one size on each of {replicas} replicas "
+            "(TPU). "
             f"Received: {batch_size=}"
         )
     if not pairs_adjacent and in_last_batch < replicas:
         raise UserError(
-            f"Expected the last batch of an epoch to have an image for each of {replicas} replicas; choose another batch "
-            f"size. Received: batch_size={batch_size}, which leaves {in_last_batch} of {size} images"
+            f"Expected the last batch of an epoch to have an image for each of {replicas} replicas; choose another "
+            f"batch size. Received: batch_size={batch_size}, which leaves {in_last_batch} of {size} images"
         )
     least = in_last_batch // replicas // (2 if pairs_adjacent else 1)  # images or pairs, on the replica with the fewest
     if least < distribution.parts:
