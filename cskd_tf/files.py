@@ -21,6 +21,10 @@ from cskd_tf.errors import UserError
 DEEPEST = 200  # folders within folders: pathlib makes them by recursion
 _HOST = re.sub(r"\W+", "-", platform.node())[:40]
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk, or of a user's share of one
+ONCE_THERE_IS_ROOM = (
+    "What was saved before is whole: once there is room, the same command goes on from it, or begins anew where "
+    "nothing was"
+)
 _PARTIAL = re.compile(r"\.(\d+)(?:@([\w-]*)-[0-9a-f]{6})?\.partial(\.|$)")  # which process writes, and on which host
 _OLD = 3600.0  # seconds after which what a process of another host, whom nobody can ask, was writing is left over
 

@@ -5,6 +5,7 @@ to the targets and to the loss. `Composition` is what a list of them amounts to.
 """
 
 import dataclasses
+import inspect
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -90,6 +91,15 @@ class Attachable(Ability, keras.layers.Layer):
         self._network: weakref.ref | None = None
         self.built = True  # nothing waits for an input shape; what needs the network is made in attach()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_attached", False) and name in inspect.signature(type(self)).parameters:
+            raise UserError(
+                f"Expected arguments of {type(self).__name__} to stay what they are once it trains a network: its step "
+                "is traced with them, and they are saved. A new method, in a new SelfDistiller around the same "
+                f"network, has others; what moves is a keras.Variable of a method. Received: {name}={value!r}"
+            )
+        super().__setattr__(name, value)
+
     def refuses(self, composition: "Composition") -> str | None:
         """Why this method cannot work in a list of methods, as a sentence that says what was expected; None: it can."""
         return None
@@ -112,7 +122,9 @@ class Attachable(Ability, keras.layers.Layer):
             UserError: the method keeps something for another network.
         """
         if self._network is None:
+            self._attached = False  # of one that keeps nothing, and gets another network
             self.attach(network, parts=parts, num_examples=num_examples)
+            self._attached = True
         elif self._network() is not network:
             raise UserError(
                 f"Expected methods that no other network has: {type(self).__name__} keeps something for its own. "

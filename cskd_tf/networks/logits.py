@@ -58,6 +58,7 @@ def check_logits(network: keras.Model, *, input_shape: Sequence[int | None], seq
     if len(passed := _passed.get(network, ())) == 1 + sequences:
         return passed[-1]
     check_one_input(network)
+    _check_any_batch(network)
     random = np.random.default_rng(0)
     shape = (_IMAGES, *(size or _UNKNOWN_SIZE for size in input_shape[1:]))
     if keras.backend.is_int_dtype(dtype := input_dtype(network)):
@@ -83,6 +84,16 @@ def check_logits(network: keras.Model, *, input_shape: Sequence[int | None], seq
         )
     _passed[network] = tuple(outputs.shape[1:])
     return outputs.shape[-1]
+
+
+def _check_any_batch(network: keras.Model) -> None:
+    """Refuses what takes batches of one size, and so layers that carry a state from batch to batch."""
+    size = network.inputs[0].shape[0] if getattr(network, "inputs", None) else None
+    if size is not None:
+        raise UserError(
+            "Expected a network of any batch size, Input(shape) without batch_size, and without stateful layers: each "
+            f"step also shows it partners, and an epoch ends in what is left. Received: batch_size={size}"
+        )
 
 
 def input_dtype(network: keras.Model) -> str:

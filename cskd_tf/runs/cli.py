@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.files import full_disk
+from cskd_tf.files import FULL, ONCE_THERE_IS_ROOM, full_disk
 from cskd_tf.runs import (
     assess,
     doctor,
@@ -222,8 +222,7 @@ def _line_for_users(error: Exception) -> str | None:
     """What a user can change about it; None: nothing."""
     if isinstance(error, tf.errors.ResourceExhaustedError):  # which TensorFlow makes of more than a lack of memory
         if full := full_disk(error):
-            goes_on = "The last checkpoint is whole, and the same command goes on from it once there is room"
-            return f"{os.strerror(full)}. {goes_on}"
+            return f"{os.strerror(full)}. {ONCE_THERE_IS_ROOM}"
         if words := [words for words in map(os.strerror, (errno.EMFILE, errno.ENFILE)) if words in str(error)]:
             return f"{words[0]}: `ulimit -n` says how many this process may open, and `ulimit -n 4096` raises it"
     if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
@@ -238,6 +237,8 @@ def _line_for_users(error: Exception) -> str | None:
             "Another worker has stopped, and its own log says why. The same command on all workers continues from the "
             "last finished epoch."
         )
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"{error.strerror}: {error.filename}"
     if isinstance(error, (UserError, FloatingPointError, OSError)):  # the second of a loss that is not finite
         return str(error)
     return None

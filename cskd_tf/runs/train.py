@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from absl import logging
 import cskd_tf
 from cskd_tf.data.sources.reading import unreadable_named
 from cskd_tf.errors import UserError
-from cskd_tf.files import FULL, written_whole
+from cskd_tf.files import ONCE_THERE_IS_ROOM, full_disk, written_whole
 from cskd_tf.runs import evaluate, export, memory, strategies
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.epochs import fit
@@ -104,12 +105,9 @@ def _train_runs(runs: Sequence[tuple[Config, Workdir]], workers: Workers) -> Non
                 _train_run(experiment, run_workdir, screen)
             except (OSError, tf.errors.OpError) as error:
                 run_workdir.check_there()
-                if isinstance(error, OSError) and error.errno in FULL:
-                    where = f": {error.filename}" if error.filename else ""
-                    raise OSError(
-                        f"{error.strerror}{where}. The last checkpoint is whole, and the same command goes on from it "
-                        "once there is room"
-                    ) from error
+                if full := full_disk(error):
+                    where = getattr(error, "filename", None) or run_workdir.path
+                    raise OSError(f"{os.strerror(full)}: {where}. {ONCE_THERE_IS_ROOM}") from error
                 raise
             screen.epochs_before += run_config.epochs
             del experiment  # before the next one's data are loaded

@@ -133,6 +133,8 @@ class AveragedModel(keras.Model, abc.ABC):
         super().__init__(**kwargs)
         # Not among the weights, of which a classifier must have the same: see save_own_variables.
         self._averaging = types.SimpleNamespace(momentum=0.0, average=None)
+        # What tf.train.Checkpoint(model=...) saves beside the network; Keras shows TensorFlow no lists of layers.
+        self._kept = tf.train.Checkpoint()
 
     @property
     @abc.abstractmethod
@@ -170,6 +172,7 @@ class AveragedModel(keras.Model, abc.ABC):
             with self.distribute_strategy.scope():
                 average = WeightAverage(self.classifier().weights, momentum=self._averaging.momentum)
             self._averaging.average = average
+            self._kept.average = [variable.value for variable in average.variables]
 
     def save_own_variables(self, store) -> None:
         super().save_own_variables(store)
@@ -188,7 +191,7 @@ class AveragedModel(keras.Model, abc.ABC):
                 variable.assign(averages[f"average_{number}"][()])
 
     def compile(self, optimizer="rmsprop", *, ema_momentum: float = 0.0, **kwargs) -> None:
-        """As `keras.Model.compile`.
+        """As `keras.Model.compile`. After a `fit` with an average, training goes on from the average, as of Keras' own.
 
         Args:
             optimizer: as for Keras.
@@ -204,7 +207,7 @@ class AveragedModel(keras.Model, abc.ABC):
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if ema_momentum and getattr(inner, "use_ema", False):
             raise UserError(f"Expected one average of the weights. Received: {ema_momentum=} and use_ema=True")
-        self._averaging.momentum, self._averaging.average = ema_momentum, None
+        self._averaging.momentum, self._averaging.average, self._kept.average = ema_momentum, None, []
         self._make_average()
 
     def get_compile_config(self) -> dict[str, Any]:

@@ -131,6 +131,7 @@ class SelfDistiller(ContinuingModel):
             parts = dataclasses.replace(parts, logits=self.label_kind.scores(logits))
             for method in self.composition.attachable:
                 method.attach_once(self.network, parts=parts, num_examples=self.num_examples)
+            self._kept.methods = [[each.value for each in method.variables] for method in self.composition.attachable]
 
     def compile(self, optimizer="rmsprop", *, gradient_accumulation_steps: int = 1, **kwargs) -> None:
         """As `keras.Model.compile`; the loss is cross-entropy and the methods' terms, so none is taken.
@@ -239,6 +240,7 @@ class SelfDistiller(ContinuingModel):
         images = tf.concat([images, tf.zeros([tf.cast(rows == 0, tf.int32), *size], images.dtype)], axis=0)
         return self.outputs(images)["logits"][:rows]
 
+    @tf.autograph.experimental.do_not_convert  # as Keras' fit has it: nothing in here branches on a tensor
     def train_step(self, data) -> dict[str, Any]:
         batch, labels, weights = unpack(data)
         check_for_training(batch, self.composition)
@@ -254,6 +256,7 @@ class SelfDistiller(ContinuingModel):
         sound = tf.reduce_all(list(conditions.values()))
         count = global_count(self.label_kind.counts(batch), replicas=self._replicas())
         variables = self.trainable_variables
+        self._note_traced()
 
         def differentiate(part: dict[str, Any]):
             """Gradients of a part of this replica's batch, and one row per example of all else."""
@@ -278,6 +281,7 @@ class SelfDistiller(ContinuingModel):
         logits = self.label_kind.logits(outputs[IMAGE]["logits"])
         return self._metrics_after({**terms, "loss": values}, batch, labels, logits)
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, data) -> dict[str, Any]:
         """`loss`, which is cross-entropy and, as of Keras, what layers add, and the compiled metrics."""
         batch, labels, weights = unpack(data)

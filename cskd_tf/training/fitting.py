@@ -38,6 +38,11 @@ _ALONE = tf.distribute.InputContext()
 _UNNUMBERED = ()  # data whose batches are not counted, after which a PairedDataset begins with a whole epoch
 
 
+def _by_id(variables: Sequence[keras.Variable]) -> dict[int, str]:
+    """The paths of variables, which several may have, by what tells them apart."""
+    return {id(variable): variable.path for variable in variables}
+
+
 def _numbers(x) -> tuple[int, ...]:
     """What tells data from others whose batches are counted: images, and steps per epoch."""
     return (x.num_examples, x.steps_per_epoch) if isinstance(x, PairedDataset) else _UNNUMBERED
@@ -71,7 +76,9 @@ class ContinuingModel(DataBuiltModel):
             class_weight=None,
             traced_with=None,  # the class weights that are part of the traced step
             compiled_in_replicas=False,  # by XLA, each for itself
+            trained=None,  # the variables of the step as it was traced last; None: it will be anew
         )
+        self._kept.step = self.step.value
 
     @property
     def step(self) -> keras.Variable:
@@ -135,6 +142,26 @@ class ContinuingModel(DataBuiltModel):
         finally:
             state.class_weight = None
 
+    def _check_as_traced(self) -> None:
+        """Raises UserError where other variables are trainable than those that the traced step trains."""
+        trainable = _by_id(self.trainable_variables)
+        trained = trainable if self._state.trained is None else self._state.trained
+        if changed := sorted({**trained, **trainable}[key] for key in trained.keys() ^ trainable.keys()):
+            raise UserError(
+                "Expected compile() again after layers or variables were frozen, or are trained again: until then fit "
+                f"trains what it did before. Received: {len(changed)} that changed, such as {changed[0]}"
+            )
+
+    def _note_traced(self) -> None:
+        """Called by the training step: these variables are the ones that it trains."""
+        self._state.trained = _by_id(self.trainable_variables)
+
+    def make_train_function(self, force=False):
+        """As `keras.Model.make_train_function`."""
+        if force:
+            self._state.trained = None
+        return super().make_train_function(force)
+
     def build_optimizer(self) -> None:
         """Makes its variables before the step is traced: a step that makes variables is traced twice."""
         if self.compiled and self.built and not self.optimizer.built:
@@ -185,6 +212,7 @@ class ContinuingModel(DataBuiltModel):
                 steps_per_execution=kwargs.get("steps_per_execution", 1),
             )
         super().compile(optimizer=optimizer, **kwargs)
+        self._state.trained = None
         check_sound(self.optimizer)
 
     def fit(
@@ -212,6 +240,7 @@ class ContinuingModel(DataBuiltModel):
         x = self._built_from(x, y, function="train_function")
         if self.built:
             check_trainable(self)
+            self._check_as_traced()
             self._make_average()
         if isinstance(x, PairedDataset) and kwargs.get("steps_per_epoch") is None:
             kwargs["steps_per_epoch"] = x.steps_per_epoch

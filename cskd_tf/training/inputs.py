@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from cskd_tf.data.batches.dataset import PairedDataset
+from cskd_tf.data.batches.views import IMAGE
 from cskd_tf.errors import UserError
 from cskd_tf.methods.composition import Composition
 from cskd_tf.training.forms import check_parts, is_iterable
@@ -30,6 +31,8 @@ BUILD = "build the data with cskd_tf.data.paired_dataset(..., **model.data_optio
 def check_for_training(batch: dict, composition: Composition) -> None:
     """Raises UserError where the batch lacks what the methods need of the pipeline."""
     received = f"Received: a batch with {sorted(batch)}"
+    if IMAGE not in batch:
+        raise UserError(f"Expected what the network takes as {IMAGE!r}, whatever its input is called. {received}")
     if missing := [extra for extra in composition.needs.extras if extra not in batch]:
         raise UserError(f"The methods need {missing}, which a stream without indices cannot give: {BUILD}. {received}")
     if missing := [view.name for view in composition.views if view.name not in batch]:

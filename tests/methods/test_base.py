@@ -96,3 +96,15 @@ def test_a_network_without_an_embedding_is_refused(kind):
     network = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(outputs))
     with pytest.raises(ValueError, match=f"whose embedding is found, for {kind.__name__}"):
         compiled(network, [kind()])
+
+
+@pytest.mark.parametrize("name", ["temperature", "weight"])
+def test_an_argument_that_the_traced_step_would_not_read_again_cannot_be_set(name, linear_network):
+    """As a callback would that lets a weight grow: it would change nothing, and not be saved."""
+    method = CSKD(weight=2.0)
+    setattr(method, name, 3.0)  # nothing is trained with it yet
+    compiled(linear_network(), [method])
+    with pytest.raises(ValueError, match=rf"arguments of CSKD to stay .*Received: {name}=5\.0"):
+        setattr(method, name, 5.0)
+    assert getattr(method, name) == 3.0
+    method.note = "of something else"

@@ -150,3 +150,11 @@ def test_the_look_works_under_replicas(linear_network, two_replicas):
         SelfDistiller(linear_network())
         with pytest.raises(ValueError, match="as after a softmax"):
             SelfDistiller(linear_network(activation=tf.nn.softmax))
+
+
+def test_a_network_for_batches_of_one_size_is_refused():
+    """As those with a state that goes from batch to batch are, which the partners' pass would mix up."""
+    layers = [keras.layers.GRU(5, stateful=True), keras.layers.Dense(4)]
+    network = keras.Sequential([keras.Input((8, 24), batch_size=8), *layers])
+    with pytest.raises(ValueError, match=r"any batch size, .* without stateful layers.* Received: batch_size=8"):
+        check_logits(network, input_shape=network.input_shape)

@@ -178,7 +178,7 @@ def test_too_little_memory_is_one_line(error, received, command, monkeypatch):
 @pytest.mark.parametrize(
     ("number", "line"),
     [
-        (errno.EDQUOT, r"Disk quota exceeded\. The last checkpoint is whole, and the same command goes on from it"),
+        (errno.EDQUOT, r"Disk quota exceeded\. What was saved before is whole: once there is room, the same command"),
         (errno.EMFILE, r"Too many open files: `ulimit -n` says how many"),
     ],
 )

@@ -299,3 +299,13 @@ def test_a_list_of_results_has_one_loss_in_front(linear_network, images_and_labe
     assert model.evaluate(*images_and_labels, verbose=0, return_dict=True) == {"loss": loss, "accuracy": accuracy}
     assert model.test_on_batch(*images_and_labels) == pytest.approx([loss, accuracy])
     assert [metric.name for metric in model.metrics].count("loss") == 1
+
+
+def test_what_a_network_takes_is_called_image_whatever_its_input_is_called(images_and_labels):
+    images, labels = images_and_labels
+    pixels = keras.Input(images.shape[1:], name="pixels")
+    network = keras.Model(pixels, keras.layers.Dense(3)(keras.layers.Flatten()(pixels)))
+    model = compiled(network)
+    with pytest.raises(ValueError, match=r"network takes as 'image', .*Received: a batch with \['pixels'\]"):
+        model.fit({"pixels": images}, labels, verbose=0)
+    assert np.isfinite(model.fit({"image": images}, labels, verbose=0).history["loss"]).all()

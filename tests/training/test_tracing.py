@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+import tensorflow as tf
 
 from cskd_tf.data import paired_dataset
 from cskd_tf.methods import CSKD
@@ -51,3 +52,45 @@ def test_what_is_refused_leaves_the_optimizer_as_it_was(batch_norm_network, imag
 def test_a_model_that_was_not_compiled_says_so(call, linear_network, images_and_labels):
     with pytest.raises(ValueError, match="compile"):
         getattr(SelfDistiller(linear_network()), call)(*images_and_labels)
+
+
+def test_what_is_frozen_or_thawed_between_two_fits_asks_for_compile(batch_norm_network, images_and_labels):
+    """Which Keras leaves as it was, without a word, until something else has the step traced anew."""
+    network = batch_norm_network()
+    convolution = network.layers[0]
+    model = SelfDistiller(network)
+    model.compile(SGD(0.1))
+    model.fit(*images_and_labels, verbose=0)
+    for trainable in (False, True):
+        convolution.trainable = trainable
+        for options in ({}, {"class_weight": {0: 2.0}}):
+            with pytest.raises(ValueError, match=r"Expected compile\(\) again after .* such as .*conv2d"):
+                model.fit(*images_and_labels, verbose=0, **options)
+        model.compile(SGD(0.1))
+        before = convolution.kernel.numpy()
+        model.fit(*images_and_labels, verbose=0)
+        assert (convolution.kernel.numpy() != before).any() == trainable
+
+
+def test_a_callback_may_freeze_in_every_fit(batch_norm_network, images_and_labels):
+    network = batch_norm_network()
+    model = SelfDistiller(network)
+    model.compile(SGD(0.1))
+    freeze = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: setattr(network.layers[0], "trainable", False))
+    before = network.layers[0].kernel.numpy()
+    for _ in range(2):
+        model.fit(*images_and_labels, verbose=0, callbacks=[freeze])
+    assert (network.layers[0].kernel.numpy() == before).all()
+
+
+def test_a_step_in_a_function_of_ones_own_is_no_puzzle_to_autograph(linear_network, images_and_labels, caplog):
+    model = SelfDistiller(linear_network(), [CSKD()])
+    model.compile(SGD(0.1))
+    model.optimizer.build(model.trainable_variables)
+    data = paired_dataset(*images_and_labels, batch_size=8, seed=0, **model.data_options)
+    step, evaluation = tf.function(model.train_step), tf.function(model.test_step)
+    for batch, labels in data:
+        step((batch, labels))
+        evaluation((batch["image"], labels))
+    assert int(model.step) == data.steps_per_epoch
+    assert "AutoGraph" not in caplog.text

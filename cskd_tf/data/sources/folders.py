@@ -111,8 +111,7 @@ def _tell_of_images_beside(folders: Sequence[pathlib.Path]) -> None:
     paths = sorted(path for folder in folders for path in folder.iterdir() if path.is_file() and _is_image(path.name))
     if paths:
         logging.warning(
-            "%s: images beside the folders of the classes are left out: %d, such as %s",
-            paths[0].parent, len(paths), paths[0].name,
+            "Images beside the folders of the classes are left out: %d, such as %s", len(paths), paths[0]
         )  # fmt: skip
 
 

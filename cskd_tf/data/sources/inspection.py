@@ -88,7 +88,7 @@ def inspect(source: Source, *, name: str) -> Inspection:
 
 
 def duplicates(first: Inspection, second: Inspection) -> list[tuple[int, int]]:
-    """Images of the first split that are in the second too, to the byte.
+    """Images of the second split that are in the first too, to the byte.
 
     Example:
         >>> pixels = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
@@ -98,10 +98,10 @@ def duplicates(first: Inspection, second: Inspection) -> list[tuple[int, int]]:
         [(1, 0), (2, 1)]
 
     Returns:
-        For each such content the index of its first image in either split.
+        For each such image the index of the first one of its content in the first split, and its own.
     """
     shared = [digest for digest in first.digests if digest in second.digests]
-    return [(first.digests[digest][0], second.digests[digest][0]) for digest in shared]
+    return [(first.digests[digest][0], index) for digest in shared for index in second.digests[digest]]
 
 
 def _inspect_image(source: Source, index: int) -> _Findings:

@@ -86,13 +86,14 @@ def _encoded_size(images: Source) -> str:
 
 
 def _repeated(inspections: dict[str, Inspection], inspection: Inspection) -> list[tuple[str, int, int]]:
-    """Images of a split with the content of one before it: name of the earlier split, index there, index here."""
-    repeated = []
+    """Images of a split that are in one before it too, each once: the first such split, index there, index here."""
+    repeated: dict[int, tuple[str, int, int]] = {}
     for split, earlier in inspections.items():
         if earlier is inspection:
             break
-        repeated += [(split, there, here) for there, here in duplicates(earlier, inspection)]
-    return repeated
+        for there, here in duplicates(earlier, inspection):
+            repeated.setdefault(here, (split, there, here))
+    return list(repeated.values())
 
 
 def _extent(extents: np.ndarray, choose: Callable[[np.ndarray], int]) -> str:

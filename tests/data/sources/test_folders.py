@@ -104,7 +104,7 @@ def test_images_beside_the_folders_of_the_classes_are_told(levels, tmp_path, cap
     with caplog.at_level("WARNING"):
         source = ImageFolder(tmp_path, levels=levels)
     assert len(source.labels) == 2
-    assert f"{folder}: images beside the folders of the classes are left out: 2, such as another.png" in caplog.text
+    assert f"Images beside the folders of the classes are left out: 2, such as {folder / 'another.png'}" in caplog.text
 
 
 def test_links_are_followed_once(two_classes, tmp_path):

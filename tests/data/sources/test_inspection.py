@@ -9,8 +9,9 @@ from cskd_tf.data.sources.inspection import duplicates, inspect
 def test_duplicates_are_found_by_content():
     pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 3, 1), np.uint8)
     first = inspect(ArraySource(pixels[:4], np.array([0, 1, 0, 1])), name="train")
-    second = inspect(ArraySource(pixels[[4, 2, 5]], np.array([0, 1, 0])), name="test")
-    assert duplicates(first, second) == [(2, 1)]
+    second = inspect(ArraySource(pixels[[4, 2, 5, 2]], np.array([0, 1, 0, 1])), name="test")
+    assert duplicates(first, second) == [(2, 1), (2, 3)]
+    assert duplicates(second, first) == [(1, 2)]
     assert first.counts.tolist() == [2, 2]
     assert first.extents.tolist() == [[3, 3]] * 4
 
