@@ -331,3 +331,12 @@ def test_a_sweep_of_trainings_that_is_interrupted_fails_in_part_and_goes_on(tmp_
     assert "learning_rate=0.05\n" in second.stdout[second.stdout.index("Chosen by the mean val top1_error") :]
     chosen = [Workdir(f"DIR/chosen/learning_rate=0.05/seed={seed}") for seed in (0, 1)]
     assert all(run.config().data.split.validation_fraction == 0 and "val" not in run.metrics() for run in chosen)
+
+
+def test_what_is_held_out_may_be_on_the_grid_and_the_best_is_trained_on_everything(swept):
+    grid = ("--grid=data.split.validation_fraction=0.1,0.2", "--grid=seed=0")
+    code, _, order = swept(*DIGITS, *grid, "--choose=top1_error")
+    assert code == 0
+    assert order[-1].startswith("chosen/")
+    config = json.loads(pathlib.Path("DIR", order[-1], "config.json").read_text())
+    assert config["data"]["split"]["validation_fraction"] == 0.0

@@ -93,6 +93,7 @@ def test_an_images_set_is_the_same_alone_and_among_others(kind):
     generator = np.random.default_rng(0)
     logits, labels = generator.normal(size=(300, 5)), generator.integers(0, 5, 300)
     fitted = metrics.ConformalSets.fit(logits[:100], labels[:100], kind=kind, alpha=0.3, seed=3)
+    assert fitted.seed == 3
     together = fitted.sets(logits)
     alone = np.concatenate([fitted.sets(row[None]) for row in logits])
     np.testing.assert_array_equal(alone, together)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cskd_tf import metrics
-from cskd_tf.evaluation.outcomes import ECE_BINS, Outcomes
+from cskd_tf.evaluation.outcomes import ECE_BINS, Outcomes, metric_intervals
 from tests.evaluation.cases import CASES, NAMES, ORDINARY
 
 
@@ -57,3 +57,9 @@ def test_what_images_alone_in_their_class_recall_is_undefined():
     assert math.isnan(measured["recall_at_1"])
     two = Outcomes.of(np.eye(3) * 2, [0, 0, 2], np.eye(3)).metrics()
     assert two["recall_at_2"] == 1.0
+
+
+def test_a_calibration_error_is_in_0_to_1_and_a_difference_is_not():
+    drawn = {"ece_15": np.linspace(0.1, 0.3, 101)}
+    assert metric_intervals(drawn, {"ece_15": 0.05})["ece_15"] == [0.0, pytest.approx(0.145)]
+    assert metric_intervals(drawn, {"ece_15": 0.05}, differences=True)["ece_15"][0] < 0

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from cskd_tf.data import ArraySource, Distribution, Needs, paired_dataset
@@ -278,3 +279,18 @@ def test_methods_of_a_chain_draw_apart():
     ]
     assert [len(of_step) for of_step in drawn] == [2, 2]
     assert len({seed for of_step in drawn for seed in of_step}) == 4  # of each method and step
+
+
+@pytest.mark.parametrize("alpha", [0.4, 3.0])
+def test_the_share_of_mixup_is_of_its_alpha(alpha):
+    method, images = Mixup(alpha=alpha), {"image": tf.zeros((2, 1, 1, 1))}
+    draw = tf.function(lambda seed: method.mix(images, tf.eye(2), seed=seed)[1][0, 0])
+    shares = np.array([draw(tf.constant([seed, 0])) for seed in range(800)])
+    assert scipy.stats.kstest(shares[shares < 1], scipy.stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+def test_the_box_of_cutmix_is_of_its_alpha():
+    images = tf.zeros((2, 32, 32, 1)) + tf.constant([0.0, 1.0])[:, None, None, None]
+    draw = tf.function(lambda seed: CutMix(alpha=1000.0).mix({"image": images}, tf.eye(2), seed=seed)[1][0, 0])
+    shares = np.array([draw(tf.constant([seed, 0])) for seed in range(100)])
+    assert 0.45 < shares[shares < 1].min() < 0.6  # half, and more where a part of the box lies outside

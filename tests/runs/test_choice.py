@@ -49,3 +49,8 @@ def test_without_the_metric_nothing_is_chosen(metrics):
 def test_a_metric_without_a_direction_is_refused():
     with pytest.raises(UserError, match="one of .*'recall_at_1'.*Received: loss"):
         choice.check_metric("loss")
+
+
+@pytest.mark.parametrize("metric", ["top1_error", "top5_error", "nll", "ece", "aurc", "group_error"])
+def test_less_of_an_error_is_better(metric):
+    assert choice.best(found([0.1, 0.1, 0.2, 0.2, 0.3, 0.3], metric), metric=metric).point == "a"

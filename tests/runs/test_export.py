@@ -2,6 +2,7 @@
 
 import json
 import re
+import types
 
 import numpy as np
 import pytest
@@ -210,3 +211,17 @@ def test_folders_whose_paths_are_the_same_with_dashes_are_told_apart(tmp_path, m
     assert {export._name(Workdir(name)) for name in names} == {"a-b"}
     assert len({export._place(Workdir(name)) for name in names}) == 3
     assert export._name(Workdir(".")) == tmp_path.name
+
+
+def test_the_next_version_is_behind_the_last_whatever_was_removed(tmp_path):
+    for name in ("root/3", "root/12", "new"):
+        (tmp_path / name).mkdir(parents=True)
+    assert export._publish(tmp_path / "new", tmp_path / "root").name == "13"
+    assert not (tmp_path / "root/3/new").exists()
+
+
+def test_version_ten_is_newer_than_nine(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_stamp", lambda experiment, workdir: {"run": 1})
+    monkeypatch.setattr(export, "_published", lambda root: iter([("9", {"run": 1}), ("10", {"run": 1}), ("11", {})]))
+    config = types.SimpleNamespace(export=types.SimpleNamespace(directory=str(tmp_path)))
+    assert export.exported(types.SimpleNamespace(config=config), Workdir(tmp_path / "run")).name == "10"

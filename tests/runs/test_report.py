@@ -5,7 +5,7 @@ import pytest
 
 from cskd_tf import metrics
 from cskd_tf.errors import UserError
-from cskd_tf.runs import report
+from cskd_tf.runs import report, tables
 from cskd_tf.runs.json_files import write_json
 from tests.helpers import finished_run
 
@@ -137,3 +137,27 @@ def test_unfinished_and_damaged_runs_are_named_beside_others(caplog, capsys, tmp
     assert f"{tmp_path / 'both'} is left out: {tmp_path / 'both'}/config.json: " in caplog.text
     with pytest.raises(ValueError, match="Expected a JSON object"):
         report.report(tmp_path / "damaged")
+
+
+def test_each_column_is_in_its_unit(tmp_path):
+    run, _ = finished_run(tmp_path / "1", seed=1, labels=np.arange(30) % 3)
+    own = {"top1_error": 0.5, "top5_error": 0.25, "nll": 1.5, "ece": 0.125, "recall_at_1": 0.75, "aurc": 0.0625}
+    run.write_metrics({"test": {**run.metrics()["test"], **own}})
+    assert cells(report.table([run]), 0)[2:] == ["50.00", "25.00", "1.500", "12.50", "75.00", "62.50"]
+
+
+def test_an_imported_run_is_no_seed_of_those_trained_here(tmp_path):
+    runs = [finished_run(tmp_path / str(seed), seed=seed, labels=np.arange(30) % 3)[0] for seed in (1, 2)]
+    write_json(runs[1].path / "imported.json", {"checkpoint": "a.pth"})
+    assert [len(group) for group in report.group_by_seed(runs)] == [1, 1]
+    with pytest.raises(UserError, match="differ in imported"):
+        tables.check_alike(runs)
+
+
+def test_runs_of_other_splits_are_not_said_to_have_other_images(tmp_path, caplog):
+    for split in (0, 1):
+        run, _ = finished_run(tmp_path / str(split), seed=1, split_seed=split, labels=np.arange(30) % 3)
+        images = {"classes": ["a", "b", "c"], "splits": {"test": {"images": 30, "sha256": str(split)}}}
+        write_json(run.path / "images.json", images)
+    report.name_other_images(report.find_runs(tmp_path))
+    assert not caplog.messages

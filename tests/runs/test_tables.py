@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -199,3 +200,37 @@ def test_a_table_in_every_format(trained):
     assert [row[6] for row in rows] == ["last epoch", "published"] * 2 + ["published"]
     assert (float(rows[0][7]), *rows[0][9:]) == (pytest.approx(25.0), "2", "", "0")
     assert rows[1][7:10] == ["20.0", "0.5", ""]
+
+
+def test_best_and_changes_are_of_a_part(trained):
+    """As of one network: another's error is no baseline."""
+    rows = tuple(
+        tables.Row(part, label, (tables.Cell(label, "top1_error", PUBLISHED),))
+        for part, label in (("one", "base"), ("one", "none"), ("two", "cskd"), ("two", "none"))
+    )
+    table = tables.Layout("t", "A table", ("digits",), rows, changes=True)
+    base, _, cskd, _ = tables.lines(table, found_in(trained)[0])[::2]
+    assert cskd.entries[0].change is None
+    assert (base.entries[0].best, cskd.entries[0].best) == (False, False)
+
+
+def test_changes_are_told_on_request(trained):
+    plain = dataclasses.replace(layout(), changes=False)
+    assert [line.entries[0].change for line in tables.lines(plain, found_in(trained)[0])] == [None] * 6
+
+
+def test_the_best_epoch_of_some_runs_is_not_shown(trained):
+    run = Workdir(trained / "cskd" / "seed=1")
+    run.write_metrics({**run.metrics(), "best_epoch": {"epoch": 4, "test": {"top1_error": 0.1}}})
+    assert {line.kind for line in tables.lines(layout(), found_in(trained)[0])} == {"last epoch", "published"}
+
+
+def test_a_chosen_point_of_an_experiment_whose_name_begins_alike_is_of_another(trained):
+    folder = trained / "chosen" / "cskd_mixup,weight=3" / "seed=1"
+    finished_run(folder, seed=1, labels=LABELS, methods=({"name": "CSKD"}, {"name": "Mixup"}))
+    assert [len(run.config().methods) for run in found_in(trained)[0]["cskd"].runs] == [1, 1]
+
+
+def test_one_seed_with_two_splits_is_two_runs(trained):
+    finished_run(trained / "base" / "seed=1,split.seed=1", seed=1, split_seed=1, labels=LABELS, methods=())
+    assert len(found_in(trained)[0]["base"].runs) == 3

@@ -1,6 +1,8 @@
 """The clients against servers of this machine: `servers.py` says what that shows, and what it does not."""
 
+import socket
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -115,3 +117,17 @@ def test_without_the_api_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     with pytest.raises(UserError, match=r"Expected tensorflow-serving-api: pip install '.\[serving\]'"):
         GrpcClient("127.0.0.1:8500", "zoo")
+
+
+def test_a_server_that_does_not_answer_is_waited_for_as_long_as_told():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = RestClient(f"http://127.0.0.1:{silent.getsockname()[1]}", "zoo", seconds=0.2)
+        begun = time.monotonic()
+        with pytest.raises(UserError, match="timed out"):
+            client.predict([b"GIF89a"])
+        assert time.monotonic() - begun < 30  # and not the minute of the default
+
+
+def test_names_are_quoted():
+    with pytest.raises(UserError, match=r"http://127.0.0.1:9/v1/models/a%2Fb%20c:predict\."):
+        RestClient("http://127.0.0.1:9", "a/b c", seconds=5).predict([b""])

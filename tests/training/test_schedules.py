@@ -99,3 +99,8 @@ def test_a_constant_rate_may_rise_for_all_of_a_run():
 def test_rates_and_warm_ups_that_cannot_be_are_refused(make, changes, message):
     with pytest.raises(ValueError, match=message):
         make(**{"learning_rate": 0.1, "epochs": 3, "steps_per_epoch": 2, **changes})
+
+
+def test_a_cosine_has_an_epoch_behind_its_warm_up():
+    with pytest.raises(ValueError, match="warmup_epochs from 0 to 2. Received: warmup_epochs=3"):
+        cosine_schedule(0.1, epochs=3, steps_per_epoch=2, warmup_epochs=3)

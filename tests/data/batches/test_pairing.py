@@ -194,3 +194,15 @@ def test_keys_are_philoxs_wherever_data_are_made():
         assert [key(seed, counter).numpy().tolist() for counter in counters] == expected
         mapped = tf.data.Dataset.from_tensor_slices(counters).map(lambda counter, seed=seed: key(seed, counter))
         assert [drawn.numpy().tolist() for drawn in mapped] == expected
+
+
+def test_each_shard_has_an_order_of_its_own():
+    order = BatchOrder(ClassBuckets(np.zeros(24, int), num_classes=1, shards=2), batch_size=24, seed=0)
+    first, second = np.split(order.at(tf.constant(0, tf.int64)).indices.numpy() // 2, 2)
+    assert first.tolist() != second.tolist()
+
+
+def test_partners_of_adjacent_pairs_are_drawn_anew_in_each_step():
+    order = BatchOrder(ClassBuckets(np.zeros(64, int), num_classes=1), batch_size=8, seed=0, pairs_adjacent=True)
+    drawn = [order.at(tf.constant(step, tf.int64)).indices[1::2].numpy().tolist() for step in range(4)]
+    assert len({tuple(each) for each in drawn}) == 4

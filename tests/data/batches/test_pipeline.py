@@ -181,6 +181,7 @@ def test_adjacent_pairs():
         anchors.append(batch["index"][::2].numpy())
     anchors = np.concatenate(anchors)  # 48 anchors: two whole passes over 22 images, and 4 more
     assert sorted(anchors[:SIZE]) == sorted(anchors[SIZE : 2 * SIZE]) == list(range(SIZE))
+    assert anchors[:SIZE].tolist() != anchors[SIZE : 2 * SIZE].tolist()
     later = batches(**options, first_step=7)
     np.testing.assert_array_equal(later[0][0]["index"], seen[7][0]["index"])
 

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data.images.augmentation import Augmentation, build_transforms
+from cskd_tf.data.images.colours import ColorJitter, Lighting
 from tests.data.helpers import seeds
 
 SETTINGS = {
@@ -109,3 +110,12 @@ def test_layers_that_are_none_are_refused_before_one_is_built(layer, message):
 def test_layers_that_do_not_work_on_the_images_are_refused_before_any_is_read(layer, message):
     with pytest.raises(ValueError, match=message):
         build_transforms(Augmentation(**{**SETTINGS, "layers": (layer,)}))
+
+
+def test_colours_are_changed_behind_layers_and_before_normalisation():
+    contrast = {"name": "RandomContrast", "factor": 0.1}
+    options = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "color_jitter": 0.4, "lighting": 0.1, "layers": (contrast,)}
+    training, _ = build_transforms(Augmentation(image_size=8, **options))
+    kinds = [type(each).__name__ for each in training.transforms]
+    assert kinds == ["CentreCrop", "PadCrop", "Flip", "KerasLayers", "ColorJitter", "Lighting", "Normalize"]
+    assert training.transforms[-3:-1] == (ColorJitter(0.4), Lighting(0.1))

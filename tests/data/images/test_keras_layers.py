@@ -142,3 +142,10 @@ def test_lists_hold_whatever_augment_takes():
     )
     with pytest.raises(ValueError, match="a Keras layer, .*Received: 'RandAugment'"):
         as_transform("RandAugment")
+
+
+def test_layers_come_one_after_the_other():
+    darker, lighter = ({"name": "RandomBrightness", "factor": (by, by)} for by in (-1.0, 0.2))
+    images = tf.fill((2, 4, 4, 1), 100.0)
+    np.testing.assert_allclose(build_layers([darker, lighter])(images, seeds(2)), 51.0, atol=1e-3)
+    np.testing.assert_allclose(build_layers([lighter, darker])(images, seeds(2)), 0.0, atol=1e-3)

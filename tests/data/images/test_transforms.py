@@ -133,3 +133,13 @@ def test_random_resized_crops_reach_every_edge_and_are_as_often_wide_as_high():
     assert (crops[..., 1].min(axis=(1, 2)) < 0.5).any()
     heights, widths = (np.ptp(crops[..., axis], axis=(1, 2)) for axis in (0, 1))
     assert abs(np.log((widths + 1) / (heights + 1)).mean()) < 0.015
+
+
+def test_no_crop_is_without_a_pixel():
+    for size in ((1.0, 1.0), (2.0, 1.0), (1.0, 3.0)):
+        assert (RandomResizedCrop(4).boxes(tf.constant([size] * 200), seeds(200)).numpy()[:, 2:] >= 1).all()
+
+
+def test_crops_are_of_8_percent_of_an_image_and_more():
+    boxes = RandomResizedCrop(8).boxes(tf.constant([[1000.0, 1000.0]] * 2000), seeds(2000)).numpy()
+    assert 0.079 < (boxes[:, 2] * boxes[:, 3]).min() / 1e6 < 0.085
