@@ -53,7 +53,7 @@ def every_sweep() -> list[str]:
 
 def main(argv):
     from configs import cskd_paper, pskd_paper
-    from configs.sweep import load_from
+    from configs.asked import load_from
     from cskd_tf.runs import grid
 
     for name in SWEEPS.value or every_sweep():

@@ -7,9 +7,6 @@ docs/runs.md says what it does and how it goes on.
 
 import contextlib
 import dataclasses
-import functools
-import importlib.util
-import json
 import os
 import pathlib
 import shlex
@@ -21,9 +18,8 @@ from typing import Any
 
 import rich.console
 import rich.progress
-from ml_collections import config_flags
 
-from configs import command_line
+from configs.asked import Asked, asked_for
 from configs.processes import Processes, how_ended, last_lines
 from cskd_tf.errors import UserError
 from cskd_tf.runs import choice, sweep
@@ -61,58 +57,42 @@ def run(config: Any, *, workdir: str, mode: str, grid: Sequence[str], choose: st
     if "TF_CONFIG" in os.environ:
         raise ValueError(f"Expected one process for --mode=sweep. Received: TF_CONFIG={os.environ['TF_CONFIG']}")
     sweep.leave_gpus_alone()
-    file, experiment = command_line.file_and_experiment(config)
-    given = config.value.get("sweep") or {}
-    names = list(given.get("experiments", [experiment]))
-    axes = grids.parse_grid(grid, defaults=given.get("grid", ()))
-    choose = given.get("choose") if choose is None else choose
-    folder, home = grids.as_typed(workdir), pathlib.Path(command_line.default_workdir(config, mode="sweep"))
-    # Those of optimizer.arguments are a ConfigDict.
-    overrides = json.loads(json.dumps(config_flags.get_override_values(config), default=dict))
-    overrides = {key: value for key, value in overrides.items() if not key.startswith("sweep.")}
-    exports = "export.enabled" in {*overrides, *(key for axis in axes for key in axis.keys)}
-    overrides |= {} if exports else {"export.enabled": False}
-    overrides.setdefault("verbose", 2)  # for a log
-    options: dict[str, Any] = {"folder": folder, "home": home}
-    load = load_from(file)
-    plan = grids.Plan(load, overrides=overrides, **options)
-    asked = [each for name in names for each in plan.add(name, axes)]
-    if choose:
-        sweep.check_choice(asked, metric=choose)
-    sweep.check(list(plan.runs.values()), folder)
+    asked = asked_for(config, workdir=workdir, grid=grid, choose=choose)
+    plan = asked.plan()
+    runs = {name: plan.add(name, asked.axes) for name in asked.names}
+    if asked.metric:
+        sweep.check_choice([each for found in runs.values() for each in found], metric=asked.metric)
+    sweep.check(list(plan.runs.values()), asked.folder)
     console = rich.console.Console(markup=False, highlight=False, soft_wrap=True)
-    if not exports:
+    if not asked.exports:
         console.print("SavedModels are not exported; --config.export.enabled=True does, and --mode=export afterwards.")
-    runner = _Runner(folder, console=console, jobs=jobs, metric=choose or "top1_error")
+    runner = _Runner(asked.folder, console=console, jobs=jobs, metric=asked.metric or "top1_error")
     runner.train(list(plan.runs.values()))
-    if choose and not runner.stopped_by:
-        final = grids.Plan(load, overrides={**overrides, HELD_OUT: 0.0}, prefix=sweep.CHOSEN, **options)
-        for name in names:
-            best = runner.choose(name, [each for each in asked if each.experiment == name], metric=choose)
-            if best is not None:
-                console.print(f"Chosen by the mean val {choose}, {best.mean:.4f}: {best.point or 'the only one'}")
-                final.add(name, [axis for axis in map(best.on, axes) if HELD_OUT not in axis.keys])
-        sweep.check(list(final.runs.values()), folder)
-        whole = [each for each in final.runs.values() if not sweep.brings_validation(each)]
-        if len(whole) < len(final.runs):
-            console.print("Its data have validation images of their own: its runs had all training images, and stay.")
-        runner.train(whole)
+    if asked.metric and not runner.stopped_by:
+        _train_chosen(asked, runs, metric=asked.metric, runner=runner, console=console)
     return runner.report()
 
 
-def load_from(file: str) -> Callable[[str], dict[str, Any]]:
-    """What gives the experiments of a config file, as nested dictionaries that stay as they are."""
-    spec = importlib.util.spec_from_file_location("swept_config", file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"Expected a config file. Received: {file}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    @functools.cache
-    def load(experiment: str) -> dict[str, Any]:
-        return json.loads(module.get_config(*([experiment] if experiment else [])).to_json())
-
-    return load
+def _train_chosen(
+    asked: Asked,
+    runs: Mapping[str, Sequence[grids.Run]],
+    *,
+    metric: str,
+    runner: "_Runner",
+    console: rich.console.Console,
+) -> None:
+    """Trains the best point of each experiment on everything, its validation images too."""
+    final = asked.plan(prefix=sweep.CHOSEN, **{HELD_OUT: 0.0})
+    for name, tried in runs.items():
+        best = runner.choose(name, tried, metric=metric)
+        if best is not None:
+            console.print(f"Chosen by the mean val {metric}, {best.mean:.4f}: {best.point or 'the only one'}")
+            final.add(name, [axis for axis in map(best.on, asked.axes) if HELD_OUT not in axis.keys])
+    sweep.check(list(final.runs.values()), asked.folder)
+    whole = [each for each in final.runs.values() if not sweep.brings_validation(each)]
+    if len(whole) < len(final.runs):
+        console.print("Its data have validation images of their own: its runs had all training images, and stay.")
+    runner.train(whole)
 
 
 class _Runner:

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs import cskd_paper, pskd_paper
+from configs.asked import load_from
 from configs.published import PUBLISHED
-from configs.sweep import load_from
 from cskd_tf.errors import UserError
 from cskd_tf.files import written_whole
 from cskd_tf.runs import grid, rendering, report, strategies, tables

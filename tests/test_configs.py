@@ -41,8 +41,8 @@ COMPOSED = {
     "finetune": ["pretrain", *finetune.EXPERIMENTS[:2]],
 }
 NO_CONFIGS = (
-    "advice", "base", "command_line", "evidence", "launch", "method_costs", "processes", "published", "recommendation",
-    "right_names", "saved", "screen_of_help", "start", "sweep", "tables",
+    "advice", "asked", "base", "command_line", "evidence", "launch", "method_costs", "processes", "published",
+    "recommendation", "right_names", "saved", "screen_of_help", "start", "sweep", "tables",
 )  # fmt: skip
 SINGLE = sorted(path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py"))
 CONFIGS = [(name, ()) for name in SINGLE if name not in (*NO_CONFIGS, *COMPOSED)]

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from configs import cskd_paper, pskd_paper, sweep
+from configs import asked, cskd_paper, pskd_paper, sweep
 from cskd_tf.runs import grid as grids
 from cskd_tf.runs import sweep as checks
 from cskd_tf.runs.lock import FolderLock
@@ -285,7 +285,7 @@ def tables():
 @pytest.mark.parametrize(("module", "name"), few(list(tables()), 20))
 def test_every_table_is_a_sweep_of_runs_that_could_be_trained(module, name, tmp_path):
     home = pathlib.Path("workdirs", pathlib.Path(module.__file__).stem)
-    plan = grids.Plan(sweep.load_from(module.__file__), folder=tmp_path, home=home, overrides={})
+    plan = grids.Plan(asked.load_from(module.__file__), folder=tmp_path, home=home, overrides={})
     given = module.get_config(name).sweep
     for experiment in given.experiments:
         plan.add(experiment, grids.parse_grid(["seed=0"], defaults=given.grid))

@@ -112,9 +112,7 @@ class PSKD(Method):
             for previous, value in zip(self._previous.value, self._trained.value.get_weights(), strict=True):
                 previous.assign(value)
 
-    @property
-    def epoch_state(self):
-        return self._previous.value if self.source == "network" else ()
+    epoch_state = untracked_variables
 
     def targets(self, batch, targets):
         if self.source == "network":

@@ -117,11 +117,7 @@ def run(
         assess.answer(asked, workdir, config=config if config_given else None)
         return
     folder = Workdir(workdir)
-    of_many = mode in ("report", "figures")  # whose folder need not be a run's
-    if mode in ("train", "import") or (config_given and not (of_many and not (folder.path / CONFIG).exists())):
-        folder.check_owner(config, images_compared=True)
-    elif not of_many:
-        refuse_own_network(folder)
+    _check_folder(mode, folder, config if config_given or mode in ("train", "import") else None)
     if mode == "train":
         train.train(config, folder)
     elif checkpoint:
@@ -164,6 +160,15 @@ def predict(
     except KeyboardInterrupt:  # of which nothing goes on
         sys.stderr.write("Interrupted.\n")
         return INTERRUPTED
+
+
+def _check_folder(mode: str, folder: Workdir, config: Config | None) -> None:
+    """Raises UserError where the folder is of another config than the one given, or by itself says what is called."""
+    of_many = mode in ("report", "figures")  # whose folder need not be a run's
+    if config is None and not of_many:
+        refuse_own_network(folder)
+    elif config is not None and (not of_many or (folder.path / CONFIG).exists()):
+        folder.check_owner(config, images_compared=True)
 
 
 def _given(**options: Any) -> dict[str, Any]:

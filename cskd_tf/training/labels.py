@@ -13,6 +13,7 @@ import tensorflow as tf
 from cskd_tf import losses
 from cskd_tf.checks import check_number
 from cskd_tf.errors import UserError
+from cskd_tf.evaluation.scores import sum_tolerance
 from cskd_tf.methods.composition import Composition
 
 NO_LABEL = -1  # of a sequence's position, where nothing is to be predicted
@@ -179,5 +180,5 @@ def kind_of(values) -> str:
 
 
 def tolerance_of(values) -> float:
-    """How far rows that sum to 1 may be from it; half precision rounds each entry by up to .4 %."""
-    return 2e-2 if type_of(values) in ("float16", "bfloat16") else 1e-3
+    """By how much the sum of a row that is a distribution may differ from 1."""
+    return sum_tolerance(tf.as_dtype(values.dtype).size)
