@@ -123,7 +123,7 @@ class SelfDistiller(ContinuingModel):
         self._image_shape = (None, *shape[1:])
         if not self.network.built:
             # A symbolic call; build() would not reach the layers of a subclassed network.
-            self.network(keras.KerasTensor(tuple(shape), dtype=input_dtype(self.network)))
+            self.network(keras.KerasTensor(self._image_shape, dtype=input_dtype(self.network)))
         self._num_classes = check_logits(self.network, input_shape=shape, sequences=self.label_kind.per_position)
         if self.composition.attachable:
             parts = self._network_outputs.parts(shape)
