@@ -68,7 +68,8 @@ def leave_at_sigterm(*, goes_on=True):
     line = b"Terminated; the same command goes on from what is saved.\n" if goes_on else b"Terminated.\n"
 
     def leave(number, frame):
-        os.write(2, line)
+        with contextlib.suppress(OSError):  # where nobody reads any more
+            os.write(2, line)
         if os.environ.get("TF_CONFIG"):
             os._exit(128 + number)
         sys.exit(128 + number)

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import IO
 
 STARTER = "CSKD_TF_STARTED_BY"  # in the environment: the process by which one of ours was started
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -57,7 +56,7 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         self._send(signal.SIGKILL)
         for thread in self._screen:
-            thread.join(timeout=5)  # longer only where a process that a worker has left behind keeps its output open
+            thread.join()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -65,20 +64,21 @@ class Processes:
         """Starts one more, unless a signal has come. `shown`: its output goes to this one's too."""
         if self.stopped_by:
             return
-        with open(log, "ab") as file:
+        with open(log, "ab") as file:  # of the process, and not of this one, which may be killed
+            start = file.tell()
             process = subprocess.Popen(
                 command,
                 env={**environment, STARTER: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if shown else file,
+                stdout=file,
                 stderr=subprocess.STDOUT,
                 process_group=0,  # of its own, or Ctrl-C would reach it twice
             )
         index = len(self._processes)
         self._processes.append(process)
         threading.Thread(target=lambda: self._ended.put((index, process.wait())), daemon=True).start()
-        if process.stdout:
-            self._screen.append(threading.Thread(target=_show, args=(process.stdout, log), daemon=True))
+        if shown:
+            self._screen.append(threading.Thread(target=_show, args=(log, start, process), daemon=True))
             self._screen[-1].start()
 
     def ends(self) -> Iterator[tuple[int, int]]:
@@ -115,14 +115,18 @@ class Processes:
                     process.send_signal(number)
 
 
-def _show(output: IO[bytes], log: pathlib.Path) -> None:
-    """Copies what a process prints to its log and to the screen as it comes; to the log alone if the screen is gone."""
-    with output, open(log, "ab", buffering=0) as file:
-        while part := os.read(output.fileno(), 65536):
-            file.write(part)
-            with contextlib.suppress(OSError):
+def _show(log: pathlib.Path, start: int, process: subprocess.Popen[bytes]) -> None:
+    """Shows what a process writes to its log from a place on, as it comes, until it has ended or the screen is gone."""
+    with open(log, "rb") as file, contextlib.suppress(OSError):
+        file.seek(start)
+        ended = False
+        while not ended:
+            ended = process.poll() is not None  # before the last look
+            while part := file.read(65536):
                 sys.stdout.buffer.write(part)
                 sys.stdout.buffer.flush()
+            if not ended:
+                time.sleep(0.1)
 
 
 def last_lines(log: pathlib.Path, *, start: int) -> str:

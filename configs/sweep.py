@@ -22,7 +22,7 @@ import rich.progress
 from configs.asked import Asked, asked_for
 from configs.processes import Processes, how_ended, last_lines
 from cskd_tf.errors import UserError
-from cskd_tf.runs import choice, sweep
+from cskd_tf.runs import choice, printing, sweep
 from cskd_tf.runs import grid as grids
 from cskd_tf.runs.lock import is_locked
 
@@ -63,7 +63,7 @@ def run(config: Any, *, workdir: str, mode: str, grid: Sequence[str], choose: st
     if asked.metric:
         sweep.check_choice([each for found in runs.values() for each in found], metric=asked.metric)
     sweep.check(list(plan.runs.values()), asked.folder)
-    console = rich.console.Console(markup=False, highlight=False, soft_wrap=True)
+    console = printing.Console(markup=False, highlight=False, soft_wrap=True)
     if not asked.exports:
         console.print("SavedModels are not exported; --config.export.enabled=True does, and --mode=export afterwards.")
     runner = _Runner(asked.folder, console=console, jobs=jobs, metric=asked.metric or "top1_error")
@@ -87,7 +87,10 @@ def _train_chosen(
         best = runner.choose(name, tried, metric=metric)
         if best is not None:
             console.print(f"Chosen by the mean val {metric}, {best.mean:.4f}: {best.point or 'the only one'}")
-            final.add(name, [axis for axis in map(best.on, asked.axes) if HELD_OUT not in axis.keys])
+            chosen = final.add(name, [axis for axis in map(best.on, asked.axes) if HELD_OUT not in axis.keys])
+            if earlier := sweep.note_chosen(name, asked.folder, point=chosen[0].point):
+                folders = ", ".join(map(str, earlier))
+                console.print(f"Of an earlier choice, in no table any more, and yours to remove: {folders}")
     sweep.check(list(final.runs.values()), asked.folder)
     whole = [each for each in final.runs.values() if not sweep.brings_validation(each)]
     if len(whole) < len(final.runs):

@@ -220,3 +220,14 @@ def test_everything_fits_into_80_columns(capsys):
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
     assert "44.8 → 40.5" in printed
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [({"name": "keras.applications:MobileNet"}, True), ({"weights": "trained.keras"}, True), ({}, False)],
+)
+def test_what_fine_tuning_came_to_is_said_of_networks_that_were_trained_before(network, said, capsys):
+    changes = {f"network__{key}": value for key, value in network.items()}
+    advice.advise(findings([30] * 40, side=300, **changes), config_flag())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (evidence.finetuned() in printed) == said

@@ -1,5 +1,6 @@
 """Every config builds, and takes a step at toy size."""
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -9,13 +10,27 @@ import shutil
 import numpy as np
 import pytest
 
-from configs import base, cskd_paper, few_images, finetune, followers, pskd_paper, saved, variants
+from configs import (
+    base,
+    cifar10,
+    cifar100,
+    cskd_paper,
+    few_images,
+    finetune,
+    followers,
+    image_folder,
+    omniglot,
+    pskd_paper,
+    saved,
+    variants,
+)
 from cskd_tf import methods, networks
+from cskd_tf.data import SourceOptions, SplitOptions
 from cskd_tf.data.catalogue.datasets import DATASETS
 from cskd_tf.runs import experiment
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.grid import parse_grid
-from cskd_tf.runs.json_files import write_json
+from cskd_tf.runs.json_files import flatten, write_json
 
 PAPER_CROPS = [data for data in cskd_paper.DATASETS if data != "cifar100_pad_crop"]
 SELF_KD = pskd_paper.SELF_KD
@@ -187,3 +202,23 @@ def test_what_the_submission_says_is_not_chosen():
     with pytest.raises(ValueError, match="says T 4 and weight 1. Received: 'cifar100,resnet18,mixup_iclr'"):
         cskd_paper.get_config("choose,cifar100,resnet18,mixup_iclr")
     assert cskd_paper.get_config("choose,imagenet2012,resnet50,cskd").sweep.grid[-1] == "seed=0"
+
+
+def changed(config, origin):
+    """The keys in which a config differs from another, and its values of them."""
+    values, others = (flatten(Config.read(each.get_config()).as_dict()) for each in (config, origin))
+    return {key: value for key, value in values.items() if value != others.get(key)}
+
+
+def test_what_the_configs_of_no_paper_change():
+    assert changed(cifar10, cifar100) == {"data.source.name": "cifar10", "data.split.validation_fraction": 0.1}
+    assert changed(omniglot, image_folder) == {
+        "data.source.name": "omniglot", "data.source.channels": 1, "data.augment.flip": False,
+        "data.augment.mean": [0.5], "data.augment.std": [0.5],
+    }  # fmt: skip
+
+
+def test_the_datas_options_are_by_default_those_of_the_base_config():
+    data = base.get_config().data
+    assert dataclasses.asdict(SplitOptions()) == data.split.to_dict()
+    assert dataclasses.asdict(SourceOptions(name="")) == data.source.to_dict()

@@ -300,3 +300,29 @@ def test_what_was_started_ends_with_its_starter(tmp_path):
 
 def test_how_a_process_ended():
     assert [how_ended(code) for code in (0, 2, -9)] == ["with exit code 0", "with exit code 2", "by SIGKILL"]
+
+
+def test_a_launcher_that_is_killed_takes_no_line_of_worker_0_along(script):
+    """Its log is its own file, and not a pipe of the launcher's; in place of the workers, which are told by Linux."""
+    (script.parent / "slow.py").write_text(
+        "import os, pathlib, time\n"
+        "pathlib.Path('pid').write_text(str(os.getppid()))\n"
+        "while os.getppid() == int(pathlib.Path('pid').read_text()): time.sleep(0.01)\n"
+        "print('worker', 'is left alone', flush=True)\n"
+        "pathlib.Path('done').touch()\n"
+    )
+    code = (
+        "import pathlib, sys; from configs import launch; "
+        "launch.launch(sys.argv[1:], workers=1, logs=pathlib.Path('logs'))"
+    )
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", code, sys.executable, "slow.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    wait_for(lambda: pathlib.Path("pid").exists(), 60, every=0.01, running=launcher)
+    launcher.kill()
+    launcher.communicate(timeout=60)
+    wait_for(lambda: pathlib.Path("done").exists(), 60, every=0.01)
+    assert pathlib.Path("logs/worker-0.log").read_text() == "worker is left alone\n"

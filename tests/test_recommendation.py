@@ -147,3 +147,46 @@ def test_what_mends_is_what_the_problem_speaks_of():
         ("Expected at least two classes", {}),
     ):
         assert recommendation.mending(settings, findings([9, 9], problem=problem)) == expected
+
+
+PHOTOGRAPHS = {"counts": [30] * 200, "side": 300}
+
+
+def test_photographs_get_a_network_as_published():
+    assert recommended(findings(**PHOTOGRAPHS, network__width=16))["network.width"] == 0
+
+
+@pytest.mark.parametrize("changes", [{"network__weights": "trained.keras"}, {"network__name": "resnet50"}])
+def test_a_network_with_weights_or_for_photographs_stays_and_so_do_its_pixels(changes):
+    values = recommended(findings(**PHOTOGRAPHS, **changes))
+    assert "network.name" not in values
+    assert values["data.augment.image_size"] == 32
+
+
+def test_grey_images_are_not_mirrored():
+    grey = {"data__source__channels": 1, "data__augment__mean": (0.5,), "data__augment__std": (0.5,)}
+    assert recommended(findings([500] * 10, side=28, same_size=True, **grey))["data.augment.flip"] is False
+
+
+def test_large_images_of_one_size_are_cut_at_random_sizes():
+    values = recommended(findings([500] * 10, side=64, same_size=True))
+    assert values["data.augment.crop"] == "random_resized_crop"
+
+
+def test_a_norm_that_is_clipped_to_already_stays():
+    assert recommended(findings(**PHOTOGRAPHS, optimizer__clip_norm=5.0))["optimizer.clip_norm"] == 5.0
+
+
+@pytest.mark.parametrize("changes", [{"optimizer__name": "AdamW"}, {"schedule__learning_rate": 0.01}])
+def test_gradients_are_clipped_for_sgd_at_high_rates_alone(changes):
+    assert "optimizer.clip_norm" not in recommended(findings(**PHOTOGRAPHS, **changes))
+
+
+def test_the_batch_size_stays_where_batches_are_in_parts():
+    values = recommended(findings(**PHOTOGRAPHS, gradient_accumulation_steps=2))
+    assert values["batch_size"] == 128
+
+
+def test_the_validation_fraction_stays_beside_a_number_of_training_images():
+    changes = {"data__split__train_per_class": 9, "data__split__validation_fraction": 0.25}
+    assert recommended(findings([9] * 300, **changes))["data.split.validation_fraction"] == 0.25

@@ -63,7 +63,7 @@ def marked(batch: dict[str, Any], chosen: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def permutation(count: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
-    """int32 `[count]`: 0 to `count - 1` in any order; of two that draw the same of 2^23 numbers the first stays first."""
+    """int32 `[count]`, 0 to `count - 1` shuffled; of two that draw the same of 2^23 numbers the first stays first."""
     return tf.argsort(tf.random.stateless_uniform([count], seed))
 
 

@@ -7,6 +7,7 @@ them for every family.
 import collections
 import pathlib
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -113,7 +114,7 @@ def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever PyTorch's parsers raise for a file that is not one of theirs
         raise UserError(
-            f"Expected a PyTorch checkpoint of weights only. Received: {path} ({_reason(error)})"
+            f"Expected a PyTorch checkpoint of weights only. Received: {path} ({_reason(error, path)})"
         ) from error
     return {
         name: tensor.detach().to(torch.float32).numpy()
@@ -158,12 +159,12 @@ def load_torch_weights(network: keras.Model, weights: str | pathlib.Path | Mappi
         weights: a file for `read_torch_checkpoint`, or what that returned.
 
     Raises:
-        UserError: weights that are missing, left over, or of another shape; all are listed. Errors of
+        UserError: weights that are missing, left over, of another shape, or not finite; all are listed. Errors of
             `read_torch_checkpoint`.
     """
     arrays = _bare_names(weights if isinstance(weights, Mapping) else read_torch_checkpoint(weights))
     names, left_over = _names_by_weight(arrays)
-    missing, other_shape, values = [], [], []
+    missing, other_shape, not_finite, values = [], [], [], []
     for layer, kind, variable in _variables(network):
         name = names.pop((layer, _WEIGHTS[kind]), None)
         if name is None:
@@ -174,9 +175,16 @@ def load_torch_weights(network: keras.Model, weights: str | pathlib.Path | Mappi
         if array.shape != tuple(variable.shape):
             expected = _torch_shape(tuple(variable.shape))
             other_shape.append(f"{name}: {torch_array.shape} in the file, {expected} in the network")
+        if not np.isfinite(array).all():
+            not_finite.append(name)
         values.append((variable, array))
     left_over += [f"{name} ({layer})" for (layer, _), name in names.items()]
-    problems = {"missing": missing, "left over": left_over, "of another shape": other_shape}
+    problems = {
+        "missing": missing,
+        "left over": left_over,
+        "of another shape": other_shape,
+        "not finite": not_finite,
+    }
     if any(problems.values()):
         listed = "; ".join(
             f"{len(items)} {problem}: {', '.join(items)}" for problem, items in problems.items() if items
@@ -243,8 +251,10 @@ def count_classes(weights: Mapping[str, np.ndarray]) -> int | None:
     return None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: pathlib.Path) -> str:
     """PyTorch's message in one line without colours; only what it refuses to execute, where that is the reason."""
+    if path.read_bytes()[:4] == b"PK\x03\x04" and not zipfile.is_zipfile(path):
+        return "its end is missing, as of a download that broke off"
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
     refused = re.search(r"unsupported (?:global|class|operand)[^\n]*?(?= was not|\n|$)", text, re.IGNORECASE)
     return refused[0] if refused else (text.splitlines() or [type(error).__name__])[0][:200]

@@ -16,7 +16,7 @@ from cskd_tf.data.images.decode import reason
 from cskd_tf.errors import UserError
 from cskd_tf.files import remove_leftovers
 from cskd_tf.runs import markers
-from cskd_tf.runs.workdir import Workdir
+from cskd_tf.runs.workdir import REMEDY, Workdir
 
 
 class RunLog(keras.callbacks.Callback):
@@ -196,7 +196,7 @@ class Checkpoint(keras.callbacks.Callback):
         if number is None and any(each > (1,) for each in self._numbers("last")):
             paths = [str(self._prefix("last", each)) for each in self._numbers("last")]
             lost = f", or of more epochs than the {logged} that the log has" if logged < math.inf else ""
-            raise UserError(f"Expected a whole checkpoint to resume from. Received: {paths}, all damaged{lost}")
+            raise UserError(f"Expected a whole checkpoint to resume from{REMEDY}. Received: {paths}, all damaged{lost}")
         return number
 
     def _prefix(self, name: str, number: tuple[int, ...]) -> pathlib.Path:

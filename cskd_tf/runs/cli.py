@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import logging
 
 from cskd_tf.errors import UserError
-from cskd_tf.files import FULL, ONCE_THERE_IS_ROOM, full_disk
+from cskd_tf.files import FULL, ONCE_THERE_IS_ROOM, full_disk, full_disk_named
 from cskd_tf.runs import (
     assess,
     doctor,
@@ -114,7 +114,8 @@ def run(
         return
     asked = _question(question or {}, mode=mode)
     if mode == "evaluate" and asked.is_asked(workdir):
-        assess.answer(asked, workdir, config=config if config_given else None)
+        with full_disk_named(workdir):
+            assess.answer(asked, workdir, config=config if config_given else None)
         return
     folder = Workdir(workdir)
     _check_folder(mode, folder, config if config_given or mode in ("train", "import") else None)
@@ -123,7 +124,8 @@ def run(
     elif checkpoint:
         import_checkpoint.import_run(config, folder, checkpoint=checkpoint)
     elif mode == "evaluate":
-        evaluate.evaluate(folder, config=config if config_given else None)
+        with full_disk_named(workdir):
+            evaluate.evaluate(folder, config=config if config_given else None)
     elif mode == "figures":
         figures.draw(folder.path)
     elif mode == "export":
@@ -243,7 +245,7 @@ def _line_for_users(error: Exception) -> str | None:
             "last finished epoch."
         )
     if isinstance(error, OSError) and error.errno in FULL:
-        return f"{error.strerror}: {error.filename}"
+        return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
     if isinstance(error, (UserError, FloatingPointError, OSError)):  # the second of a loss that is not finite
         return str(error)
     return None

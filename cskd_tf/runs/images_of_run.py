@@ -27,7 +27,8 @@ def noted_images(workdir: Workdir) -> dict[str, Any] | None:
     None for a run of a version that noted none.
     """
     path = workdir.path / IMAGES
-    return read_json(path) if path.exists() else None
+    again = "; removed, it is written again of the images that there are now"
+    return read_json(path, advice=again) if path.exists() else None
 
 
 def check_images(workdir: Workdir, splits: Mapping[str, Source]) -> None:

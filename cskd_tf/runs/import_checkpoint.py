@@ -1,5 +1,6 @@
 """Makes the run of a config from a checkpoint of the public PyTorch code, as if it had been trained here."""
 
+import os
 import pathlib
 
 from absl import logging
@@ -38,8 +39,9 @@ def import_run(config: Config, workdir: Workdir, *, checkpoint: str | pathlib.Pa
 
 
 def _import(config: Config, workdir: Workdir, *, checkpoint: str) -> None:
-    if not workdir.is_new() and (workdir.metrics() or workdir.imported_from() != checkpoint):
-        raise UserError(f"Expected a new or empty workdir to import to. Received: {workdir.path}, which has a run")
+    if not workdir.is_new() and (workdir.metrics() or not _is_same(begun := workdir.imported_from(), checkpoint)):
+        what = "a run" if workdir.metrics() or begun is None else f"an import of {begun} that was interrupted"
+        raise UserError(f"Expected a new or empty workdir to import to. Received: {workdir.path}, which has {what}")
     export.check(config, workdir)
     check_loggers(config.loggers)
     weights = read_torch_checkpoint(checkpoint)
@@ -59,3 +61,8 @@ def _import(config: Config, workdir: Workdir, *, checkpoint: str) -> None:
     saved.save(config.epochs)
     logging.info("%s: imported %d weights from %s", workdir.path, len(weights), checkpoint)
     train.finish(experiment, workdir, imported_from=checkpoint)
+
+
+def _is_same(begun: str | None, checkpoint: str) -> bool:
+    """Whether an import was begun with this file, however its name was typed."""
+    return begun is not None and os.path.realpath(begun) == os.path.realpath(checkpoint)

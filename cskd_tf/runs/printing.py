@@ -1,5 +1,6 @@
 """What people read on the screen: tables that lose no figure, however narrow it is, and prose that is wrapped."""
 
+import os
 import re
 import sys
 import textwrap
@@ -16,6 +17,17 @@ NAME = 20  # columns that names and other texts of a table get at least, whose l
 _BETWEEN = re.compile(r" (±|→|to) ")  # two figures of a cell
 
 
+class Console(rich.console.Console):
+    """One that goes on in silence where the reader of its pipe has left: what is printed is a view of files."""
+
+    def on_broken_pipe(self) -> None:
+        """As rich's, without its `SystemExit(1)`, which would end a training."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def console(*, piped: int = 160) -> rich.console.Console:
     """What prints tables and lines, none of which it breaks, and square brackets as they are.
 
@@ -23,7 +35,7 @@ def console(*, piped: int = 160) -> rich.console.Console:
         piped: columns that a table may take where nobody watches: a log must not lose any.
     """
     width = None if sys.stdout.isatty() else piped
-    return rich.console.Console(width=width, highlight=False, markup=False, soft_wrap=True)
+    return Console(width=width, highlight=False, markup=False, soft_wrap=True)
 
 
 def say(screen: rich.console.Console, text: str, *, style: str = "") -> None:

@@ -11,6 +11,8 @@ import rich.console
 import rich.progress
 from absl import logging
 
+from cskd_tf.runs import printing
+
 # What each metric is called in a line, those first that matter most where there is no room for all.
 SHORT = {
     "top1_error": "error", "nll": "nll", "ece": "ece", "recall_at_1": "r@1", "aurc": "aurc", "top5_error": "error@5",
@@ -95,7 +97,7 @@ class Screen:
     def __init__(self, verbose: int, *, epochs: int, console: rich.console.Console | None = None):
         self.verbose = verbose
         self.epochs_before = 0
-        self._console = console or rich.console.Console(markup=False, highlight=False, soft_wrap=True)
+        self._console = console or printing.Console(markup=False, highlight=False, soft_wrap=True)
         self._progress: rich.progress.Progress | None = None
         self._task = rich.progress.TaskID(0)
         self._before: Any = None  # where the log went

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from cskd_tf.runs import choice
 from cskd_tf.runs.config import Config
 from cskd_tf.runs.experiment import check_without_data
 from cskd_tf.runs.grid import Run, safe
-from cskd_tf.runs.json_files import write_json
+from cskd_tf.runs.json_files import read_json, write_json
 from cskd_tf.runs.loggers import check_loggers
 from cskd_tf.runs.workdir import Workdir
 
@@ -104,5 +105,38 @@ def choose(experiment: str, runs: Sequence[Run], folder: pathlib.Path, *, metric
         "chosen": best and best.as_dict(),
         "candidates": [each.as_dict() for each in found],
     }
-    write_json(folder / CHOSEN / f"{safe(experiment) or 'choice'}.json", json.loads(json.dumps(record)))
+    write_json(_record(experiment, folder / CHOSEN), json.loads(json.dumps(record)))
     return best
+
+
+def note_chosen(experiment: str, folder: pathlib.Path, *, point: str) -> list[pathlib.Path]:
+    """Notes in `chosen/EXPERIMENT.json` which folder beside it has the runs of the choice.
+
+    Returns:
+        The folders there whose runs are of an earlier choice.
+    """
+    record = _record(experiment, folder / CHOSEN)
+    write_json(record, {**read_json(record), "folder": point})
+    return [each for each in sorted(record.parent.iterdir()) if each.is_dir() and not is_chosen(experiment, each)]
+
+
+def is_chosen(experiment: str, folder: pathlib.Path) -> bool:
+    """Whether a folder in `chosen/`, which may be of another experiment, is not of an earlier choice of this one."""
+    record = _record(experiment, folder.parent)
+    own = is_point_of(experiment, folder.name)
+    return not own or not record.exists() or read_json(record).get("folder") in (None, folder.name)
+
+
+def is_point_of(experiment: str, name: str) -> bool:
+    """Whether the runs of a point of an experiment lie in a folder of this name.
+
+    Example:
+        >>> [is_point_of("cskd", name) for name in ("cskd", "cskd,weight=2", "cskd_e,weight=2", "cskd,cross_entropy")]
+        [True, True, False, False]
+    """
+    settings = r"[^,=]+=.*"
+    return bool(re.fullmatch(rf"{re.escape(safe(experiment))}(,{settings})?" if experiment else settings, name))
+
+
+def _record(experiment: str, chosen: pathlib.Path) -> pathlib.Path:
+    return chosen / f"{safe(experiment) or 'choice'}.json"

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cskd_tf.errors import UserError
-from cskd_tf.runs import report
+from cskd_tf.runs import report, sweep
 from cskd_tf.runs.choice import better
 from cskd_tf.runs.config import OF_NO_RESULT
 from cskd_tf.runs.grid import SEED_KEYS, Run
 from cskd_tf.runs.json_files import flatten
-from cskd_tf.runs.sweep import CHOSEN
 from cskd_tf.runs.workdir import CONFIG, Workdir
 
 FACTORS = {key: factor for _, key, factor in report.COLUMNS}  # from fractions to what papers print
@@ -96,7 +95,7 @@ def index(root: pathlib.Path) -> dict[tuple[bool, str], list[Workdir]]:
         *above, last = pathlib.Path(os.path.abspath(path.parent)).parts
         if re.match(r"seed=", last):
             *above, last = above
-        found.setdefault((above[-1:] == [CHOSEN], last), []).append(Workdir(path.parent))
+        found.setdefault((above[-1:] == [sweep.CHOSEN], last), []).append(Workdir(path.parent))
     return found
 
 
@@ -110,8 +109,13 @@ def find(there: Mapping[tuple[bool, str], Sequence[Workdir]], expected: Run) -> 
     Raises:
         UserError: runs that differ in more than seeds or in the bins of the ECE, or one twice; with names and keys.
     """
-    own = re.compile(re.escape(expected.experiment) + r"(,[^,=]+=.*)?")
-    chosen = [run for (is_chosen, point), runs in there.items() if is_chosen and own.fullmatch(point) for run in runs]
+    chosen = [
+        run
+        for (is_chosen, point), runs in there.items()
+        if is_chosen and sweep.is_point_of(expected.experiment, point)
+        for run in runs
+        if sweep.is_chosen(expected.experiment, run.path if run.path.name == point else run.path.parent)
+    ]
     runs = chosen or list(there.get((False, expected.point), ()))
     finished = [run for run in runs if run.metrics()]
     check_alike(finished)

@@ -22,6 +22,7 @@ CLASSES = "classes.json"
 IMAGES = "images.json"  # which images the run was begun with
 WHERE_IMAGES_ARE = {"data.source.path", "data.source.archive", "data.source.memory"}
 TRAINED_BY = "trained_by.json"
+REMEDY = "; put a copy back, or train in another --workdir"  # of what nothing but a training writes
 CLASSIFIER = "classifier.keras"  # what inference needs, for Keras; a teacher for other runs
 
 
@@ -152,7 +153,7 @@ class Workdir:
         """The config that the run belongs to; its file may have the names that keys had before."""
         if not (self.path / CONFIG).exists():
             raise UserError(f"Expected the folder of a run, with {CONFIG}. Received: workdir {self.path}")
-        values = read_json(self.path / CONFIG)
+        values = read_json(self.path / CONFIG, advice=REMEDY)
         try:
             return Config.read(upgraded(values))
         except UserError as error:
@@ -169,7 +170,7 @@ class Workdir:
             return []
         text = (self.path / LOG).read_text(errors="replace")
         lines = [
-            parsed_json(line, name=f"line {number} of {self.path / LOG}")
+            parsed_json(line, name=f"line {number} of {self.path / LOG}", advice=REMEDY)
             for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1)
         ]
         if wrong := [line for line in lines if not isinstance(line.get("epoch"), int)]:
@@ -248,8 +249,9 @@ class Workdir:
         path = self.path / TRAINED_BY
         if not path.exists():
             return []
-        if not _is_strings(code := read_json(path).get("code")):
-            raise UserError(f"Expected by which code the run was trained in {path}. Received: {str(code)[:60]}")
+        again = "; without it, nothing but by which code the run was trained is lost: remove it"
+        if not _is_strings(code := read_json(path, advice=again).get("code")):
+            raise UserError(f"Expected by which code the run was trained in {path}{again}. Received: {str(code)[:60]}")
         return code
 
     def predictions(self, split: str) -> pathlib.Path:

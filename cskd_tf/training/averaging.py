@@ -99,6 +99,15 @@ class WeightAverage:
         self._put = [_checksum(variable) for variable, _ in self._pairs] if in_place else None
         self._in_place.assign(int(in_place))
 
+    def settle(self) -> None:
+        """Has what was assigned to variables while their averages were in place as what is trained on, for a file."""
+        for number, (variable, average) in enumerate(self._pairs):
+            if self._put and _checksum(variable) != self._put[number]:
+                average.value.assign(tf.cast(tf.identity(variable.value), average.dtype))
+                if number in self._aside:
+                    self._aside[number].value.assign(tf.identity(variable.value))
+                self._put[number] = _checksum(variable)
+
     def forget(self) -> None:
         """What variables are from now on was not assigned to them, but read with their averages from a file."""
         self._put = None
@@ -174,7 +183,18 @@ class AveragedModel(keras.Model, abc.ABC):
             self._averaging.average = average
             self._kept.average = [variable.value for variable in average.variables]
 
+    def _settle_average(self) -> None:
+        """Before what was assigned to averaged weights gets into a file, where nobody could tell any more."""
+        if self.average is not None:
+            self.average.settle()
+
+    def set_weights(self, weights) -> None:
+        """As `keras.Model.set_weights`."""
+        super().set_weights(weights)
+        self._settle_average()
+
     def save_own_variables(self, store) -> None:
+        self._settle_average()
         super().save_own_variables(store)
         for number, variable in enumerate(self.average.variables if self.average else ()):
             store[f"average_{number}"] = variable.numpy()

@@ -3,6 +3,7 @@
 import abc
 import types
 
+import keras
 import tensorflow as tf
 
 from cskd_tf.errors import UserError
@@ -23,6 +24,7 @@ class DataBuiltModel(AveragedModel):
         self._data_forms = types.SimpleNamespace(
             traced_for_rows={},  # by the name of each function that Keras has traced: see _retrace_for
             of_metrics_as_rows=None,  # whether labels were rows when Keras chose what "accuracy" is
+            metrics=[],  # that compile was given
             opened=None,  # data whose form was looked at: see _maybe_symbolic_build
         )
 
@@ -39,6 +41,7 @@ class DataBuiltModel(AveragedModel):
         """As `AveragedModel.compile`."""
         super().compile(optimizer=optimizer, **kwargs)
         self._data_forms.of_metrics_as_rows = None
+        self._data_forms.metrics = keras.tree.flatten([kwargs.get("metrics"), kwargs.get("weighted_metrics")])
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """As Keras', which takes a batch's form from the mean of its parts, also where there is nothing left to build.
@@ -101,6 +104,7 @@ class DataBuiltModel(AveragedModel):
             setattr(self, function, None)
             forms.traced_for_rows[function] = rows
         if forms.of_metrics_as_rows is None:
+            expected.labels.check_metrics_of(forms.metrics, as_rows=rows)
             forms.of_metrics_as_rows = rows
 
     def _replicas(self) -> int:

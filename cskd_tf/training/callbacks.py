@@ -122,10 +122,9 @@ class Evaluation(keras.callbacks.Callback):
         return self._collector
 
     def _count_classes(self) -> int:
-        num_classes = count_classes(self.model, self.data)
         expected = "Expected a model whose images have one class each, as the metrics of Evaluation have them"
         check_one_class(self.model, expected=f"{expected}; pass validation_data to fit instead.")
-        return num_classes
+        return count_classes(self.model, self.data)
 
     def _judged(self, num_classes: int) -> tf.data.Dataset:
         """The data with the class of each image; the same object each time, as the collector keeps what it traced."""

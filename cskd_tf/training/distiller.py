@@ -243,7 +243,7 @@ class SelfDistiller(ContinuingModel):
     @tf.autograph.experimental.do_not_convert  # as Keras' fit has it: nothing in here branches on a tensor
     def train_step(self, data) -> dict[str, Any]:
         batch, labels, weights = unpack(data)
-        check_for_training(batch, self.composition)
+        check_for_training(batch, self.composition, self.label_kind)
         if not self.built:
             self.build(batch[IMAGE].shape)
         conditions = self.expectations(training=True).conditions(labels, index=batch.get("index"), weights=weights)
@@ -362,4 +362,5 @@ class SelfDistiller(ContinuingModel):
         counts = self.label_kind.counts(batch)
         for name, values in terms.items():
             self._trackers[name].update_state(values, sample_weight=counts)
-        return self.compute_metrics(batch, labels, logits, sample_weight=self.label_kind.weights(batch))
+        # Not by Keras' mask on the logits, of which the loss knows nothing either.
+        return self.compute_metrics(batch, labels, tf.identity(logits), sample_weight=self.label_kind.weights(batch))

@@ -275,6 +275,7 @@ class ContinuingModel(DataBuiltModel):
                 return super().fit(x, y, batch_size, epochs, verbose, callbacks, sample_weight=sample_weight, **kwargs)
             finally:
                 thaw(self)  # also where an exception ends it, of which Keras tells no callback
+                self._settle_average()  # behind callbacks that restore the best weights
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, *args, **kwargs):
         """As `keras.Model.evaluate`."""

@@ -28,15 +28,25 @@ KERAS_BATCH = 32  # images, where nobody says how many
 BUILD = "build the data with cskd_tf.data.paired_dataset(..., **model.data_options)"
 
 
-def check_for_training(batch: dict, composition: Composition) -> None:
-    """Raises UserError where the batch lacks what the methods need of the pipeline."""
+BY_HAND = (
+    "give them yourself, as arrays of one row per example: fit({'image': x, 'partner': another x of the same class, "
+    "'index': np.arange(len(x))}, y), with num_examples=len(x) of the SelfDistiller"
+)
+
+
+def check_for_training(batch: dict, composition: Composition, kind: LabelKind) -> None:
+    """Raises UserError where the batch lacks what the methods need, of the pipeline or, beyond images, by hand."""
     received = f"Received: a batch with {sorted(batch)}"
     if IMAGE not in batch:
         raise UserError(f"Expected what the network takes as {IMAGE!r}, whatever its input is called. {received}")
+    shapes = {view.name: tuple(batch[view.name].shape[1:]) for view in composition.views if view.name in batch}
+    if len({*shapes.values()}) > 1:
+        raise UserError(f"Expected all views of one shape but for how many they are. Received: {shapes}")
+    how = BUILD if kind.takes_classes and len(shapes[IMAGE]) == 3 else BY_HAND
     if missing := [extra for extra in composition.needs.extras if extra not in batch]:
-        raise UserError(f"The methods need {missing}, which a stream without indices cannot give: {BUILD}. {received}")
+        raise UserError(f"The methods need {missing}, which a stream without indices cannot give: {how}. {received}")
     if missing := [view.name for view in composition.views if view.name not in batch]:
-        raise UserError(f"The methods need the views {missing}: {BUILD}. {received}")
+        raise UserError(f"The methods need the views {missing}: {how}. {received}")
     if composition.mixing and "targets" not in batch:
         raise UserError(f"{composition.mixing_names} work in the pipeline: {BUILD}. {received}")
 
@@ -190,6 +200,8 @@ class Expectations:
             sound = namespace.all(of_images[:even:2] == of_images[1:even:2]) & (count == even)
             yield self._wrong_pair, sound, lambda: f"labels {of_images[:10].tolist()}"
         if self.num_examples is not None and index is not None:
+            if kind_of(index) != "int":
+                raise UserError(f"Expected the index of each example as integers [B]. Received: {type_of(index)}")
             numbers = namespace.asarray(index, namespace.int64)
             wrong_index = (numbers < 0) | (numbers >= self.num_examples)
             yield self._wrong_index, ~namespace.any(wrong_index), lambda: f"index {_some_of(index, wrong_index)}"

@@ -27,6 +27,26 @@ class OneClass(LabelKind):
         ([3.0, 1.5], [[0.0, 1.0], [0.5, 0.5]])
     """
 
+    def check_metrics(self, metrics, weighted_metrics):
+        for metric in map(_made, keras.tree.flatten([metrics, weighted_metrics])):
+            if metric in ("crossentropy", "ce") or (
+                isinstance(metric, _OF_LOGITS) and not metric.get_config()["from_logits"]
+            ):
+                raise UserError(
+                    "Expected metrics of logits, such as SparseCategoricalCrossentropy(from_logits=True). "
+                    f"Received: {metric!r}, of probabilities"
+                )
+
+    def check_metrics_of(self, metrics, *, as_rows):
+        for metric in map(_made, metrics):
+            of_classes, of_rows = isinstance(metric, _OF_CLASSES), isinstance(metric, _OF_ROWS)
+            if (as_rows and of_classes) or (of_rows and not as_rows):
+                form, other = ("rows", "Categorical") if as_rows else ("classes", "SparseCategorical")
+                raise UserError(
+                    f"Expected metrics of labels that are {form}, of Keras' those with {other} in their name, or "
+                    f"'accuracy', which is of both. Received: {metric.name!r}"
+                )
+
     def check_form(self, labels, *, num_classes):
         sizes, kind = sizes_of(labels), kind_of(labels)
         if self.are_rows(labels, num_classes=num_classes):
@@ -231,6 +251,30 @@ class SeveralClasses(LabelKind):
         return super().in_the_loss(tf.reduce_mean(values, axis=further), batch)
 
 
+_OF_LOGITS = (  # or of probabilities, as which logits would be cut at 0 and 1
+    keras.metrics.CategoricalCrossentropy,
+    keras.metrics.SparseCategoricalCrossentropy,
+    keras.metrics.BinaryCrossentropy,
+    keras.metrics.AUC,
+)
+_OF_CLASSES = (
+    keras.metrics.SparseCategoricalAccuracy,
+    keras.metrics.SparseTopKCategoricalAccuracy,
+    keras.metrics.SparseCategoricalCrossentropy,
+)
+_OF_ROWS = (
+    keras.metrics.CategoricalAccuracy,
+    keras.metrics.TopKCategoricalAccuracy,
+    keras.metrics.CategoricalCrossentropy,
+)
+
+
+def _made(metric: Any) -> Any:
+    """A metric by its name in Keras; as it is what is none, or a name whose meaning follows from the labels."""
+    by_labels = ("accuracy", "acc", "crossentropy", "ce")
+    return keras.metrics.get(metric) if isinstance(metric, str) and metric.lower() not in by_labels else metric
+
+
 # Metrics of one class of each image: they would compare the largest of the scores alone, or take their softmax.
 _OF_ONE_CLASS = (
     keras.metrics.Accuracy,
@@ -251,11 +295,8 @@ def _takes_logits_of_several(metric: Any) -> bool:
         >>> [_takes_logits_of_several(keras.metrics.BinaryAccuracy(threshold=of)) for of in (0.5, 0.0)]
         [False, True]
     """
-    if isinstance(metric, str):
-        if metric.lower() in ("accuracy", "acc", "crossentropy", "ce"):  # which Keras makes others of by the labels
-            return False
-        metric = keras.metrics.get(metric)
-    if isinstance(metric, _OF_ONE_CLASS):
+    metric = _made(metric)
+    if isinstance(metric, (str, *_OF_ONE_CLASS)):
         return False
     if not isinstance(metric, keras.metrics.Metric) or (
         isinstance(metric, keras.metrics.MeanMetricWrapper)

@@ -45,6 +45,9 @@ class LabelKind(abc.ABC):
     def check_metrics(self, metrics, weighted_metrics) -> None:  # noqa: B027, because most labels need no check
         """Raises UserError for what `compile` takes, and would compute something else of such labels."""
 
+    def check_metrics_of(self, metrics: Sequence[Any], *, as_rows: bool) -> None:  # noqa: B027
+        """As `check_metrics`, once it is known whether the labels come as rows."""
+
     @abc.abstractmethod
     def check_form(self, labels, *, num_classes: int) -> None:
         """Raises UserError for labels of a shape or type that they cannot have."""

@@ -12,7 +12,7 @@ import pytest
 
 from cskd_tf.methods import PSKD
 from cskd_tf.training.distiller import SelfDistiller
-from examples.translation import language
+from examples.translation import language, training
 from examples.translation.corpus import BEGIN, END, PADDING, Corpus, Vocabulary
 from examples.translation.decoding import bleu, greedy
 from examples.translation.language import Clause, NounPhrase, Pair, Sentence
@@ -201,3 +201,18 @@ def test_the_command_prints_a_table_and_writes_its_results(tmp_path):
         values = [line["nll"] for line in lines if line["methods"] == name]
         assert len(values) == 2
         assert f"{np.mean(values):.3f} ±" in finished.stdout
+
+
+def test_a_seed_is_of_the_weights_and_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing(monkeypatch):
+    seen = []
+    monkeypatch.setattr(SelfDistiller, "fit", lambda self, *_, **__: seen.append(self))  # what it would begin with
+    corpus = Corpus.of({"train": [Pair(["a"], [["x"]]), Pair(["b"], [["y"]])]})
+    for seed in (0, 0, 1):
+        training.trained(corpus, [], seed=seed, epochs=20, batch_size=1, learning_rate=0.5, layers=1, width=8)
+    first, again, other = (model.network.get_weights()[0] for model in seen)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    optimizer = seen[0].optimizer
+    rates = [float(keras.ops.convert_to_numpy(optimizer._learning_rate(step))) for step in (0, 2, 4, 22, 40)]
+    assert rates == pytest.approx([0.0, 0.25, 0.5, 0.25, 0.0], abs=1e-6)
+    assert optimizer.beta_2 == 0.98

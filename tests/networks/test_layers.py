@@ -235,3 +235,38 @@ def test_densenets_keep_their_channels_in_the_order_of_their_authors(name, size,
     network = networks.build(name, num_classes=2, input_shape=(size, size, 3), width=8)
     inputs, outputs = values_of(network, first, "stage1_block1_concatenate")
     np.testing.assert_array_equal(outputs[..., old], inputs)
+
+
+def of_pairs(images):
+    """The averages of 2 x 2 pixels."""
+    count, height, width, channels = images.shape
+    return np.reshape(images, (count, height // 2, 2, width // 2, 2, channels)).mean(axis=(2, 4))
+
+
+def test_a_pyramidnet_halves_in_its_3x3_and_by_averages_and_no_block_ends_in_a_relu():
+    network = pyramidnet(11, num_classes=2, input_shape=(8, 8, 3), width=4, name="network")
+    assert [network.get_layer(f"stage2_block1_conv{number}").strides[0] for number in (1, 2, 3)] == [1, 2, 1]
+    names = ("stage1", "stage2_block1_bn4", "stage2_block1_add", "final_bn", "stage3")
+    first, branch, second, final, last = map(np.array, values_of(network, *names))
+    shortcut = np.pad(of_pairs(first), [(0, 0)] * 3 + [(0, branch.shape[-1] - first.shape[-1])])
+    np.testing.assert_allclose(second, branch + shortcut, atol=1e-5)
+    np.testing.assert_array_equal(last, np.maximum(final, 0))
+
+
+def test_a_densenet_halves_by_averages_behind_each_stage_and_ends_in_a_relu():
+    network = densenet((1, 1), num_classes=2, input_shape=(8, 8, 3), width=8, small_images=True, name="network")
+    names = ("stage1_block1_concatenate", "stage1", "transition1_conv", "transition1_pool", "final_bn", "stage2")
+    block, first, convolved, pooled, final, last = map(np.array, values_of(network, *names))
+    np.testing.assert_array_equal(first, block)
+    np.testing.assert_allclose(pooled, of_pairs(convolved), atol=1e-6)
+    np.testing.assert_array_equal(last, np.maximum(final, 0))
+
+
+def test_a_resnet_for_large_images_takes_the_largest_of_3x3_in_its_stem_and_activates_sums():
+    network = resnet((1, 1), num_classes=2, input_shape=(32, 32, 3), width=4, name="network")
+    names = ("stem_bn_relu", "stem_pool", "stage2_block1_bn2", "stage2_block1_shortcut_bn", "stage2")
+    stem, pooled, branch, shortcut, second = map(np.array, values_of(network, *names))
+    around = np.pad(stem, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    parts = [around[:, row : row + 16 : 2, column : column + 16 : 2] for row in range(3) for column in range(3)]
+    np.testing.assert_array_equal(pooled, np.max(parts, axis=0))
+    np.testing.assert_allclose(second, np.maximum(branch + shortcut, 0), atol=1e-6)

@@ -1,12 +1,20 @@
 """Checkpoints of the public PyTorch code: names, shapes, refusals, and the mode that makes a run of one."""
 
 import sys
+import zipfile
 
+import keras
 import numpy as np
 import pytest
 
 from cskd_tf import networks
-from cskd_tf.networks.torch_weights import _layer_name, count_classes, load_torch_weights, read_torch_checkpoint
+from cskd_tf.networks.torch_weights import (
+    _layer_name,
+    _reason,
+    count_classes,
+    load_torch_weights,
+    read_torch_checkpoint,
+)
 from tests.helpers import preact_resnet10_weights
 from tests.networks.deep import deep_ones_later
 
@@ -155,3 +163,25 @@ def test_every_module_of_the_public_code_is_a_layer_here(name):
 def test_classes_are_counted_before_the_network_is_built(weights):
     assert count_classes(weights) == CLASSES
     assert count_classes({"conv1.weight": np.zeros((3, 3, 1, 1))}) is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named_and_change_nothing(value):
+    images = keras.Input((3,))
+    network = keras.Model(images, keras.layers.Dense(2, name="classifier")(images))
+    before = network.get_weights()
+    weights = {"fc.weight": np.zeros((2, 3)), "fc.bias": np.array([0.0, value])}
+    with pytest.raises(ValueError, match=r"Received: 1 not finite: fc\.bias"):
+        load_torch_weights(network, weights)
+    for one, other in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_that_broke_off_is_said_to(tmp_path):
+    with zipfile.ZipFile(tmp_path / "whole.pth", "w") as file:
+        file.writestr("archive/data.pkl", bytes(1000))
+    whole = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    error = OSError(22, "Invalid argument")
+    assert _reason(error, tmp_path / "cut.pth") == "its end is missing, as of a download that broke off"
+    assert _reason(error, tmp_path / "whole.pth") == "[Errno 22] Invalid argument"

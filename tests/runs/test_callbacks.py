@@ -12,6 +12,8 @@ from cskd_tf.data import paired_dataset
 from cskd_tf.runs.callbacks import Checkpoint, RunLog
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import Evaluation, StopOnNaN
+from cskd_tf.training.distiller import SelfDistiller
+from cskd_tf.training.optimizers import SGD
 from tests.helpers import EVALUATION_LOGS, trainable_model
 from tests.selection import quick
 
@@ -179,3 +181,12 @@ def test_an_epoch_log_with_an_undefined_figure_is_json(linear_network, images_an
     assert workdir.log()[1]["val_nll"] == pytest.approx(
         metrics.negative_log_likelihood(network(images[5:7]), labels[5:7])
     )
+
+
+def test_the_logged_learning_rate_is_that_of_the_epoch_and_not_of_the_next(linear_network, images_and_labels, tmp_path):
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.1, 0.01])  # the second epoch begins at step 3
+    model = SelfDistiller(linear_network())
+    model.compile(SGD(schedule))
+    data = paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=2)
+    model.fit(data, epochs=2, verbose=0, callbacks=[RunLog(Workdir(tmp_path))])
+    assert [entry["learning_rate"] for entry in Workdir(tmp_path).log()] == pytest.approx([0.1, 0.01])

@@ -54,3 +54,7 @@ def test_a_metric_without_a_direction_is_refused():
 @pytest.mark.parametrize("metric", ["top1_error", "top5_error", "nll", "ece", "aurc", "group_error"])
 def test_less_of_an_error_is_better(metric):
     assert choice.best(found([0.1, 0.1, 0.2, 0.2, 0.3, 0.3], metric), metric=metric).point == "a"
+
+
+def test_the_deviation_of_a_choice_is_that_of_a_sample():
+    assert found([0.1, 0.3] * 3)[0].as_dict()["deviation"] == pytest.approx(0.2 / 2**0.5)

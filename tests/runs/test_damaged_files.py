@@ -49,7 +49,7 @@ def halve(path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("config.json", r"Expected a JSON object in .*config\.json\. Received: '{"),
+        ("config.json", r"Expected a JSON object in .*config\.json; put a copy back.*\. Received: '{"),
         ("metrics.json", r"metrics\.json; remove it, and the command that started the run writes it again\. Received"),
     ],
 )
@@ -125,7 +125,8 @@ def test_a_line_within_the_log_that_is_cut_off_is_named(run):
     lines = (workdir.path / "log.jsonl").read_text().splitlines()
     (workdir.path / "log.jsonl").write_text(f"{lines[0][:30]}\n{lines[1]}\n")
     with pytest.raises(
-        ValueError, match=r"Expected a JSON object in line 1 of .*log\.jsonl\. Received: '{\"epoch\": 1"
+        ValueError,
+        match=r"Expected a JSON object in line 1 of .*log\.jsonl; put a copy back, or .*\. Received: '{\"epoch\": 1",
     ):
         train.train(config, workdir)
 
@@ -182,7 +183,7 @@ def test_a_log_that_is_gone_is_named_before_another_epoch_is_the_best(run):
         train.train(config, workdir)
     for file in (workdir.checkpoints / "last").glob("ckpt-*.index"):
         file.unlink()
-    with pytest.raises(ValueError, match="Expected a whole checkpoint to resume from"):
+    with pytest.raises(ValueError, match="a whole checkpoint to resume from; put a copy back, or train in another"):
         train.train(config, workdir)
 
 

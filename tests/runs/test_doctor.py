@@ -1,6 +1,7 @@
 import importlib
 import re
 import shutil
+import types
 
 import numpy as np
 import PIL.Image
@@ -155,3 +156,30 @@ def test_lines_of_a_table_are_named(image_folder, capsys):
     (image_folder / files[1]).write_bytes(b"no image")
     with pytest.raises(ValueError, match=rf"1 images of test cannot be decoded: \S+table.csv, line 3: {files[1]} \("):
         doctor.examine(config)
+
+
+def found_in(folder):
+    """What advice on a run is given to go by."""
+    seen = []
+    doctor.examine(config_of(folder), check_labels=0, advise=lambda findings: seen.append(findings) or {})
+    return seen[0]
+
+
+def test_advice_goes_by_what_the_images_are(image_folder, monkeypatch):
+    monkeypatch.setattr(doctor, "_timed", lambda findings, screen: (findings, None))  # which trains
+    found = found_in(image_folder)
+    assert (found.counts.tolist(), found.held_out, found.tested) == ([4, 4], 4, 6)
+    assert max(found.sides) <= 22  # the shorter ones, of 20 x 24 to 25 x 19 pixels
+    assert not found.same_size
+    for path in image_folder.glob("*/*/*"):
+        PIL.Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(path)
+    assert found_in(image_folder).same_size
+    assert set(found_in(image_folder).sides) == {20}
+
+
+def test_what_an_epoch_and_all_of_them_take(capsys):
+    experiment = types.SimpleNamespace(steps_per_epoch=120, config=types.SimpleNamespace(epochs=200))
+    doctor.show(doctor.console(piped=doctor.PROSE), costs.table(costs.Cost(0.5, 0.25), experiment))
+    printed = capsys.readouterr().out
+    assert row(printed, "a training epoch, minutes") == ["1.0"]
+    assert row(printed, "all 200 epochs, hours") == ["3.3"]

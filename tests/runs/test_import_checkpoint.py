@@ -92,3 +92,10 @@ def test_other_classes_than_the_datas_are_refused(command, weights, tmp_path):
     code, printed = command(*IMPORT)
     assert (code, "linear.weight: (7, 128) in the file, (10, 128) in the network" in printed) == (1, True), printed
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_import_is_completed_however_its_file_is_called(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert import_checkpoint._is_same("ckpt.t7", str(tmp_path / "." / "ckpt.t7"))
+    assert not import_checkpoint._is_same("ckpt.t7", "other.t7")
+    assert not import_checkpoint._is_same(None, "ckpt.t7")

@@ -67,3 +67,10 @@ def test_a_run_says_it_once(monkeypatch, tmp_path, caplog):
         train.train(config_of({}), Workdir(tmp_path / "run"))
     lines = [record.getMessage() for record in caplog.records if "parameters; MiB on each replica" in record.message]
     assert len(lines) == 1
+
+
+def test_averaged_weights_count():
+    built = experiment.prepare(config_of({"network.width": 32, "optimizer.ema_momentum": 0.9}))
+    weights = built.model.network.count_params()
+    assert f"average {floats(weights)};" in memory.describe(built)
+    assert weights * 4 > 2**20

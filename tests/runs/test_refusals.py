@@ -239,3 +239,14 @@ def test_somebody_elses_folder_is_refused_and_kept(command, tmp_path):
     assert code != 0
     assert "Expected a new or empty folder, or one of ours" in printed
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
+
+
+def test_a_full_disk_is_named_where_the_error_names_no_file(command, monkeypatch):
+    def write(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("cskd_tf.runs.cli.evaluate.evaluate", write)
+    monkeypatch.setattr("cskd_tf.runs.cli.refuse_own_network", lambda workdir: None)
+    code, printed = command("--workdir=run", "--mode=evaluate")
+    assert code != 0
+    assert "error: No space left on device: run\n" in printed

@@ -1,7 +1,9 @@
 """What is seen of training, in a pipe and on terminals of several widths."""
 
 import io
+import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -10,6 +12,7 @@ from absl import logging
 
 from cskd_tf.runs import screen
 from cskd_tf.runs.screen import Screen, epoch_line
+from tests.helpers import ROOT
 
 LOGS = {
     "loss": 2.34, "cross_entropy": 2.3, "class_wise": 0.04, "val_top1_error": 0.8712, "val_top5_error": 0.4,
@@ -124,3 +127,24 @@ def test_verbose_2_has_no_bar():
     follow(made, verbose=2)
     assert "left" not in output.getvalue()
     assert output.getvalue().count("epoch ") == 4
+
+
+def test_a_reader_that_leaves_ends_no_training():
+    code = (
+        "import sys\n"
+        "from cskd_tf.runs.screen import Screen\n"
+        "with Screen(2, epochs=9) as screen:\n"
+        "    for epoch in range(9):\n"
+        "        screen.line({'loss': 1.0}, epoch=epoch + 1, epochs=9, seconds=1.0)\n"
+        "        sys.stdin.readline()\n"
+        "print('trained', file=sys.stderr)\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    unbuffered = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=unbuffered, **pipes) as process:
+        assert process.stdout.readline().startswith("epoch 1/9")
+        process.stdout.close()
+        process.stdin.write("\n" * 9)
+        process.stdin.close()
+        assert process.stderr.read().splitlines()[-1] == "trained"
+        assert process.wait(60) == 0

@@ -6,8 +6,9 @@ import pytest
 
 from cskd_tf.errors import UserError
 from cskd_tf.evaluation.predictions import Predictions
-from cskd_tf.runs import rendering, tables
+from cskd_tf.runs import rendering, sweep, tables
 from cskd_tf.runs.grid import Run
+from cskd_tf.runs.json_files import write_json
 from cskd_tf.runs.workdir import Workdir
 from tests.helpers import finished_run
 
@@ -234,3 +235,18 @@ def test_a_chosen_point_of_an_experiment_whose_name_begins_alike_is_of_another(t
 def test_one_seed_with_two_splits_is_two_runs(trained):
     finished_run(trained / "base" / "seed=1,split.seed=1", seed=1, split_seed=1, labels=LABELS, methods=())
     assert len(found_in(trained)[0]["base"].runs) == 3
+
+
+def test_an_earlier_choice_is_in_no_table(trained):
+    """As where a seed was added, and another point is the best: its runs may not even have finished."""
+    for point in (2, 3):
+        folder = trained / "chosen" / f"cskd,weight={point}" / "seed=1"
+        finished_run(folder, seed=1, labels=LABELS, methods=({"name": "CSKD", "weight": float(point)},))
+    write_json(trained / "chosen" / "cskd.json", {"chosen": {}})
+    finished_run(trained / "chosen" / "none,weight=1" / "seed=1", seed=1, labels=LABELS, methods=())
+    assert sweep.note_chosen("cskd", trained, point="cskd,weight=3") == [trained / "chosen" / "cskd,weight=2"]
+    runs = found_in(trained)[0]["cskd"].runs
+    assert [run.config().methods[0]["weight"] for run in runs] == [3.0]
+    (trained / "chosen" / "cskd,weight=3" / "seed=1" / "metrics.json").unlink()
+    found = found_in(trained)[0]["cskd"]
+    assert (len(found.runs), len(found.unfinished)) == (0, 1)

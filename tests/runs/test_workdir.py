@@ -14,6 +14,7 @@ import pytest
 from cskd_tf.errors import UserError
 from cskd_tf.runs import evaluate, export, import_checkpoint, train
 from cskd_tf.runs.config import Config
+from cskd_tf.runs.images_of_run import noted_images
 from cskd_tf.runs.json_files import flatten
 from cskd_tf.runs.report import report
 from cskd_tf.runs.workdir import Workdir
@@ -198,3 +199,26 @@ def test_a_line_of_the_log_without_its_epoch_is_refused(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"epoch": 1}\n{"epoch": "two"}\n')
     with pytest.raises(UserError, match=r"number of the epoch in each line of .*log.jsonl. Received: \{'epoch': 'two'"):
         Workdir(tmp_path).log()
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "advice"),
+    [
+        ("trained_by.json", Workdir.trained_by, "remove it"),
+        ("images.json", noted_images, "removed, it is written again"),
+        ("metrics.json", Workdir.metrics, "remove it, and the command"),
+        ("config.json", Workdir.config, "put a copy back, or train in another --workdir"),
+    ],
+)
+def test_of_a_damaged_file_it_is_said_what_to_do(name, read, advice, tmp_path):
+    (tmp_path / name).write_text('{"half')
+    with pytest.raises(UserError, match=rf"Expected a JSON object in .*{name}; .*{advice}.*\. Received: '{{\"half'"):
+        read(Workdir(tmp_path))
+
+
+def test_epochs_count_as_logged_up_to_the_first_without_the_metric_that_chooses(tmp_path):
+    workdir = Workdir(tmp_path)
+    for entry in ({"epoch": 1, "val_top1_error": 0.5}, {"epoch": 2, "val_top1_error": None}, {"epoch": 4}):
+        workdir.append_log(entry)
+    assert workdir.logged_epochs() == 2
+    assert workdir.logged_epochs(monitor="val_top1_error") == 1

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cskd_tf.errors import UserError
 from cskd_tf.training.averaging import WeightAverage
@@ -151,3 +152,35 @@ def test_an_average_of_sixteen_bits_does_not_stand_still(dtype):
     assert float(weight.numpy()[0]) == pytest.approx(2 - 0.999**1000, abs=0.01)
     average.put(False)
     assert float(weight.numpy()[0]) == 2.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("way", ["keras", "tensorflow"])
+@pytest.mark.parametrize("assigned", ["set_weights", "EarlyStopping"])
+def test_a_file_goes_on_from_what_was_assigned_as_the_model_does(
+    assigned, way, dtype, linear_network, images_and_labels, tmp_path
+):
+    def make():
+        model = SelfDistiller(linear_network(dtype=dtype))
+        model.compile(SGD(1.0), ema_momentum=0.9)
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    model = make()
+    stop = keras.callbacks.EarlyStopping(monitor="loss", mode="max", patience=1, restore_best_weights=True)
+    callbacks = [stop] if assigned == "EarlyStopping" else []
+    model.fit(*images_and_labels, epochs=4, verbose=0, callbacks=callbacks)
+    if assigned == "set_weights":
+        model.set_weights([np.full_like(weight, 0.5) for weight in model.get_weights()])
+    if way == "keras":
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    else:
+        loaded = make()
+        path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
+        tf.train.Checkpoint(model=loaded).restore(path).assert_consumed()
+        loaded.average.forget()
+    for each in (model, loaded):
+        each.put_average(False)  # as fit does first
+    for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,5 +1,7 @@
 """`Evaluation`: one pass per epoch over validation data, for any model, beside any callback; `StopOnNaN`."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -123,3 +125,27 @@ def test_a_network_without_embeddings_is_refused_before_training(images_and_labe
     with pytest.raises(ValueError, match="Expected a network whose last dense layer reads the embedding"):
         model.fit(*images_and_labels, verbose=0, callbacks=[Evaluation(images_and_labels)])
     assert int(model.step.numpy()) == 0
+
+
+def test_arrays_are_judged_in_batches_of_the_given_size(images_and_labels):
+    data = Evaluation(images_and_labels, batch_size=5).data
+    assert [len(labels) for _, labels in data] == [5, 5, 5, 5, 2]
+
+
+def test_logits_that_are_infinite_stop_a_training_too(linear_network, images_and_labels):
+    images, labels = images_and_labels
+    model = SelfDistiller(linear_network())
+    model.compile(SGD(0.0 + 1e-9))
+    far = images.copy()
+    far[0] = np.finfo("float32").max  # times a weight above 1 it is infinite, and no NaN
+    model.network.layers[-1].kernel.assign(np.full((16, 3), 2.0))
+    with pytest.raises(FloatingPointError, match="The validation logits are not finite after epoch 1"):
+        model.fit(images, labels, verbose=0, callbacks=[Evaluation((far, labels))])
+
+
+def test_the_step_of_an_epoch_that_is_gone_on_with_is_counted_from_its_beginning():
+    stop = StopOnNaN()
+    stop.set_model(types.SimpleNamespace(steps_per_execution=1, batches_before=5))
+    stop.on_epoch_begin(2)
+    with pytest.raises(FloatingPointError, match="The loss became nan in epoch 3, step 8. "):
+        stop.on_train_batch_end(2, {"loss": float("nan")})

@@ -217,3 +217,43 @@ def test_checks_of_arrays_and_of_graphs_agree():
         results = [np.asarray(kind.wrong(labels, num_classes=3, namespace=each)) for each in namespaces]
         np.testing.assert_array_equal(*results)
         assert results[0].any()
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "crossentropy",
+        "sparse_categorical_crossentropy",
+        keras.metrics.SparseCategoricalCrossentropy(),
+        keras.metrics.CategoricalCrossentropy(),
+        keras.metrics.AUC(),
+    ],
+)
+def test_metrics_of_probabilities_are_refused(metric, linear_network):
+    """Keras would cut logits at 0 and 1, and log some number."""
+    with pytest.raises(ValueError, match=r"Expected metrics of logits, .*from_logits=True.*of probabilities"):
+        model_of(linear_network(), metrics=[metric])
+
+
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("kind", ["Accuracy", "TopKCategoricalAccuracy", "Crossentropy"])
+def test_metrics_of_labels_of_the_other_form_are_refused(kind, rows, linear_network, images_and_labels):
+    images, labels = images_and_labels
+    of_rows = {
+        "Accuracy": "categorical_accuracy",
+        "TopKCategoricalAccuracy": keras.metrics.TopKCategoricalAccuracy(k=2),
+        "Crossentropy": keras.metrics.CategoricalCrossentropy(from_logits=True),
+    }
+    of_classes = {
+        "Accuracy": keras.metrics.SparseCategoricalAccuracy(),
+        "TopKCategoricalAccuracy": keras.metrics.SparseTopKCategoricalAccuracy(k=2),
+        "Crossentropy": keras.metrics.SparseCategoricalCrossentropy(from_logits=True),
+    }
+    fitting, other = (of_rows, of_classes) if rows else (of_classes, of_rows)
+    labels = np.eye(3)[labels] if rows else labels
+    model = model_of(linear_network(), metrics=[other[kind]])
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=f"Expected metrics of labels that are {'rows' if rows else 'classes'}"):
+            call(images, labels, verbose=0)
+    model = model_of(linear_network(), metrics=[fitting[kind]])
+    model.evaluate(images, labels, verbose=0)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from cskd_tf import methods
 from cskd_tf.data import paired_dataset
+from cskd_tf.errors import UserError
 from cskd_tf.methods import CSKD, PSKD, LabelSmoothing, MaxEntropy, Method
 from cskd_tf.training.callbacks import Evaluation
 from cskd_tf.training.distiller import SelfDistiller
@@ -265,3 +266,9 @@ def test_metrics_that_would_read_logits_as_something_else_are_refused(metric, is
         else:
             with pytest.raises(ValueError, match=r"BinaryAccuracy\(threshold=0.0\).*Received: "):
                 model.compile("sgd", **{weighted: [metric]})
+
+
+@pytest.mark.parametrize("name", ["accuracy", "acc", "crossentropy", "ce", "Acc"])
+def test_names_of_which_keras_makes_metrics_of_one_class_are_refused(name, linear_network):
+    with pytest.raises(UserError, match=f"Expected metrics of several classes and their logits.*Received: '{name}'"):
+        SelfDistiller(linear_network(), multi_label=True).compile("sgd", metrics=[name])

@@ -249,7 +249,7 @@ def test_what_is_no_sequence_is_named(tagger, sentences, linear_network):
         model.train_on_batch(symbols, labels[:, 0])
     with pytest.raises(ValueError, match=r"logits \[B, C\].*one row per image"):
         check_logits(network, input_shape=(None, LENGTH))  # though it has passed as what it is
-    with pytest.raises(ValueError, match=r"one row per image"):
+    with pytest.raises(ValueError, match="one class each.*whose labels are every position of a sequence"):
         model.fit(symbols, labels, verbose=0, callbacks=[Evaluation((symbols, labels[:, 0]))])
     with pytest.raises(ValueError, match=r"weighted_metrics=\[...\] of sequences.*Received: metrics=\['accuracy'\]"):
         model.compile(SGD(0.1), metrics=["accuracy"])
@@ -265,3 +265,16 @@ def test_a_regularizer_counts_once_however_many_positions_have_labels(tagger):
     model = compiled(network)
     model.fit(np.zeros((2, 2), "int32"), np.array([[1, -1], [0, -1]]), verbose=0)
     np.testing.assert_allclose(network.get_weights()[1], 0.9 * kernel, rtol=1e-6)
+
+
+def test_a_mask_of_keras_leaves_metrics_at_the_positions_of_the_loss():
+    symbols = np.random.default_rng(0).integers(1, 20, (64, 6))
+    symbols[:, 4:] = 0
+    labels = np.where(symbols > 0, symbols % 3, 0)
+    layers = [keras.layers.Embedding(20, 8, mask_zero=True), keras.layers.Dense(3)]
+    model = SelfDistiller(keras.Sequential([keras.Input((6,), dtype="int32"), *layers]), sequences=True)
+    model.compile(SGD(1e-9), weighted_metrics=["accuracy"])
+    expected = np.mean(model.predict(symbols, verbose=0).argmax(-1) == labels)
+    assert model.evaluate(symbols, labels, verbose=0)[1] == pytest.approx(expected, rel=1e-6)
+    logs = model.fit(symbols, labels, verbose=0).history
+    assert logs["accuracy"] == [pytest.approx(expected, rel=1e-6)]

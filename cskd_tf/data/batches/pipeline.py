@@ -207,6 +207,7 @@ def check_batches(
 def _log_peculiarities(maker: BatchMaker) -> None:
     """Says which images an epoch leaves out, and which have no other image for a partner."""
     source, order, needs = maker.source, maker.order, maker.needs
+    views.warn_of_equal_views(needs, augmented=maker.augment is not None)
     if order.static_shapes and order.size % order.batch_size:
         left_out = order.size - order.steps_per_epoch * order.batch_size
         logging.info("The last %d images of each epoch are left out: static shapes", left_out)

@@ -136,6 +136,7 @@ def paired_stream(
         UserError: a number of classes or a size below 1, data of another form, buckets that take more memory, or needs
             that a stream cannot meet.
     """
+    views.warn_of_equal_views(needs, augmented=augment is not None)
     transforms = {view: as_transform(clean if view == views.CLEAN else augment) for view in (views.IMAGE, *needs.views)}
     given = examples_of(examples)
     num_classes = given.num_classes if num_classes is None else num_classes

@@ -5,6 +5,7 @@ import re
 from typing import Any, Protocol
 
 import tensorflow as tf
+from absl import logging
 
 from cskd_tf.errors import UserError
 
@@ -148,3 +149,12 @@ class Distribution:
     def __post_init__(self):
         if not 0 <= self.worker < self.num_workers:
             raise UserError(f"Expected worker from 0 to {self.num_workers - 1}. Received: worker={self.worker}")
+
+
+def warn_of_equal_views(needs: Needs, *, augmented: bool) -> None:
+    """Says so where a method compares two views of each image, and nothing tells them apart."""
+    if SECOND_VIEW in needs.views and not augmented:
+        logging.warning(
+            "The second view of each image is the image once more, and teaches nothing unless the network "
+            "augments: give augment=, such as keras.layers.RandomTranslation(0.1, 0.1)"
+        )

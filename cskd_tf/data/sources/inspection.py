@@ -17,7 +17,10 @@ from cskd_tf.data.sources.passes import track
 from cskd_tf.data.sources.reading import read_image
 
 _EXIF_ORIENTATION = 0x0112
-_KINDS = {"L": "grey", "1": "black and white", "CMYK": "CMYK", "P": "palette", "RGBA": "with transparency"}
+_KINDS = {
+    "L": "grey", "LA": "grey with transparency", "1": "black and white", "CMYK": "CMYK", "P": "palette",
+    "RGBA": "with transparency",
+}  # fmt: skip
 
 
 @dataclasses.dataclass

@@ -88,3 +88,8 @@ def test_debians_package_is_the_whole_set():
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
     splits = load_splits("fashion_mnist", path=str(package), channels=1, validation_fraction=0.01)
     assert [len(splits[part].labels) for part in ("train", "val", "test")] == [59400, 600, 10000]
+
+
+def test_classes_are_numbered_as_their_authors_number_them():
+    published = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
+    assert ", ".join(CLASS_NAMES).casefold() == published.casefold()

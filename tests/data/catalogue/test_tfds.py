@@ -271,3 +271,9 @@ def test_what_a_killed_process_left_is_not_taken_for_whole(tiny, tmp_path, monke
     splits = load_splits("tiny_imagenet", **tiny[0])
     assert contents(splits["train"], splits["val"]) == named(TRAIN, tiny[1])
     assert contents(splits["test"]) == named(TEST, tiny[1])
+
+
+def test_data_sets_are_kept_in_the_home_folder_where_no_other_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=f"put them into {tmp_path}/tensorflow_datasets/downloads/manual:"):
+        load_splits("mit67")

@@ -1,7 +1,9 @@
 import numpy as np
+import PIL.Image
+import pytest
 import tensorflow as tf
 
-from cskd_tf.data import ArraySource
+from cskd_tf.data import ArraySource, ImageFolder
 from cskd_tf.data.sources.encoded import Encoded
 from cskd_tf.data.sources.inspection import duplicates, inspect
 
@@ -21,3 +23,10 @@ def test_an_empty_file_is_called_empty():
         tf.constant(["", ""]), [0, 1], class_names=["cat", "dog"], channels=3, sizes=[0, 0], locate="image {}".format
     )
     assert inspect(source, name="train").unreadable == {0: "empty file", 1: "empty file"}
+
+
+@pytest.mark.parametrize(("mode", "remark"), [("L", "grey"), ("LA", "grey with transparency"), ("P", "palette")])
+def test_colour_modes_are_remarked(mode, remark, tmp_path):
+    (tmp_path / "cat").mkdir()
+    PIL.Image.new(mode, (5, 4)).save(tmp_path / "cat" / "1.png")
+    assert inspect(ImageFolder(tmp_path), name="train").remarks == {remark: 1}

@@ -3,9 +3,12 @@
 import pytest
 import tensorflow as tf
 
+from cskd_tf.runs.tensorboard.about import name_of_run
 from cskd_tf.runs.tensorboard.board import TensorBoard
+from cskd_tf.runs.tensorboard.ending import write_ending
 from cskd_tf.runs.tensorboard.events import keep_epochs, remove_events
-from tests.runs.helpers import events_in
+from cskd_tf.runs.workdir import Workdir
+from tests.runs.helpers import config_of, events_in
 
 
 @pytest.fixture
@@ -61,3 +64,10 @@ def test_event_files_of_another_run_stay(tmp_path):
     board.on_train_begin()
     board.on_train_end()
     assert other.read_bytes() == b"of somebody else"
+
+
+def test_final_metrics_are_shown_once_however_often_they_are_written(tmp_path):
+    config, workdir = config_of({"epochs": 2}), Workdir(tmp_path)
+    for ece in (0.5, 0.25):
+        write_ending(workdir, config, metrics={"val": {"ece": ece}}, class_names=[])
+    assert events_in(workdir.tensorboard / name_of_run(config) / "val") == [(2, "calibration/ece")]
