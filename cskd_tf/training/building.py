@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from cskd_tf.errors import UserError
 from cskd_tf.training.averaging import AveragedModel
+from cskd_tf.training.expectations import Expectations
 from cskd_tf.training.forms import peeked, peeked_images, shape_of
-from cskd_tf.training.inputs import Expectations
 from cskd_tf.training.workers import Workers
 
 

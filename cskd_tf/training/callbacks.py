@@ -16,7 +16,7 @@ from cskd_tf.errors import UserError
 from cskd_tf.evaluation.calibration import DEFAULT_ECE_BINS
 from cskd_tf.evaluation.predictions import Predictions
 from cskd_tf.training.collector import Collector, count_classes
-from cskd_tf.training.inputs import Expectations
+from cskd_tf.training.expectations import Expectations
 from cskd_tf.training.judged import batches_to_judge, with_classes
 from cskd_tf.training.label_kinds import check_one_class
 from cskd_tf.training.order import READERS, warn_of_readers

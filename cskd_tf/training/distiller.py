@@ -18,10 +18,11 @@ from cskd_tf.networks.features import NetworkOutputs, layers_of
 from cskd_tf.networks.logits import check_logits, check_one_input, input_dtype
 from cskd_tf.training.accumulation import accumulated, check_accumulation
 from cskd_tf.training.compiling import compiled_in_replica
+from cskd_tf.training.expectations import Expectations
 from cskd_tf.training.fitting import ContinuingModel
 from cskd_tf.training.forms import unpack
 from cskd_tf.training.freezing import as_before
-from cskd_tf.training.inputs import Expectations, assert_all, check_for_training, check_weighable
+from cskd_tf.training.inputs import assert_all, check_for_training, check_weighable
 from cskd_tf.training.label_kinds import label_kind
 from cskd_tf.training.labels import WEIGHT, class_weight_table, global_count
 from cskd_tf.training.objective import Objective

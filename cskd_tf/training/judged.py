@@ -10,8 +10,9 @@ from cskd_tf.checks import check_count
 from cskd_tf.data.sources.examples import batches_of
 from cskd_tf.data.sources.passes import as_it_is
 from cskd_tf.errors import UserError
+from cskd_tf.training.expectations import Expectations
 from cskd_tf.training.forms import check_form, check_parts
-from cskd_tf.training.inputs import Expectations, checked
+from cskd_tf.training.inputs import checked
 
 _FORM = "Expected Evaluation's data as arrays, or as a tf.data.Dataset or PyDataset of batches with an end."
 

@@ -14,7 +14,7 @@ from cskd_tf.data.batches.stream import paired_stream
 from cskd_tf.errors import UserError
 from cskd_tf.methods import CSKD, PSKD
 from cskd_tf.training.distiller import SelfDistiller
-from cskd_tf.training.inputs import Expectations
+from cskd_tf.training.expectations import Expectations
 from cskd_tf.training.optimizers import SGD
 from tests.selection import few, quick
 
