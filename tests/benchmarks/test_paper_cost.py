@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import paper_cost
 from configs import cskd_paper
-from configs.sweep import load_from
+from configs.asked import load_from
 from cskd_tf.runs import grid
 
 
