@@ -56,7 +56,7 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         self._send(signal.SIGKILL)
         for thread in self._screen:
-            thread.join()
+            thread.join(timeout=5)  # longer only where nobody reads this screen; the log is whole by itself
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

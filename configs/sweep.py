@@ -83,14 +83,16 @@ def _train_chosen(
 ) -> None:
     """Trains the best point of each experiment on everything, its validation images too."""
     final = asked.plan(prefix=sweep.CHOSEN, **{HELD_OUT: 0.0})
+    earlier: list[pathlib.Path] = []
     for name, tried in runs.items():
         best = runner.choose(name, tried, metric=metric)
         if best is not None:
             console.print(f"Chosen by the mean val {metric}, {best.mean:.4f}: {best.point or 'the only one'}")
             chosen = final.add(name, [axis for axis in map(best.on, asked.axes) if HELD_OUT not in axis.keys])
-            if earlier := sweep.note_chosen(name, asked.folder, point=chosen[0].point):
-                folders = ", ".join(map(str, earlier))
-                console.print(f"Of an earlier choice, in no table any more, and yours to remove: {folders}")
+            earlier += sweep.note_chosen(name, asked.folder, point=chosen[0].point)
+    planned = {run.point for run in final.runs.values()}  # teachers too
+    if folders := ", ".join(str(each) for each in earlier if each.name not in planned):
+        console.print(f"Of an earlier choice, which --table leaves out, and yours to remove: {folders}")
     sweep.check(list(final.runs.values()), asked.folder)
     whole = [each for each in final.runs.values() if not sweep.brings_validation(each)]
     if len(whole) < len(final.runs):

@@ -92,7 +92,8 @@ class Attachable(Ability, keras.layers.Layer):
         self.built = True  # nothing waits for an input shape; what needs the network is made in attach()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if getattr(self, "_attached", False) and name in inspect.signature(type(self)).parameters:
+        own = name in inspect.signature(type(self)).parameters and not hasattr(keras.layers.Layer, name)
+        if own and getattr(self, "_traced", False):
             raise UserError(
                 f"Expected arguments of {type(self).__name__} to stay what they are once it trains a network: its step "
                 "is traced with them, and they are saved. A new method, in a new SelfDistiller around the same "
@@ -111,6 +112,10 @@ class Attachable(Ability, keras.layers.Layer):
         refused beside another network.
         """
 
+    def note_traced(self) -> None:
+        """Called by a training step: from now on what it computes is fixed."""
+        self._traced = True
+
     def bind(self, network: keras.Model) -> None:
         """Says that what this method keeps belongs to `network`."""
         self._network = weakref.ref(network)
@@ -122,9 +127,7 @@ class Attachable(Ability, keras.layers.Layer):
             UserError: the method keeps something for another network.
         """
         if self._network is None:
-            self._attached = False  # of one that keeps nothing, and gets another network
             self.attach(network, parts=parts, num_examples=num_examples)
-            self._attached = True
         elif self._network() is not network:
             raise UserError(
                 f"Expected methods that no other network has: {type(self).__name__} keeps something for its own. "

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from cskd_tf.errors import UserError
+from cskd_tf.networks.features import layers_of
 
 _IMAGES = 4  # enough that outputs which sum to 1 for each are no coincidence
 _UNKNOWN_SIZE = 224  # pixels per side, where a network takes images of any size
@@ -58,7 +59,7 @@ def check_logits(network: keras.Model, *, input_shape: Sequence[int | None], seq
     if len(passed := _passed.get(network, ())) == 1 + sequences:
         return passed[-1]
     check_one_input(network)
-    _check_any_batch(network)
+    _check_no_state(network)
     random = np.random.default_rng(0)
     shape = (_IMAGES, *(size or _UNKNOWN_SIZE for size in input_shape[1:]))
     if keras.backend.is_int_dtype(dtype := input_dtype(network)):
@@ -86,14 +87,10 @@ def check_logits(network: keras.Model, *, input_shape: Sequence[int | None], seq
     return outputs.shape[-1]
 
 
-def _check_any_batch(network: keras.Model) -> None:
-    """Refuses what takes batches of one size, and so layers that carry a state from batch to batch."""
-    size = network.inputs[0].shape[0] if getattr(network, "inputs", None) else None
-    if size is not None:
-        raise UserError(
-            "Expected a network of any batch size, Input(shape) without batch_size, and without stateful layers: each "
-            f"step also shows it partners, and an epoch ends in what is left. Received: batch_size={size}"
-        )
+def _check_no_state(network: keras.Model) -> None:
+    """Refuses layers that carry a state from batch to batch, which the partners' pass would go on with."""
+    if stateful := [layer.name for layer in layers_of(network) if getattr(layer, "stateful", False)]:
+        raise UserError(f"Expected a network without stateful layers. Received: {network.name!r} with {stateful}")
 
 
 def input_dtype(network: keras.Model) -> str:

@@ -62,7 +62,8 @@ class WeightAverage:
             0, dtype="int32", trainable=False, aggregation="only_first_replica", name="averages_in_place"
         )
         self.variables = [*(average for _, average in self._pairs), self._in_place, *self._aside.values()]
-        self._put: list[int] | None = None  # checksums of the averages that were put in place here
+        # Checksums of the averages that were put in place here, and of what they stand for.
+        self._put: list[tuple[int, int]] | None = None
 
     @property
     def in_place(self) -> bool:
@@ -84,9 +85,10 @@ class WeightAverage:
         """
         if self.in_place == in_place:
             return
+        assigned = self._assigned()
         for number, (variable, average) in enumerate(self._pairs):
             value = tf.identity(variable.value)
-            if self._put and _checksum(variable) != self._put[number]:
+            if number in assigned:
                 average.value.assign(tf.cast(value, average.dtype))
             elif (aside := self._aside.get(number)) is None:
                 variable.value.assign(tf.identity(average.value))
@@ -96,17 +98,32 @@ class WeightAverage:
                 variable.value.assign(tf.cast(tf.identity(average.value), variable.dtype))
             else:
                 variable.value.assign(tf.identity(aside.value))
-        self._put = [_checksum(variable) for variable, _ in self._pairs] if in_place else None
+        self._put = self._checksums() if in_place else None
         self._in_place.assign(int(in_place))
 
     def settle(self) -> None:
         """Has what was assigned to variables while their averages were in place as what is trained on, for a file."""
-        for number, (variable, average) in enumerate(self._pairs):
-            if self._put and _checksum(variable) != self._put[number]:
-                average.value.assign(tf.cast(tf.identity(variable.value), average.dtype))
-                if number in self._aside:
-                    self._aside[number].value.assign(tf.identity(variable.value))
-                self._put[number] = _checksum(variable)
+        for number in (assigned := self._assigned()):
+            variable, average = self._pairs[number]
+            average.value.assign(tf.cast(tf.identity(variable.value), average.dtype))
+            if number in self._aside:
+                self._aside[number].value.assign(tf.identity(variable.value))
+        if assigned:
+            self._put = self._checksums()
+
+    def _checksums(self) -> list[tuple[int, int]]:
+        held = [self._aside.get(number, average) for number, (_, average) in enumerate(self._pairs)]
+        return [(_checksum(variable), _checksum(raw)) for (variable, _), raw in zip(self._pairs, held, strict=True)]
+
+    def _assigned(self) -> list[int]:
+        """Which variables were assigned to while their averages are in place."""
+        if self._put is None:
+            return []
+        now = self._checksums()
+        if any(raw != before for (_, raw), (_, before) in zip(now, self._put, strict=True)):
+            self.forget()  # both were, as by tf.train.Checkpoint
+            return []
+        return [number for number, (one, other) in enumerate(zip(now, self._put, strict=True)) if one != other]
 
     def forget(self) -> None:
         """What variables are from now on was not assigned to them, but read with their averages from a file."""
@@ -227,7 +244,9 @@ class AveragedModel(keras.Model, abc.ABC):
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if ema_momentum and getattr(inner, "use_ema", False):
             raise UserError(f"Expected one average of the weights. Received: {ema_momentum=} and use_ema=True")
-        self._averaging.momentum, self._averaging.average, self._kept.average = ema_momentum, None, []
+        self._averaging.momentum, self._averaging.average = ema_momentum, None
+        if not ema_momentum and hasattr(self._kept, "average"):  # else what was restored before it is made waits for it
+            self._kept.average = []
         self._make_average()
 
     def get_compile_config(self) -> dict[str, Any]:

@@ -244,9 +244,9 @@ class SelfDistiller(ContinuingModel):
     @tf.autograph.experimental.do_not_convert  # as Keras' fit has it: nothing in here branches on a tensor
     def train_step(self, data) -> dict[str, Any]:
         batch, labels, weights = unpack(data)
-        check_for_training(batch, self.composition, self.label_kind)
-        if not self.built:
+        if not self.built and IMAGE in batch:
             self.build(batch[IMAGE].shape)
+        check_for_training(batch, self.composition, self.label_kind, image_shape=self._image_shape)
         conditions = self.expectations(training=True).conditions(labels, index=batch.get("index"), weights=weights)
         batch, labels = self._read(batch, labels, weights, conditions=conditions)
         if self.class_weight is not None:
@@ -353,6 +353,8 @@ class SelfDistiller(ContinuingModel):
         with tf.control_dependencies(assert_all(conditions)):
             labels = tf.identity(labels)
         batch = self.label_kind.read(batch, labels, num_classes=self._num_classes)
+        if "index" in batch:
+            batch["index"] = tf.cast(batch["index"], tf.int64)  # of which a byte is no index for TensorFlow
         if weights is not None:
             batch = self.label_kind.weighted(batch, weights)
         as_rows = self._data_forms.of_metrics_as_rows

@@ -11,7 +11,7 @@ import tensorflow as tf
 from cskd_tf.data.batches.dataset import PairedDataset
 from cskd_tf.errors import UserError
 from cskd_tf.training.label_kinds import OneClass
-from cskd_tf.training.labels import LabelKind, kind_of, type_of
+from cskd_tf.training.labels import LabelKind, kind_of, sizes_of, type_of
 
 BUILD = "build the data with cskd_tf.data.paired_dataset(..., **model.data_options)"
 
@@ -161,8 +161,10 @@ class Expectations:
             yield message, ~namespace.any(several), lambda: _some_of(labels, several)
 
     def _of_index(self, index, namespace: Any) -> _Requirement:
-        if kind_of(index) != "int":
-            raise UserError(f"Expected the index of each example as integers [B]. Received: {type_of(index)}")
+        sizes = sizes_of(index)
+        if kind_of(index) != "int" or not (sizes is None or len(sizes) == 1):
+            received = f"{type_of(index)} of shape {sizes}"
+            raise UserError(f"Expected the index of each example as integers [B]. Received: {received}")
         numbers = namespace.asarray(index, namespace.int64)
         wrong = (numbers < 0) | (numbers >= self.num_examples)
         return self._wrong_index, ~namespace.any(wrong), lambda: f"index {_some_of(index, wrong)}"

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -142,23 +143,35 @@ class ContinuingModel(DataBuiltModel):
         finally:
             state.class_weight = None
 
-    def _check_as_traced(self) -> None:
-        """Raises UserError where other variables are trainable than those that the traced step trains."""
+    def _trace_as_frozen(self) -> None:
+        """Has the step traced anew where other variables are trainable than those that it trains.
+
+        Raises:
+            UserError: variables that the optimizer does not know.
+        """
+        if not self.compiled:  # as Keras says
+            return
         trainable = _by_id(self.trainable_variables)
-        trained = trainable if self._state.trained is None else self._state.trained
-        if changed := sorted({**trained, **trainable}[key] for key in trained.keys() ^ trainable.keys()):
+        inner: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        known = _by_id(getattr(inner, "_trainable_variables", ())) if inner.built else trainable
+        if unknown := sorted(path for key, path in trainable.items() if key not in known):
             raise UserError(
-                "Expected compile() again after layers or variables were frozen, or are trained again: until then fit "
-                f"trains what it did before. Received: {len(changed)} that changed, such as {changed[0]}"
+                "Expected compile() again where layers or variables are trained that were frozen: the optimizer does "
+                f"not know them. Received: {len(unknown)}, such as {unknown[0]}"
             )
+        if self._state.trained not in (None, trainable):
+            self.train_function = None
 
     def _note_traced(self) -> None:
-        """Called by the training step: these variables are the ones that it trains."""
-        self._state.trained = _by_id(self.trainable_variables)
+        """Called by the training step: these variables are the ones that Keras' function of it trains."""
+        if self._state.trained is None:
+            self._state.trained = _by_id(self.trainable_variables)
+        for method in self.composition.attachable:
+            method.note_traced()
 
     def make_train_function(self, force=False):
         """As `keras.Model.make_train_function`."""
-        if force:
+        if force or self.train_function is None:
             self._state.trained = None
         return super().make_train_function(force)
 
@@ -240,7 +253,7 @@ class ContinuingModel(DataBuiltModel):
         x = self._built_from(x, y, function="train_function")
         if self.built:
             check_trainable(self)
-            self._check_as_traced()
+            self._trace_as_frozen()
             self._make_average()
         if isinstance(x, PairedDataset) and kwargs.get("steps_per_epoch") is None:
             kwargs["steps_per_epoch"] = x.steps_per_epoch
@@ -308,6 +321,8 @@ class ContinuingModel(DataBuiltModel):
         with self._weighing(class_weight, sample_weight):
             self._make_average()
             self.build_optimizer()
+            if self.built:
+                self._trace_as_frozen()
             self.put_average(False)
             self._state.data = _UNNUMBERED
             return super().train_on_batch(x, y, sample_weight, None, *args, **kwargs)

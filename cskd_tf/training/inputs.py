@@ -27,15 +27,16 @@ BY_HAND = (
 )
 
 
-def check_for_training(batch: dict, composition: Composition, kind: LabelKind) -> None:
+def check_for_training(batch: dict, composition: Composition, kind: LabelKind, *, image_shape: tuple) -> None:
     """Raises UserError where the batch lacks what the methods need, of the pipeline or, beyond images, by hand."""
     received = f"Received: a batch with {sorted(batch)}"
     if IMAGE not in batch:
         raise UserError(f"Expected what the network takes as {IMAGE!r}, whatever its input is called. {received}")
-    shapes = {view.name: tuple(batch[view.name].shape[1:]) for view in composition.views if view.name in batch}
-    if len({*shapes.values()}) > 1:
-        raise UserError(f"Expected all views of one shape but for how many they are. Received: {shapes}")
-    how = BUILD if kind.takes_classes and len(shapes[IMAGE]) == 3 else BY_HAND
+    for view in composition.views:
+        if view.name in batch and not tf.TensorShape(batch[view.name].shape).is_compatible_with(image_shape):
+            shape = f"{view.name!r} of shape {tuple(batch[view.name].shape)}"
+            raise UserError(f"Expected every view as the network takes images, {image_shape}. Received: {shape}")
+    how = BUILD if kind.takes_classes and tf.TensorShape(batch[IMAGE].shape).rank in (None, 4) else BY_HAND
     if missing := [extra for extra in composition.needs.extras if extra not in batch]:
         raise UserError(f"The methods need {missing}, which a stream without indices cannot give: {how}. {received}")
     if missing := [view.name for view in composition.views if view.name not in batch]:

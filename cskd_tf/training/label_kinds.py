@@ -1,5 +1,6 @@
 """One class of an image, one of every position of a sequence, several classes of an image: the kinds of labels."""
 
+import types
 from typing import Any
 
 import keras
@@ -29,9 +30,8 @@ class OneClass(LabelKind):
 
     def check_metrics(self, metrics, weighted_metrics):
         for metric in map(_made, keras.tree.flatten([metrics, weighted_metrics])):
-            if metric in ("crossentropy", "ce") or (
-                isinstance(metric, _OF_LOGITS) and not metric.get_config()["from_logits"]
-            ):
+            takes_logits = type(metric) not in _OF_LOGITS or metric.get_config()["from_logits"]
+            if metric in ("crossentropy", "ce") or not takes_logits:
                 raise UserError(
                     "Expected metrics of logits, such as SparseCategoricalCrossentropy(from_logits=True). "
                     f"Received: {metric!r}, of probabilities"
@@ -39,7 +39,7 @@ class OneClass(LabelKind):
 
     def check_metrics_of(self, metrics, *, as_rows):
         for metric in map(_made, metrics):
-            of_classes, of_rows = isinstance(metric, _OF_CLASSES), isinstance(metric, _OF_ROWS)
+            of_classes, of_rows = type(metric) in _OF_CLASSES, type(metric) in _OF_ROWS
             if (as_rows and of_classes) or (of_rows and not as_rows):
                 form, other = ("rows", "Categorical") if as_rows else ("classes", "SparseCategorical")
                 raise UserError(
@@ -251,11 +251,15 @@ class SeveralClasses(LabelKind):
         return super().in_the_loss(tf.reduce_mean(values, axis=further), batch)
 
 
+# Keras' own, and no subclasses, which may take a softmax first.
 _OF_LOGITS = (  # or of probabilities, as which logits would be cut at 0 and 1
     keras.metrics.CategoricalCrossentropy,
     keras.metrics.SparseCategoricalCrossentropy,
     keras.metrics.BinaryCrossentropy,
     keras.metrics.AUC,
+    keras.losses.CategoricalCrossentropy,
+    keras.losses.SparseCategoricalCrossentropy,
+    keras.losses.BinaryCrossentropy,
 )
 _OF_CLASSES = (
     keras.metrics.SparseCategoricalAccuracy,
@@ -269,10 +273,20 @@ _OF_ROWS = (
 )
 
 
+_FUNCTIONS = (
+    "categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy",
+    "categorical_accuracy", "sparse_categorical_accuracy",
+    "top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy",
+)  # fmt: skip
+
+
 def _made(metric: Any) -> Any:
-    """A metric by its name in Keras; as it is what is none, or a name whose meaning follows from the labels."""
-    by_labels = ("accuracy", "acc", "crossentropy", "ce")
-    return keras.metrics.get(metric) if isinstance(metric, str) and metric.lower() not in by_labels else metric
+    """A metric by its name in Keras, or of Keras' function; a name whose meaning follows from the labels stays one."""
+    if isinstance(metric, types.FunctionType) and metric.__name__ in _FUNCTIONS and metric.__module__[:6] == "keras.":
+        metric = metric.__name__
+    if not isinstance(metric, str):
+        return metric
+    return metric.lower() if metric.lower() in ("accuracy", "acc", "crossentropy", "ce") else keras.metrics.get(metric)
 
 
 # Metrics of one class of each image: they would compare the largest of the scores alone, or take their softmax.

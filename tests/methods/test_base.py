@@ -99,12 +99,31 @@ def test_a_network_without_an_embedding_is_refused(kind):
 
 
 @pytest.mark.parametrize("name", ["temperature", "weight"])
-def test_an_argument_that_the_traced_step_would_not_read_again_cannot_be_set(name, linear_network):
+def test_an_argument_that_the_traced_step_would_not_read_again_cannot_be_set(name, linear_network, images_and_labels):
     """As a callback would that lets a weight grow: it would change nothing, and not be saved."""
     method = CSKD(weight=2.0)
+    model = compiled(linear_network(), [method])
     setattr(method, name, 3.0)  # nothing is trained with it yet
-    compiled(linear_network(), [method])
+    data = paired_dataset(*images_and_labels, batch_size=8, seed=0, **model.data_options)
+    model.fit(data, verbose=0)
     with pytest.raises(ValueError, match=rf"arguments of CSKD to stay .*Received: {name}=5\.0"):
         setattr(method, name, 5.0)
     assert getattr(method, name) == 3.0
     method.note = "of something else"
+
+
+def test_what_is_keras_own_can_be_set_though_it_is_an_argument(linear_network, images_and_labels):
+    class Own(Method):
+        term_names = ("nothing",)
+
+        def __init__(self, weight=1.0, trainable=True, **kwargs):
+            super().__init__(trainable=trainable, **kwargs)
+            self.weight = weight
+
+        def terms(self, batch, outputs, targets):
+            return {"nothing": 0 * outputs["image"]["logits"][:, 0]}
+
+    model = compiled(linear_network(), [Own()])
+    model.fit(*images_and_labels, verbose=0)
+    model.trainable = False
+    assert not model.trainable_variables

@@ -75,3 +75,20 @@ class Subclassed(keras.Model):
 def test_what_has_no_levels_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         networks.backbone(make())
+
+
+def test_of_two_stages_of_one_size_the_later_is_the_level():
+    images = keras.Input((32, 32, 1))
+    first = keras.layers.Conv2D(2, 3, strides=2, padding="same", name="stage1")(images)
+    second = keras.layers.Conv2D(3, 3, padding="same", name="stage2")(first)
+    network = keras.Model(images, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(second)))
+    levels = networks.backbone(network)(np.zeros((1, 32, 32, 1)))
+    assert {name: tuple(values.shape) for name, values in levels.items()} == {"P1": (1, 16, 16, 3)}
+
+
+def test_a_stage_a_third_of_the_images_size_is_refused():
+    images = keras.Input((33, 33, 1))
+    third = keras.layers.MaxPooling2D(3, name="stage1")(images)  # of 256 and 512 pixels 85 and 170, the whole thirds
+    network = keras.Model(images, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(third)))
+    with pytest.raises(ValueError, match=r"Expected stages that are 1, 2, 4, 8 .* with a stage of \[\(85, 85\), "):
+        networks.backbone(network)

@@ -229,3 +229,46 @@ def test_a_name_that_two_layers_have_is_refused():
     network = keras.Sequential([keras.Input((7,)), *parts])
     with pytest.raises(ValueError, match="embedding_layer to name one layer.*Received: 'dense', the name of 2"):
         NetworkOutputs(network, embedding_layer="dense")
+
+
+def test_stages_are_in_the_order_of_their_numbers():
+    images = keras.Input((8, 8, 1))
+    wide = keras.layers.Conv2D(5, 3, name="stage10")(images)  # computed first
+    narrow = keras.layers.Conv2D(2, 3, name="stage2")(wide)
+    network = keras.Model(images, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(narrow)))
+    stages = NetworkOutputs(network)(np.ones((1, 8, 8, 1), "float32"))["stages"]
+    assert [stage.shape[-1] for stage in stages] == [2, 5]
+
+
+class InnerNetwork(keras.Model):
+    """A network that computes by a call of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = keras.layers.Dense(4, name="stage1"), keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.last(self.first(inputs))
+
+
+class Outer(InnerNetwork):
+    """One that reads the embedding of another on its way."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = [NetworkOutputs(InnerNetwork())]
+
+    def build(self, shape):
+        self.last.build((None, 4))
+
+    def call(self, inputs):
+        return self.last(self.read[0](inputs)["embedding"])
+
+
+def test_a_reader_within_a_network_that_is_read_leaves_the_rest_to_the_other():
+    network = Outer()
+    images = np.random.default_rng(0).normal(size=(2, 7)).astype("float32")
+    outputs = NetworkOutputs(network)(images)
+    inner = network.read[0](images)
+    np.testing.assert_allclose(outputs["embedding"], inner["embedding"])
+    np.testing.assert_allclose(outputs["logits"], network(images))

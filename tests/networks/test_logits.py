@@ -152,9 +152,21 @@ def test_the_look_works_under_replicas(linear_network, two_replicas):
             SelfDistiller(linear_network(activation=tf.nn.softmax))
 
 
-def test_a_network_for_batches_of_one_size_is_refused():
-    """As those with a state that goes from batch to batch are, which the partners' pass would mix up."""
-    layers = [keras.layers.GRU(5, stateful=True), keras.layers.Dense(4)]
-    network = keras.Sequential([keras.Input((8, 24), batch_size=8), *layers])
-    with pytest.raises(ValueError, match=r"any batch size, .* without stateful layers.* Received: batch_size=8"):
+def test_stateful_layers_are_refused_by_name():
+    """Which would take the partners for what comes next; Keras says that batches are of another size."""
+    layers = [keras.layers.GRU(5, stateful=True, name="memory"), keras.layers.Dense(4)]
+    network = keras.Sequential([keras.Input((8, 24), batch_size=8), keras.Sequential(layers)])
+    with pytest.raises(ValueError, match=r"without stateful layers\. Received: .* with \['memory'\]"):
         check_logits(network, input_shape=network.input_shape)
+
+
+@pytest.mark.parametrize(
+    "build", [lambda network, x: network(x[:4]), lambda network, x: network.build((8, *SHAPE[1:]))]
+)
+def test_a_network_that_was_built_by_a_batch_takes_others(build):
+    images = np.zeros((16, *SHAPE[1:]), "float32")
+    network = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+    build(network, images)
+    model = SelfDistiller(network)
+    model.compile("sgd")
+    model.fit(images, np.arange(16) % 3, batch_size=6, verbose=0)

@@ -10,7 +10,7 @@ import cskd_tf
 from cskd_tf.data import paired_dataset
 from cskd_tf.errors import UserError
 from cskd_tf.networks import build, check
-from cskd_tf.networks.pretrained import check_preset
+from cskd_tf.networks.pretrained import Renormalization, check_preset
 
 MEAN, DEVIATION = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 APPLICATION = "keras.applications:MobileNet"  # a small one that scales its pixels outside of the network
@@ -206,3 +206,18 @@ def test_presets_that_are_not_there_are_refused_at_once(preset, monkeypatch, tmp
     monkeypatch.setattr("cskd_tf.networks.pretrained.HOSTS", {"kaggle": "unreachable.invalid"})
     with pytest.raises(UserError, match="Expected unreachable.invalid within reach, where resnet_18_imagenet is"):
         check("keras_hub:resnet_18_imagenet", num_classes=2, input_shape=SHAPE)
+
+
+def test_pixels_are_not_rounded_before_they_are_scaled():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    layer = Renormalization(order=[2, 1, 0], scale=[255.0] * 3, offset=[0.0] * 3)
+    pixels = np.array([[[[201.3, 13.37, 77.7]]]], "float32")  # none of which has few digits in binary
+    np.testing.assert_allclose(layer(pixels / 255), pixels[..., ::-1], rtol=1e-6)
+
+
+def test_the_new_classifier_computes_in_float32_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    shape = (32, 32, 3)
+    network = build("keras.applications:MobileNet", num_classes=3, input_shape=shape, weights="random")
+    assert network.get_layer("conv1").compute_dtype == "bfloat16"
+    assert network.get_layer("classifier").compute_dtype == network.output.dtype == "float32"

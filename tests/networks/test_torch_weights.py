@@ -185,3 +185,9 @@ def test_a_file_that_broke_off_is_said_to(tmp_path):
     error = OSError(22, "Invalid argument")
     assert _reason(error, tmp_path / "cut.pth") == "its end is missing, as of a download that broke off"
     assert _reason(error, tmp_path / "whole.pth") == "[Errno 22] Invalid argument"
+
+
+@pytest.mark.parametrize("kind", ["norm", "conv"])
+def test_modules_of_older_torchvisions_have_a_dot_before_their_number(kind):
+    old, new = (f"features.denseblock2.denselayer3.{kind}{number}" for number in (".1", "1"))
+    assert _layer_name(old) == _layer_name(new) == f"stage2_block3_{kind.replace('norm', 'bn')}1"

@@ -190,3 +190,27 @@ def test_the_logged_learning_rate_is_that_of_the_epoch_and_not_of_the_next(linea
     data = paired_dataset(*images_and_labels, batch_size=8, seed=0, epochs=2)
     model.fit(data, epochs=2, verbose=0, callbacks=[RunLog(Workdir(tmp_path))])
     assert [entry["learning_rate"] for entry in Workdir(tmp_path).log()] == pytest.approx([0.1, 0.01])
+
+
+def test_the_log_of_an_epoch_that_is_gone_on_with_has_its_whole_time_and_its_rate(linear_network, tmp_path):
+    workdir = Workdir(tmp_path)
+    log = RunLog(workdir, begun={"learning_rate": 0.25, "seconds": 100.0})
+    log.set_model(trainable_model(linear_network()))
+    for epoch in (2, 3):
+        log.on_epoch_begin(epoch)
+        log.on_epoch_end(epoch, {})
+    gone_on_with, following = workdir.log()
+    assert gone_on_with["learning_rate"] == 0.25 != following["learning_rate"]
+    assert gone_on_with["seconds"] == pytest.approx(100, abs=5)
+    assert following["seconds"] < 5
+
+
+def test_of_two_best_checkpoints_that_a_killed_process_left_the_later_is_the_best(
+    linear_network, tmp_path, monkeypatch
+):
+    model = trainable_model(linear_network())
+    checkpoint = Checkpoint(Workdir(tmp_path), model, monitor="val_top1_error")
+    monkeypatch.setattr(checkpoint, "_remove_older", lambda *_: None)  # as a process that is killed before
+    for epoch in (2, 10):
+        checkpoint._write(checkpoint._classifier, "best", (epoch,))
+    assert checkpoint.restore_best() == 10

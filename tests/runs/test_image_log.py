@@ -39,3 +39,14 @@ def test_a_log_that_is_damaged_is_refused(other, tmp_path):
     message = "epoch-2.npz" if other else r"one number of images in .*Received: shapes \[\(3,\), \(4,\)\]"
     with pytest.raises(ValueError, match=message):
         read_image_log(workdir)
+
+
+def test_epochs_are_in_the_order_of_their_numbers(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.image_log.mkdir()
+    for epoch in (10, 9, 100):
+        arrays = {"target": np.full(2, epoch / 128), "maximum": np.full(2, epoch / 100), "correct": np.ones(2)}
+        np.savez(workdir.image_log / f"epoch-{epoch}.npz", **arrays)
+    history = read_image_log(workdir)
+    assert history.epochs.tolist() == [9, 10, 100]
+    np.testing.assert_array_equal(history.target[:, 0] * 128, [9, 10, 100])

@@ -120,3 +120,17 @@ def test_a_logger_that_cannot_be_is_refused(names, message, monkeypatch):
         monkeypatch.delitem(loggers.LOGGERS, "nowhere")
     with pytest.raises(ValueError, match=message):
         check_loggers(names)
+
+
+def test_final_metrics_are_the_finite_numbers_of_each_split(tmp_path, monkeypatch):
+    given = []
+
+    class Noted:
+        def __init__(self, config, workdir):
+            self.log_final = given.append
+
+    monkeypatch.setitem(loggers.LOGGERS, "noted", Noted)
+    config = type("Config", (), {"loggers": ("noted",)})()
+    final = {"val": {"ece": 0.375, "nll": float("inf")}, "test": {"recall_at_1": float("nan"), "ece_bins": 20}}
+    loggers.log_final(config, Workdir(tmp_path), final)
+    assert given == [{"final/val_ece": 0.375}]

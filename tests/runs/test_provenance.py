@@ -86,3 +86,22 @@ def test_of_images_of_others_the_licence_is_that_of_what_they_were_made_of():
     assert "font files" in find_dataset("fonts").licence
     for name in ("tiny_imagenet", "stanford_dogs"):
         assert find_dataset(name).licence == f"images of ImageNet; {find_dataset('imagenet2012').licence}"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """With a package in a folder of it; `package` of the other tests is a checkout itself, with nothing beside it."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    return tmp_path
+
+
+def test_what_changes_beside_the_package_makes_it_not_dirty(checkout):
+    (checkout / "notes.txt").write_text("beside the package")
+    assert not provenance.commit(checkout / "package").endswith("-dirty")
+    (checkout / "package" / "more.py").write_text("")
+    provenance.commit.cache_clear()
+    assert provenance.commit(checkout / "package").endswith("-dirty")

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import os
 import re
 
@@ -14,6 +15,7 @@ from cskd_tf.runs.experiment import prepare
 from cskd_tf.runs.space import check_space, needs
 from cskd_tf.runs.workdir import Workdir
 from cskd_tf.training.callbacks import StopOnNaN
+from tests.runs.helpers import config_of
 
 BLOCK = 4096  # bytes, of a tmpfs
 
@@ -141,3 +143,48 @@ def test_a_disk_that_fills_up_costs_an_epoch(blocks, config, small_disk, tmp_pat
     train.train(config, whole)
     for name in ("metrics.json", "checkpoints/last/ckpt-3.json", "checkpoints/last/ckpt-2.json"):
         assert (workdir.path / name).read_bytes() == (whole.path / name).read_bytes()
+
+
+NETWORK = {"network.name": "tests.runs.helpers:small_network", "network.width": 64, "export.enabled": False}
+
+
+def sizes(tmp_path, **changes):
+    """The bytes that a run needs, by folder in the order of `needs`, and the experiment."""
+    experiment = prepare(config_of({**NETWORK, **{name.replace("__", "."): each for name, each in changes.items()}}))
+    return [size for _, size in needs(experiment, Workdir(tmp_path / "run"))], experiment
+
+
+def bytes_of(variables):
+    return sum(4 * math.prod(variable.shape) for variable in variables)
+
+
+def test_room_is_made_for_three_checkpoints_of_all_that_training_needs(tmp_path):
+    (plain,), experiment = sizes(tmp_path, methods=())
+    weights = bytes_of(experiment.model.network.weights)
+    (averaged,), _ = sizes(tmp_path, methods=(), optimizer__ema_momentum=0.9)
+    assert averaged - plain == pytest.approx(3 * weights, abs=64)
+    ((of_pskd,), _) = sizes(tmp_path, methods=({"name": "PSKD", "source": "network"},))
+    assert of_pskd - plain == pytest.approx(3 * weights, abs=64)  # the network of the epoch before
+
+
+def test_room_is_made_for_predictions_with_embeddings(tmp_path):
+    found = []
+    for width in (64, 128):
+        (size,), experiment = sizes(tmp_path, methods=(), network__width=width)
+        model = experiment.model
+        kept = 3 * bytes_of([*model.variables, *model.optimizer.variables]) + 3 * bytes_of(model.network.weights)
+        found.append(size - kept)
+    images = sum(len(experiment.splits[split].labels) for split in experiment.evaluation_splits)
+    assert found[1] - found[0] == pytest.approx(images * 4 * 64, abs=64)
+
+
+def test_room_is_made_for_the_log_of_images(tmp_path):
+    (plain,), experiment = sizes(tmp_path, epochs=5)
+    (logged,), _ = sizes(tmp_path, epochs=5, log_images=2)  # after epochs 2, 4 and 5
+    assert logged - plain == 3 * 5 * len(experiment.splits["train"].labels)
+
+
+def test_room_is_made_for_each_format_of_an_export(tmp_path):
+    (_, plain), experiment = sizes(tmp_path, export__enabled=True)
+    (_, with_one), _ = sizes(tmp_path, export__enabled=True, export__formats=("litert",))
+    assert with_one - plain == bytes_of(experiment.model.classifier().weights)

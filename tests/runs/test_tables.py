@@ -243,6 +243,8 @@ def test_an_earlier_choice_is_in_no_table(trained):
         folder = trained / "chosen" / f"cskd,weight={point}" / "seed=1"
         finished_run(folder, seed=1, labels=LABELS, methods=({"name": "CSKD", "weight": float(point)},))
     write_json(trained / "chosen" / "cskd.json", {"chosen": {}})
+    with pytest.raises(UserError, match="differ in seeds alone"):  # of a version that did not note it
+        found_in(trained)
     finished_run(trained / "chosen" / "none,weight=1" / "seed=1", seed=1, labels=LABELS, methods=())
     assert sweep.note_chosen("cskd", trained, point="cskd,weight=3") == [trained / "chosen" / "cskd,weight=2"]
     runs = found_in(trained)[0]["cskd"].runs

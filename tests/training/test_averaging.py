@@ -155,8 +155,16 @@ def test_an_average_of_sixteen_bits_does_not_stand_still(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("way", ["keras", "tensorflow"])
-@pytest.mark.parametrize("assigned", ["set_weights", "EarlyStopping"])
+@pytest.mark.parametrize(
+    ("assigned", "way"),
+    [
+        ("set_weights", "keras"),
+        ("set_weights", "tensorflow"),
+        ("EarlyStopping", "keras"),
+        ("EarlyStopping", "tensorflow"),
+        ("assign", "keras"),  # of which nothing tells the model before TensorFlow saves it
+    ],
+)
 def test_a_file_goes_on_from_what_was_assigned_as_the_model_does(
     assigned, way, dtype, linear_network, images_and_labels, tmp_path
 ):
@@ -172,6 +180,8 @@ def test_a_file_goes_on_from_what_was_assigned_as_the_model_does(
     model.fit(*images_and_labels, epochs=4, verbose=0, callbacks=callbacks)
     if assigned == "set_weights":
         model.set_weights([np.full_like(weight, 0.5) for weight in model.get_weights()])
+    if assigned == "assign":
+        model.network.weights[0].assign(np.full_like(model.network.weights[0], 0.5))
     if way == "keras":
         model.save(tmp_path / "model.keras")
         loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -179,8 +189,67 @@ def test_a_file_goes_on_from_what_was_assigned_as_the_model_does(
         loaded = make()
         path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
         tf.train.Checkpoint(model=loaded).restore(path).assert_consumed()
-        loaded.average.forget()
     for each in (model, loaded):
         each.put_average(False)  # as fit does first
     for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_checkpoint_of_tensorflow_takes_a_fitted_model_back(linear_network, images_and_labels, tmp_path):
+    """The weights that come back with their averages were not assigned in their place."""
+
+    def make():
+        model = SelfDistiller(linear_network())
+        model.compile(SGD(1.0), ema_momentum=0.9)
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    model = make()
+    model.fit(*images_and_labels, epochs=2, verbose=0)
+    path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
+    averages = model.get_weights()
+    model.put_average(False)
+    trained = model.get_weights()
+    assert any((one != other).any() for one, other in zip(averages, trained, strict=True))
+    model.fit(*images_and_labels, epochs=2, verbose=0)
+    tf.train.Checkpoint(model=model).restore(path).assert_consumed()
+    model.save(tmp_path / "model.keras")  # which settles what was assigned
+    for each in (model, keras.models.load_model(tmp_path / "model.keras")):
+        each.put_average(False)
+        for one, other in zip(trained, each.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_an_average_is_restored_where_compile_comes_later(linear_network, images_and_labels, tmp_path):
+    model = SelfDistiller(linear_network())
+    model.compile(SGD(1.0), ema_momentum=0.9)
+    model.fit(*images_and_labels, epochs=2, verbose=0)
+    path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
+    other = SelfDistiller(linear_network())
+    status = tf.train.Checkpoint(model=other).restore(path)
+    other.compile(SGD(1.0), ema_momentum=0.9)
+    other.optimizer.build(other.trainable_variables)
+    status.assert_consumed()
+    for each in (model, other):
+        each.put_average(False)
+    for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_of_sixteen_bits_replicas_share_the_average_and_what_it_stands_for():
+    variables = [keras.Variable([1.0, 2.0], dtype=dtype) for dtype in ("bfloat16", "float32")]
+    average = WeightAverage(variables, momentum=0.9)
+    half, single = ([each.dtype for each in average.of([variable])] for variable in variables)
+    assert half == ["float32", "bfloat16"]
+    assert single == ["float32"]
+
+
+def test_what_is_assigned_beside_an_average_in_sixteen_bits_is_trained_on_after_a_file():
+    weight = keras.Variable([1.0], dtype="bfloat16")
+    average = WeightAverage([weight], momentum=0.9)
+    weight.assign([2.0])
+    average.put(True)
+    weight.assign([5.0])
+    average.settle()  # as before a file
+    average.put(False)
+    assert float(weight.numpy()[0]) == 5.0

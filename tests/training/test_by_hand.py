@@ -36,17 +36,42 @@ def test_images_of_one_class_are_sent_to_the_pipeline(linear_network, images_and
         compiled(linear_network(), [CSKD()]).fit(*images_and_labels, verbose=0)
 
 
-def test_views_of_another_shape_are_named():
+def test_a_view_that_the_network_does_not_take_is_named():
     model = compiled(table_network(), [CSKD()])
-    with pytest.raises(ValueError, match=r"views of one shape .*Received: .*'image': \(7,\), 'partner': \(6,\)"):
+    with pytest.raises(ValueError, match=r"network takes images, \(None, 7\)\. Received: 'partner' of shape .*6\)"):
         model.fit({"image": ROWS, "partner": ROWS[:, :6]}, LABELS, verbose=0)
 
 
-def test_an_index_that_is_no_integer_is_refused():
+@pytest.mark.parametrize("sizes", [(8, 6), (None, None)])
+def test_views_of_any_size_are_taken_by_a_network_that_takes_them(sizes):
+    network = keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+    )
+    model = compiled(network, [CSKD()])
+    images = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype("float32")
+
+    def views(label):
+        part = tf.numpy_function(lambda: images[:, : sizes[0], : sizes[1]], [], tf.float32)
+        return {"image": tf.constant(images), "partner": tf.ensure_shape(part, [None, None, None, 3])}, label
+
+    data = tf.data.Dataset.from_tensors(np.arange(6) % 3).map(views)
+    assert np.isfinite(model.fit(data, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize("index", [np.arange(12.0), np.arange(12)[:, None]])
+def test_an_index_that_is_none_is_refused(index):
     model = SelfDistiller(table_network(), [PSKD()], num_examples=12)
     model.compile("sgd")
-    with pytest.raises(ValueError, match=r"index of each example as integers \[B\]. Received: float64"):
-        model.fit({"image": ROWS, "index": np.arange(12.0)}, LABELS, verbose=0)
+    with pytest.raises(ValueError, match=r"index of each example as integers \[B\]. Received: \w+64 of shape \(12,"):
+        model.fit({"image": ROWS, "index": index}, LABELS, verbose=0)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int32", "uint64"])
+def test_an_index_may_be_of_any_integers(kind):
+    model = SelfDistiller(table_network(), [PSKD()], num_examples=12)
+    model.compile("sgd")
+    model.fit({"image": ROWS, "index": np.arange(12).astype(kind)}, LABELS, verbose=0)
+    assert (model.methods[0].table.numpy().sum(axis=-1) > 0).all()
 
 
 @pytest.mark.parametrize("augmented", [False, True])

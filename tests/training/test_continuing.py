@@ -298,3 +298,12 @@ def test_other_data_begin_with_a_whole_epoch(batch_size, make_model, images_and_
     model.fit(others, epochs=2, verbose=0)
     shown = [index for indices, _ in SEEN for index in indices]
     assert sorted(shown[:40]) == sorted(shown[40:]) == list(range(40))
+
+
+def test_other_data_never_turn_the_count_of_steps_back(linear_network, images_and_labels):
+    model = compiled(linear_network(), [CSKD()])
+    model.fit(paired_dataset(*images_and_labels, batch_size=8, seed=0), verbose=0)
+    assert int(model.step.numpy()) == 3
+    twice = [np.concatenate([array, array]) for array in images_and_labels]
+    model.fit(paired_dataset(*twice, batch_size=8, seed=0), verbose=0)
+    assert int(model.step.numpy()) == 6 + 6  # from the next epoch of 6 steps on

@@ -227,6 +227,9 @@ def test_checks_of_arrays_and_of_graphs_agree():
         keras.metrics.SparseCategoricalCrossentropy(),
         keras.metrics.CategoricalCrossentropy(),
         keras.metrics.AUC(),
+        "CE",
+        keras.metrics.sparse_categorical_crossentropy,
+        keras.losses.SparseCategoricalCrossentropy(),
     ],
 )
 def test_metrics_of_probabilities_are_refused(metric, linear_network):
@@ -257,3 +260,28 @@ def test_metrics_of_labels_of_the_other_form_are_refused(kind, rows, linear_netw
             call(images, labels, verbose=0)
     model = model_of(linear_network(), metrics=[fitting[kind]])
     model.evaluate(images, labels, verbose=0)
+
+
+class OfSoftmax(keras.metrics.AUC):
+    """As users have it who take the softmax themselves."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        return super().update_state(tf.one_hot(y_true, 3), tf.nn.softmax(y_pred), sample_weight)
+
+
+class Configured(keras.metrics.SparseCategoricalCrossentropy):
+    def __init__(self, name="own"):
+        super().__init__(name=name, from_logits=True)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_metrics_of_ones_own_and_functions_of_keras_are_looked_at_for_what_they_are(linear_network, images_and_labels):
+    images, labels = images_and_labels
+    model = model_of(linear_network(), metrics=[OfSoftmax(multi_label=True, num_labels=3), Configured()])
+    logs = model.evaluate(images, labels, verbose=0, return_dict=True)
+    assert logs["own"] == pytest.approx(logs["loss"], rel=1e-5)
+    model = model_of(linear_network(), metrics=[keras.metrics.categorical_accuracy])
+    with pytest.raises(ValueError, match="Expected metrics of labels that are classes"):
+        model.fit(images, labels, verbose=0)

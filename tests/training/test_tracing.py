@@ -54,22 +54,45 @@ def test_a_model_that_was_not_compiled_says_so(call, linear_network, images_and_
         getattr(SelfDistiller(linear_network()), call)(*images_and_labels)
 
 
-def test_what_is_frozen_or_thawed_between_two_fits_asks_for_compile(batch_norm_network, images_and_labels):
-    """Which Keras leaves as it was, without a word, until something else has the step traced anew."""
+@pytest.mark.parametrize("options", [{}, {"class_weight": {0: 2.0}}], ids=["fit", "class_weight"])
+@pytest.mark.parametrize("call", ["fit", "train_on_batch"])
+def test_what_is_frozen_between_two_calls_stays_as_it_is_and_moves_again(
+    call, options, batch_norm_network, images_and_labels
+):
+    """Keras goes on training it, without a word, until something else has the step traced anew."""
     network = batch_norm_network()
     convolution = network.layers[0]
     model = SelfDistiller(network)
     model.compile(SGD(0.1))
-    model.fit(*images_and_labels, verbose=0)
-    for trainable in (False, True):
-        convolution.trainable = trainable
-        for options in ({}, {"class_weight": {0: 2.0}}):
-            with pytest.raises(ValueError, match=r"Expected compile\(\) again after .* such as .*conv2d"):
-                model.fit(*images_and_labels, verbose=0, **options)
-        model.compile(SGD(0.1))
+
+    def moves(**more):
         before = convolution.kernel.numpy()
-        model.fit(*images_and_labels, verbose=0)
-        assert (convolution.kernel.numpy() != before).any() == trainable
+        for each in {"fit", call}:  # by one step the other's is not traced
+            getattr(model, each)(*images_and_labels, **({"verbose": 0} if each == "fit" else {}), **more)
+        return (convolution.kernel.numpy() != before).any()
+
+    assert moves()
+    convolution.trainable = False
+    assert not moves(**options)
+    convolution.trainable = True
+    assert moves()
+
+
+def test_what_the_optimizer_does_not_know_asks_for_compile(batch_norm_network, images_and_labels):
+    network = batch_norm_network()
+    convolution = network.layers[0]
+    convolution.trainable = False
+    model = SelfDistiller(network)
+    model.compile(SGD(0.1))
+    model.fit(*images_and_labels, verbose=0)
+    convolution.trainable = True
+    for call in (model.fit, model.train_on_batch):
+        with pytest.raises(ValueError, match=r"Expected compile\(\) again where .* such as .*conv2d"):
+            call(*images_and_labels)
+    model.compile(SGD(0.1))
+    before = convolution.kernel.numpy()
+    model.fit(*images_and_labels, verbose=0)
+    assert (convolution.kernel.numpy() != before).any()
 
 
 def test_a_callback_may_freeze_in_every_fit(batch_norm_network, images_and_labels):

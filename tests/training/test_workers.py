@@ -3,6 +3,7 @@
 import concurrent.futures
 import sys
 import threading
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -158,3 +159,26 @@ def test_workers_that_were_told_other_things_are_refused_and_say_what(in_threads
     )
     assert in_threads(check, 2) == [None, None]
     assert check_alike({"seed": 0}, Workers(tf.distribute.get_strategy()), what="config") is None
+
+
+CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
+
+
+def test_the_chief_of_a_cluster_that_names_one_is_alone_in_writing():
+    found = []
+    for job, number in (("chief", 0), ("worker", 0), ("worker", 1)):
+        strategy = unittest.mock.Mock(spec=tf.distribute.MultiWorkerMirroredStrategy)
+        strategy.cluster_resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec(CLUSTER), task_type=job, task_id=number
+        )
+        workers = Workers(strategy)
+        found.append((workers.count, workers.index, workers.is_chief))
+    assert found == [(3, 0, True), (3, 1, False), (3, 2, False)]
+
+
+def test_a_condition_of_any_worker_is_one_of_all(monkeypatch):
+    workers = Workers(tf.distribute.get_strategy())
+    workers.count = 2
+    for other in (0, 1):
+        monkeypatch.setattr(Workers, "_gather", lambda self, rows, other=other: np.append(rows, np.int32(other)))
+        assert [workers.any(own) for own in (False, True)] == [bool(other), True]

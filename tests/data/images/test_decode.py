@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 
 from cskd_tf.data import ImageFolder
-from cskd_tf.data.images.decode import decode, decode_batch
+from cskd_tf.data.images.decode import decode, decode_batch, transform_batch
 from cskd_tf.data.images.headers import extent
-from cskd_tf.data.images.transforms import CentreCrop, RandomResizedCrop, Resize
+from cskd_tf.data.images.transforms import CentreCrop, Compose, Normalize, RandomResizedCrop, Resize
 from tests.data.helpers import as_pil, encoded, photo, seeds, write
 from tests.data.image_files import CUT_JPEG, GREY, SEPARATIONS, WHOLE
 from tests.selection import few, quick
@@ -168,3 +168,16 @@ def test_transforms_that_do_not_begin_with_a_crop_see_whole_images():
     assert measured.shape == (2, 6, 12, 3)
     for content, pixels in zip(contents.numpy(), measured, strict=True):
         np.testing.assert_array_equal(pixels, as_pil(content)[::2])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "resize", [CentreCrop(size=20, short_side=24), RandomResizedCrop(20)], ids=["centre", "random"]
+)
+def test_large_images_of_any_channels_are_resized_as_small_ones(channels, resize):
+    """The last channel is one among others, and no transparency, which PIL would multiply the others with."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 130, 140, channels), np.uint8)
+    transform = Compose([resize, Normalize((0.5,) * channels, (1 / 255,) * channels)])
+    quick = transform_batch(tf.constant(images), seeds(3), transform=transform)
+    exact = transform(tf.constant(images), seeds(3))
+    np.testing.assert_allclose(quick, exact, atol=1.01)

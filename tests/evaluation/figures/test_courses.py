@@ -80,3 +80,11 @@ def test_the_hardest_images_are_right_in_the_fewest_epochs_of_all_runs():
 def test_histories_of_other_images_are_refused(histories):
     with pytest.raises(ValueError, match="one set of training images"):
         hard_images(histories, title="")
+
+
+def test_bands_are_the_middle_half_of_the_images():
+    target = np.array([[0.1, 0.2, 0.4, 0.5, 0.9]])
+    history = ImageHistory(np.array([3]), target, 1 - target / 10, np.zeros((1, 5), bool))
+    for axis, (low, high) in zip(hard_images({"one": history}, title="").axes, [(0.2, 0.5), (0.95, 0.98)], strict=True):
+        (band,) = axis.collections
+        assert band.get_paths()[0].get_extents().intervaly == pytest.approx((low, high))

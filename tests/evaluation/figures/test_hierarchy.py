@@ -49,3 +49,13 @@ def test_bars_are_the_error_among_the_classes_of_a_group():
 def test_groups_that_do_not_fit_are_refused(draw, groups, message):
     with pytest.raises(ValueError, match=message):
         draw([taken_for([0, 1], [0, 1])], groups=groups, title="")
+
+
+def test_cells_are_of_the_images_of_all_seeds():
+    """Of the first seed's three birds two are right, of the second's one none: of four together two."""
+    seeds = [
+        made(np.eye(3)[predicted] * 0.6 + 0.1, labels).seeds[0]
+        for labels, predicted in (([0, 1, 1, 2], [0, 1, 2, 2]), ([0, 2], [2, 0]))
+    ]
+    (axis,) = group_confusions([Compared("one", seeds)], groups=GROUPS[:3], title="").axes
+    np.testing.assert_allclose(axis.images[0].get_array(), [[50, 50], [50, 50]])

@@ -89,3 +89,24 @@ def test_of_many_names_four_are_drawn():
 def test_no_pictures_are_refused():
     with pytest.raises(ValueError, match="pictures of some images"):
         top_five(compared(), title="", **{**PICTURES, "indices": np.zeros(0, int)})
+
+
+def test_the_most_probable_class_is_on_top():
+    one = made([[0.1, 0.6, 0.3]], [0])
+    pictures = {"indices": np.array([0]), "images": np.zeros((1, 2, 2, 1), np.uint8)}
+    figure = top_five([one], class_names=["crow", "wren", "owl"], title="", **pictures)
+    figure.draw_without_rendering()
+    bars = figure.axes[1].patches
+    heights = [bar.get_window_extent().y0 for bar in bars]
+    assert [round(bar.get_width(), 6) for bar in bars] == [0.6, 0.3, 0.1]
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_medians_are_no_means():
+    true = [0.4, 0.3, 0.02]
+    one = made([[each, 0.9 - each, 0.1] for each in true], [0, 0, 0])
+    figure = log_probability_histograms([one], title="")
+    expected = np.log([0.6, 0.3])
+    markers = [line.get_xdata()[0] for axis in figure.axes for line in axis.get_lines()]
+    np.testing.assert_allclose(markers, expected)
+    assert legend(figure) == ["one: medians {:.2f} and {:.2f}".format(*expected)]

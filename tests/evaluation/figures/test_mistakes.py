@@ -23,3 +23,16 @@ def test_only_the_worst_are_chosen():
     predictions = Predictions(np.array([[0, logit] for logit in range(1, 31)], float), np.zeros(30, int))
     assert worst_mistakes(predictions, count=3).tolist() == [29, 28, 27]
     assert len(worst_mistakes(predictions)) == 12
+
+
+def test_pictures_stand_upright_above_their_words():
+    predictions = Predictions(np.array([[0.0, 1.0]] * 6), np.zeros(6, int))
+    images = np.zeros((6, 2, 2, 1), np.uint8)
+    figure = mistakes(predictions, indices=np.arange(6), images=images, class_names=["cat", "dog"], title="")
+    (axis,) = figure.axes
+    figure.draw_without_rendering()
+    for picture, words in zip(axis.images, axis.texts, strict=True):
+        left, right, last_row, first_row = picture.get_extent()
+        corners = axis.transData.transform([(left, first_row), (right, last_row), words.get_position()])
+        assert corners[0, 1] > corners[1, 1] > corners[2, 1]  # on the page, the first row on top
+        assert corners[0, 0] < corners[2, 0] < corners[1, 0]

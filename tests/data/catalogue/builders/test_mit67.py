@@ -57,3 +57,19 @@ def test_what_is_no_file_but_has_the_name_of_an_image_is_refused(kind, target, t
     with pytest.raises(ValueError, match=r"Expected Images/bar/none.jpg to be a file. Received: .*indoorCVPR_09.tar"):
         load_splits("mit67", path=str(tmp_path), archive=str(tmp_path / "indoorCVPR_09.tar"), **THIRDS)
     assert not prepared_folders()
+
+
+def test_spaces_around_the_names_of_a_list_are_none_of_them(tmp_path):
+    write_mit67(tmp_path)
+    path = tmp_path / "TestImages.txt"
+    path.write_text("".join(f" {line} \t\r\n" for line in path.read_text().split()))
+    splits = load_splits("mit67", path=str(tmp_path / "data"), archive=str(tmp_path / "indoorCVPR_09.tar"), **THIRDS)
+    assert len(splits["test"].labels) == 2
+
+
+def test_a_list_in_another_encoding_is_told_by_the_files_that_are_missing(tmp_path):
+    write_mit67(tmp_path)
+    (tmp_path / "TrainImages.txt").write_bytes("bar/caf\u00e9.jpg".encode("latin-1"))
+    archive = str(tmp_path / "indoorCVPR_09.tar")
+    with pytest.raises(ValueError, match="TrainImages.txt names to be in .*Received: 1 that are missing"):
+        load_splits("mit67", path=str(tmp_path / "data"), archive=archive, **THIRDS)
