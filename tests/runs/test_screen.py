@@ -129,6 +129,7 @@ def test_verbose_2_has_no_bar():
     assert output.getvalue().count("epoch ") == 4
 
 
+@pytest.mark.thorough
 def test_a_reader_that_leaves_ends_no_training():
     code = (
         "import sys\n"

@@ -54,8 +54,7 @@ def test_a_model_that_was_not_compiled_says_so(call, linear_network, images_and_
         getattr(SelfDistiller(linear_network()), call)(*images_and_labels)
 
 
-@pytest.mark.parametrize("options", [{}, {"class_weight": {0: 2.0}}], ids=["fit", "class_weight"])
-@pytest.mark.parametrize("call", ["fit", "train_on_batch"])
+@pytest.mark.parametrize(("call", "options"), [("fit", {}), ("train_on_batch", {"class_weight": {0: 2.0}})])
 def test_what_is_frozen_between_two_calls_stays_as_it_is_and_moves_again(
     call, options, batch_norm_network, images_and_labels
 ):
