@@ -117,14 +117,17 @@ class Processes:
 
 def _show(log: pathlib.Path, start: int, process: subprocess.Popen[bytes]) -> None:
     """Shows what a process writes to its log from a place on, as it comes, until it has ended or the screen is gone."""
-    with open(log, "rb") as file, contextlib.suppress(OSError):
+    with open(log, "rb") as file:
         file.seek(start)
         ended = False
         while not ended:
             ended = process.poll() is not None  # before the last look
             while part := file.read(65536):
-                sys.stdout.buffer.write(part)
-                sys.stdout.buffer.flush()
+                try:
+                    sys.stdout.buffer.write(part)
+                    sys.stdout.buffer.flush()
+                except OSError:  # the screen is gone; the log is whole by itself
+                    return
             if not ended:
                 time.sleep(0.1)
 

@@ -1,23 +1,33 @@
-"""The Keras model that is built from its data before the first step, and traced anew for labels of another form."""
+"""The Keras model that is built from its data, and traced anew for labels of another form and other variables."""
 
 import abc
 import types
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from cskd_tf.errors import UserError
+from cskd_tf.methods.composition import Composition
 from cskd_tf.training.averaging import AveragedModel
 from cskd_tf.training.expectations import Expectations
 from cskd_tf.training.forms import peeked, peeked_images, shape_of
 from cskd_tf.training.workers import Workers
 
 
+def _by_id(variables: Sequence[keras.Variable]) -> dict[int, str]:
+    """The paths of variables, which several may have, by what tells them apart."""
+    return {id(variable): variable.path for variable in variables}
+
+
 class DataBuiltModel(AveragedModel):
     """A Keras model that takes from its data how it is built and for which labels its functions are traced.
 
-    A subclass has `expectations`, and what an `AveragedModel` asks for.
+    A subclass has `expectations`, a `composition` of methods, and what an `AveragedModel` asks for.
     """
+
+    composition: Composition
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -25,6 +35,7 @@ class DataBuiltModel(AveragedModel):
             traced_for_rows={},  # by the name of each function that Keras has traced: see _retrace_for
             of_metrics_as_rows=None,  # whether labels were rows when Keras chose what "accuracy" is
             metrics=[],  # that compile was given
+            trained=None,  # the variables of the step as it was traced last; None: it will be anew
             opened=None,  # data whose form was looked at: see _maybe_symbolic_build
         )
 
@@ -40,7 +51,7 @@ class DataBuiltModel(AveragedModel):
     def compile(self, optimizer="rmsprop", **kwargs) -> None:
         """As `AveragedModel.compile`."""
         super().compile(optimizer=optimizer, **kwargs)
-        self._data_forms.of_metrics_as_rows = None
+        self._data_forms.of_metrics_as_rows = self._data_forms.trained = None
         self._data_forms.metrics = keras.tree.flatten([kwargs.get("metrics"), kwargs.get("weighted_metrics")])
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
@@ -106,6 +117,38 @@ class DataBuiltModel(AveragedModel):
         if forms.of_metrics_as_rows is None:
             expected.labels.check_metrics_of(forms.metrics, as_rows=rows)
             forms.of_metrics_as_rows = rows
+
+    def _trace_as_frozen(self) -> None:
+        """Has the step traced anew where other variables are trainable than those that it trains.
+
+        Raises:
+            UserError: variables that the optimizer does not know.
+        """
+        if not self.compiled:  # as Keras says
+            return
+        trainable = _by_id(self.trainable_variables)
+        inner: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        known = _by_id(getattr(inner, "_trainable_variables", ())) if inner.built else trainable
+        if unknown := sorted(path for key, path in trainable.items() if key not in known):
+            raise UserError(
+                "Expected compile() again where layers or variables are trained that were frozen: the optimizer does "
+                f"not know them. Received: {len(unknown)}, such as {unknown[0]}"
+            )
+        if self._data_forms.trained not in (None, trainable):
+            self.train_function = None
+
+    def _note_traced(self) -> None:
+        """Called by the training step: these variables are the ones that Keras' function of it trains."""
+        if self._data_forms.trained is None:
+            self._data_forms.trained = _by_id(self.trainable_variables)
+        for method in self.composition.attachable:
+            method.note_traced()
+
+    def make_train_function(self, force=False):
+        """As `keras.Model.make_train_function`."""
+        if force or self.train_function is None:
+            self._data_forms.trained = None
+        return super().make_train_function(force)
 
     def _replicas(self) -> int:
         return self.distribute_strategy.num_replicas_in_sync

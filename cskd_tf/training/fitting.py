@@ -5,7 +5,6 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +14,6 @@ from cskd_tf.checks import check_count
 from cskd_tf.data.batches.dataset import PairedDataset, split_in_turn
 from cskd_tf.data.sources.weakly import weakly
 from cskd_tf.errors import UserError
-from cskd_tf.methods.composition import Composition
 from cskd_tf.training.building import DataBuiltModel
 from cskd_tf.training.compiling import (
     check_for_replicas,
@@ -39,11 +37,6 @@ _ALONE = tf.distribute.InputContext()
 _UNNUMBERED = ()  # data whose batches are not counted, after which a PairedDataset begins with a whole epoch
 
 
-def _by_id(variables: Sequence[keras.Variable]) -> dict[int, str]:
-    """The paths of variables, which several may have, by what tells them apart."""
-    return {id(variable): variable.path for variable in variables}
-
-
 def _numbers(x) -> tuple[int, ...]:
     """What tells data from others whose batches are counted: images, and steps per epoch."""
     return (x.num_examples, x.steps_per_epoch) if isinstance(x, PairedDataset) else _UNNUMBERED
@@ -60,8 +53,6 @@ class ContinuingModel(DataBuiltModel):
         step: int64, training steps so far, and which batch of a `PairedDataset` comes next. It is saved with the model.
     """
 
-    composition: Composition
-
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         # Not among the weights, of which a classifier must have the same: see save_own_variables.
@@ -77,7 +68,6 @@ class ContinuingModel(DataBuiltModel):
             class_weight=None,
             traced_with=None,  # the class weights that are part of the traced step
             compiled_in_replicas=False,  # by XLA, each for itself
-            trained=None,  # the variables of the step as it was traced last; None: it will be anew
         )
         self._kept.step = self.step.value
 
@@ -143,38 +133,6 @@ class ContinuingModel(DataBuiltModel):
         finally:
             state.class_weight = None
 
-    def _trace_as_frozen(self) -> None:
-        """Has the step traced anew where other variables are trainable than those that it trains.
-
-        Raises:
-            UserError: variables that the optimizer does not know.
-        """
-        if not self.compiled:  # as Keras says
-            return
-        trainable = _by_id(self.trainable_variables)
-        inner: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        known = _by_id(getattr(inner, "_trainable_variables", ())) if inner.built else trainable
-        if unknown := sorted(path for key, path in trainable.items() if key not in known):
-            raise UserError(
-                "Expected compile() again where layers or variables are trained that were frozen: the optimizer does "
-                f"not know them. Received: {len(unknown)}, such as {unknown[0]}"
-            )
-        if self._state.trained not in (None, trainable):
-            self.train_function = None
-
-    def _note_traced(self) -> None:
-        """Called by the training step: these variables are the ones that Keras' function of it trains."""
-        if self._state.trained is None:
-            self._state.trained = _by_id(self.trainable_variables)
-        for method in self.composition.attachable:
-            method.note_traced()
-
-    def make_train_function(self, force=False):
-        """As `keras.Model.make_train_function`."""
-        if force or self.train_function is None:
-            self._state.trained = None
-        return super().make_train_function(force)
-
     def build_optimizer(self) -> None:
         """Makes its variables before the step is traced: a step that makes variables is traced twice."""
         if self.compiled and self.built and not self.optimizer.built:
@@ -225,7 +183,6 @@ class ContinuingModel(DataBuiltModel):
                 steps_per_execution=kwargs.get("steps_per_execution", 1),
             )
         super().compile(optimizer=optimizer, **kwargs)
-        self._state.trained = None
         check_sound(self.optimizer)
 
     def fit(
